@@ -1,0 +1,48 @@
+"""The errors a user sees: one message, one exit code each, no traceback.
+
+`rlkit.cli` is the funnel: it prints the message of an `RlkitError` to stderr and leaves with its `exit_code`;
+anything else is a bug and leaves with 3 and a log file.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class RlkitError(Exception):
+    """Base of every error rlkit raises on purpose. The message says what was got, what was expected, and the fix."""
+
+    exit_code = 1
+
+
+class UsageError(RlkitError):
+    """A wrong argument, path or name given on the command line or to a Python function."""
+
+    exit_code = 2
+
+
+class RunFailed(RlkitError):
+    """A run that started and could not finish."""
+
+    exit_code = 1
+
+
+class CheckpointError(RlkitError):
+    """A checkpoint or run folder that is missing, damaged, of another version, or not trusted."""
+
+    exit_code = 2
+
+
+class EnvError(RlkitError):
+    """An environment that breaks its contract: names the agent, the step, the field, got and expected."""
+
+    exit_code = 1
+
+
+def did_you_mean(word: object, known: Iterable[str]) -> str:
+    """Return `"; did you mean 'x'?"` for the closest known word, or an empty string."""
+    names = sorted({str(name) for name in known})
+    by_lower = {name.lower(): name for name in names}
+    close = difflib.get_close_matches(str(word).lower(), by_lower, n=1, cutoff=0.6)
+    return f"; did you mean {by_lower[close[0]]!r}?" if close else ""

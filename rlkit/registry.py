@@ -1,0 +1,132 @@
+"""Names that a recipe may use, and the Python objects behind them.
+
+Every table is a plain dict of lazy references: listing names imports nothing, using one imports its module.
+A recipe can only name what stands here. User code adds entries through `register`, from a module given with
+`--import`, or from an installed package's entry point in the group `rlkit.plugins`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from rlkit.errors import UsageError, did_you_mean
+
+KINDS = ("algorithms", "envs", "models", "callbacks", "curricula", "explorations")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One registered name. `target` is an object, or a lazy reference `"package.module:attribute"`."""
+
+    name: str
+    target: str | Callable[..., Any]
+    summary: str = ""
+
+    def load(self) -> Any:
+        """Import and return the object."""
+        if not isinstance(self.target, str):
+            return self.target
+        module, _, attribute = self.target.partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+
+def _table(*rows: tuple[str, str, str]) -> dict[str, Entry]:
+    return {name: Entry(name, target, summary) for name, target, summary in rows}
+
+
+TABLES: dict[str, dict[str, Entry]] = {
+    # An algorithm's target is its RLlib AlgorithmConfig class.
+    "algorithms": _table(
+        ("PPO", "ray.rllib.algorithms.ppo:PPOConfig", "RLlib's PPO"),
+        ("DQN", "ray.rllib.algorithms.dqn:DQNConfig", "RLlib's DQN"),
+        ("SAC", "ray.rllib.algorithms.sac:SACConfig", "RLlib's SAC"),
+        ("APPO", "ray.rllib.algorithms.appo:APPOConfig", "RLlib's APPO"),
+        ("IMPALA", "ray.rllib.algorithms.impala:IMPALAConfig", "RLlib's IMPALA"),
+        ("TQC", "ray.rllib.algorithms.tqc:TQCConfig", "RLlib's TQC"),
+        ("rllib/DQN", "ray.rllib.algorithms.dqn:DQNConfig", "RLlib's DQN, untouched"),
+        ("rllib/SAC", "ray.rllib.algorithms.sac:SACConfig", "RLlib's SAC, untouched"),
+    ),
+    "envs": {},
+    "models": {},
+    "callbacks": {},
+    "curricula": {},
+    "explorations": {},
+}
+
+
+def register(kind: str, name: str, target: str | Callable[..., Any], summary: str = "") -> None:
+    """Add a name. Registering the same name again replaces it only for the same target (a re-import).
+
+    Raises:
+        UsageError: the name is taken by something else, or is not a plain word.
+    """
+    if not name or any(c in name for c in " \t\n:{}[],&*#?|<>=!%@\\\"'"):
+        raise UsageError(f"cannot register {name!r} as one of {kind}: use letters, digits, '_', '-', '/' and '.'")
+    table = TABLES[kind]
+    known = table.get(name)
+    if known is not None and not _same(known.target, target):
+        raise UsageError(f"{name!r} is already registered as one of {kind} ({known.target}); choose another name")
+    summary = summary or ((getattr(target, "__doc__", None) or "").strip().splitlines() or [""])[0]
+    table[name] = Entry(name, target, summary)
+
+
+def _same(a: object, b: object) -> bool:
+    def where(x: object) -> object:
+        return x if isinstance(x, str) else (getattr(x, "__module__", None), getattr(x, "__qualname__", repr(x)))
+
+    return where(a) == where(b)
+
+
+def resolve(kind: str, name: str) -> Any:
+    """Return the object registered under `name`.
+
+    Raises:
+        UsageError: no such name; the message lists the closest one.
+    """
+    entry = TABLES[kind].get(name)
+    if entry is None:
+        raise UsageError(f"unknown {kind[:-1] if kind != 'curricula' else 'curriculum'} {name!r}"
+                         f"{did_you_mean(name, TABLES[kind])} (`rlkit list {kind}` shows all)")
+    return entry.load()
+
+
+def load_plugins(imports: Sequence[str] = ()) -> None:
+    """Import installed `rlkit.plugins` entry points, then the modules named by `--import`.
+
+    A module is a dotted name or a path to a `.py` file; the working directory is importable.
+
+    Raises:
+        UsageError: a module that cannot be imported, with the reason.
+    """
+    for point in metadata.entry_points(group="rlkit.plugins"):
+        try:
+            plugin = point.load()
+            if callable(plugin):
+                plugin()
+        except Exception as error:
+            raise UsageError(f"the plugin {point.name!r} ({point.value}) failed to load: "
+                             f"{type(error).__name__}: {error}") from error
+    for name in imports:
+        import_module(name)
+
+
+def import_module(name: str) -> None:
+    """Import a module by dotted name, or by path to a `.py` file (its folder is added to `sys.path`)."""
+    folder, module = str(Path.cwd()), name
+    if name.endswith(".py"):
+        path = Path(name).resolve()
+        if not path.is_file():
+            raise UsageError(f"--import {name}: no such file")
+        folder, module = str(path.parent), path.stem
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        importlib.import_module(module)
+    except Exception as error:
+        raise UsageError(f"--import {name}: {type(error).__name__}: {error}") from error
