@@ -1,0 +1,221 @@
+"""Recipe -> AlgorithmConfig, by calling RLlib's section methods, one recipe section after the other.
+
+`AlgorithmConfig.from_dict` and `update_from_dict` accept any misspelt key; the section methods raise a TypeError.
+That is why nothing here writes an attribute of the config.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rlkit import registry
+from rlkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+
+    from rlkit.recipe import Recipe
+
+SHARED_MODULE = "shared"
+
+
+class PolicyMapping:
+    """RLlib's `policy_mapping_fn` from globs: the first policy with a matching glob plays the agent."""
+
+    def __init__(self, policies: Mapping[str, Sequence[str]]):
+        self.policies = {name: tuple(globs) for name, globs in policies.items()}
+
+    def __call__(self, agent_id: Any, *args: Any, **kwargs: Any) -> str:
+        for name, globs in self.policies.items():
+            if any(fnmatch.fnmatchcase(str(agent_id), glob) for glob in globs):
+                return name
+        raise UsageError(f"no policy plays agent {agent_id!r}; policies: {self.policies}")
+
+
+def make_env(name: str, env_config: Mapping[str, Any], imports: Sequence[str] = ()) -> Any:
+    """Create the environment of a recipe: a registered name first, then what `rlkit.envs.make_env` knows.
+
+    Returns a `gymnasium.Env` or an RLlib `MultiAgentEnv`, wrapped in the contract checks of `rlkit.envs`.
+    """
+    from rlkit import envs
+
+    registry.load_plugins(imports)
+    if name in registry.TABLES["envs"]:
+        env = envs.adapt(registry.resolve("envs", name)(**env_config))
+    else:
+        env = envs.make_env(name, dict(env_config))
+    return envs.checked(env)
+
+
+def env_creator(name: str, imports: Sequence[str] = ()) -> Any:
+    """Return RLlib's `env_creator`: called in every process with an `EnvContext` that holds `env_config`."""
+    return functools.partial(_create, name, tuple(imports))
+
+
+def _create(name: str, imports: tuple[str, ...], context: Mapping[str, Any]) -> Any:
+    return make_env(name, dict(context), imports)
+
+
+def build(recipe: Recipe, imports: Sequence[str] = ()) -> AlgorithmConfig:
+    """Build the AlgorithmConfig of a recipe that holds no search spaces.
+
+    Args:
+        recipe: checked by `rlkit.recipe`.
+        imports: modules that register the user's names, imported again in every process.
+
+    Raises:
+        UsageError: what the recipe asks for does not fit together, as far as it can be known before training.
+    """
+    from ray.tune.registry import register_env
+
+    registry.load_plugins(imports)
+    config: AlgorithmConfig = registry.resolve("algorithms", recipe.algorithm)()
+    register_env(recipe.env, env_creator(recipe.env, imports))
+    config.environment(env=recipe.env, env_config=dict(recipe.env_config))
+    config.debugging(seed=recipe.seed)
+    for method, arguments in recipe.config.items():
+        _call(config, method, arguments)
+    _set_policies(config, recipe, imports)
+    if recipe.exploration:
+        from rlkit import exploration
+
+        _named("exploration", exploration.configure, config, recipe.exploration)
+    if recipe.callbacks:
+        _add_callbacks(config, recipe.callbacks)
+    if recipe.curriculum:
+        from rlkit import curriculum
+
+        _named("curriculum", curriculum.configure, config, recipe.curriculum)
+    _set_evaluation(config, recipe)
+    try:
+        config.validate()
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(f"{recipe.algorithm} refuses this configuration: {error}") from error
+    return config
+
+
+def _call(config: AlgorithmConfig, method: str, arguments: Mapping[str, Any]) -> None:
+    try:
+        getattr(config, method)(**arguments)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"config.{method}: {error}") from error
+
+
+def _named(section: str, configure: Any, *args: Any) -> None:
+    """Call a part; its ValueError becomes a recipe error that names the section."""
+    try:
+        configure(*args)
+    except ValueError as error:
+        raise UsageError(f"{section}: {error}") from error
+
+
+def _set_policies(config: AlgorithmConfig, recipe: Recipe, imports: Sequence[str]) -> None:
+    """Modules: one for a single agent; by `policies` for several (default one per agent); `model` for each."""
+    from rlkit import envs, models
+
+    single = recipe.env not in registry.TABLES["envs"] and not envs.is_multi_agent(recipe.env)
+    agents = None if single else agents_of(recipe.env, recipe.env_config, imports)
+    if agents is None:
+        if recipe.policies:
+            raise UsageError(f"policies: {recipe.env} has one agent; remove the section")
+        if recipe.model:
+            config.rl_module(rl_module_spec=_module(config, recipe.model, models))
+        return
+    mapping = policy_map(recipe.policies, agents)
+    trained = [name for name in mapping if getattr(_policy(recipe.policies, name), "train", True)]
+    if not trained:
+        raise UsageError("policies: every policy has `train: false`; nothing is left to learn")
+    config.multi_agent(
+        policies=set(mapping),
+        policy_mapping_fn=PolicyMapping(mapping),
+        policies_to_train=sorted(trained),
+    )
+    if recipe.model:
+        from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
+
+        config.rl_module(
+            rl_module_spec=MultiRLModuleSpec(
+                rl_module_specs={name: _module(config, recipe.model, models) for name in mapping}
+            )
+        )
+
+
+def _module(config: AlgorithmConfig, model: Mapping[str, Any], models: Any) -> Any:
+    try:
+        return models.module_spec(config, model)
+    except ValueError as error:
+        raise UsageError(f"model: {error}") from error
+
+
+def _policy(policies: Any, name: str) -> Any:
+    return policies.get(name) if isinstance(policies, Mapping) else None
+
+
+def agents_of(env: str, env_config: Mapping[str, Any], imports: Sequence[str] = ()) -> list[Any] | None:
+    """Return the agents of a multi-agent environment in its own order, or None for a single-agent one."""
+    from ray.rllib.env.multi_agent_env import MultiAgentEnv
+
+    instance = make_env(env, env_config, imports)
+    try:
+        if not isinstance(instance.unwrapped, MultiAgentEnv):
+            return None
+        return list(instance.possible_agents)
+    finally:
+        instance.close()
+
+
+def policy_map(policies: Any, agents: Sequence[Any]) -> dict[str, list[str]]:
+    """Return {policy: globs of the agents it plays}; each agent is played by exactly one policy.
+
+    Raises:
+        UsageError: an agent that no policy plays, or a policy that plays nobody.
+    """
+    if policies is None:
+        return {str(agent): [str(agent)] for agent in agents}
+    if isinstance(policies, str):
+        return {policies: ["*"]}
+    mapping = {name: list(policy.agents) for name, policy in policies.items()}
+    choose = PolicyMapping(mapping)
+    used = {choose(agent) for agent in agents}
+    idle = sorted(set(mapping) - used)
+    if idle:
+        raise UsageError(
+            f"policies.{idle[0]}: no agent matches {mapping[idle[0]]}; the agents are {list(map(str, agents))}"
+        )
+    return mapping
+
+
+def _add_callbacks(config: AlgorithmConfig, callbacks: Sequence[Mapping[str, Any]]) -> None:
+    from rlkit.rllib import add_callbacks
+
+    bound = []
+    for entry in callbacks:
+        options = dict(entry)
+        name = options.pop("name")
+        cls = registry.resolve("callbacks", name)
+        bind = getattr(cls, "bind", None) or functools.partial(functools.partial, cls)
+        try:
+            bound.append(bind(**options))
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"callbacks.{name}: {error}") from error
+    add_callbacks(config, bound)
+
+
+def _set_evaluation(config: AlgorithmConfig, recipe: Recipe) -> None:
+    """Exact greedy evaluation on seeds of its own, in place of RLlib's, which repeats its first episodes."""
+    if recipe.evaluation is None:
+        return
+    from rlkit.evaluate import during_training
+
+    config.evaluation(
+        evaluation_interval=recipe.evaluation.every,
+        evaluation_duration=recipe.evaluation.episodes,
+        evaluation_num_env_runners=0,
+        evaluation_config={"num_envs_per_env_runner": 1, "explore": False},
+        custom_evaluation_function=during_training(recipe, episodes=recipe.evaluation.episodes),
+    )

@@ -1,0 +1,145 @@
+"""The `tune:` section in Tune's own words: search spaces, seeds, schedulers and searchers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ray import tune
+
+from rlkit.errors import UsageError, did_you_mean
+from rlkit.metrics import path_of
+from rlkit.recipe import Recipe
+from rlkit.recipe.spaces import SearchSpace
+
+DOMAINS = {
+    "grid": lambda *args: tune.grid_search(list(args)),
+    "choice": lambda *args: tune.choice(list(args)),
+    "uniform": tune.uniform,
+    "loguniform": tune.loguniform,
+    "randint": tune.randint,
+}
+
+
+def domain(space: SearchSpace) -> Any:
+    """Return Tune's domain for a search space of a recipe."""
+    return DOMAINS[space.kind](*space.args)
+
+
+def to_tune(value: Any) -> Any:
+    """Return the value with every search space in it replaced by Tune's domain."""
+    if isinstance(value, SearchSpace):
+        return domain(value)
+    if isinstance(value, Mapping):
+        if set(value) == {"grid_search"}:
+            return tune.grid_search(list(value["grid_search"]))
+        return {key: to_tune(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_tune(item) for item in value]
+    return value
+
+
+def first_value(value: Any) -> Any:
+    """Return the value with every search space replaced by one of its members, to build the recipe once up front."""
+    if isinstance(value, SearchSpace):
+        return value.args[0]
+    if isinstance(value, Mapping):
+        if set(value) == {"grid_search"}:
+            return value["grid_search"][0]
+        return {key: first_value(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [first_value(item) for item in value]
+    return value
+
+
+def has_spaces(value: Any) -> bool:
+    """True if a search space stands anywhere below."""
+    if isinstance(value, SearchSpace):
+        return True
+    if isinstance(value, Mapping):
+        return set(value) == {"grid_search"} or any(map(has_spaces, value.values()))
+    return isinstance(value, list | tuple) and any(map(has_spaces, value))
+
+
+def param_space(recipe: Recipe) -> tuple[dict[str, Any], int]:
+    """Return Tune's `config` and `num_samples`.
+
+    With a seed, `samples` are seeds: `seed, seed + 1, ...`, each combined with every grid point, and each with its
+    own draw of random spaces. With a searcher (which cannot take a grid) or without a seed they are Tune's samples.
+    """
+    space = to_tune(recipe.to_dict())
+    space["tune"] = {}
+    samples = recipe.tune.samples
+    if samples > 1 and recipe.seed is not None and not recipe.tune.search:
+        space["seed"] = tune.grid_search([recipe.seed + k for k in range(samples)])
+        samples = 1
+    return space, samples
+
+
+def scheduler(recipe: Recipe) -> Any:
+    """Return Tune's scheduler, or None for first in, first out.
+
+    Raises:
+        UsageError: an option the scheduler does not have.
+    """
+    options = dict(recipe.tune.scheduler or {})
+    kind = str(options.pop("type", "fifo")).lower()
+    if kind == "fifo":
+        return None
+    from ray.tune import schedulers
+
+    if kind == "pbt":
+        mutations = options.pop("mutations", None) or {}
+        options["hyperparam_mutations"] = _nested({key: to_tune(value) for key, value in mutations.items()})
+        options.setdefault("time_attr", "training_iteration")
+        return _make(schedulers.PopulationBasedTraining, kind, options)
+    table = {
+        "asha": schedulers.AsyncHyperBandScheduler,
+        "median": schedulers.MedianStoppingRule,
+        "hyperband": schedulers.HyperBandScheduler,
+    }
+    if kind not in table:
+        raise UsageError(f"tune.scheduler.type: unknown {kind!r}{did_you_mean(kind, [*table, 'pbt', 'fifo'])}")
+    options["time_attr"] = path_of(options.get("time_attr", "iteration"))
+    return _make(table[kind], kind, options)
+
+
+def searcher(recipe: Recipe) -> Any:
+    """Return Tune's search algorithm, or None for grids and random draws.
+
+    Raises:
+        UsageError: an unknown searcher, or one whose package is not installed.
+    """
+    options = dict(recipe.tune.search or {})
+    kind = str(options.pop("type", "random")).lower()
+    if kind == "random":
+        return None
+    from ray.tune import search
+
+    if kind not in search.SEARCH_ALG_IMPORT:
+        raise UsageError(f"tune.search.type: unknown {kind!r}{did_you_mean(kind, search.SEARCH_ALG_IMPORT)}")
+    try:
+        return search.create_searcher(kind, **options)
+    except ImportError as error:
+        raise UsageError(f"tune.search.type: {kind} needs a package that is not installed: {error}") from error
+    except (TypeError, AssertionError) as error:
+        raise UsageError(f"tune.search.type: {kind}: {error}") from error
+
+
+def _make(cls: Any, kind: str, options: Mapping[str, Any]) -> Any:
+    try:
+        return cls(**options)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"tune.scheduler: {kind}: {error}") from error
+
+
+def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """{"config.training.lr": x} -> {"config": {"training": {"lr": x}}}, the shape of a trial's config."""
+    out: dict[str, Any] = {}
+    for path, value in flat.items():
+        here = out
+        *parents, last = path.split(".")
+        for key in parents:
+            here = here.setdefault(key, {})
+        here[last] = value
+    return out

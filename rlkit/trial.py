@@ -1,0 +1,119 @@
+"""One Tune trial: an RLlib Algorithm that is configured by a recipe and writes verified checkpoints.
+
+`tune.run(trainable(DQN), config=<recipe as a dict>)`: Tune resolves the search spaces in the recipe, the trial's
+process builds the AlgorithmConfig from it. Everything else is RLlib's Algorithm.
+"""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ray.rllib.algorithms.algorithm import Algorithm
+
+from rlkit import manifest, rllib
+from rlkit.build import build
+from rlkit.errors import CheckpointError
+from rlkit.recipe import Recipe
+
+IMPORTS = "__imports__"
+
+
+class RecipeTrial:
+    """Mixin in front of an Algorithm class; see `trainable`."""
+
+    algorithm_class: type[Algorithm]
+    recipe: Recipe
+    imports: list[str]
+
+    def __init__(self, config: dict[str, Any] | None = None, **kwargs: Any):
+        values = dict(config or {})
+        trial_info = values.pop("__trial_info__", None)
+        self.imports = list(values.pop(IMPORTS, ()))
+        self.recipe = Recipe.from_dict(values)
+        super().__init__(build(self.recipe, self.imports), **kwargs)
+        self._trial_info = trial_info
+        if rllib.trial_folder(self) is not None:
+            rllib.persist_by_rename(rllib.storage_of(self), self._checkpoint_name)
+
+    @classmethod
+    def default_resource_request(cls, config: Mapping[str, Any]) -> Any:
+        """Ask Tune for what the recipe's env runners and learners need, by RLlib's own rule."""
+        values = dict(config)
+        imports = values.pop(IMPORTS, ())
+        return cls.algorithm_class.default_resource_request(build(Recipe.from_dict(values), imports))
+
+    def _checkpoint_name(self) -> str:
+        return f"checkpoint_{rllib.progress_of(self)[0]:06d}"
+
+    def save(self, checkpoint_dir: str | None = None) -> Any:
+        """Write a checkpoint beside its final place, so that putting it there is one rename."""
+        folder = rllib.trial_folder(self)
+        if checkpoint_dir is not None or folder is None:
+            return super().save(checkpoint_dir)  # type: ignore[misc]
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = tempfile.mkdtemp(prefix=".writing_", dir=folder)
+        try:
+            return super().save(temporary)  # type: ignore[misc]
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """RLlib's checkpoint, then the manifest that makes it a finished one."""
+        super().save_checkpoint(checkpoint_dir)  # type: ignore[misc]
+        iteration, time_total_s, result = rllib.progress_of(self)
+        manifest.write(
+            Path(checkpoint_dir),
+            recipe=self.recipe.to_dict(),
+            imports=self.imports,
+            iteration=iteration,
+            env_steps=int(result.get("num_env_steps_sampled_lifetime") or 0),
+            extra={
+                "time_total_s": time_total_s,
+                "timesteps_total": result.get("timesteps_total"),
+                "episodes_total": result.get("episodes_total"),
+            },
+        )
+
+    def save_to_path(self, *args: Any, **kwargs: Any) -> str:
+        """Save as the plain Algorithm, so that `Algorithm.from_checkpoint` needs no rlkit class to read it back."""
+        own = type(self)
+        self.__class__ = self.algorithm_class  # type: ignore[assignment]
+        try:
+            return super(own, own).save_to_path(self, *args, **kwargs)  # type: ignore[misc]
+        finally:
+            self.__class__ = own  # type: ignore[assignment]
+
+    def restore(self, checkpoint: Any) -> None:
+        """Continue from the newest checkpoint of this trial that verifies; say which ones were passed over.
+
+        Tune's own note of the newest checkpoint can be older than the disk after a crash, and it does not notice a
+        damaged one. A checkpoint of another trial (population based training) is taken as given.
+        """
+        path = Path(getattr(getattr(checkpoint, "checkpoint", checkpoint), "path", checkpoint))
+        folder = rllib.trial_folder(self)
+        if folder is not None and path.parent.resolve() == folder.resolve():
+            good, skipped = manifest.latest_good(folder)
+            for bad, reason in skipped:
+                print(f"skipping {bad}: {reason}")
+            if good is None:
+                raise CheckpointError(f"{folder}: no checkpoint is intact; start the run anew")
+            path = good
+        notes = manifest.verify(path, trust=True)
+        super().restore(str(path))  # type: ignore[misc]
+        rllib.set_progress(
+            self,
+            iteration=notes.iteration,
+            time_total_s=float(notes.extra.get("time_total_s") or 0.0),
+            metrics=notes.extra,
+        )
+
+
+@functools.cache
+def trainable(algorithm_class: type[Algorithm]) -> type:
+    """Return the class Tune runs for an Algorithm class. Its name, which Tune prints, is the Algorithm's own."""
+    return type(algorithm_class.__name__, (RecipeTrial, algorithm_class), {"algorithm_class": algorithm_class})
