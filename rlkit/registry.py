@@ -56,7 +56,9 @@ TABLES: dict[str, dict[str, Entry]] = {
     "models": {},
     "callbacks": {},
     "curricula": {},
-    "explorations": {},
+    "explorations": _table(
+        ("EpsilonGreedy", "rlkit.exploration.epsilon_greedy:EpsilonGreedy", "a random action with probability ε"),
+    ),
 }
 
 
