@@ -1,0 +1,147 @@
+"""The run as it goes, on stderr: one live table in a terminal, plain lines elsewhere, nothing with --quiet."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from rlkit.recipe import Recipe
+
+BAR = 24
+LINE_EVERY_S = 10.0
+
+
+class Progress:
+    """Follows the trials of a run. `result` and `trial` are called by the tracker, in the driver's main thread.
+
+    Args:
+        recipe: gives the budget (`stop`) the bar and the ETA are measured against.
+        quiet: print nothing.
+        console: where to print; stderr by default, so that stdout carries results only.
+    """
+
+    def __init__(self, recipe: Recipe, quiet: bool = False, console: Console | None = None):
+        self.stop = dict(recipe.stop)
+        self.name = recipe.name
+        self.console = console or Console(stderr=True, quiet=quiet, highlight=False)
+        self.started = time.monotonic()
+        self.states: dict[str, str] = {}
+        self.rows: dict[str, dict[str, float]] = {}
+        self.first: dict[str, tuple[float, float]] = {}
+        self.live: Live | None = None
+        self._next_line = 0.0
+
+    def __enter__(self) -> Progress:
+        if self.console.is_terminal and not self.console.quiet:
+            self.live = Live(console=self.console, refresh_per_second=4, transient=True, get_renderable=self._table)
+            self.live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.live is not None:
+            self.live.stop()
+            self.live = None
+        elif self.rows:
+            self._lines()
+
+    def say(self, message: str) -> None:
+        """Print one line above the live table."""
+        self.console.print(message, markup=False, soft_wrap=True)
+
+    def trial(self, name: str, state: str) -> None:
+        """Note that a trial is now running, done or failed."""
+        self.states[name] = state
+
+    def result(self, name: str, row: Mapping[str, float]) -> None:
+        """Note a trial's newest metrics (tidy names)."""
+        now = time.monotonic()
+        self.rows[name] = {**self.rows.get(name, {}), **row}
+        self.first.setdefault(name, (now, self._done(row)))
+        if self.live is None and now >= self._next_line:
+            self._next_line = now + LINE_EVERY_S
+            self._lines()
+
+    def _done(self, row: Mapping[str, float]) -> float:
+        """Return the fraction of the budget used, by whichever of its limits is nearest."""
+        budgets = {"env_steps": "env_steps", "iterations": "iteration", "time_s": "time_s", "agent_steps": "agent_steps"}
+        parts = [row.get(key, 0.0) / self.stop[stop] for stop, key in budgets.items() if self.stop.get(stop)]
+        return min(1.0, max(parts, default=0.0))
+
+    def _eta(self, name: str) -> str:
+        if self.states.get(name) != "running" or name not in self.first:
+            return ""
+        since, from_ = self.first[name]
+        done = self._done(self.rows[name])
+        if done <= from_:
+            return ""
+        return clock((time.monotonic() - since) * (1.0 - done) / (done - from_))
+
+    def _columns(self, name: str) -> dict[str, str]:
+        row = self.rows.get(name, {})
+        limit = self.stop.get("env_steps")
+        steps = short(row.get("env_steps", 0.0)) + (f"/{short(limit)}" if limit else "")
+        columns = {
+            "steps": steps,
+            "return": number(row.get("episode_return")),
+            "eval": number(row.get("eval/episode_return")),
+            "steps/s": short(row.get("steps_per_s", 0.0)),
+            "ETA": self._eta(name),
+        }
+        if not any("eval/" in key for key in (*row, *self.stop)):
+            del columns["eval"]
+        return columns
+
+    def _table(self) -> Table | Text:
+        elapsed = clock(time.monotonic() - self.started)
+        if not self.states:
+            return Text(f"{self.name}: starting Ray and the first trial … {elapsed}", style="dim")
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        names = list(self.states)
+        keys = list(dict.fromkeys(key for name in names for key in self._columns(name)))
+        for key in ("trial", "state", "", *keys, "time"):
+            table.add_column(key, justify="left" if key in ("trial", "state", "") else "right", no_wrap=True)
+        for name in names[-20:]:
+            columns = self._columns(name)
+            filled = round(BAR * self._done(self.rows.get(name, {})))
+            bar = Text("━" * filled, style="green") + Text("━" * (BAR - filled), style="grey30")
+            cells = [columns.get(key, "") for key in keys]
+            table.add_row(name, self.states[name], bar, *cells, clock(self.rows.get(name, {}).get("time_s", 0.0)))
+        if len(names) > 20:
+            table.caption = f"and {len(names) - 20} more trials"
+        return table
+
+    def _lines(self) -> None:
+        for name, state in self.states.items():
+            if name in self.rows and (state == "running" or self.live is None):
+                done = f"{100 * self._done(self.rows[name]):3.0f} %" if self.stop else ""
+                cells = "  ".join(f"{key} {value}" for key, value in self._columns(name).items() if value)
+                self.say(f"{name}  {done}  {cells}")
+
+
+def short(value: float | None) -> str:
+    """1234567 -> "1.23M", 50000 -> "50k", 475 -> "475"."""
+    value = float(value or 0.0)
+    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if abs(value) >= limit:
+            scale = {"G": 1e9, "M": 1e6, "k": 1e3}[unit]
+            return f"{value / scale:.3g}{unit}"
+    return f"{value:.0f}"
+
+
+def number(value: float | None) -> str:
+    """A return with as many digits as matter; an em dash where there is none yet."""
+    if value is None:
+        return "–"
+    return f"{value:.1f}" if abs(value) < 1000 else f"{value:.0f}"
+
+
+def clock(seconds: float) -> str:
+    """95 -> "1:35", 3725 -> "1:02:05"."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,130 @@
+"""Starting and stopping Ray for one run, and keeping its routine messages off the terminal.
+
+Embedded Ray starts while the driver imports RLlib, and a worker imports RLlib while the driver builds the recipe:
+together they are most of the time before the first environment step.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import warnings
+from types import TracebackType
+from typing import Any
+
+from rlkit.errors import UsageError
+
+QUIET_ENV = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # rlkit adds the loggers it wants
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # rlkit saves a checkpoint first
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "TUNE_GLOBAL_CHECKPOINT_S": "2",  # a killed driver loses at most this much of Tune's own notes
+    "PYTHONWARNINGS": "ignore::DeprecationWarning,ignore::FutureWarning,ignore::UserWarning",
+    "SDL_VIDEODRIVER": "dummy",  # pygame in a worker must not look for a screen
+    "PYGAME_HIDE_SUPPORT_PROMPT": "1",
+}
+
+
+def set_quiet(verbose: bool) -> None:
+    """Filter the warnings RLlib and Ray print in every process on every start (see docs/decisions.md)."""
+    for key, value in QUIET_ENV.items():
+        if verbose and key in ("PYTHONWARNINGS", "RAY_DEDUP_LOGS"):
+            continue
+        os.environ.setdefault(key, value)
+    # Ray starts workers at niceness 15, which made a trial start take 150 s instead of 7 beside busy processes.
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    if not verbose:
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        warnings.filterwarnings("ignore", category=UserWarning)
+        for name in ("ray", "ray.rllib", "ray.tune", "ray.train", "ray.util"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+class RaySession:
+    """Ray for one run: `start()` returns at once, `wait()` when Ray is up, leaving the block stops what it started.
+
+    Args:
+        address: a running cluster to join; None starts Ray inside this process, dashboard off, loopback only.
+        num_cpus: logical CPUs of embedded Ray, at least what one trial asks for.
+        preload: modules a worker imports as soon as it exists.
+        verbose: print what workers print.
+    """
+
+    def __init__(self, address: str | None, preload: tuple[str, ...], verbose: bool):
+        self.address = address
+        self.preload = preload
+        self.verbose = verbose
+        self.owner = False
+        self._error: BaseException | None = None
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> RaySession:
+        import ray
+
+        if ray.is_initialized():
+            if self.address:
+                raise UsageError(f"--address {self.address}: this process already uses a Ray instance")
+            return self
+        self.owner = True
+        self._thread = threading.Thread(target=self._start, name="rlkit-ray-start", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._thread is not None:
+            self._thread.join()
+        if self.owner:
+            import ray
+
+            ray.shutdown()
+
+    def wait(self) -> None:
+        """Return once Ray is up.
+
+        Raises:
+            UsageError: the cluster at `address` cannot be reached.
+        """
+        if self._thread is not None:
+            self._thread.join()
+        if self._error is not None:
+            where = f"--address {self.address}" if self.address else "starting Ray"
+            raise UsageError(f"{where}: {type(self._error).__name__}: {self._error}") from self._error
+
+    def _start(self) -> None:
+        try:
+            import ray
+
+            options: dict[str, Any] = {
+                "logging_level": logging.INFO if self.verbose else logging.CRITICAL,
+                "log_to_driver": self.verbose,
+            }
+            if self.address:
+                options["address"] = self.address
+            else:
+                # Resources are logical: a trial that asks for more than the machine has would wait forever.
+                options.update(num_cpus=LOGICAL_CPUS, include_dashboard=False, _node_ip_address="127.0.0.1")
+            ray.init(**options)
+            if self.preload:
+                preload = ray.remote(num_cpus=0)(_import_modules)
+                preload.remote(self.preload)
+        except BaseException as error:
+            self._error = error
+
+
+LOGICAL_CPUS = max(os.cpu_count() or 1, 1)
+
+
+def _import_modules(names: tuple[str, ...]) -> None:
+    import importlib
+
+    for name in names:
+        importlib.import_module(name)

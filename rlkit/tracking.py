@@ -1,0 +1,183 @@
+"""What happens on every result of a run: metrics.csv, stop rules, the best checkpoint, a stop on request."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune.result import SHOULD_CHECKPOINT
+
+from rlkit.metrics import MetricsWriter, path_of, tidy
+from rlkit.recipe import Recipe
+from rlkit.runs import RunInfo
+
+SAVE_LIMIT_S = 25.0
+
+
+class StopRule(tune.Stopper):
+    """Ends a trial at the first `stop:` key whose value is reached (`>=`, as in Tune)."""
+
+    def __init__(self, stop: Mapping[str, float]):
+        self.stop = dict(stop)
+
+    def __call__(self, trial_id: str, result: Mapping[str, Any]) -> bool:
+        values = tidy(result)
+        return any(_lookup(values, result, key) >= limit for key, limit in self.stop.items())
+
+    def stop_all(self) -> bool:
+        return False
+
+
+def _lookup(values: Mapping[str, float], result: Mapping[str, Any], key: str) -> float:
+    """Return a tidy metric, or the value at a full RLlib path; -inf when this result has neither."""
+    if key in values:
+        return values[key]
+    here: Any = result
+    for part in path_of(key).split("/"):
+        here = here.get(part) if isinstance(here, Mapping) else None
+    return float(here) if isinstance(here, int | float) else -math.inf
+
+
+class Interrupt:
+    """^C and SIGTERM: the first asks for a checkpoint, the second ends at once.
+
+    Tune's loop ends on SIGUSR1 without waiting for checkpoints; `Tracker` raises it once they are written.
+    """
+
+    def __init__(self, announce: Callable[[str], None]):
+        self.announce = announce
+        self.signal: int | None = None
+        self.since = math.inf
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> Interrupt:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: Any) -> None:
+        if self.signal is not None:
+            raise KeyboardInterrupt
+        self.signal, self.since = number, time.monotonic()
+        self.announce("stopping: writing a checkpoint (again to stop at once)")
+
+
+class Tracker(tune.Callback):
+    """Tune's callback in the driver. One instance follows all trials of a run."""
+
+    def __init__(
+        self, recipe: Recipe, folder: Path, info: RunInfo, interrupt: Interrupt, show: Any, resumed: bool
+    ):
+        self.recipe, self.folder, self.info, self.interrupt, self.show = recipe, folder, info, interrupt, show
+        self.metric = recipe.checkpoint.best
+        self.sign = -1.0 if recipe.tune.mode == "min" else 1.0
+        self.writer = MetricsWriter(folder / "metrics.csv")
+        self.resumed = resumed
+        self.seen: set[str] = set()
+        self.running: dict[str, bool] = {}  # trial -> is its checkpoint for the interrupt written?
+        self.trial_best: dict[str, float] = {}
+        self.last: dict[str, dict[str, float]] = {}
+        self.errors: dict[str, str] = {}
+        self._ended = False
+
+    # -- Tune's hooks --
+
+    def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self.running[name_of(trial)] = False
+        self.show.trial(name_of(trial), "running")
+
+    def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
+        name = name_of(trial)
+        row = tidy(result)
+        if name not in self.seen:
+            self.seen.add(name)
+            if self.resumed:
+                self._drop_rows_after(name, int(row["iteration"]) - 1)
+        self.last[name] = row
+        self.writer.write(name, row)
+        self.show.result(name, row)
+        score = row.get(self.metric)
+        if score is not None and not math.isnan(score):
+            score *= self.sign
+            if score > self.trial_best.get(name, -math.inf):
+                self.trial_best[name] = score
+                result[SHOULD_CHECKPOINT] = self.metric.startswith("eval/")
+        if self.interrupt.signal is not None:
+            result[SHOULD_CHECKPOINT] = True
+
+    def on_checkpoint(self, iteration: int, trials: list, trial: Any, checkpoint: Any, **info: Any) -> None:
+        name = name_of(trial)
+        self.info.last_checkpoint = self._relative(checkpoint.path)
+        value = self.last.get(name, {}).get(self.metric)
+        best = self.info.best
+        if value is not None and (best is None or self.sign * value > self.sign * best["value"]):
+            self.info.best = {
+                "trial": name,
+                "checkpoint": self._relative(checkpoint.path),
+                "metric": self.metric,
+                "value": value,
+            }
+        self.info.write(self.folder)
+        if self.interrupt.signal is not None:
+            self.running[name] = True
+
+    def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self.running.pop(name_of(trial), None)
+        self.show.trial(name_of(trial), "done")
+
+    def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self.running.pop(name_of(trial), None)
+        self.errors[name_of(trial)] = str(Path(trial.path or self.folder) / "error.txt")
+        self.show.trial(name_of(trial), "failed")
+
+    def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
+        if self.interrupt.signal is None or self._ended:
+            return
+        waited = time.monotonic() - self.interrupt.since
+        if all(self.running.values()) or waited > SAVE_LIMIT_S:
+            self._ended = True
+            signal.raise_signal(signal.SIGUSR1)
+
+    # -- helpers --
+
+    def _relative(self, path: str) -> str:
+        return str(Path(path).resolve().relative_to(self.folder.resolve()))
+
+    def _drop_rows_after(self, name: str, iteration: int) -> None:
+        """Rows that a lost process wrote after its last checkpoint are computed again: drop them first."""
+        self.writer.truncate(name, after_iteration=iteration)
+        truncate_results(self.folder / name / "result.json", iteration)
+
+
+def name_of(trial: Any) -> str:
+    """Return the name of a trial's folder, which is its name everywhere in rlkit."""
+    return str(trial.storage.trial_dir_name)
+
+
+def truncate_results(path: Path, iteration: int) -> None:
+    """Keep the lines of a `result.json` up to an iteration; a torn last line goes too."""
+    import json
+
+    if not path.is_file():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            if json.loads(line)["training_iteration"] <= iteration:
+                kept.append(line)
+        except (ValueError, KeyError):
+            continue
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text("".join(line + "\n" for line in kept))
+    temporary.replace(path)
