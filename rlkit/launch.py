@@ -13,7 +13,7 @@ from rlkit import recipe as recipes
 from rlkit import registry
 from rlkit.errors import RunFailed, UsageError
 from rlkit.progress import Progress
-from rlkit.ray_session import RaySession, set_quiet
+from rlkit.ray_session import RaySession, demand, require, set_quiet
 from rlkit.recipe import Recipe
 from rlkit.runs import Run, RunInfo, new_run_folder, open_run
 
@@ -108,7 +108,9 @@ def _run(
     preload = ("rlkit.trial", *([str(algorithm).partition(":")[0]] if isinstance(algorithm, str) else []))
     try:
         check_disk(folder)
-        with Progress(recipe, quiet=quiet) as show, RaySession(info.address, preload, verbose) as session:
+        with Progress(recipe, quiet=quiet) as show, RaySession(
+            info.address, demand(recipe), preload, verbose
+        ) as session:
             _tune(recipe, folder, info, session, show, resume)
     except KeyboardInterrupt:
         info.status = "interrupted"
@@ -139,7 +141,7 @@ def _tune(
     example = build(Recipe.from_dict({**first_value(recipe.to_dict()), "tune": {}}), info.imports)
     algorithm_class = example.algo_class
     session.wait()
-    session.reserve(algorithm_class.default_resource_request(example))
+    require(algorithm_class.default_resource_request(example))
     space, samples = param_space(recipe)
     space[IMPORTS] = list(info.imports)
     mode = recipe.tune.mode

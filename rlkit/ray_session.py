@@ -10,10 +10,14 @@ import logging
 import os
 import threading
 import warnings
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rlkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from rlkit.recipe import Recipe
 
 QUIET_ENV = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -57,8 +61,9 @@ class RaySession:
         verbose: print what workers print.
     """
 
-    def __init__(self, address: str | None, preload: tuple[str, ...], verbose: bool):
+    def __init__(self, address: str | None, num_cpus: int, preload: tuple[str, ...], verbose: bool):
         self.address = address
+        self.num_cpus = num_cpus
         self.preload = preload
         self.verbose = verbose
         self.owner = False
@@ -110,8 +115,7 @@ class RaySession:
             if self.address:
                 options["address"] = self.address
             else:
-                # Resources are logical: a trial that asks for more than the machine has would wait forever.
-                options.update(num_cpus=LOGICAL_CPUS, include_dashboard=False, _node_ip_address="127.0.0.1")
+                options.update(num_cpus=self.num_cpus, include_dashboard=False, _node_ip_address="127.0.0.1")
             ray.init(**options)
             if self.preload:
                 preload = ray.remote(num_cpus=0)(_import_modules)
@@ -120,7 +124,39 @@ class RaySession:
             self._error = error
 
 
-LOGICAL_CPUS = max(os.cpu_count() or 1, 1)
+def demand(recipe: Recipe) -> int:
+    """Return the logical CPUs one trial asks for, at least the machine's cores.
+
+    Resources are logical: with fewer than a trial asks for, Tune would wait for ever.
+    """
+
+    def largest(method: str, key: str, default: int) -> int:
+        value = recipe.config.get(method, {}).get(key, default)
+        values = getattr(value, "args", value.get("grid_search") if isinstance(value, Mapping) else [value])
+        return max((v for v in values if isinstance(v, int)), default=default)
+
+    runners = largest("env_runners", "num_env_runners", 0)
+    learners = largest("learners", "num_learners", 0)
+    evaluators = largest("evaluation", "evaluation_num_env_runners", 0)
+    per_runner = largest("env_runners", "num_cpus_per_env_runner", 1)
+    return max(os.cpu_count() or 1, 1 + (runners + evaluators) * per_runner + learners)
+
+
+def require(request: Any) -> None:
+    """Check that the cluster can ever start one trial.
+
+    Raises:
+        UsageError: names what a trial needs and what there is.
+    """
+    import ray
+
+    have = ray.cluster_resources()
+    for resource, need in request.required_resources.items():
+        if need > have.get(resource, 0):
+            raise UsageError(
+                f"one trial needs {need:g} {resource}, Ray has {have.get(resource, 0):g}; lower num_env_runners or "
+                "num_learners, or join a larger cluster with --address"
+            )
 
 
 def _import_modules(names: tuple[str, ...]) -> None:

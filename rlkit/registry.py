@@ -78,6 +78,24 @@ def register(kind: str, name: str, target: str | Callable[..., Any], summary: st
     table[name] = Entry(name, target, summary)
 
 
+def register_env(name: str, make: Callable[..., Any], summary: str = "") -> None:
+    """Make `env: <name>` available: `make(**env_config)` returns a gymnasium.Env, a MultiAgentEnv or a PettingZoo env."""
+    register("envs", name, make, summary)
+
+
+def register_model(name: str, build: Callable[..., Any], summary: str = "") -> None:
+    """Make `model: {name: <name>}` available: `build(observation_space, **options)` returns a torch module.
+
+    The module maps a float batch of observations (B, ...) to features (B, F). See docs/models.md.
+    """
+    register("models", name, build, summary)
+
+
+def register_callback(name: str, callback: Callable[..., Any], summary: str = "") -> None:
+    """Make `callbacks: [{name: <name>, ...}]` available: `callback(**options)` returns an RLlibCallback."""
+    register("callbacks", name, callback, summary)
+
+
 def _same(a: object, b: object) -> bool:
     def where(x: object) -> object:
         return x if isinstance(x, str) else (getattr(x, "__module__", None), getattr(x, "__qualname__", repr(x)))

@@ -1,0 +1,295 @@
+"""The command line: parse, call one function, print. Results go to stdout, progress and messages to stderr.
+
+Exit codes: 0 done, 1 run failed, 2 recipe or usage error, 130 interrupted, 143 terminated, 3 a bug (log file named).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rlkit.errors import RlkitError, UsageError
+
+app = typer.Typer(
+    name="rlkit",
+    help="Recipes for Ray RLlib: train, evaluate, compare.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Imports = Annotated[
+    list[str], typer.Option("--import", "-i", metavar="MODULE", help="Module or .py file that registers your names.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Trust = Annotated[bool, typer.Option("--trust", help="Load a checkpoint this user did not write (it can run code).")]
+Force = Annotated[bool, typer.Option("--force", help="Load a checkpoint of another Ray, Python or rlkit version.")]
+
+
+@app.command()
+def train(
+    recipe: Annotated[
+        list[str] | None, typer.Argument(metavar="[RECIPE] [KEY=VALUE]...", help="Recipe file, then overrides.")
+    ] = None,
+    algorithm: Annotated[str | None, typer.Option(help="Train without a file: the algorithm.")] = None,
+    env: Annotated[str | None, typer.Option(help="Train without a file: the environment.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for runs.")] = Path("runs"),
+    imports: Imports = [],  # noqa: B006 (typer reads the default, nothing writes it)
+    resume: Annotated[str | None, typer.Option(metavar="RUN", help="Continue a run folder.")] = None,
+    address: Annotated[str | None, typer.Option(help="Join a running Ray cluster.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show what Ray and RLlib print.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train a recipe: rlkit train configs/dqn_cartpole.yaml config.training.lr=3e-4 seed=1"""
+    file, overrides = _split(recipe or [])
+    if sum(x is not None for x in (file, algorithm or env, resume)) != 1:
+        raise UsageError("give one of: a recipe file, --algorithm with --env, or --resume RUN")
+    from rlkit.recipe import from_flags
+
+    if resume is None:
+        if file is None:
+            if not (algorithm and env):
+                raise UsageError("--algorithm and --env go together: rlkit train --algorithm DQN --env CartPole-v1")
+            _plugins(imports)
+        loaded: Any = file if file is not None else from_flags(algorithm, env, overrides)
+    from rlkit import launch
+
+    options: dict[str, Any] = {"imports": imports, "address": address, "quiet": quiet, "verbose": verbose}
+    if resume is not None:
+        run = launch.resume(resume, overrides, **options)
+    else:
+        command = shlex.join(["rlkit", *sys.argv[1:]])
+        run = launch.train(loaded, overrides if file else (), out=out, command=command, **options)
+    result = launch.summary(run)
+    if as_json:
+        print(json.dumps(result))
+    elif not quiet:
+        _print_summary(result)
+    code = {"interrupted": 130, "terminated": 143}.get(run.status, 0)
+    if code:
+        raise typer.Exit(code)
+
+
+def _print_summary(result: dict[str, Any]) -> None:
+    def show(value: Any, unit: str = "") -> str:
+        return "–" if value is None else (f"{value:,.1f}{unit}" if isinstance(value, float) else f"{value:,}{unit}")
+
+    rows = {
+        "status": result["status"],
+        "env steps": show(result["env_steps"]),
+        "return": show(result["episode_return"]),
+        "time": show(result["time_s"], " s"),
+        "run": result["run"],
+        "best": result["best_checkpoint"] or "no checkpoint was written",
+    }
+    for key, value in rows.items():
+        print(f"{key:<10} {value}")
+    if result["status"] in ("interrupted", "terminated"):
+        print(f"\nnext: rlkit train --resume {shlex.quote(result['run'])}")
+    elif result["best_checkpoint"]:
+        print(f"\nnext: rlkit evaluate {shlex.quote(result['run'])}")
+
+
+def _split(words: list[str]) -> tuple[str | None, list[str]]:
+    """Separate the recipe file from KEY=VALUE words. Only the first word can be the file."""
+    files = [w for w in words if "=" not in w or Path(w).exists()]
+    if len(files) > 1 or (files and words[0] != files[0]):
+        raise UsageError(f"{files[-1]!r} is neither KEY=VALUE nor the recipe; the form is: rlkit train RECIPE KEY=VALUE")
+    return (files[0] if files else None), [w for w in words if w not in files]
+
+
+@app.command()
+def evaluate(
+    path: Annotated[str, typer.Argument(metavar="RUN|TRIAL|CHECKPOINT")],
+    episodes: Annotated[int, typer.Option(min=1, help="Complete episodes.")] = 100,
+    seed: Annotated[int, typer.Option(help="Episode k is reset with seed S + k.")] = 0,
+    explore: Annotated[bool, typer.Option("--explore", help="Sample actions instead of the greedy ones.")] = False,
+    video: Annotated[Path | None, typer.Option(help="Write an mp4 or gif.")] = None,
+    trace: Annotated[Path | None, typer.Option(help="Write one CSV row per step.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write one CSV row per episode.")] = None,
+    imports: Imports = [],  # noqa: B006
+    trust: Trust = False,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Play exactly N seeded episodes of a checkpoint (of a run: its best one)."""
+    from rlkit import evaluate as evaluation
+
+    result = evaluation.evaluate(
+        path,
+        episodes=episodes,
+        seed=seed,
+        explore=explore,
+        video=video,
+        trace=trace,
+        csv=csv,
+        imports=imports,
+        trust=trust,
+        force=force,
+    )
+    if as_json:
+        print(json.dumps(result.to_json()))
+    else:
+        from rich.console import Console
+
+        Console(highlight=False).print(result.table())
+
+
+@app.command()
+def check(
+    recipes: Annotated[list[str], typer.Argument(metavar="RECIPE...")],
+    imports: Imports = [],  # noqa: B006
+    as_json: AsJson = False,
+) -> None:
+    """Report every error of a recipe with its line, without starting anything."""
+    _plugins(imports)
+    from rlkit.recipe import check as check_recipes
+
+    problems = check_recipes(recipes)
+    if as_json:
+        print(json.dumps([problem.to_json() for problem in problems]))
+    else:
+        for problem in problems:
+            print(problem, file=sys.stderr)
+        if not problems:
+            print(f"{len(recipes)} recipe{'s' if len(recipes) > 1 else ''} ok")
+    if problems:
+        raise typer.Exit(2)
+
+
+@app.command()
+def show(
+    recipe: Annotated[list[str], typer.Argument(metavar="RECIPE [KEY=VALUE]...")],
+    imports: Imports = [],  # noqa: B006
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of recipes instead.")] = False,
+) -> None:
+    """Print a recipe as rlkit reads it: defaults filled in, overrides applied."""
+    from rlkit import recipe as recipes
+
+    if schema:
+        print(json.dumps(recipes.json_schema(), indent=2))
+        return
+    _plugins(imports)
+    file, overrides = _split(recipe)
+    if file is None:
+        raise UsageError("give a recipe file: rlkit show configs/dqn_cartpole.yaml")
+    print(recipes.dump(recipes.load(file, overrides)), end="")
+
+
+@app.command("list")
+def list_names(
+    kind: Annotated[str, typer.Argument(metavar="algorithms|envs|models|callbacks|curricula|explorations|recipes")],
+    imports: Imports = [],  # noqa: B006
+    as_json: AsJson = False,
+) -> None:
+    """List the names a recipe may use."""
+    from rlkit import registry
+    from rlkit.errors import did_you_mean
+
+    _plugins(imports)
+    if kind == "recipes":
+        rows = {str(path): recipe_summary(path) for path in sorted(Path("configs").rglob("*.yaml"))}
+    elif kind in registry.TABLES:
+        rows = {name: entry.summary for name, entry in sorted(registry.TABLES[kind].items())}
+    else:
+        known = [*registry.KINDS, "recipes"]
+        raise UsageError(f"cannot list {kind!r}{did_you_mean(kind, known)}; one of {', '.join(known)}")
+    if as_json:
+        print(json.dumps(rows))
+        return
+    width = max((len(name) for name in rows), default=0)
+    for name, summary in rows.items():
+        print(f"{name:<{width}}  {summary}".rstrip())
+    if kind == "envs":
+        print("\nand every Gymnasium id, pettingzoo/<module>.<env>, vmas/<scenario>")
+
+
+def recipe_summary(path: Path) -> str:
+    """Return the first comment line of a recipe."""
+    first = path.read_text().splitlines()[:1]
+    return first[0].lstrip("# ") if first and first[0].startswith("#") else ""
+
+
+@app.command()
+def plot(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...")],
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="PNG, SVG or PDF; default plot.png in the run.")] = None,
+    metric: Annotated[str, typer.Option(help="Tidy metric name.")] = "episode_return",
+    x: Annotated[str, typer.Option(help="Tidy metric on the horizontal axis.")] = "env_steps",
+    text: Annotated[bool, typer.Option("--text", help="Draw in the terminal.")] = False,
+) -> None:
+    """Draw learning curves: seeds thin, mean bold."""
+    from rlkit.report import plot as draw
+
+    result = draw(runs, metric=metric, x=x, out=out, text=text)
+    print(result)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...")],
+    metric: Annotated[str, typer.Option(help="Tidy metric name.")] = "episode_return",
+    as_json: AsJson = False,
+) -> None:
+    """Compare runs: seeds grouped, mean, IQM and interval."""
+    from rlkit.report import compare as table
+
+    result = table(runs, metric=metric)
+    if as_json:
+        print(json.dumps(result.to_json()))
+    else:
+        from rich.console import Console
+
+        Console(highlight=False).print(result.table())
+
+
+def _plugins(imports: list[str]) -> None:
+    from rlkit.registry import load_plugins
+
+    load_plugins(imports)
+
+
+def main() -> None:
+    """Entry point: one funnel for errors."""
+    try:
+        app(standalone_mode=True)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        _leave(130)
+    except RlkitError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0) from None
+    except OSError as error:
+        print(f"error: {error.filename or ''}: {error.strerror or error}".replace(": :", ":"), file=sys.stderr)
+        raise SystemExit(1) from None
+    except Exception as error:
+        print(f"error: this is a bug in rlkit ({type(error).__name__}: {error}); log: {_log()}", file=sys.stderr)
+        raise SystemExit(3) from None
+
+
+def _leave(code: int) -> None:
+    """End at once. Ray's processes end with this one (PDEATHSIG), so nothing is waited for."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _log() -> str:
+    import traceback
+
+    with tempfile.NamedTemporaryFile("w", prefix="rlkit-bug-", suffix=".log", delete=False) as file:
+        file.write(f"{shlex.join(sys.argv)}\n\n{traceback.format_exc()}")
+    return file.name
