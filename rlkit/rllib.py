@@ -78,3 +78,28 @@ def storage_of(trainable: Any) -> Any:
 def progress_of(trainable: Any) -> tuple[int, float, dict[str, Any]]:
     """Return iteration, seconds trained and the last result of a Trainable."""
     return trainable._iteration, trainable._time_total, trainable._last_result or {}
+
+
+def runner_callbacks(env_runner: Any) -> list[Any]:
+    """Return the callback instances of an EnvRunner, in the order of `config.callbacks` (2.60, no accessor)."""
+    return env_runner._callbacks
+
+
+def ongoing_episodes(env_runner: Any) -> list[Any]:
+    """Return the episode each sub-environment of an EnvRunner is in, by its index (2.60, no accessor)."""
+    return env_runner._ongoing_episodes
+
+
+def hook_learner(learner: Any, *, hook: Callable[..., None]) -> None:
+    """Call `hook` before each module's loss in a Learner (2.60 has no callbacks in learners; on_learn_on_batch is gone).
+
+    `compute_loss_for_module` is public and meant to be overridden; here it is extended on the instance, so that any
+    learner class keeps its own.
+    """
+    compute_loss = learner.compute_loss_for_module
+
+    def compute_loss_for_module(*, module_id: str, config: Any, batch: Any, fwd_out: Any) -> Any:
+        hook(learner=learner, module_id=module_id, train_batch=batch, metrics_logger=learner.metrics)
+        return compute_loss(module_id=module_id, config=config, batch=batch, fwd_out=fwd_out)
+
+    learner.compute_loss_for_module = compute_loss_for_module
