@@ -130,9 +130,9 @@ def _tune(
 ) -> None:
     """Build once to find errors before anything starts, then hand over to Tune."""
     from ray import tune
-    from ray.tune.logger import JsonLoggerCallback, TBXLoggerCallback
 
     from rlkit.build import build
+    from rlkit.loggers import JsonLogger, TensorBoardLogger
     from rlkit.metrics import path_of
     from rlkit.search import first_value, param_space, scheduler, searcher
     from rlkit.tracking import Interrupt, StopRule, Tracker
@@ -148,8 +148,6 @@ def _tune(
     checkpoint = recipe.checkpoint
     with Interrupt(show.say) as interrupt:
         tracker = Tracker(recipe, folder, info, interrupt, show, resumed=resume is not None)
-        if resume is not None:
-            tracker.prepare_resume()
         analysis = tune.run(
             trainable(algorithm_class),
             config=space,
@@ -170,10 +168,11 @@ def _tune(
                 checkpoint_score_attribute=path_of(checkpoint.best) if checkpoint.best else None,
                 checkpoint_score_order=mode,
             ),
-            callbacks=[tracker, JsonLoggerCallback(), TBXLoggerCallback()],
+            callbacks=[tracker, JsonLogger(), TensorBoardLogger()],
             trial_dirname_creator=trial_folder_name,
             raise_on_failed_trial=False,
             resume=_resume_config(resume),
+            sync_config=tune.SyncConfig(sync_period=2),
             verbose=0,
         )
     info.status, info.error = outcome(analysis.trials, tracker, interrupt.signal)

@@ -103,3 +103,19 @@ def hook_learner(learner: Any, *, hook: Callable[..., None]) -> None:
         return compute_loss(module_id=module_id, config=config, batch=batch, fwd_out=fwd_out)
 
     learner.compute_loss_for_module = compute_loss_for_module
+
+
+def point_to_checkpoint(trial: Any, path: Path, notes: Any) -> None:
+    """Make a Tune trial start from a checkpoint its own notes do not know (2.60: `Trial.on_checkpoint`)."""
+    from ray.train._internal.session import _TrainingResult
+    from ray.tune import Checkpoint
+
+    known = trial.checkpoint
+    if known is not None and Path(known.path).resolve() == path.resolve():
+        return
+    metrics = {
+        **(trial.last_result or {}),
+        "training_iteration": notes.iteration,
+        "time_total_s": float(notes.extra.get("time_total_s") or 0.0),
+    }
+    trial.on_checkpoint(_TrainingResult(checkpoint=Checkpoint.from_directory(str(path)), metrics=metrics))

@@ -13,6 +13,8 @@ from typing import Any
 from ray import tune
 from ray.tune.result import SHOULD_CHECKPOINT
 
+from rlkit import manifest, rllib
+from rlkit.loggers import truncate_results
 from rlkit.metrics import MetricsWriter, path_of, tidy
 from rlkit.recipe import Recipe
 from rlkit.runs import RunInfo
@@ -90,8 +92,29 @@ class Tracker(tune.Callback):
         self.last: dict[str, dict[str, float]] = {}
         self.errors: dict[str, str] = {}
         self._ended = False
+        self._placed = not resumed
 
     # -- Tune's hooks --
+
+    def on_step_begin(self, iteration: int, trials: list, **info: Any) -> None:
+        """On resume, before any trial starts: point each at the newest checkpoint on disk.
+
+        Tune's notes are written every few seconds, so after a crash they can lag behind the folder.
+        """
+        if self._placed:
+            return
+        self._placed = True
+        for trial in trials:
+            if trial.status == trial.TERMINATED:
+                continue
+            good, skipped = manifest.latest_good(self.folder / name_of(trial))
+            for path, reason in skipped:
+                self.show.say(f"passing over {path}: {reason}")
+            if good is not None:
+                rllib.point_to_checkpoint(trial, good, manifest.read(good))
+                self.show.say(f"{name_of(trial)}: going on from {good.name}")
+            else:
+                self.show.say(f"{name_of(trial)}: no intact checkpoint, starting from the beginning")
 
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         self.running[name_of(trial)] = False
@@ -163,21 +186,3 @@ class Tracker(tune.Callback):
 def name_of(trial: Any) -> str:
     """Return the name of a trial's folder, which is its name everywhere in rlkit."""
     return str(trial.storage.trial_dir_name)
-
-
-def truncate_results(path: Path, iteration: int) -> None:
-    """Keep the lines of a `result.json` up to an iteration; a torn last line goes too."""
-    import json
-
-    if not path.is_file():
-        return
-    kept = []
-    for line in path.read_text().splitlines():
-        try:
-            if json.loads(line)["training_iteration"] <= iteration:
-                kept.append(line)
-        except (ValueError, KeyError):
-            continue
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(line + "\n" for line in kept))
-    temporary.replace(path)

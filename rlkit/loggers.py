@@ -1,0 +1,58 @@
+"""Tune's JSON and TensorBoard loggers, writing straight into the run folder.
+
+Tune's own write to a staging folder under /tmp and copy it now and then, so a killed driver leaves a run folder
+without its last results (ray 2.60, ray/train/_internal/storage.py).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ray.tune.logger import JsonLoggerCallback, TBXLoggerCallback
+from ray.tune.result import EXPR_RESULT_FILE
+
+
+class JsonLogger(JsonLoggerCallback):
+    """`<trial>/result.json`: one line per result, RLlib's full result dict without the repeated config."""
+
+    def log_trial_start(self, trial: Any) -> None:
+        self.log_trial_end(trial)
+        path = Path(trial.path, EXPR_RESULT_FILE)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._trial_files[trial] = path.open("a")
+
+    def log_trial_result(self, iteration: int, trial: Any, result: dict[str, Any]) -> None:
+        super().log_trial_result(iteration, trial, {k: v for k, v in result.items() if k != "config"})
+
+
+class TensorBoardLogger(TBXLoggerCallback):
+    """`<trial>/events.*` for TensorBoard, by environment steps."""
+
+    def log_trial_start(self, trial: Any) -> None:
+        if trial in self._trial_writer:
+            self._trial_writer[trial].close()
+        self._trial_writer[trial] = self._summary_writer_cls(str(trial.path), flush_secs=30)
+        self._trial_result[trial] = {}
+
+    def log_trial_result(self, iteration: int, trial: Any, result: dict[str, Any]) -> None:
+        steps = result.get("num_env_steps_sampled_lifetime")
+        kept = {k: v for k, v in result.items() if k != "config"}
+        super().log_trial_result(iteration, trial, {**kept, "timesteps_total": int(steps)} if steps else kept)
+
+
+def truncate_results(path: Path, iteration: int) -> None:
+    """Keep the lines of a `result.json` up to an iteration; a torn last line goes too."""
+    if not path.is_file():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            if json.loads(line)["training_iteration"] <= iteration:
+                kept.append(line)
+        except (ValueError, KeyError):
+            continue
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text("".join(line + "\n" for line in kept))
+    temporary.replace(path)
