@@ -21,7 +21,6 @@ import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 INFO, METRICS, RECIPE, MANIFEST = "run.json", "metrics.csv", "recipe.yaml", "manifest.json"
 STATUSES = ("running", "done", "failed", "interrupted", "terminated")
-_CHECKPOINT = re.compile(r"checkpoint_(\d+)$")
+_CHECKPOINT = re.compile(r"checkpoint_(\d+)")
 _PACKAGES = {"ray": "ray", "rlkit": "rlkit-rllib", "torch": "torch", "gymnasium": "gymnasium"}
 
 
@@ -72,7 +71,7 @@ class RunInfo:
         imports: Iterable[str] = (),
         address: str | None = None,
     ) -> RunInfo:
-        """Describe a run this process starts now: command line, versions, git commit of the working folder."""
+        """Describe a run that this process starts now: command line, versions, git commit."""
         argv = [Path(sys.argv[0]).name, *sys.argv[1:]] if sys.argv else []
         return cls(
             name=recipe.name,
@@ -147,10 +146,8 @@ class Trial:
     @property
     def checkpoints(self) -> list[Path]:
         """Finished checkpoints, newest last."""
-        found = [
-            (int(m[1]), p) for p in self.path.iterdir() if (m := _CHECKPOINT.search(p.name)) and _finished(p)
-        ]
-        return [path for _, path in sorted(found)]
+        named = ((_CHECKPOINT.fullmatch(path.name), path) for path in self.path.iterdir())
+        return [path for _, path in sorted((int(m[1]), path) for m, path in named if m and _finished(path))]
 
     @property
     def best_checkpoint(self) -> Path | None:
@@ -278,7 +275,7 @@ def find_checkpoint(path: str | Path) -> Path:
     here = _existing(path)
     if _finished(here):
         return here
-    if _CHECKPOINT.search(here.name) or (here / "rllib_checkpoint.json").is_file():
+    if _CHECKPOINT.fullmatch(here.name) or (here / "rllib_checkpoint.json").is_file():
         raise CheckpointError(
             f"{path} is not a finished checkpoint of rlkit: it has no {MANIFEST}. It was cut off while being "
             "written, or RLlib wrote it without rlkit"
@@ -300,7 +297,7 @@ def find_checkpoint(path: str | Path) -> Path:
 
 
 def new_run_folder(out: str | Path, name: str) -> Path:
-    """Create `out/name/<time>` and return it. A second run in the same second gets `<time>-2`: none is shared.
+    """Create `out/name/<time>` and return it. A second run of the same second gets `<time>-2`.
 
     Raises:
         UsageError: a name that is not one folder name, or a place that cannot be written.
@@ -325,6 +322,8 @@ def new_run_folder(out: str | Path, name: str) -> Path:
 
 def installed_versions() -> dict[str, str]:
     """Versions of Python, Ray, rlkit, torch and Gymnasium, without importing any of them."""
+    from importlib import metadata  # 20 ms, and only a new run needs it
+
     versions = {"python": platform.python_version()}
     for key, package in _PACKAGES.items():
         try:
@@ -354,7 +353,7 @@ def _finished(path: Path) -> bool:
 def _is_trial(path: Path) -> bool:
     if any((path / name).is_file() for name in ("params.json", "result.json")):
         return True
-    return any(_CHECKPOINT.search(p.name) for p in path.iterdir())
+    return any(_CHECKPOINT.fullmatch(p.name) for p in path.iterdir())
 
 
 def _runs_in(folder: Path) -> list[Path]:
@@ -387,7 +386,7 @@ def _existing(path: str | Path) -> Path:
 
 
 def _suggestion(path: str | Path) -> str:
-    """Did-you-mean over the folders beside the first missing part of a path, and over runs/<name>[/<time>]."""
+    """Did-you-mean over the folders where the path breaks off, and over runs/<name>[/<time>]."""
     here = Path(path)
     nearby: list[str] = []
     for parent in here.parents:
