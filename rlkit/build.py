@@ -210,7 +210,7 @@ def _set_evaluation(config: AlgorithmConfig, recipe: Recipe) -> None:
     """Exact greedy evaluation on seeds of its own, in place of RLlib's, which repeats its first episodes."""
     if recipe.evaluation is None:
         return
-    from rlkit.evaluate import during_training
+    from rlkit.evaluation import during_training
 
     config.evaluation(
         evaluation_interval=recipe.evaluation.every,

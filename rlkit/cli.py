@@ -123,7 +123,7 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Play exactly N seeded episodes of a checkpoint (of a run: its best one)."""
-    from rlkit import evaluate as evaluation
+    from rlkit import evaluation
 
     result = evaluation.evaluate(
         path,

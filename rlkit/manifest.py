@@ -1,9 +1,9 @@
 """What a checkpoint folder must contain, and who wrote it: checked before anything in it is unpickled.
 
 RLlib's checkpoints hold Python pickles, so reading one runs whatever code is in it, and RLlib itself notices
-little: without `rl_module/` it restores random weights, a truncated file ends in an UnpicklingError. `write` puts
-a `manifest.json` into a finished checkpoint: size and sha256 of every file, versions, the recipe, and a signature
-made with a key that only this user can read. `verify` refuses a folder that differs from its manifest.
+little: without `rl_module/` it restores random weights, a truncated file ends in an UnpicklingError. `write`
+puts a `manifest.json` into a finished checkpoint: size and sha256 of every file, versions, the recipe, and a
+signature made with a key that only this user can read. `verify` refuses a folder that differs from it.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ RLLIB_MARKS = (
     "algorithm_state.msgpack",
     "class_and_ctor_args.pkl",
 )
-# Files that nothing reads back may lie beside the checkpoint's own: Tune's note, and what a person leaves there.
+# Files that nothing reads back may lie in a checkpoint: Tune's note, and what a person leaves there.
 HARMLESS = frozenset(
     {".csv", ".gif", ".html", ".jpg", ".log", ".md", ".mp4", ".onnx", ".png", ".svg", ".txt", ".yaml"}
 )
 HARMLESS_NAMES = frozenset({".metadata.json", ".DS_Store"})
 
 TRUST = (
-    "Loading a checkpoint runs the code inside it (RLlib stores Python pickles), with all your rights. If you "
-    "trust whoever wrote this one, repeat with --trust (Python: trust=True)"
+    "Loading a checkpoint runs the code inside it (RLlib stores Python pickles), with all your rights. If "
+    "you trust whoever wrote this one, repeat with --trust (Python: trust=True)"
 )
 
 
@@ -197,12 +197,13 @@ def versions() -> dict[str, str]:
 def _without_manifest(folder: Path, trust: bool) -> Manifest:
     if not is_checkpoint(folder):
         raise CheckpointError(
-            f"{folder} is not a checkpoint: it has neither {NAME} (written by rlkit) nor rllib_checkpoint.json"
+            f"{folder} is not a checkpoint: it has neither {NAME} (rlkit) nor rllib_checkpoint.json (RLlib)"
         )
     if not trust:
         raise CheckpointError(
-            f"{folder} has no {NAME}: it is a plain RLlib checkpoint or an unfinished one, and nothing in it can "
-            f"be verified. {TRUST}; to evaluate it, also name its environment (env=...) unless it is a Gymnasium id"
+            f"{folder} has no {NAME}: it is a plain RLlib checkpoint or an unfinished one, and nothing in it "
+            f"can be verified. {TRUST}; to evaluate it, also name its environment (--env, Python: env=...) "
+            "unless that is a Gymnasium id"
         )
     return Manifest(path=folder)
 
@@ -272,9 +273,9 @@ def _check_format(path: Path, body: Mapping[str, Any]) -> None:
     if body.get("format") != FORMAT:
         then = body.get("versions") if isinstance(body.get("versions"), dict) else {}
         raise CheckpointError(
-            f"{path} has checkpoint format {body.get('format')} of rlkit {(then or {}).get('rlkit')}, this is "
-            f"rlkit {versions()['rlkit']} with format {FORMAT}; use that version, or try anyway with --force "
-            "(Python: force=True)"
+            f"{path} has checkpoint format {body.get('format')} of rlkit {(then or {}).get('rlkit')}, this "
+            f"is rlkit {versions()['rlkit']} with format {FORMAT}; use that version, or try anyway with "
+            "--force (Python: force=True)"
         )
 
 
@@ -284,8 +285,8 @@ def _check_versions(manifest: Manifest) -> None:
         then = manifest.versions.get(name, "unknown")
         if _minor(then) != _minor(here[name]):
             raise CheckpointError(
-                f"{manifest.path} was written with {name} {then}, this is {name} {here[name]}; use that version, "
-                "or try anyway with --force (Python: force=True)"
+                f"{manifest.path} was written with {name} {then}, this is {name} {here[name]}; use that "
+                "version, or try anyway with --force (Python: force=True)"
             )
 
 
