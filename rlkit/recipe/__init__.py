@@ -1,1 +1,26 @@
+"""Recipes: one strict YAML file per experiment, checked before anything starts, without importing ray or torch."""
 
+from __future__ import annotations
+
+from rlkit.recipe.check import check, from_flags, from_mapping, load, loads
+from rlkit.recipe.dump import dump
+from rlkit.recipe.problems import Problem, RecipeError
+from rlkit.recipe.schema import Checkpoint, Evaluation, Policy, Recipe, Tune
+from rlkit.recipe.spaces import SearchSpace
+
+__all__ = [
+    "Checkpoint",
+    "Evaluation",
+    "Policy",
+    "Problem",
+    "Recipe",
+    "RecipeError",
+    "SearchSpace",
+    "Tune",
+    "check",
+    "dump",
+    "from_flags",
+    "from_mapping",
+    "load",
+    "loads",
+]

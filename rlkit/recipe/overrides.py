@@ -1,0 +1,187 @@
+"""`config.training.lr=3e-4` on the command line, or `{"config.training.lr": 3e-4}` in Python, put into a recipe."""
+
+from __future__ import annotations
+
+import math
+import numbers
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from rlkit.recipe.problems import Mark, Path, Report, dotted, shown
+from rlkit.recipe.scalars import needs_quotes
+from rlkit.recipe.spaces import SearchSpace
+from rlkit.recipe.tree import MAX_DEPTH, MAX_NODES, Node, Unusable, compose
+
+COMMAND_LINE = "command line"
+_PART = re.compile(r"([^.\[\]]+)((?:\[\d+\])*)")
+Overrides = Sequence[str] | Mapping[str, Any]
+
+
+def apply(root: Node, overrides: Overrides, report: Report) -> None:
+    """Put overrides into a node tree. A null removes a section; a mapping or list replaces what stands there."""
+    if isinstance(overrides, str):
+        overrides = [overrides]
+    if isinstance(overrides, Mapping):
+        for key, value in overrides.items():
+            mark = Mark("overrides")
+            path = parse_path(str(key), mark, report) if isinstance(key, str) else None
+            if path is None:
+                continue
+            try:
+                _set(root, path, to_node(value, mark), mark, report)
+            except TypeError as error:
+                report.at(mark, path, str(error), fix="give plain data: text, numbers, true or false, lists, mappings")
+        return
+    for word in overrides:
+        mark = Mark(COMMAND_LINE)
+        key, equals, text = str(word).partition("=")
+        if not equals:
+            report.at(mark, (), "an override is KEY=VALUE", got=shown(str(word)), fix="write config.training.lr=3e-4")
+            continue
+        path = parse_path(key.strip(), mark, report)
+        node = _value(text, path or (), report)
+        if path is not None and node is not None:
+            _set(root, path, node, mark, report)
+
+
+def parse_path(text: str, mark: Mark, report: Report) -> Path | None:
+    """Return the path of `callbacks[0].name` or `callbacks.0.name`; None after reporting that it is none."""
+    parts: list[str | int] = []
+    for piece in text.split("."):
+        match = _PART.fullmatch(piece)
+        if match is None:
+            report.at(mark, (), "not a key", got=shown(text), fix="write dotted keys such as config.training.lr=3e-4")
+            return None
+        parts.append(match[1])
+        parts.extend(int(index) for index in re.findall(r"\d+", match[2])[:MAX_DEPTH])
+    return tuple(parts)
+
+
+def _value(text: str, path: Path, report: Report) -> Node | None:
+    """Return the node of a value given on the command line."""
+    place = Mark(COMMAND_LINE)
+    inner = Report(COMMAND_LINE)
+    try:
+        node = compose(text, COMMAND_LINE, inner)
+    except Unusable:
+        for problem in inner.problems:
+            report.at(place, path, problem.message, fix=problem.fix)
+        return None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = getattr(error, "problem", None) or "not a YAML value"
+        report.at(place, path, f"the value cannot be read ({reason})", got=shown(text), fix=f"quote it: {dotted(path)}=\"'…'\"")
+        return None
+    node = node or Node("scalar", place, "", plain=True)
+    return _relocate(node, place, set())
+
+
+def _relocate(node: Node, mark: Mark, seen: set[int]) -> Node:
+    if id(node) not in seen:
+        seen.add(id(node))
+        node.mark = mark
+        for item in node.value if node.kind != "scalar" else ():
+            for child in item if isinstance(item, tuple) else (item,):
+                _relocate(child, mark, seen)
+    return node
+
+
+def _set(root: Node, path: Path, value: Node, mark: Mark, report: Report) -> None:
+    here = root
+    for depth, part in enumerate(path):
+        last = depth == len(path) - 1
+        if here.kind == "list":
+            index = int(part) if isinstance(part, int) or part.isdigit() else -1
+            if not 0 <= index < len(here.value):
+                count = len(here.value)
+                known = f"0 to {count - 1}" if count else "none: the list is empty"
+                report.at(mark, path, f"{dotted(path[:depth])} has no item {part}", fix=f"items are {known}")
+                return
+            if last:
+                here.value[index] = value
+            here = here.value[index]
+            continue
+        if here.kind == "scalar" and here.plain and here.value in ("", "null", "~"):
+            here.kind, here.value = "map", []
+        if here.kind != "map" or isinstance(part, int):
+            what = "a list" if here.kind == "list" else f"the value {shown(here.value)}" if here.kind == "scalar" else "a mapping"
+            report.at(mark, path, f"{dotted(path[:depth]) or 'the recipe'} is {what}; it has no {part}", fix="check the key")
+            return
+        found = next((i for i, (key, _) in enumerate(here.value) if key.kind == "scalar" and key.value == part), None)
+        if last:
+            pair = (_key(part, mark), value)
+            if _is_null(value) and _is_section(path):
+                here.value = [item for index, item in enumerate(here.value) if index != found]
+            elif found is None:
+                here.value.append(pair)
+            else:
+                here.value[found] = pair
+            return
+        if found is None:
+            here.value.append((_key(part, mark), Node("map", mark, [])))
+            found = len(here.value) - 1
+        else:
+            key, node = here.value[found]
+            here.value[found] = (key, _copy(node))
+        here = here.value[found][1]
+
+
+def _copy(node: Node) -> Node:
+    """A shallow copy, so that an override below an alias does not change the anchor as well."""
+    value = list(node.value) if node.kind != "scalar" else node.value
+    return Node(node.kind, node.mark, value, node.tag, node.plain, closed=True)
+
+
+def _key(text: str | int, mark: Mark) -> Node:
+    return Node("scalar", mark, str(text), plain=not needs_quotes(str(text)), closed=True)
+
+
+def _is_section(path: Path) -> bool:
+    return (len(path) == 1 and path != ("seed",)) or (len(path) == 2 and path[0] == "config")
+
+
+def _is_null(node: Node) -> bool:
+    return node.kind == "scalar" and node.plain and node.value in ("", "~", "null", "Null", "NULL")
+
+
+def to_node(value: Any, mark: Mark, depth: int = 0) -> Node:
+    """Return the node tree of plain data.
+
+    Raises:
+        TypeError: something in it is not plain data, or it is too deep.
+    """
+    if depth > MAX_DEPTH:
+        raise TypeError(f"nested deeper than {MAX_DEPTH} levels")
+    if isinstance(value, SearchSpace):
+        return Node("list", mark, [to_node(item, mark, depth + 1) for item in value.args], f"!{value.kind}", closed=True)
+    if isinstance(value, Mapping):
+        if len(value) > MAX_NODES:
+            raise TypeError(f"more than {MAX_NODES} values")
+        pairs = []
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise TypeError(f"a key must be text, got {key!r}")
+            pairs.append((Node("scalar", mark, key, closed=True), to_node(item, mark, depth + 1)))
+        return Node("map", mark, pairs, closed=True)
+    if isinstance(value, list | tuple):
+        if len(value) > MAX_NODES:
+            raise TypeError(f"more than {MAX_NODES} values")
+        return Node("list", mark, [to_node(item, mark, depth + 1) for item in value], closed=True)
+    if isinstance(value, str):
+        return Node("scalar", mark, str(value), closed=True)
+    return Node("scalar", mark, _plain(value), plain=True, closed=True)
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool) or type(value).__name__ in ("bool_", "bool"):
+        return str(bool(value)).lower()
+    if isinstance(value, numbers.Integral):
+        return str(int(value))
+    if isinstance(value, numbers.Real):
+        number = float(value)
+        return repr(number) if math.isfinite(number) else ".nan" if math.isnan(number) else ".inf"
+    raise TypeError(f"{type(value).__name__} is not plain data")

@@ -1,0 +1,257 @@
+"""YAML text -> nodes with line numbers -> plain data. Nothing in a recipe can construct an object.
+
+The nodes are built from PyYAML's event stream, not by a PyYAML loader: depth and size are bounded while reading, a
+duplicate key is an error that names both lines, and the only tags are those of the search spaces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from rlkit.recipe.problems import MISSING, Mark, Path, Report, shown
+from rlkit.recipe.scalars import BadScalar, read_scalar
+from rlkit.recipe.spaces import KINDS, SearchSpace, space_error
+
+MAX_DEPTH = 32
+MAX_NODES = 10_000
+CORE = "tag:yaml.org,2002:"
+_EVENTS: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class Invalid:
+    """Stands where a value could not be read; its problem is already reported."""
+
+    def __repr__(self) -> str:
+        return "an unreadable value"
+
+
+INVALID: Any = Invalid()
+
+
+class Unusable(Exception):
+    """The text cannot be read further; the problem is in the report."""
+
+
+@dataclass
+class Node:
+    """One YAML node. `value` is text, a list of nodes, or a list of (key, value) nodes."""
+
+    kind: str  # "scalar", "list" or "map"
+    mark: Mark
+    value: Any
+    tag: str | None = None
+    plain: bool = False
+    closed: bool = field(default=False, repr=False)
+
+
+def compose(text: str, file: str, report: Report) -> Node | None:
+    """Return the node tree of a single YAML document; None if the text holds none.
+
+    Raises:
+        Unusable: too deep, too large, a recursive alias, a second document; the report has the problem.
+        yaml.YAMLError: a syntax error.
+    """
+    return _Composer(file, report).run(yaml.parse(text, Loader=_EVENTS))
+
+
+class _Composer:
+    def __init__(self, file: str, report: Report):
+        self.file, self.report = file, report
+        self.root: Node | None = None
+        self.open: list[Node] = []
+        self.keys: list[Node | None] = []  # the key that waits for its value, per open node
+        self.anchors: dict[str, Node] = {}
+        self.count = 0
+
+    def run(self, events: Iterator[Any]) -> Node | None:
+        for event in events:
+            if isinstance(event, yaml.DocumentStartEvent) and self.root is not None:
+                self.stop(event, "a second document starts here", "keep one recipe per file; remove the line `---`")
+            elif isinstance(event, yaml.AliasEvent):
+                self.add(self.aliased(event))
+            elif isinstance(event, yaml.ScalarEvent):
+                plain = not event.style and event.implicit[0]
+                self.start(event, Node("scalar", self.mark(event), event.value, event.tag, plain, closed=True))
+            elif isinstance(event, yaml.SequenceStartEvent | yaml.MappingStartEvent):
+                kind = "map" if isinstance(event, yaml.MappingStartEvent) else "list"
+                self.start(event, Node(kind, self.mark(event), [], event.tag))
+                if len(self.open) > MAX_DEPTH:
+                    self.stop(event, f"nested deeper than {MAX_DEPTH} levels", "flatten the recipe")
+            elif isinstance(event, yaml.SequenceEndEvent | yaml.MappingEndEvent):
+                self.open.pop().closed = True
+                self.keys.pop()
+        return self.root
+
+    def mark(self, event: Any) -> Mark:
+        return Mark(self.file, event.start_mark.line + 1, event.start_mark.column + 1)
+
+    def stop(self, event: Any, message: str, fix: str) -> None:
+        self.report.at(self.mark(event), (), message, fix=fix)
+        raise Unusable
+
+    def aliased(self, event: Any) -> Node:
+        node = self.anchors.get(event.anchor)
+        if node is None:
+            self.stop(event, f"*{event.anchor} refers to nothing above", f"define it first with &{event.anchor}")
+            raise Unusable
+        if not node.closed:
+            self.stop(event, f"*{event.anchor} stands inside what it refers to", "remove the recursive alias")
+        return node
+
+    def start(self, event: Any, node: Node) -> None:
+        self.count += 1
+        if self.count > MAX_NODES:
+            self.stop(event, f"more than {MAX_NODES} values", "shorten the recipe")
+        self.add(node)
+        if event.anchor:
+            self.anchors[event.anchor] = node
+        if not node.closed:
+            self.open.append(node)
+            self.keys.append(None)
+
+    def add(self, node: Node) -> None:
+        if not self.open:
+            self.root = node
+            return
+        parent = self.open[-1]
+        if parent.kind == "list":
+            parent.value.append(node)
+        elif self.keys[-1] is None:
+            self.keys[-1] = node
+        else:
+            parent.value.append((self.keys[-1], node))
+            self.keys[-1] = None
+
+
+class Reader:
+    """Turns nodes into plain data; fills the report with places and problems."""
+
+    def __init__(self, report: Report):
+        self.report = report
+        self.count = 0
+
+    def read(self, node: Node, path: Path = ()) -> Any:
+        """Return the data of a node: dict, list, str, int, float, bool, None, SearchSpace or INVALID.
+
+        Raises:
+            Unusable: aliases expand to more than `MAX_NODES` values or `MAX_DEPTH` levels.
+        """
+        self.count += 1
+        if self.count > MAX_NODES:
+            self.report.at(
+                self.report.place(path), (), f"aliases expand to more than {MAX_NODES} values", fix="write the values out"
+            )
+            raise Unusable
+        if len(path) > MAX_DEPTH:
+            self.report.at(node.mark, (), f"nested deeper than {MAX_DEPTH} levels", fix="flatten the recipe")
+            raise Unusable
+        self.report.values.setdefault(path, node.mark)
+        tag = node.tag
+        if tag is not None and tag not in ("!", *(CORE + t for t in ("str", "int", "float", "bool", "null", "map", "seq"))):
+            return self._tagged(node, path, tag)
+        if node.kind == "scalar":
+            return self._scalar(node, path)
+        if node.kind == "list":
+            return [self.read(item, (*path, index)) for index, item in enumerate(node.value)]
+        return self._mapping(node, path)
+
+    def _scalar(self, node: Node, path: Path) -> Any:
+        tag = (node.tag or "!").removeprefix(CORE)
+        if (not node.plain and tag == "!") or tag == "str":
+            return node.value
+        value = read_scalar(node.value)
+        if isinstance(value, BadScalar):
+            self.report.at(node.mark, path, value.message, fix=value.fix)
+            return INVALID
+        kinds: dict[str, Any] = {"int": int, "float": (int, float), "bool": bool, "null": type(None)}
+        if tag in ("map", "seq") or (tag in kinds and not _is(value, kinds[tag])):
+            self.report.at(node.mark, path, f"!!{tag} does not fit this value", got=shown(node.value), fix="remove the tag")
+            return INVALID
+        return float(value) if tag == "float" else value
+
+    def _tagged(self, node: Node, path: Path, tag: str) -> Any:
+        kind = tag.removeprefix("!")
+        if tag.startswith("!") and kind in KINDS:
+            items = INVALID
+            if node.kind == "list":
+                items = [self.read(item, (*path, index)) for index, item in enumerate(node.value)]
+            elif node.kind == "scalar":
+                items = node.value
+            return self.space(kind, items, path)
+        name = "!!" + tag.removeprefix(CORE) if tag.startswith(CORE) else tag
+        if "python" in tag:
+            message, fix = f"the tag {name} would run code", "remove the tag; recipes are data and nothing in them is executed"
+        else:
+            message, fix = f"unknown tag {name}", f"use one of {', '.join('!' + k for k in KINDS)}, or remove the tag"
+        self.report.at(node.mark, path, message, fix=fix)
+        return INVALID
+
+    def space(self, kind: str, items: Any, path: Path) -> Any:
+        """Return a SearchSpace, or report what is wrong with it."""
+        if isinstance(items, list) and any(map(unreadable, items)):
+            return INVALID
+        if error := space_error(kind, items):
+            self.report.add(path, error[0], got=MISSING if items is INVALID else items, fix=error[1])
+            return INVALID
+        return SearchSpace(kind, tuple(items))
+
+    def _mapping(self, node: Node, path: Path) -> Any:
+        data: dict[str, Any] = {}
+        lines: dict[str, int] = {}
+        for key_node, value_node in node.value:
+            key = self._key(key_node, path)
+            if key is None:
+                continue
+            here = (*path, key)
+            if key in data:
+                where = f"line {lines[key]}" if lines[key] else "above"
+                self.report.at(
+                    key_node.mark, here, f"the key {key!r} stands here twice, first on {where}", fix="remove one of the two"
+                )
+                continue
+            lines[key] = key_node.mark.line
+            self.report.keys[here] = key_node.mark
+            data[key] = self.read(value_node, here)
+        if set(data) == {"grid_search"} and path:
+            return self.space("grid", data["grid_search"], path)
+        return data
+
+    def _key(self, node: Node, path: Path) -> str | None:
+        """Return the key's text, or None after reporting why it cannot be a key."""
+        got = shown(node.value) if node.kind == "scalar" else f"a {node.kind}"
+        if node.kind != "scalar" or (node.tag or "!").removeprefix(CORE) not in ("!", "str"):
+            self.report.at(node.mark, path, "a key must be a word", got=got, fix="write a word before the colon")
+            return None
+        if not node.plain:
+            return str(node.value)
+        if node.value == "<<":
+            self.report.at(node.mark, path, "merge keys (<<) are not supported", fix="write the keys out")
+            return None
+        value = read_scalar(node.value)
+        if value is None:
+            self.report.at(node.mark, path, "a key is empty or null", fix="write a word before the colon")
+            return None
+        if isinstance(value, str):
+            return value
+        if isinstance(value, BadScalar):
+            self.report.at(node.mark, path, f"this key is not a plain word: {value.message}", fix=f"quote it: '{node.value}'")
+        else:
+            self.report.at(node.mark, path, "a key must be text", got=shown(value), fix=f"quote it: '{node.value}'")
+        return None
+
+
+def _is(value: Any, kind: Any) -> bool:
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+
+
+def unreadable(value: Any) -> bool:
+    """True if INVALID stands anywhere in the data."""
+    if isinstance(value, dict):
+        return any(map(unreadable, value.values()))
+    if isinstance(value, list | tuple):
+        return any(map(unreadable, value))
+    return value is INVALID
