@@ -165,7 +165,7 @@ def _tune(
                 num_to_keep=checkpoint.keep,
                 checkpoint_frequency=checkpoint.every,
                 checkpoint_at_end=True,
-                checkpoint_score_attribute=path_of(checkpoint.best) if checkpoint.best else None,
+                checkpoint_score_attribute=path_of(recipe.checkpoint.best),
                 checkpoint_score_order=mode,
             ),
             callbacks=[tracker, JsonLogger(), TensorBoardLogger()],

@@ -11,16 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from ray.tune.logger import JsonLoggerCallback, TBXLoggerCallback
-from ray.tune.result import EXPR_RESULT_FILE
+from ray.tune.result import EXPR_PARAM_FILE, EXPR_RESULT_FILE
+from ray.tune.utils.util import SafeFallbackEncoder
+
+from rlkit.files import write_atomic
 
 
 class JsonLogger(JsonLoggerCallback):
-    """`<trial>/result.json`: one line per result, RLlib's full result dict without the repeated config."""
+    """`<trial>/params.json`, the trial's recipe; `result.json`, one line per result without the repeated config."""
 
     def log_trial_start(self, trial: Any) -> None:
         self.log_trial_end(trial)
         path = Path(trial.path, EXPR_RESULT_FILE)
         path.parent.mkdir(parents=True, exist_ok=True)
+        params = json.dumps(trial.config, indent=2, cls=SafeFallbackEncoder)
+        write_atomic(path.with_name(EXPR_PARAM_FILE), params + "\n")
         self._trial_files[trial] = path.open("a")
 
     def log_trial_result(self, iteration: int, trial: Any, result: dict[str, Any]) -> None:

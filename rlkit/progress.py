@@ -68,8 +68,8 @@ class Progress:
 
     def _done(self, row: Mapping[str, float]) -> float:
         """Return the fraction of the budget used, by whichever of its limits is nearest."""
-        budgets = {"env_steps": "env_steps", "iterations": "iteration", "time_s": "time_s", "agent_steps": "agent_steps"}
-        parts = [row.get(key, 0.0) / self.stop[stop] for stop, key in budgets.items() if self.stop.get(stop)]
+        budgets = ("env_steps", "iteration", "time_s", "agent_steps")
+        parts = [row.get(key, 0.0) / self.stop[key] for key in budgets if self.stop.get(key)]
         return min(1.0, max(parts, default=0.0))
 
     def _eta(self, name: str) -> str:

@@ -66,9 +66,9 @@ class RaySession:
         self.num_cpus = num_cpus
         self.preload = preload
         self.verbose = verbose
-        self.owner = False
         self._error: BaseException | None = None
         self._thread: threading.Thread | None = None
+        self._up, self._over = threading.Event(), threading.Event()
 
     def __enter__(self) -> RaySession:
         import ray
@@ -77,7 +77,6 @@ class RaySession:
             if self.address:
                 raise UsageError(f"--address {self.address}: this process already uses a Ray instance")
             return self
-        self.owner = True
         self._thread = threading.Thread(target=self._start, name="rlkit-ray-start", daemon=True)
         self._thread.start()
         return self
@@ -85,12 +84,14 @@ class RaySession:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._thread is not None:
-            self._thread.join()
-        if self.owner:
-            import ray
+        if self._thread is None:
+            return
+        import ray
 
-            ray.shutdown()
+        self._up.wait()
+        ray.shutdown()
+        self._over.set()
+        self._thread.join()
 
     def wait(self) -> None:
         """Return once Ray is up.
@@ -99,12 +100,13 @@ class RaySession:
             UsageError: the cluster at `address` cannot be reached.
         """
         if self._thread is not None:
-            self._thread.join()
+            self._up.wait()
         if self._error is not None:
             where = f"--address {self.address}" if self.address else "starting Ray"
             raise UsageError(f"{where}: {type(self._error).__name__}: {self._error}") from self._error
 
     def _start(self) -> None:
+        """Start Ray, then stay: its processes end with the thread that started them (PR_SET_PDEATHSIG)."""
         try:
             import ray
 
@@ -122,6 +124,9 @@ class RaySession:
                 preload.remote(self.preload)
         except BaseException as error:
             self._error = error
+        finally:
+            self._up.set()
+        self._over.wait()
 
 
 def demand(recipe: Recipe) -> int:

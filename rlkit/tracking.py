@@ -88,7 +88,7 @@ class Tracker(tune.Callback):
         self.resumed = resumed
         self.seen: set[str] = set()
         self.running: dict[str, bool] = {}  # trial -> is its checkpoint for the interrupt written?
-        self.trial_best: dict[str, float] = {}
+        self.trial_best = {name: self.sign * entry["value"] for name, entry in info.trial_best.items()}
         self.last: dict[str, dict[str, float]] = {}
         self.errors: dict[str, str] = {}
         self._ended = False
@@ -111,7 +111,7 @@ class Tracker(tune.Callback):
             for path, reason in skipped:
                 self.show.say(f"passing over {path}: {reason}")
             if good is not None:
-                rllib.point_to_checkpoint(trial, good, manifest.read(good))
+                rllib.point_to_checkpoint(trial, good, manifest.verify(good, trust=True))
                 self.show.say(f"{name_of(trial)}: going on from {good.name}")
             else:
                 self.show.say(f"{name_of(trial)}: no intact checkpoint, starting from the beginning")
@@ -143,14 +143,17 @@ class Tracker(tune.Callback):
         name = name_of(trial)
         self.info.last_checkpoint = self._relative(checkpoint.path)
         value = self.last.get(name, {}).get(self.metric)
-        best = self.info.best
-        if value is not None and (best is None or self.sign * value > self.sign * best["value"]):
-            self.info.best = {
+        if value is not None and not math.isnan(value):
+            entry = {
                 "trial": name,
                 "checkpoint": self._relative(checkpoint.path),
                 "metric": self.metric,
                 "value": value,
             }
+            if self._better(value, self.info.trial_best.get(name)):
+                self.info.trial_best[name] = entry
+            if self._better(value, self.info.best):
+                self.info.best = entry
         self.info.write(self.folder)
         if self.interrupt.signal is not None:
             self.running[name] = True
@@ -173,6 +176,9 @@ class Tracker(tune.Callback):
             signal.raise_signal(signal.SIGUSR1)
 
     # -- helpers --
+
+    def _better(self, value: float, than: dict[str, Any] | None) -> bool:
+        return than is None or self.sign * value > self.sign * than["value"]
 
     def _relative(self, path: str) -> str:
         return str(Path(path).resolve().relative_to(self.folder.resolve()))

@@ -40,6 +40,10 @@ class RecipeTrial:
         if rllib.trial_folder(self) is not None:
             rllib.persist_by_rename(rllib.storage_of(self), self._checkpoint_name)
 
+    def __repr__(self) -> str:
+        """Ray prints the actor when its constructor raises; `Algorithm.__repr__` would hide that error (2.60)."""
+        return self.algorithm_class.__name__
+
     @classmethod
     def default_resource_request(cls, config: Mapping[str, Any]) -> Any:
         """Ask Tune for what the recipe's env runners and learners need, by RLlib's own rule."""
