@@ -1,0 +1,328 @@
+"""`checked(env)`: an environment that breaks its contract says so within the step in which it does.
+
+RLlib 2.60 accepts a NaN reward and an observation out of bounds, turns a None reward into 0.0, and lets a NaN
+observation fail far away inside torch. The wrapper raises an `EnvError` that names environment, agent, step,
+field, what was got, what was expected, and the fix. The price is about 1 % of an mpe2 step
+(benchmarks/env_check_cost.py): every value is first put to a cheap test that is exact when it passes; only a
+value that fails it is looked at closely.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+import gymnasium as gym
+import numpy as np
+from ray.rllib.env.env_errors import StepFailedRecreateEnvError
+from ray.rllib.env.multi_agent_env import MultiAgentEnv
+
+from rlkit.envs.spaces import explain, predicate
+from rlkit.errors import EnvError, did_you_mean
+
+REBUILDS = (
+    3  # failures in a row, without a finished episode between them, after which no environment is made again
+)
+
+# Failures in a row, per environment name. Module level, because RLlib unpickles the env creator for each
+# rebuild.
+_failures: dict[str, int] = {}
+
+
+def checked(
+    env: gym.Env, *, bounds: bool = True, name: str | None = None, rebuilds: int = REBUILDS
+) -> gym.Env:
+    """Wrap an environment, single- or multi-agent, so that it is checked in every step.
+
+    Args:
+        env: a `gym.Env` or a `MultiAgentEnv`.
+        bounds: also require observations to lie within their space's bounds (up to 1e-5, relative).
+        name: how messages call it; default: its id or class.
+        rebuilds: how often RLlib may build it anew after failures with no finished episode in between, per
+            process. RLlib's `restart_failed_sub_environments` would rebuild an environment that always fails
+            for ever.
+
+    Returns:
+        A wrapper with the attributes and methods of `env`, `unwrapped` and `render()` included. For a
+        `MultiAgentEnv` it is a `MultiAgentEnv`.
+
+    Raises:
+        EnvError: the environment has used up its rebuilds; later, from `reset` and `step`, a broken contract
+            or an exception of the environment.
+    """
+    name = name or (env.spec.id if env.spec is not None else type(env.unwrapped).__name__)
+    if _failures.get(name, 0) >= rebuilds:
+        raise EnvError(
+            f"{name}: failed {_failures[name]} times in a row without finishing an episode; giving up"
+        )
+    if isinstance(env.unwrapped, MultiAgentEnv):
+        return CheckedMultiAgentEnv(env, name, bounds)
+    return CheckedEnv(env, name, bounds)
+
+
+class _Contract:
+    """Where an environment is (episode, step), and how its errors are raised."""
+
+    def __init__(self, name: str, bounds: bool):
+        self.name = name
+        self.bounds = bounds
+        self.episode = 0
+        self.step = 0
+
+    def fail(self, field: str, got: str, expected: str, fix: str, agent: str | None = None) -> NoReturn:
+        who = f"agent {agent!r}, " if agent is not None else ""
+        where = (
+            f"step {self.step} of episode {self.episode}" if self.step else f"reset of episode {self.episode}"
+        )
+        _failures[self.name] = _failures.get(self.name, 0) + 1
+        raise EnvError(f"{self.name}: {who}{where}: {field}: got {got}; expected {expected}. Fix: {fix}")
+
+    def raised(self, error: Exception) -> NoReturn:
+        _failures[self.name] = _failures.get(self.name, 0) + 1
+        call = f"step() in step {self.step}" if self.step else "reset()"
+        raise EnvError(
+            f"{self.name}: {call} of episode {self.episode} raised {type(error).__name__}: {error}"
+        ) from error
+
+    def unpack(self, result: Any, fields: str) -> None:
+        names = fields.split(", ")
+        if not isinstance(result, tuple | list) or len(result) != len(names):
+            got = f"{len(result)} values" if isinstance(result, tuple | list) else type(result).__name__
+            call = "step()" if self.step else "reset()"
+            self.fail(call, got, f"({fields})", f"return these {len(names)} from {call}")
+
+    def observation(self, space: gym.Space, value: Any, agent: str | None = None) -> None:
+        """Look closely at an observation that failed the cheap test."""
+        problem = explain(space, value, self.bounds)
+        if problem is not None:
+            self.fail(*problem, agent=agent)
+
+    def reward(self, value: Any, agent: str | None = None) -> None:
+        """Look closely at a reward that is not a finite float."""
+        number = value.item() if isinstance(value, np.ndarray) and value.shape == () else value
+        if isinstance(number, int | float | np.integer | np.floating | np.bool_) and np.isfinite(number):
+            return
+        got = f"{value!r}" if value is None or np.isscalar(value) else f"{type(value).__name__} {value!r:.60}"
+        self.fail("reward", got, "one finite number", "return float(reward)", agent)
+
+    def flag(self, field: str, value: Any, agent: str | None = None) -> bool:
+        if not isinstance(value, bool | np.bool_):
+            got = f"{value!r} ({type(value).__name__})"
+            self.fail(field, got, "True or False", f"return bool({field})", agent)
+        return bool(value)
+
+    def finished(self) -> None:
+        _failures.pop(self.name, None)
+
+
+class CheckedEnv(gym.Wrapper):
+    """A single-agent environment whose every reset and step is checked."""
+
+    def __init__(self, env: gym.Env, name: str, bounds: bool):
+        super().__init__(env)
+        self.contract = _Contract(name, bounds)
+        self._fits = predicate(env.observation_space, bounds)
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[Any, dict]:
+        contract = self.contract
+        contract.episode, contract.step = contract.episode + 1, 0
+        try:
+            result = self.env.reset(seed=seed, options=options)
+        except StepFailedRecreateEnvError:
+            raise
+        except Exception as error:
+            contract.raised(error)
+        contract.unpack(result, "observation, info")
+        if not self._fits(result[0]):
+            contract.observation(self.observation_space, result[0])
+        return result
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict]:
+        contract = self.contract
+        contract.step += 1
+        try:
+            result = self.env.step(action)
+        except StepFailedRecreateEnvError:
+            raise
+        except Exception as error:
+            contract.raised(error)
+        if result.__class__ is not tuple or len(result) != 5:
+            contract.unpack(result, "observation, reward, terminated, truncated, info")
+        observation, reward, terminated, truncated, _ = result
+        if not self._fits(observation):
+            contract.observation(self.observation_space, observation)
+        if reward.__class__ is not float or reward - reward != 0.0:
+            contract.reward(reward)
+        if (terminated is not False and contract.flag("terminated", terminated)) | (
+            truncated is not False and contract.flag("truncated", truncated)
+        ):
+            contract.finished()
+        return result
+
+    def __getattr__(self, name: str) -> Any:  # Gymnasium 1 forwards no attributes
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self.env, name)
+
+
+class CheckedMultiAgentEnv(MultiAgentEnv):
+    """A multi-agent environment whose every reset and step is checked. `env` is the one inside."""
+
+    def __init__(self, env: MultiAgentEnv, name: str, bounds: bool):
+        self.env = env
+        inner = env.unwrapped
+        self.agents = list(inner.agents)
+        self.possible_agents = list(inner.possible_agents)
+        self._agent_ids = set(self.possible_agents)
+        super().__init__()
+        self.observation_spaces, self.action_spaces = inner.observation_spaces, inner.action_spaces
+        self.observation_space, self.action_space = inner.observation_space, inner.action_space
+        self.render_mode, self.metadata, self.spec = inner.render_mode, inner.metadata, env.spec
+        self.contract = _Contract(name, bounds)
+        self._spaces = {agent: inner.get_observation_space(agent) for agent in self.possible_agents}
+        self._fits = {agent: predicate(space, bounds) for agent, space in self._spaces.items()}
+        self._known = frozenset(self.possible_agents)
+        self._seen: set[str] = set()
+        self._done: set[str] = set()
+
+    @property
+    def unwrapped(self) -> Any:
+        return self.env.unwrapped
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[dict, dict]:
+        contract = self.contract
+        contract.episode, contract.step = contract.episode + 1, 0
+        self._seen, self._done = set(), set()
+        try:
+            result = self.env.reset(seed=seed, options=options)
+        except StepFailedRecreateEnvError:
+            raise
+        except Exception as error:
+            contract.raised(error)
+        contract.unpack(result, "observations, infos")
+        if not result[0]:
+            contract.fail("observations", "none", "at least one agent's", "return the agents that act first")
+        self._observations(result[0])
+        self.agents = self.env.unwrapped.agents
+        return result
+
+    def step(self, action_dict: dict) -> tuple[dict, dict, dict, dict, dict]:
+        contract = self.contract
+        contract.step += 1
+        try:
+            result = self.env.step(action_dict)
+        except StepFailedRecreateEnvError:
+            raise
+        except Exception as error:
+            contract.raised(error)
+        if result.__class__ is not tuple or len(result) != 5:
+            contract.unpack(result, "observations, rewards, terminateds, truncateds, infos")
+        observations, rewards, terminated, truncated, infos = result
+        self._observations(observations)
+        for agent, reward in rewards.items():
+            if reward.__class__ is not float or reward - reward != 0.0:
+                contract.reward(reward, agent)
+        if not rewards.keys() <= self._known:
+            self._unknown("rewards", rewards)
+        if self._done:
+            self._revived(observations, rewards, infos)
+        if "__all__" not in terminated:
+            contract.fail(
+                "terminateds", f"{sorted(terminated)}", "a key '__all__'", "say whether the episode is over"
+            )
+        ended = self._flags("terminateds", terminated)
+        cut = self._flags("truncateds", truncated)
+        if observations.keys() != rewards.keys():
+            for agent in action_dict:
+                if agent in observations and agent not in rewards:
+                    contract.fail("rewards", "none", "the reward of the action it took", "return 0.0", agent)
+        if cut:
+            self._last_observation(action_dict, observations, truncated)
+        over = terminated["__all__"] or truncated.get("__all__", False)
+        if over:
+            contract.finished()
+        elif (ended or cut) and self._seen <= self._done:
+            contract.fail(
+                "terminateds['__all__'] and truncateds['__all__']",
+                "False",
+                "one of them True: no agent is left",
+                "set it when the last agent is done, also when some terminate and others are truncated",
+            )
+        self.agents = self.env.unwrapped.agents
+        return result
+
+    def _observations(self, observations: Mapping[str, Any]) -> None:
+        fits = self._fits
+        for agent, observation in observations.items():
+            test = fits.get(agent)
+            if test is None:
+                self._unknown("observations", observations)
+            elif not test(observation):
+                self.contract.observation(self._spaces[agent], observation, agent)
+        self._seen.update(observations)
+
+    def _unknown(self, field: str, given: Mapping[str, Any]) -> None:
+        agent = next(agent for agent in given if agent not in self._known and agent != "__all__")
+        self.contract.fail(
+            field,
+            f"the unknown agent {agent!r}{did_you_mean(agent, self._known)}",
+            f"one of {sorted(self._known)}",
+            "list every agent that can appear in possible_agents",
+            agent,
+        )
+
+    def _revived(self, *given: Mapping[str, Any]) -> None:
+        for field, values in zip(("observations", "rewards", "infos"), given, strict=True):
+            for agent in self._done.intersection(values):
+                self.contract.fail(
+                    field,
+                    "a value for an agent that was done before",
+                    "nothing",
+                    "leave out agents that have terminated or been truncated until the next reset",
+                    agent,
+                )
+
+    def _flags(self, field: str, flags: Mapping[str, Any]) -> bool:
+        """Note who is done; True if anybody is."""
+        any_done = False
+        for agent, flag in flags.items():
+            if flag is not False and self.contract.flag(field, flag, agent):
+                any_done = True
+                if agent != "__all__":
+                    self._done.add(agent)
+        if not flags.keys() <= self._known:
+            for agent in flags:
+                if agent not in self._known and agent != "__all__":
+                    self._unknown(field, flags)
+        return any_done
+
+    def _last_observation(self, acted: Mapping, observations: Mapping, truncated: Mapping[str, Any]) -> None:
+        for agent in acted:
+            if agent not in observations and (truncated.get(agent) or truncated.get("__all__")):
+                self.contract.fail(
+                    "observations",
+                    "none",
+                    "the last observation of a truncated agent",
+                    "return it: its value is what training bootstraps from",
+                    agent,
+                )
+
+    def render(self) -> Any:
+        return self.env.render()
+
+    def close(self) -> None:
+        self.env.close()
+
+    def get_observation_space(self, agent_id: str) -> gym.Space:
+        return self.env.unwrapped.get_observation_space(agent_id)
+
+    def get_action_space(self, agent_id: str) -> gym.Space:
+        return self.env.unwrapped.get_action_space(agent_id)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name == "env":
+            raise AttributeError(name)
+        return getattr(self.env, name)
+
+    def __str__(self) -> str:
+        return f"<checked {self.env}>"
