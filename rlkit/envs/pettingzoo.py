@@ -118,7 +118,7 @@ class PettingZooEnv(MultiAgentEnv):
     def _flags(
         self, terminated: dict[Agent, bool], truncated: dict[Agent, bool], over: bool
     ) -> tuple[dict[Agent, bool], dict[Agent, bool]]:
-        """Add `__all__`, in the way that makes RLlib bootstrap truncated agents (see the module docstring)."""
+        """Add `__all__`, so that RLlib bootstraps truncated agents (see the module docstring)."""
         self._done.update(agent for agent, done in terminated.items() if done)
         self._done.update(agent for agent, done in truncated.items() if done)
         bootstrap = over and any(truncated[agent] and not terminated[agent] for agent in truncated)
