@@ -13,7 +13,7 @@ from rlkit import recipe as recipes
 from rlkit import registry
 from rlkit.errors import RunFailed, UsageError
 from rlkit.progress import Progress
-from rlkit.ray_session import RaySession, demand, require, set_quiet
+from rlkit.ray_session import RaySession, demand, quiet_loggers, require, set_quiet
 from rlkit.recipe import Recipe
 from rlkit.runs import Run, RunInfo, new_run_folder, open_run
 
@@ -111,7 +111,7 @@ def _run(
         with Progress(recipe, quiet=quiet) as show, RaySession(
             info.address, demand(recipe), preload, verbose
         ) as session:
-            _tune(recipe, folder, info, session, show, resume)
+            _tune(recipe, folder, info, session, show, resume, verbose)
     except KeyboardInterrupt:
         info.status = "interrupted"
         raise
@@ -126,7 +126,13 @@ def _run(
 
 
 def _tune(
-    recipe: Recipe, folder: Path, info: RunInfo, session: RaySession, show: Progress, resume: str | None
+    recipe: Recipe,
+    folder: Path,
+    info: RunInfo,
+    session: RaySession,
+    show: Progress,
+    resume: str | None,
+    verbose: bool,
 ) -> None:
     """Build once to find errors before anything starts, then hand over to Tune."""
     from ray import tune
@@ -138,6 +144,8 @@ def _tune(
     from rlkit.tracking import Interrupt, StopRule, Tracker
     from rlkit.trial import IMPORTS, trainable
 
+    if not verbose:
+        quiet_loggers()
     example = build(Recipe.from_dict({**first_value(recipe.to_dict()), "tune": {}}), info.imports)
     algorithm_class = example.algo_class
     session.wait()

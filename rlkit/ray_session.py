@@ -47,8 +47,13 @@ def set_quiet(verbose: bool) -> None:
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         warnings.filterwarnings("ignore", category=FutureWarning)
         warnings.filterwarnings("ignore", category=UserWarning)
-        for name in ("ray", "ray.rllib", "ray.tune", "ray.train", "ray.util"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
+        quiet_loggers()
+
+
+def quiet_loggers() -> None:
+    """Silence Ray's loggers. `import ray.rllib` sets its own level again, so this is called after it too."""
+    for name in ("ray", "ray.rllib", "ray.tune", "ray.train", "ray.util"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 class RaySession:

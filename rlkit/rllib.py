@@ -119,3 +119,86 @@ def point_to_checkpoint(trial: Any, path: Path, notes: Any) -> None:
         "time_total_s": float(notes.extra.get("time_total_s") or 0.0),
     }
     trial.on_checkpoint(_TrainingResult(checkpoint=Checkpoint.from_directory(str(path)), metrics=metrics))
+
+
+def registered_env(name: str) -> Callable[..., Any] | None:
+    """Return the env creator registered with Tune under a name, or None (2.60: `ray.tune.registry`, no accessor)."""
+    from ray.tune.registry import ENV_CREATOR, _global_registry
+
+    return _global_registry.get(ENV_CREATOR, name) if _global_registry.contains(ENV_CREATOR, name) else None
+
+
+def policy_mapping(env_to_module: Any) -> Callable[..., str] | None:
+    """Return the agent -> module function inside a connector pipeline, or None in a single-agent one.
+
+    `AgentToModuleMapping` keeps the config's `policy_mapping_fn` in a private attribute (2.60, no accessor).
+    """
+    from ray.rllib.connectors.common import AgentToModuleMapping
+
+    pieces = [c for c in env_to_module.connectors if isinstance(c, AgentToModuleMapping)]
+    return pieces[0]._agent_to_module_mapping_fn if pieces else None
+
+
+def freeze_connectors(pipeline: Any) -> None:
+    """Stop connectors from learning, and put their tensors on the CPU.
+
+    `MeanStdFilter` goes on updating its statistics unless `_update_stats` is False (2.60: its constructor only);
+    `NumpyToTensor` keeps the device it was saved with.
+    """
+    for connector in pipeline.connectors:
+        if hasattr(connector, "_update_stats"):
+            connector._update_stats = False
+        if hasattr(connector, "_device"):
+            connector._device = None
+
+
+def watch_learner(
+    learner: Any,
+    *,
+    on_loss: Callable[[str, Any], None] | None = None,
+    on_gradients: Callable[[Any, dict[Any, Any]], None] | None = None,
+) -> None:
+    """Show each module's loss and the gradients of each update to a Learner before they are used.
+
+    RLlib 2.60 replaces NaN gradients by 0 and inf by 3.4e38 in `apply_gradients`; behind it nothing can be seen.
+    """
+    compute_loss, compute_gradients = learner.compute_loss_for_module, learner.compute_gradients
+
+    def compute_loss_for_module(*, module_id: str, **kwargs: Any) -> Any:
+        loss = compute_loss(module_id=module_id, **kwargs)
+        if on_loss is not None:
+            on_loss(module_id, loss)
+        return loss
+
+    def compute_and_show(*args: Any, **kwargs: Any) -> Any:
+        gradients = compute_gradients(*args, **kwargs)
+        if on_gradients is not None:
+            on_gradients(learner, gradients)
+        return gradients
+
+    learner.compute_loss_for_module = compute_loss_for_module
+    learner.compute_gradients = compute_and_show
+
+
+def refresh_spaces(episode: Any, env: Any) -> None:
+    """Give a MultiAgentEpisode, created a moment ago, the spaces of an environment that was built anew since.
+
+    `MultiAgentEnvRunner._new_episode` (2.60) reads them before `on_episode_created` can change the environment.
+    """
+    env = env.unwrapped
+    episode.observation_space = {agent: env.get_observation_space(agent) for agent in env.possible_agents}
+    episode.action_space = {agent: env.get_action_space(agent) for agent in env.possible_agents}
+
+
+def record_class(checkpoint: Path, algorithm_class: type) -> None:
+    """Name the plain Algorithm class in a checkpoint just written, so that reading it needs no class of rlkit.
+
+    `Checkpointable.save_to_path` (2.60) pickles `type(self)` with the constructor's arguments; for a trial that is a
+    class made at run time, which would be stored by value.
+    """
+    from ray import cloudpickle
+    from ray.rllib.utils.checkpoints import Checkpointable
+
+    path = checkpoint / Checkpointable.CLASS_AND_CTOR_ARGS_FILE_NAME
+    content = cloudpickle.loads(path.read_bytes())
+    path.write_bytes(cloudpickle.dumps({**content, "class": algorithm_class}))

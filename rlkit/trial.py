@@ -23,6 +23,12 @@ from rlkit.recipe import Recipe
 IMPORTS = "__imports__"
 
 
+def parse(config: Mapping[str, Any]) -> tuple[Recipe, list[str]]:
+    """Return the recipe and the imports in a trial's config. Tune's own keys (`__stdout_file__`, ...) are left out."""
+    recipe = Recipe.from_dict({key: value for key, value in config.items() if not key.startswith("__")})
+    return recipe, list(config.get(IMPORTS, ()))
+
+
 class RecipeTrial:
     """Mixin in front of an Algorithm class; see `trainable`."""
 
@@ -31,10 +37,9 @@ class RecipeTrial:
     imports: list[str]
 
     def __init__(self, config: dict[str, Any] | None = None, **kwargs: Any):
-        values = dict(config or {})
-        trial_info = values.pop("__trial_info__", None)
-        self.imports = list(values.pop(IMPORTS, ()))
-        self.recipe = Recipe.from_dict(values)
+        config = config or {}
+        trial_info = config.get("__trial_info__")
+        self.recipe, self.imports = parse(config)
         super().__init__(build(self.recipe, self.imports), **kwargs)
         self._trial_info = trial_info
         if rllib.trial_folder(self) is not None:
@@ -47,9 +52,7 @@ class RecipeTrial:
     @classmethod
     def default_resource_request(cls, config: Mapping[str, Any]) -> Any:
         """Ask Tune for what the recipe's env runners and learners need, by RLlib's own rule."""
-        values = dict(config)
-        imports = values.pop(IMPORTS, ())
-        return cls.algorithm_class.default_resource_request(build(Recipe.from_dict(values), imports))
+        return cls.algorithm_class.default_resource_request(build(*parse(config)))
 
     def _checkpoint_name(self) -> str:
         return f"checkpoint_{rllib.progress_of(self)[0]:06d}"
@@ -69,6 +72,7 @@ class RecipeTrial:
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """RLlib's checkpoint, then the manifest that makes it a finished one."""
         super().save_checkpoint(checkpoint_dir)  # type: ignore[misc]
+        rllib.record_class(Path(checkpoint_dir), self.algorithm_class)
         iteration, time_total_s, result = rllib.progress_of(self)
         manifest.write(
             Path(checkpoint_dir),
@@ -82,15 +86,6 @@ class RecipeTrial:
                 "episodes_total": result.get("episodes_total"),
             },
         )
-
-    def save_to_path(self, *args: Any, **kwargs: Any) -> str:
-        """Save as the plain Algorithm, so that `Algorithm.from_checkpoint` needs no rlkit class to read it back."""
-        own = type(self)
-        self.__class__ = self.algorithm_class  # type: ignore[assignment]
-        try:
-            return super(own, own).save_to_path(self, *args, **kwargs)  # type: ignore[misc]
-        finally:
-            self.__class__ = own  # type: ignore[assignment]
 
     def restore(self, checkpoint: Any) -> None:
         """Continue from the newest checkpoint of this trial that verifies; say which ones were passed over.
