@@ -202,3 +202,40 @@ def record_class(checkpoint: Path, algorithm_class: type) -> None:
     path = checkpoint / Checkpointable.CLASS_AND_CTOR_ARGS_FILE_NAME
     content = cloudpickle.loads(path.read_bytes())
     path.write_bytes(cloudpickle.dumps({**content, "class": algorithm_class}))
+
+
+def plain_backwards() -> tuple[Callable[..., Any], ...]:
+    """Return the `compute_gradients` of RLlib's learners that amount to one backward pass of the summed losses.
+
+    SAC's calls backward once per optimizer, each on a loss that reaches the parameters of that optimizer alone (2.60,
+    `sac_torch_learner.py`); the sum has the same gradients.
+    """
+    from ray.rllib.algorithms.sac.torch.sac_torch_learner import SACTorchLearner
+    from ray.rllib.core.learner.torch.torch_learner import TorchLearner
+
+    return TorchLearner.compute_gradients, SACTorchLearner.compute_gradients
+
+
+def forget_sac_losses(learner: Any) -> None:
+    """Drop the losses SAC keeps for its own `compute_gradients` (2.60: `_temp_losses`, one entry per optimizer)."""
+    learner._temp_losses.clear()
+
+
+def scales_gradients(learner: Any) -> bool:
+    """Whether a TorchLearner has gradient scalers or torch lr schedulers, which act inside `apply_gradients` (2.60)."""
+    return learner._grad_scalers is not None or learner._lr_scheduler_classes is not None
+
+
+def custom_learner_pieces(learner: Any) -> list[Any]:
+    """Return the learner connector pieces that are not RLlib's own way from episodes to a train batch (2.60).
+
+    RLlib's default pieces read columns from episodes, which columnar replay has done already. What a user or an
+    algorithm added works on the batch.
+    """
+    from ray.rllib import connectors
+
+    pipeline = learner._learner_connector
+    if pipeline is None:
+        return []
+    own = f"{connectors.__name__}."
+    return [piece for piece in pipeline.connectors if not type(piece).__module__.startswith(own)]

@@ -1,0 +1,55 @@
+"""A recipe's section `curriculum` into an AlgorithmConfig."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rlkit import rllib
+
+
+def configure(
+    config: Any, curriculum: Mapping[str, Any], *, resolve: Callable[[str], Any] | None = None
+) -> None:
+    """Add the bound callback to an unfrozen config, and what the way of the tasks needs besides.
+
+    Args:
+        config: the environment must be set; asynchronous vectorisation too, where wanted.
+        curriculum: the section of the recipe.
+        resolve: name of a type the user registered -> its `Curriculum` class.
+
+    Raises:
+        ValueError: the problems `validate` finds.
+    """
+    from rlkit.curriculum.callback import CurriculumCallback
+    from rlkit.curriculum.route import Route
+    from rlkit.curriculum.schema import TYPES
+
+    options = dict(curriculum)
+    kind = options.get("type", "lessons")
+    if isinstance(kind, str) and kind not in TYPES and resolve is not None:
+        options["type"] = resolve(kind)
+    bound = CurriculumCallback.bind(**options)
+    route = Route(**(options.get("task") or {}))
+    if route.needs_wrapper and str(getattr(config.gym_env_vectorize_mode, "value", config.gym_env_vectorize_mode)) == "async":
+        _wrap_environment(config)
+    rllib.add_callbacks(config, [bound])
+
+
+def _wrap_environment(config: Any) -> None:
+    """Environments in processes of their own cannot be wrapped afterwards: register a creator that wraps them."""
+    from ray.tune.registry import register_env
+
+    from rlkit.curriculum.task_env import TaskEnvCreator, creator_of
+
+    name = f"curriculum/{config.env if isinstance(config.env, str) else getattr(config.env, '__name__', 'env')}"
+    register_env(name, TaskEnvCreator(creator_of(config)))
+    config.environment(env=name)
+
+
+def active(algorithm: Any) -> Any:
+    """Return the driver's `CurriculumCallback` of an algorithm, or None."""
+    from rlkit.curriculum.callback import CurriculumCallback
+
+    callbacks = algorithm.callbacks if isinstance(algorithm.callbacks, list) else [algorithm.callbacks]
+    return next((c for c in callbacks if isinstance(c, CurriculumCallback)), None)

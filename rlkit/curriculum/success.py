@@ -1,0 +1,52 @@
+"""Was an episode a success? What the environment says in its last info, or a rule on the episode."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+INFO_KEYS = ("success", "is_success")
+
+
+@dataclass(frozen=True)
+class Success:
+    """How an episode is judged; one of the fields, else the info keys `success` and `is_success`.
+
+    Attributes:
+        info: key of the last step's info whose truth is the success; for several agents their mean.
+        return_at_least: an undiscounted (team) return that counts as success.
+        terminated: success is the episode's termination, in contrast to running out of time.
+    """
+
+    info: str | None = None
+    return_at_least: float | None = None
+    terminated: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.info is not None) + (self.return_at_least is not None) + self.terminated > 1:
+            raise ValueError("success: give one of info, return_at_least, terminated")
+
+    def of(self, chunks: list[Any]) -> float | None:
+        """Judge a finished episode from its chunks (SingleAgentEpisode or MultiAgentEpisode), oldest first."""
+        last = chunks[-1]
+        if self.return_at_least is not None:
+            return float(sum(chunk.get_return() for chunk in chunks) >= self.return_at_least)
+        if self.terminated:
+            return float(last.is_terminated)
+        keys = (self.info,) if self.info else INFO_KEYS
+        agents = getattr(last, "agent_episodes", None)
+        episodes = [last] if agents is None else list(agents.values())
+        said = [value for episode in episodes if (value := _said(episode, keys)) is not None]
+        return sum(said) / len(said) if said else None
+
+
+def _said(episode: Any, keys: tuple[str, ...]) -> float | None:
+    if not len(episode.infos):
+        return None
+    info = episode.get_infos(-1)
+    if isinstance(info, Mapping):
+        for key in keys:
+            if key in info:
+                return float(info[key])
+    return None
