@@ -226,16 +226,51 @@ def scales_gradients(learner: Any) -> bool:
     return learner._grad_scalers is not None or learner._lr_scheduler_classes is not None
 
 
-def custom_learner_pieces(learner: Any) -> list[Any]:
-    """Return the learner connector pieces that are not RLlib's own way from episodes to a train batch (2.60).
+def count_update(learner: Any) -> None:
+    """Count one call of a learner's update; env runners take weights with a higher number only (2.60)."""
+    learner._weights_seq_no += 1
 
-    RLlib's default pieces read columns from episodes, which columnar replay has done already. What a user or an
-    algorithm added works on the batch.
+
+def weights_seq_no(learner: Any) -> int:
+    """Return the number of update calls a learner has done (2.60, no accessor)."""
+    return learner._weights_seq_no
+
+
+DEFAULT_LEARNER_PIECES = frozenset(
     """
-    from ray.rllib import connectors
+    AddObservationsFromEpisodesToBatch AddNextObservationsFromEpisodesToTrainBatch AddColumnsFromEpisodesToTrainBatch
+    AddTimeDimToBatchAndZeroPad AddStatesFromEpisodesToBatch AgentToModuleMapping BatchIndividualItems NumpyToTensor
+    """.split()
+)
 
+
+def custom_learner_pieces(learner: Any) -> list[Any]:
+    """Return the learner connector pieces besides RLlib's default way from episodes to a train batch (2.60).
+
+    The default pieces read columns from episodes, which columnar replay has done already. Other pieces of RLlib's own
+    (frame stacking, for example) read episodes too and have none to read here.
+
+    Raises:
+        ValueError: one of RLlib's other pieces is configured.
+    """
     pipeline = learner._learner_connector
-    if pipeline is None:
-        return []
-    own = f"{connectors.__name__}."
-    return [piece for piece in pipeline.connectors if not type(piece).__module__.startswith(own)]
+    pieces = [] if pipeline is None else list(pipeline.connectors)
+    custom = [p for p in pieces if type(p).__name__ not in DEFAULT_LEARNER_PIECES]
+    for piece in custom:
+        if type(piece).__module__.startswith("ray.rllib.connectors."):
+            raise ValueError(
+                f"the learner connector {type(piece).__name__} reads episodes, and replay holds columns; do the same in "
+                f"an environment wrapper or an env-to-module connector, or use `algorithm: rllib/DQN` (or rllib/SAC)"
+            )
+    return custom
+
+
+def seed_runner(env_runner: Any, seed: int) -> None:
+    """Set the seed of an EnvRunner's next reset (2.60: `_seed`, used by the first reset and by each sample of whole
+    episodes; see `_reset_envs`)."""
+    env_runner._seed = seed
+
+
+def learner_index(learner: Any) -> int:
+    """Return which of the `num_learners` this learner is (2.60, no accessor)."""
+    return learner._learner_index

@@ -6,8 +6,9 @@
         def __init__(self, every: int = 10): ...
     config = PPOConfig().callbacks([Counter.bind(every=5)])
 
-RLlib 2.60 makes one instance per process: one in the driver, one in each env runner (the local one too), and, for
-`on_learn_on_batch`, one in each remote learner. Instances know nothing of each other; see `share` and `call_runners`.
+RLlib 2.60 makes one instance per process: one in the driver, one in each env runner (the local one too),
+and, for `on_learn_on_batch`, one in each remote learner. Instances know nothing of each other; see `share`
+and `call_runners`.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ class CallbackError(RunFailed):
 
 
 class Bound:
-    """A callback class with its options: picklable, comparable, and called without arguments, as RLlib does."""
+    """A callback class with its options: picklable, comparable, and called without arguments, as RLlib
+    does."""
 
     def __init__(self, cls: type[Callback], options: Mapping[str, Any]):
         self.cls = cls
@@ -61,12 +63,12 @@ class Bound:
 class Callback(RLlibCallback):
     """Base of rlkit's callbacks: keyword options in `__init__`, hooks of RLlib plus `on_learn_on_batch`.
 
-    State: override `get_state` / `set_state` for the driver's instance and `get_runner_state` / `set_runner_state`
-    for those in the env runners. Both are saved and restored with every checkpoint of the algorithm, in a recipe's
-    run and in a script of your own (`save_to_path`, `from_checkpoint`, Tune).
+    State: override `get_state` / `set_state` for the driver's instance and `get_runner_state` /
+    `set_runner_state` for those in the env runners. Both are saved and restored with every checkpoint of the
+    algorithm, in a recipe's run and in a script of your own (`save_to_path`, `from_checkpoint`, Tune).
 
-    A hook that raises ends the run with a `CallbackError`, also when it raised in a remote runner, where RLlib would
-    restart the runner up to 1,000 times.
+    A hook that raises ends the run with a `CallbackError`, also when it raised in a remote runner, where
+    RLlib would restart the runner up to 1,000 times.
     """
 
     _algorithm: Any = None
@@ -96,7 +98,8 @@ class Callback(RLlibCallback):
         """Return what `config.callbacks([...])` takes: this class with these options.
 
         Raises:
-            ValueError: an unknown option, or a value the class refuses; known here, before any process starts.
+            ValueError: an unknown option, or a value the class refuses; known here, before any process
+            starts.
         """
         known = cls.options()
         for option in options:
@@ -112,7 +115,8 @@ class Callback(RLlibCallback):
             raise ValueError(f"{cls.__name__}: {error}") from error
         return bound
 
-    # state ------------------------------------------------------------------------------------------------------
+    # state
+    # ------------------------------------------------------------------------------------------------------
 
     def get_state(self) -> State:
         """State of the driver's instance."""
@@ -129,19 +133,25 @@ class Callback(RLlibCallback):
         """Take what the driver sent: a saved `get_runner_state`, or what was given to `share`."""
 
     def share(self, state: State, *, evaluation: bool = True) -> None:
-        """Send `state` to `set_runner_state` of every runner's instance, now and to every runner restarted later."""
+        """Send `state` to `set_runner_state` of every runner's instance, now and to every runner restarted
+        later."""
         self._shared = state
         self.call_runners("set_runner_state", state, evaluation=evaluation)
 
-    def call_runners(self, method: str, *args: Any, evaluation: bool = False, indices: Any = None) -> list[Any]:
-        """Call `method` of this callback's instance in every env runner; return the results, local runner first.
+    def call_runners(
+        self, method: str, *args: Any, evaluation: bool = False, indices: Any = None
+    ) -> list[Any]:
+        """Call `method` of this callback's instance in every env runner; return the results, local runner
+        first.
 
         Args:
             evaluation: include the evaluation runners.
             indices: remote runners to call; default all.
         """
         if self._algorithm is None:
-            raise RuntimeError(f"{type(self).__name__}.call_runners works in the driver, from on_algorithm_init on")
+            raise RuntimeError(
+                f"{type(self).__name__}.call_runners works in the driver, from on_algorithm_init on"
+            )
         call = functools.partial(_call, _position(self._algorithm, self), type(self).__name__, method, args)
         groups = [self._algorithm.env_runner_group]
         if evaluation:
@@ -149,16 +159,21 @@ class Callback(RLlibCallback):
         results = []
         for group in groups:
             if group is not None:
-                results += group.foreach_env_runner(call, remote_worker_ids=indices, local_env_runner=indices is None)
+                results += group.foreach_env_runner(
+                    call, remote_worker_ids=indices, local_env_runner=indices is None
+                )
         return results
 
-    # hooks of every callback ------------------------------------------------------------------------------------
+    # hooks of every callback
+    # ------------------------------------------------------------------------------------
 
     def on_algorithm_init(self, *, algorithm: Any, metrics_logger: Any = None, **kwargs: Any) -> None:
         """Driver, once, after the algorithm is set up and before a checkpoint is restored into it."""
         self._begin(algorithm=algorithm)
 
-    def on_train_result(self, *, algorithm: Any, metrics_logger: Any = None, result: dict, **kwargs: Any) -> None:
+    def on_train_result(
+        self, *, algorithm: Any, metrics_logger: Any = None, result: dict, **kwargs: Any
+    ) -> None:
         """Driver, after every iteration. Change `result` to add to it."""
         self._raise_remote_failure(algorithm=algorithm, result=result)
 
@@ -185,7 +200,8 @@ class Callback(RLlibCallback):
             metrics_logger: the learner's; log under `(module_id, name)`.
         """
 
-    # what happens before a hook of a subclass -------------------------------------------------------------------
+    # what happens before a hook of a subclass
+    # -------------------------------------------------------------------
 
     def _begin(self, *, algorithm: Any, **kwargs: Any) -> None:
         if self._algorithm is algorithm:
@@ -220,7 +236,9 @@ class Callback(RLlibCallback):
 
     def _resend(self, *, algorithm: Any, env_runner_indices: Sequence[int], **kwargs: Any) -> None:
         if self._shared is not None and self._algorithm is not None:
-            self.call_runners("set_runner_state", self._shared, evaluation=True, indices=list(env_runner_indices))
+            self.call_runners(
+                "set_runner_state", self._shared, evaluation=True, indices=list(env_runner_indices)
+            )
 
 
 _BEFORE: dict[str, Callable[..., None]] = {
@@ -256,10 +274,15 @@ def _numbered_state(self: Callback, env_runner: Any) -> tuple[int, State]:
 def _take_numbered(self: Callback, states: dict[int, State], env_runner: Any) -> None:
     """Give a runner the state of its own number, or, when there are more runners now, one of the others'."""
     number = env_runner.worker_index or 0
-    self.set_runner_state(states[number] if number in states else states[sorted(states)[number % len(states)]])
+    self.set_runner_state(
+        states[number] if number in states else states[sorted(states)[number % len(states)]]
+    )
 
 
-_WITH_RUNNER = {"_numbered_state": _numbered_state, "_take_numbered": _take_numbered}
+_WITH_RUNNER: dict[str, Callable[..., Any]] = {
+    "_numbered_state": _numbered_state,
+    "_take_numbered": _take_numbered,
+}
 
 
 def _call(position: int, name: str, method: str, args: tuple[Any, ...], env_runner: Any) -> Any:
@@ -312,7 +335,8 @@ def _guarded(hook: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _report(callback: Callback, hook: str, error: Exception, kwargs: Mapping[str, Any]) -> None:
-    """Raise, or in a remote runner remember for the driver: raising there kills the actor and RLlib restarts it."""
+    """Raise, or in a remote runner remember for the driver: raising there kills the actor and RLlib restarts
+    it."""
     if isinstance(error, CallbackError):
         failure = error
     else:

@@ -2,7 +2,8 @@
 
     from rlkit.exploration import configure
     config = DQNConfig().environment("CartPole-v1")
-    configure(config, {"type": "EpsilonGreedy", "initial_epsilon": 1.0, "final_epsilon": 0.02, "epsilon_timesteps": 10_000})
+    configure(config, {"type": "EpsilonGreedy", "initial_epsilon": 1.0, "final_epsilon": 0.02,
+    "epsilon_timesteps": 10_000})
 
 `configure` changes an unfrozen AlgorithmConfig and raises ValueError for a combination that cannot work.
 """
@@ -37,7 +38,8 @@ def create(exploration: Mapping[str, Any]) -> Exploration:
     kind = options.pop("type", None)
     if not isinstance(kind, str) or kind not in TYPES:
         raise ValueError(
-            f"exploration: unknown type {kind!r}{did_you_mean(kind, TYPES)}; expected one of {', '.join(sorted(TYPES))}"
+            f"unknown exploration type {kind!r}{did_you_mean(kind, TYPES)}; "
+            f"expected one of {', '.join(sorted(TYPES))}"
         )
     module, _, name = TYPES[kind].partition(":")
     cls = getattr(importlib.import_module(module), name)

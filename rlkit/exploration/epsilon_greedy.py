@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 class EpsilonGreedy(Exploration):
     """ε from `initial_epsilon` to `final_epsilon`, linear over `epsilon_timesteps` after `warmup_timesteps`.
 
-    Names and defaults are those of RLlib's old `EpsilonGreedy`. `epsilon_schedule`, `[[step, ε], …]`, replaces
-    the other four. On DQN and its kin this is RLlib's own `epsilon` schedule (rllib/algorithms/dqn, 2.60).
+    Names and defaults are those of RLlib's old `EpsilonGreedy`. `epsilon_schedule`, `[[step, ε], …]`,
+    replaces the other four. On DQN and its kin this is RLlib's own `epsilon` schedule (rllib/algorithms/dqn,
+    2.60).
     """
 
     def __init__(

@@ -1,7 +1,9 @@
-"""Values that change with the number of environment steps: piecewise linear, constant outside their points."""
+"""Values that change with the number of environment steps: piecewise linear, constant outside their
+points."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -11,8 +13,8 @@ Points = Sequence[Sequence[float]]
 class Schedule:
     """`[[step, value], …]`, linear between the points, constant before the first and after the last.
 
-    Steps are environment steps over all runners. The schedule itself has no state: what has to survive a restart is
-    the step count, which RLlib keeps.
+    Steps are environment steps over all runners. The schedule itself has no state: what has to survive a
+    restart is the step count, which RLlib keeps.
 
     Raises:
         ValueError: no points, steps that do not ascend, or a value that is not finite.
@@ -26,7 +28,7 @@ class Schedule:
         )
         if not pairs:
             raise ValueError("a schedule needs at least one [step, value] point")
-        if any(b[0] < a[0] for a, b in zip(pairs, pairs[1:], strict=False)):
+        if any(b[0] < a[0] for a, b in itertools.pairwise(pairs)):
             raise ValueError(f"the steps of a schedule have to ascend, got {[t for t, _ in pairs]}")
         if not all(math.isfinite(v) for pair in pairs for v in pair):
             raise ValueError(f"a schedule needs finite numbers, got {pairs}")
@@ -44,7 +46,8 @@ class Schedule:
         return previous[1]
 
     def rllib(self) -> list[list[float]] | float:
-        """The same schedule in the form RLlib's own `Scheduler` takes: a number, or points that begin at step 0."""
+        """The same schedule in the form RLlib's own `Scheduler` takes: a number, or points that begin at
+        step 0."""
         if len(self.points) == 1:
             return self.points[0][1]
         points = [[int(t), v] for t, v in self.points]

@@ -1,0 +1,56 @@
+"""Keep the checkpoint that evaluated best, in a script of your own (a recipe has `checkpoint: {best: …}`)."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from rlkit.callbacks.base import Callback, State
+from rlkit.callbacks.stopping import find
+
+
+class BestCheckpoint(Callback):
+    """Saves the algorithm whenever `metric` reaches a new best. The old one goes only when the new one is
+    there.
+
+    Args:
+        folder: where; default `best_checkpoint` in the algorithm's log folder.
+        metric: a tidy name or a path in RLlib's result; measured whenever a result has it.
+        mode: `max` or `min`.
+    """
+
+    def __init__(self, folder: str | None = None, metric: str = "eval/episode_return", mode: str = "max"):
+        if mode not in ("max", "min"):
+            raise ValueError(f"mode must be 'max' or 'min', got {mode!r}")
+        self.folder, self.metric, self.mode = folder, metric, mode
+        self.best: float | None = None
+        self.iteration: int | None = None
+
+    def on_train_result(
+        self, *, result: dict, algorithm: Any, metrics_logger: Any = None, **kwargs: Any
+    ) -> None:
+        value = find(result, self.metric)
+        if value is not None and (
+            self.best is None or (value > self.best if self.mode == "max" else value < self.best)
+        ):
+            self.best, self.iteration = value, result["training_iteration"]
+            self._save(algorithm)
+        result["best_checkpoint"] = {"value": self.best, "iteration": self.iteration}
+
+    def _save(self, algorithm: Any) -> None:
+        final = Path(self.folder or Path(algorithm.logdir, "best_checkpoint")).resolve()
+        new, old = final.with_name(f".{final.name}.new"), final.with_name(f".{final.name}.old")
+        for leftover in (new, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+        algorithm.save_to_path(str(new))
+        if final.exists():
+            final.rename(old)
+        new.rename(final)
+        shutil.rmtree(old, ignore_errors=True)
+
+    def get_state(self) -> State:
+        return {"best": self.best, "iteration": self.iteration}
+
+    def set_state(self, state: State) -> None:
+        self.best, self.iteration = state["best"], state["iteration"]

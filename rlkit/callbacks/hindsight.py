@@ -1,0 +1,98 @@
+"""Hindsight experience replay (Andrychowicz et al., 2017, arXiv 1707.01495) for goal-conditioned
+environments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from rlkit.callbacks.postprocess import TrajectoryPostprocessor
+from rlkit.callbacks.trajectory import Aligned, Trajectory
+
+KEYS = ("observation", "achieved_goal", "desired_goal")
+
+
+class HindsightRelabel(TrajectoryPostprocessor):
+    """Adds, for every episode, copies whose goal is one that the episode did reach.
+
+    Observations are Gymnasium's GoalEnv dicts: `observation`, `achieved_goal`, `desired_goal`. A copy ends
+    where its goal was reached: all of its transitions share one goal, so that n-step returns over it stay
+    correct. (The paper draws a goal per transition; with a chain of observations that would join two goals
+    in one transition.)
+
+    Args:
+        copies: relabelled copies per episode.
+        strategy: `future` draws the step whose outcome becomes the goal, `final` takes the last.
+        reward: (achieved (T, G), desired (T, G)) -> (T,). Default: the environment's own `compute_reward`,
+        or, with
+            `tolerance`, 0 within that distance and -1 beyond.
+        tolerance: distance at which a goal counts as reached, for the default sparse reward.
+        terminate: end the copy as terminated at its goal.
+        seed: of the draws.
+    """
+
+    def __init__(
+        self,
+        copies: int = 4,
+        strategy: str = "future",
+        reward: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
+        tolerance: float | None = None,
+        terminate: bool = False,
+        seed: int = 0,
+    ):
+        super().__init__(scope="episode")
+        if copies < 1:
+            raise ValueError(f"copies must be at least 1, got {copies}")
+        if strategy not in ("future", "final"):
+            raise ValueError(f"strategy must be 'future' or 'final', got {strategy!r}")
+        if tolerance is not None and not tolerance > 0:
+            raise ValueError(f"tolerance must be positive, got {tolerance}")
+        self.copies, self.strategy, self.reward = copies, strategy, reward
+        self.tolerance, self.terminate = tolerance, terminate
+        self.rng = np.random.default_rng(seed)
+
+    def on_algorithm_init(self, *, algorithm: Any, metrics_logger: Any = None, **kwargs: Any) -> None:
+        """Relabelled episodes were not made by the current policy: only replay can use them."""
+        if not hasattr(algorithm.config, "replay_buffer_config"):
+            raise ValueError(
+                f"{type(algorithm).__name__} learns on-policy; relabelled goals need a replay buffer"
+            )
+
+    def postprocess_trajectory(
+        self, trajectory: Trajectory, others: Mapping[Any, Aligned]
+    ) -> list[Trajectory]:
+        observations = trajectory.peek_observations()
+        if not isinstance(observations, dict) or any(key not in observations for key in KEYS):
+            got = sorted(observations) if isinstance(observations, dict) else type(observations).__name__
+            raise ValueError(f"observations need the keys {', '.join(KEYS)}, got {got}")
+        made = []
+        for _ in range(1 if self.strategy == "final" else self.copies):
+            last = (
+                len(trajectory)
+                if self.strategy == "final"
+                else int(self.rng.integers(1, len(trajectory) + 1))
+            )
+            copy = trajectory.copy(last)
+            seen = copy.observations
+            goal = seen["achieved_goal"][-1]
+            seen["desired_goal"] = np.broadcast_to(goal, seen["desired_goal"].shape).copy()
+            copy.rewards = np.asarray(
+                self._rewards(seen["achieved_goal"][1:], seen["desired_goal"][1:], copy), float
+            )
+            copy.terminated, copy.truncated = self.terminate, not self.terminate
+            made.append(copy)
+        return made
+
+    def _rewards(self, achieved: np.ndarray, desired: np.ndarray, copy: Trajectory) -> np.ndarray:
+        if self.reward is not None:
+            return self.reward(achieved, desired)
+        if self.tolerance is not None:
+            distance = np.linalg.norm((achieved - desired).reshape(len(achieved), -1), axis=1)
+            return np.where(distance <= self.tolerance, 0.0, -1.0)
+        env = self.env_runner.env.unwrapped.envs[0].unwrapped
+        if not hasattr(env, "compute_reward"):
+            raise ValueError(f"{type(env).__name__} has no compute_reward; give `tolerance` or `reward`")
+        rewards: np.ndarray = env.compute_reward(achieved, desired, np.array(copy.infos[1:], dtype=object))
+        return rewards
