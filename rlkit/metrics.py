@@ -49,6 +49,7 @@ AXES: dict[str, tuple[str, str]] = {
     "agent_steps": ("agent steps", ""),
     "time_s": ("time", "s"),
     "steps_per_s": ("speed", "env steps / s"),
+    "episode_return": ("episode return", "sum of rewards"),
     "episode_length": ("episode length", "env steps"),
 }
 
@@ -313,5 +314,4 @@ def read_metrics(path: Path) -> tuple[list[str], list[dict[str, str]]]:
 
 def _cell(value: float) -> str:
     """Whole numbers without a point, everything else with the digits that give the same float back."""
-    value = float(value)
-    return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
+    return repr(float(value)).removesuffix(".0")

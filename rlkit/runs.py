@@ -281,9 +281,8 @@ def find_checkpoint(path: str | Path) -> Path:
             "written, or RLlib wrote it without rlkit"
         )
     run = open_run(here)
-    inside = (
-        here.resolve().relative_to(run.path.resolve()).parts if here.resolve() != run.path.resolve() else ()
-    )
+    place, root = here.resolve(), run.path.resolve()
+    inside = place.relative_to(root).parts if root in place.parents else ()
     if len(inside) > 1 or (inside and not here.is_dir()):
         raise UsageError(f"{path} is inside a run, but is neither a trial nor a checkpoint")
     if inside:

@@ -1,0 +1,182 @@
+"""Learning curves as a picture, drawn by matplotlib without a display."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlkit.errors import UsageError
+from rlkit.metrics import label
+from rlkit.report.groups import Curve, Group
+from rlkit.report.statistics import MIN_SEEDS, band
+from rlkit.runs import Run, open_run
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Array = NDArray[np.float64]
+
+SUFFIXES = (".png", ".svg", ".pdf")
+# Okabe and Ito's palette: told apart by readers with any kind of colour vision, and in print.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
+POINTS = 400  # of a mean curve
+
+
+def draw(groups: Sequence[Group], metric: str, x: str, path: Path) -> None:
+    """Write one picture with a curve per group."""
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+    from matplotlib.ticker import EngFormatter, MaxNLocator
+
+    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    handles: list[Any] = []
+    notes: dict[str, Any] = {}
+    for number, group in enumerate(groups):
+        color = COLORS[number % len(COLORS)]
+        style = "-" if number < len(COLORS) else "-."
+        curves = group.curves(metric, x)
+        _seeds_and_mean(axes, curves, color, style)
+        evaluations = [] if metric.startswith("eval/") else group.curves(f"eval/{metric}", x)
+        _evaluation(axes, evaluations, color)
+        if curves:
+            handles.append(Line2D([], [], color=color, ls=style, lw=2, label=legend(group, curves)))
+        if len(curves) >= MIN_SEEDS:
+            notes["band"] = Patch(color="0.35", alpha=0.25, lw=0, label="95 % interval of the mean")
+        if evaluations:
+            dashed = {"color": "0.35", "ls": "--", "lw": 1.4, "marker": "o", "ms": 3}
+            notes["dashed"] = Line2D([], [], label="evaluation", **dashed)
+    lessons = next(((g, found) for g in groups if (found := lesson_borders(g, x))), None)
+    if lessons:
+        _bands(axes, *lessons)
+    axes.set_title(title(groups), fontsize=10, loc="left", pad=18 if lessons else 8)
+    axes.set_xlabel(label(x))
+    axes.set_ylabel(label(metric))
+    if x != "time_s":
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_major_locator(MaxNLocator(7, integer=x != "time_s"))
+    axes.grid(axis="y", color="0.9", lw=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.margins(x=0.01)
+    if axes.dataLim.x0 < 0.2 * axes.dataLim.x1:
+        axes.set_xlim(left=0)
+    if len(handles) > 1 or notes or len(groups[0].trials) > 1:
+        axes.legend(handles=[*handles, *notes.values()], frameon=False, fontsize=9)
+    metadata = {"Date": None} if path.suffix.lower() == ".svg" else None
+    try:
+        figure.savefig(path, dpi=160, metadata=metadata)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from None
+
+
+def average(curves: Sequence[Curve]) -> tuple[Array, Array] | None:
+    """Interpolate curves to the points between the latest start and the earliest end.
+
+    Returns:
+        x (points,) and y (curves, points), or None where no x is common to all. Beyond the earliest end the
+        mean would be over other seeds than before, so it ends there.
+    """
+    if not curves:
+        return None
+    low, high = max(c.x[0] for c in curves), min(c.x[-1] for c in curves)
+    if low > high:
+        return None
+    grid = np.unique(np.concatenate([c.x for c in curves]))
+    grid = grid[(grid >= low) & (grid <= high)]
+    if len(grid) > POINTS:
+        grid = np.linspace(low, high, POINTS)
+    return grid, np.stack([np.interp(grid, c.x, c.y) for c in curves])
+
+
+def legend(group: Group, curves: Sequence[Curve]) -> str:
+    """`dqn_cartpole lr=0.001 (5 seeds)`."""
+    return f"{group.label} ({len(curves)} seeds)" if len(curves) > 1 else group.label
+
+
+def title(groups: Sequence[Group]) -> str:
+    """The environments, and the recipe when there is one group alone."""
+    envs = list(dict.fromkeys(str(g.params["env"]) for g in groups if g.params.get("env")))
+    return " · ".join([groups[0].label, *envs] if len(groups) == 1 else envs[:3])
+
+
+def lesson_borders(group: Group, x: str) -> list[tuple[float, str]]:
+    """Where each lesson of a group's curriculum begins: (x, name), the median over its seeds."""
+    curves = group.curves("curriculum/lesson", x)
+    if not curves:
+        return []
+    section = group.params.get("curriculum")
+    lessons = section.get("lessons") if isinstance(section, dict) else None
+    names = [str(item.get("name", i)) for i, item in enumerate(lessons)] if isinstance(lessons, list) else []
+    borders = []
+    for number in range(1 + int(max(c.y.max() for c in curves))):
+        begins = [float(c.x[np.argmax(c.y >= number)]) for c in curves if (c.y >= number).any()]
+        if 2 * len(begins) > len(curves):  # most seeds got there
+            begin = 0.0 if number == 0 else float(np.median(begins))
+            borders.append((begin, names[number] if number < len(names) else f"lesson {number}"))
+    return borders
+
+
+def _seeds_and_mean(axes: Axes, curves: Sequence[Curve], color: str, style: str) -> None:
+    if len(curves) == 1:
+        axes.plot(curves[0].x, curves[0].y, color=color, ls=style, lw=1.8, marker=_dot(curves[0].x))
+        return
+    for curve in curves:
+        axes.plot(curve.x, curve.y, color=color, lw=0.8, alpha=0.45, marker=_dot(curve.x))
+    common = average(curves)
+    if common is None:
+        return
+    grid, values = common
+    axes.plot(grid, values.mean(axis=0), color=color, ls=style, lw=2.4, marker=_dot(grid))
+    if len(curves) >= MIN_SEEDS:
+        axes.fill_between(grid, *band(values), color=color, alpha=0.18, lw=0)
+
+
+def _evaluation(axes: Axes, curves: Sequence[Curve], color: str) -> None:
+    if common := average(curves):
+        grid, values = common
+        marker = "o" if len(grid) <= 40 else ""
+        axes.plot(grid, values.mean(axis=0), color=color, ls="--", lw=1.4, marker=marker, ms=3)
+
+
+def _bands(axes: Axes, group: Group, borders: Sequence[tuple[float, str]]) -> None:
+    """Shade every second lesson, and write each one's name above the axes."""
+    end = axes.dataLim.x1
+    ends = [begin for begin, _ in borders[1:]] + [end]
+    for number, ((begin, name), stop) in enumerate(zip(borders, ends, strict=True)):
+        if number % 2 == 0:
+            axes.axvspan(begin, stop, color="0.5", alpha=0.10, lw=0, zorder=0)
+        if stop - begin < 0.013 * len(name) * end:
+            continue  # the name would run into its neighbours
+        axes.annotate(
+            name, ((begin + stop) / 2, 1.0), xycoords=axes.get_xaxis_transform(), xytext=(0, 3),
+            textcoords="offset points", ha="center", va="bottom", fontsize=8, color="0.35",
+        )  # fmt: skip
+
+
+def _dot(x: Array) -> str:
+    """A line of one point is invisible without a marker."""
+    return "o" if len(x) == 1 else ""
+
+
+def picture_path(runs: Sequence[str | Path | Run], out: str | Path | None) -> Path:
+    """Return where the picture goes.
+
+    Raises:
+        UsageError: a suffix other than .png, .svg, .pdf, or a folder that does not exist.
+    """
+    if out is None:
+        if len(runs) > 1:
+            return Path("plot.png")
+        return (runs[0] if isinstance(runs[0], Run) else open_run(runs[0])).path / "plot.png"
+    path = Path(out)
+    if path.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"cannot draw {path.name!r}: expected a name ending in {', '.join(SUFFIXES)}")
+    if not path.parent.is_dir():
+        raise UsageError(f"cannot write {path}: the folder {path.parent} does not exist")
+    return path

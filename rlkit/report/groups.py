@@ -1,0 +1,155 @@
+"""Trials grouped into what a reader compares: one group per recipe, one curve per seed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlkit.errors import UsageError, did_you_mean
+from rlkit.metrics import path_of
+from rlkit.runs import Run, Trial, open_run
+
+if TYPE_CHECKING:
+    import pandas
+
+Array = NDArray[np.float64]
+Runs = str | Path | Run | Sequence[str | Path | Run]
+
+SEED_KEYS = ("seed", "tune")  # what may differ between the seeds of one group
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One trial's metric. x rises strictly; points where either value is absent or NaN are left out."""
+
+    trial: Trial
+    x: Array
+    y: Array
+
+
+@dataclass
+class Group:
+    """Trials with the same recipe up to the seed."""
+
+    name: str
+    params: dict[str, Any]
+    trials: list[Trial]
+    frames: dict[Path, pandas.DataFrame]
+    varied: str = ""  # what tells this group from others of the same name: "lr=0.001"
+
+    @property
+    def label(self) -> str:
+        return f"{self.name} {self.varied}".strip()
+
+    def curves(self, metric: str, x: str) -> list[Curve]:
+        """The metric of each trial that has it."""
+        found = []
+        for trial in self.trials:
+            frame = self.frames[trial.run.path]
+            if metric not in frame or x not in frame:
+                continue
+            rows = frame.loc[frame["trial"] == trial.name, [x, metric]].dropna()
+            if len(rows):
+                values = rows.to_numpy(dtype=np.float64)
+                rising = np.concatenate([[True], np.diff(np.maximum.accumulate(values[:, 0])) > 0])
+                found.append(Curve(trial, values[rising, 0], values[rising, 1]))
+        return found
+
+
+def as_list(runs: Runs) -> list[str | Path | Run]:
+    """One path or run, or several of them, as a list.
+
+    Raises:
+        UsageError: an empty list.
+    """
+    found = [runs] if isinstance(runs, str | Path | Run) else list(runs)
+    if not found:
+        raise UsageError("expected at least one run folder")
+    return found
+
+
+def load_groups(runs: Runs, metric: str, x: str = "env_steps") -> list[Group]:
+    """Return the groups of runs, trials or checkpoints, in the order given.
+
+    Raises:
+        UsageError: a path that is no run, an unknown metric, or one that none of the runs has reported.
+    """
+    frames: dict[Path, pandas.DataFrame] = {}
+    groups: dict[str, Group] = {}
+    for trial in _trials(as_list(runs)):
+        frames.setdefault(trial.run.path, trial.run.metrics)
+        params = trial.params
+        name = str(params.get("name") or trial.run.name)
+        same = {key: value for key, value in params.items() if key not in SEED_KEYS}
+        key = name + json.dumps(same, sort_keys=True, default=str)
+        group = groups.setdefault(key, Group(name, same, [], frames))
+        group.trials.append(trial)
+    found = list(groups.values())
+    for column in (x, metric):
+        if not any(column in f and f[column].notna().any() for f in frames.values()):
+            raise UsageError(_no_such_metric(column, frames))
+    _tell_apart(found)
+    return found
+
+
+def _trials(paths: Sequence[str | Path | Run]) -> list[Trial]:
+    """The trials meant by each path, each once: all of a run's, or the one that the path names or lies in."""
+    found: dict[Path, Trial] = {}
+    for path in paths:
+        run = path if isinstance(path, Run) else open_run(path)
+        here = run.path if isinstance(path, Run) else Path(path)
+        for trial in run.trials:
+            folder = trial.path.resolve()
+            inside = here.resolve()
+            if inside in folder.parents or folder == inside or folder in inside.parents:
+                found.setdefault(folder, trial)
+    return list(found.values())
+
+
+def _no_such_metric(metric: str, frames: Mapping[Path, pandas.DataFrame]) -> str:
+    columns = {c for f in frames.values() for c in f.columns if c != "trial" and f[c].notna().any()}
+    if not columns:
+        return f"nothing to show: {', '.join(map(str, frames)) or 'these runs'} have no results yet"
+    if metric not in columns:
+        hint = did_you_mean(metric, columns)
+        if not hint:
+            path_of(metric)  # a name that no run can report: say so
+        return f"no run here has reported {metric!r}{hint}; reported: {', '.join(sorted(columns))}"
+    return f"no run here has reported {metric!r}"
+
+
+def _tell_apart(groups: Sequence[Group]) -> None:
+    """Give groups of one name the differences of their recipes: `lr=0.001, gamma=0.9`."""
+    for name in {g.name for g in groups}:
+        alike = [g for g in groups if g.name == name]
+        if len(alike) < 2:
+            continue
+        flat = [dict(_flatten(g.params)) for g in alike]
+        keys = sorted(
+            {k for f in flat for k in f if len({json.dumps(o.get(k), default=str) for o in flat}) > 1}
+        )
+        last = [key.rpartition(".")[2] for key in keys]
+        for group, values in zip(alike, flat, strict=True):
+            words = [
+                f"{short if last.count(short) == 1 else key}={_word(values.get(key))}"
+                for key, short in zip(keys, last, strict=True)
+            ]
+            group.varied = ", ".join(words)
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    flat: list[tuple[str, Any]] = []
+    for key, value in tree.items():
+        path = f"{prefix}{key}"
+        flat += _flatten(value, f"{path}.") if isinstance(value, Mapping) and value else [(path, value)]
+    return flat
+
+
+def _word(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else "default" if value is None else str(value)

@@ -1,0 +1,263 @@
+"""Plots and comparisons of written run folders: what is drawn, where, and the numbers of the tables."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.stats
+from rich.console import Console
+from run_folders import write_run
+
+from rlkit.errors import UsageError
+from rlkit.report import compare, plot
+from rlkit.report.curves import average, lesson_borders
+from rlkit.report.groups import load_groups
+from rlkit.report.statistics import band, improvement_interval, interval, iqm, probability_of_improvement
+from rlkit.report.terminal import thousands
+from rlkit.runs import open_run
+
+
+def line(slope: float, end: int = 10, **more: Any) -> Any:
+    """Rows of a straight line: return = slope * iteration + seed, 1000 env steps and 2 s per iteration."""
+
+    def rows(seed: int) -> list[dict[str, float]]:
+        base = {"iteration": 1.0, "env_steps": 1000.0, "time_s": 2.0}
+        return [
+            {k: v * i for k, v in base.items()}
+            | {"episode_return": slope * i + seed}
+            | {k: f(i, seed) for k, f in more.items() if f(i, seed) is not None}
+            for i in range(1, end + 1)
+        ]
+
+    return rows
+
+
+def pixels(path: Path) -> np.ndarray:
+    from matplotlib.image import imread
+
+    return imread(path)[..., :3]
+
+
+def has_color(path: Path, rgb: tuple[int, int, int]) -> int:
+    return int((np.abs(pixels(path) * 255 - np.array(rgb)).max(axis=-1) < 3).sum())
+
+
+BLUE, ORANGE = (0, 0x72, 0xB2), (0xD5, 0x5E, 0)
+
+
+def test_one_run_is_drawn_into_its_folder(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "dqn/t", line(40))
+    assert plot(run) == str(run / "plot.png")
+    height, width, _ = pixels(run / "plot.png").shape
+    assert (width, height) == (1152, 672)
+    assert has_color(run / "plot.png", BLUE) > 1000
+    assert has_color(run / "plot.png", ORANGE) == 0
+
+
+def test_two_recipes_have_two_colors_and_a_legend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a = write_run(tmp_path / "dqn/t", line(40), seeds=range(5))
+    b = write_run(tmp_path / "ppo/t", line(20), seeds=range(5), algorithm="PPO")
+    monkeypatch.chdir(tmp_path)
+    assert plot([a, b]) == "plot.png"
+    assert has_color(Path("plot.png"), BLUE) > 1000
+    assert has_color(Path("plot.png"), ORANGE) > 1000
+    text = Path(plot([a, b], out=tmp_path / "both.svg")).read_text()
+    for words in ("dqn (5 seeds)", "ppo (5 seeds)", "95 % interval of the mean", "env steps",
+                  "episode return [sum of rewards]", "CartPole-v1"):  # fmt: skip
+        assert f"<!-- {words} -->" in text, words
+    assert "<!-- evaluation -->" not in text
+    assert Path(plot(a, out=tmp_path / "a.pdf")).read_bytes().startswith(b"%PDF")
+
+
+def test_evaluations_are_dashed_and_lessons_are_bands(tmp_path: Path) -> None:
+    lessons = [{"name": "short pole"}, {"name": "long pole"}, {"name": "never reached"}]
+    rows = line(
+        40,
+        **{
+            "curriculum/lesson": lambda i, seed: float(i > 4 + seed),
+            "eval/episode_return": lambda i, seed: 42.0 * i if i % 5 == 0 else None,
+        },
+    )
+    run = write_run(tmp_path / "cur/t", rows, seeds=(0, 1, 2), curriculum={"lessons": lessons})
+    text = Path(plot(run, out=tmp_path / "a.svg")).read_text()
+    assert "<!-- evaluation -->" in text
+    assert "stroke-dasharray" in text
+    assert "<!-- short pole -->" in text
+    assert "<!-- long pole -->" in text
+    assert "never reached" not in text
+    (group,) = load_groups(run, "episode_return")
+    assert lesson_borders(group, "env_steps") == [
+        (0.0, "short pole"),
+        (6000.0, "long pole"),
+    ]  # median of 5, 6, 7
+    assert lesson_borders(group, "time_s") == [(0.0, "short pole"), (12.0, "long pole")]
+
+
+def test_the_mean_ends_where_the_first_seed_ends(tmp_path: Path) -> None:
+    def rows(seed: int) -> Any:
+        return line(10, end=10 if seed else 5)(seed)
+
+    (group,) = load_groups(write_run(tmp_path / "a/t", rows, seeds=(0, 2)), "episode_return")
+    common = average(group.curves("episode_return", "env_steps"))
+    assert common is not None
+    assert common[0].tolist() == [1000, 2000, 3000, 4000, 5000]
+    assert common[1].mean(axis=0).tolist() == [11, 21, 31, 41, 51]
+
+
+def test_seeds_are_grouped_across_runs_and_recipes_told_apart(tmp_path: Path) -> None:
+    kwargs: dict[str, Any] = {"name": "dqn", "config": {"training": {"lr": 0.001, "gamma": 0.99}}}
+    a = write_run(tmp_path / "a", line(1), seeds=(0, 1), **kwargs)
+    b = write_run(tmp_path / "b", line(1), seeds=(2,), **kwargs)
+    kwargs["config"] = {"training": {"lr": 0.01, "gamma": 0.99}}
+    c = write_run(tmp_path / "c", line(1), seeds=(0,), **kwargs)
+    groups = load_groups([a, b, c, a], "episode_return")
+    assert [(g.label, len(g.trials)) for g in groups] == [("dqn lr=0.001", 3), ("dqn lr=0.01", 1)]
+    (one,) = load_groups(a / "trial_00001_seed=1", "episode_return")
+    assert [t.name for t in one.trials] == ["trial_00001_seed=1"]
+    assert load_groups(open_run(b), "episode_return")[0].label == "dqn"
+
+
+def test_nan_and_missing_points_are_left_out(tmp_path: Path) -> None:
+    rows = line(
+        1, **{"eval/episode_return": lambda i, seed: float("nan") if i == 4 else i if i % 2 == 0 else None}
+    )
+    (group,) = load_groups(write_run(tmp_path / "a/t", rows), "eval/episode_return")
+    (curve,) = group.curves("eval/episode_return", "iteration")
+    assert curve.x.tolist() == [2, 6, 8, 10]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            {"metric": "episode_retrun"},
+            "no run here has reported 'episode_retrun'; did you mean 'episode_return'",
+        ),
+        ({"metric": "return/agent_9"}, "reported: env_steps, episode_return, iteration, time_s"),
+        ({"metric": "xyzzy"}, "unknown metric 'xyzzy'"),
+        ({"x": "steps"}, "'steps'; did you mean 'env_steps'"),
+        ({"out": "a.gif"}, r"cannot draw 'a\.gif': expected a name ending in \.png, \.svg, \.pdf"),
+        ({"out": "nowhere/a.png"}, "the folder nowhere does not exist"),
+    ],
+)
+def test_what_cannot_be_drawn_is_explained(tmp_path: Path, call: dict, message: str) -> None:
+    run = write_run(tmp_path / "dqn/t", line(1))
+    with pytest.raises(UsageError, match=message):
+        plot(run, **call)
+    assert not list(run.glob("*.png"))
+
+
+def test_nothing_to_draw(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="have no results yet"):
+        plot(write_run(tmp_path / "dqn/t", lambda seed: []))
+    with pytest.raises(UsageError, match="at least one run"):
+        plot([])
+    one = write_run(tmp_path / "one/t", line(1, end=1))
+    assert has_color(Path(plot(one)), BLUE) > 10  # a single point is still seen
+    assert "last 1" in plot(one, text=True)
+
+
+def test_the_terminal_shows_the_shape_of_the_curve(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "dqn/t", line(40))
+    lines = plot(run, text=True).splitlines()
+    assert lines[0] == "dqn · CartPole-v1: episode return [sum of rewards]"
+    assert lines[1].startswith("400 ┤")
+    assert lines[16].startswith(" 40 ┤")
+    assert lines[18].split() == ["1k", "10k", "env", "steps"]
+    assert lines[19].strip() == "dqn: last 400, highest 400"
+    rows = [[c not in "\u2800 " for c in text[5:].ljust(72)] for text in lines[1:17]]
+    centre = [np.mean(np.flatnonzero(column)) for column in np.array(rows).T]
+    assert centre[0] == 15  # a rising line: bottom left to top right, one cell after the other
+    assert centre[-1] == 0
+    assert np.all(np.diff(centre) <= 0)
+
+
+def test_the_terminal_marks_several_curves_with_letters(tmp_path: Path) -> None:
+    a, b = write_run(tmp_path / "up/t", line(40)), write_run(tmp_path / "down/t", line(-40))
+    lines = plot([a, b], text=True).splitlines()
+    assert lines[1].endswith("a")
+    assert lines[16].endswith("b")
+    assert [text.strip() for text in lines[-2:]] == [
+        "a  up: last 400, highest 400",
+        "b  down: last -400, highest -40",
+    ]
+
+
+def test_compare_gives_the_numbers_of_the_definition(tmp_path: Path) -> None:
+    a = write_run(tmp_path / "good/t", line(10, end=20), seeds=(0, 1, 2, 3))
+    b = write_run(tmp_path / "bad/t", line(1, end=20), seeds=(0, 1))
+    values = json.loads(json.dumps(compare([a, b]).to_json()))
+    good, bad = values["rows"]
+    assert good["final"] == [195, 196, 197, 198]  # mean of iterations 19 and 20: beyond 90 % of the steps
+    assert good["mean"] == 196.5
+    assert good["std"] == pytest.approx(np.std([0, 1, 2, 3], ddof=1))
+    assert good["iqm"] == 196.5
+    assert good["best"] == 201.5
+    assert (good["seeds"], good["env_steps"], good["time_s"]) == (4, 20000, 40)
+    assert 195 <= good["ci95"][0] < 196.5 < good["ci95"][1] <= 198
+    assert bad["ci95"] is None  # two seeds have no interval
+    assert values["improvements"] == [{"a": "good", "b": "bad", "probability": 1.0, "ci95": None}]
+    console = Console(file=io.StringIO(), width=80, highlight=False)
+    console.print(compare([a, b]).table())
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "196.5 ± 1.3" in text
+    assert "20k" in text
+    assert "episode return [sum of rewards], last 10% of the env steps" in text
+    assert "P(A > B)" in text
+
+
+def test_compare_takes_the_lowest_loss_as_the_best(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a/t", line(1, **{"loss/p/vf_loss": lambda i, seed: 11.0 - i}))
+    assert compare(run, "loss/p/vf_loss").rows[0].best == 1
+    with pytest.raises(UsageError, match="did you mean 'loss/p/vf_loss'"):
+        compare(run, "loss/p/vf_los")
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 7, 8, 10, 11])
+def test_iqm_equals_the_trimmed_mean_rliable_uses(size: int) -> None:
+    scores = np.random.default_rng(size).normal(size=(3, size))
+    np.testing.assert_allclose(iqm(scores), scipy.stats.trim_mean(scores, 0.25, axis=-1))
+
+
+def test_probability_of_improvement_equals_mann_whitney() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 6, 9), rng.integers(0, 5, 7)
+    u = scipy.stats.mannwhitneyu(x, y).statistic
+    assert probability_of_improvement(x, y) == pytest.approx(u / 63)
+    assert probability_of_improvement([1, 1], [1]) == 0.5
+    low, high = improvement_interval(x, y)
+    assert 0 <= low < u / 63 < high <= 1
+    assert improvement_interval([1, 2, 3], [4, 5, 6]) == (0, 0)
+
+
+def test_bootstrap_intervals_cover_and_repeat() -> None:
+    rng = np.random.default_rng(1)
+    draws = [rng.normal(size=30) for _ in range(200)]
+    bounds = [interval(d, resamples=400) for d in draws]
+    assert 0.88 <= np.mean([low < 0 < high for low, high in bounds]) <= 0.98  # 95 %, a little less at n = 30
+    assert interval(draws[0]) == interval(draws[0])
+    low, high = band(np.stack(draws[:5]))
+    assert low.shape == (30,)
+    assert np.all(low <= np.mean(draws[:5], axis=0))
+    assert np.all(high >= np.mean(draws[:5], axis=0))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (800, "800"),
+        (1000, "1k"),
+        (2400, "2400"),
+        (41600, "41.6k"),
+        (1.25e6, "1.25M"),
+        (999_960, "1000k"),
+    ],
+)
+def test_thousands(value: float, text: str) -> None:
+    assert thousands(value) == text
