@@ -53,7 +53,11 @@ TABLES: dict[str, dict[str, Entry]] = {
         ("rllib/SAC", "ray.rllib.algorithms.sac:SACConfig", "RLlib's SAC, untouched"),
     ),
     "envs": {},
-    "models": {},
+    # A model's target is `build(observation_space, **options) -> torch.nn.Module` (rlkit.models.features).
+    "models": _table(
+        ("mlp", "rlkit.models.dense:mlp", "Fully connected: hiddens, activation, layer_norm, orthogonal, gain"),
+        ("cnn", "rlkit.models.conv:cnn", "Convolutions for channel-last images: filters, hidden, activation, …"),
+    ),
     "callbacks": _table(
         ("BestCheckpoint", "rlkit.callbacks:BestCheckpoint", "save whenever evaluation improves"),
         ("EpisodeGif", "rlkit.callbacks:EpisodeGif", "a GIF of the current policy every few iterations"),

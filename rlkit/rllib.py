@@ -274,3 +274,17 @@ def seed_runner(env_runner: Any, seed: int) -> None:
 def learner_index(learner: Any) -> int:
     """Return which of the `num_learners` this learner is (2.60, no accessor)."""
     return learner._learner_index
+
+
+class EncoderHook:
+    """Mixin for RLlib catalogs, before RLlib's class: `encoder_config` decides which encoder is built.
+
+    `Catalog` has no public hook between its spaces and its encoder config (core/models/catalog.py, 2.60); every family
+    of catalogs calls `_get_encoder_config` from its constructor.
+    """
+
+    def encoder_config(self, observation_space: Any, action_space: Any) -> Any:
+        raise NotImplementedError
+
+    def _get_encoder_config(self, observation_space: Any, model_config_dict: Any, action_space: Any = None) -> Any:
+        return self.encoder_config(observation_space, action_space)

@@ -1,0 +1,307 @@
+"""RLlib catalogs that build their encoders from a custom model, one per family of RLlib's modules.
+
+RLlib's modules, heads and losses stay as they are. A catalog tells them which encoder to build:
+
+    PPO, APPO, IMPALA, MARWIL   the model for the actor and again for the critic, or one for both (`share`)
+    DQN                         the model, then the (dueling) heads; RLlib copies both for the target network
+    SAC, CQL, IQL, TQC          the model for the policy; for each Q function the model again, its features next to the
+                                action, then `fusionnet_hiddens`; discrete SAC: as DQN
+    BC                          the model and the policy head
+
+With an action mask the encoder hands the mask on behind the features, (B, F + A), and the head takes it off again, so
+that it works in all of RLlib's modules without changing them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import gymnasium as gym
+import torch
+from ray.rllib.algorithms.bc.bc_catalog import BCCatalog
+from ray.rllib.algorithms.dqn.dqn_catalog import DQNCatalog
+from ray.rllib.algorithms.ppo.ppo_catalog import PPOCatalog
+from ray.rllib.algorithms.sac.sac_catalog import SACCatalog
+from ray.rllib.algorithms.tqc.tqc_catalog import TQCCatalog
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.models.base import ENCODER_OUT, Encoder
+from ray.rllib.core.models.configs import MLPHeadConfig, ModelConfig, RecurrentEncoderConfig
+from ray.rllib.core.models.torch.base import TorchModel
+from ray.rllib.core.models.torch.primitives import TorchMLP
+from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
+from ray.rllib.models.utils import get_initializer_fn
+from torch import nn
+
+from rlkit.errors import UsageError
+from rlkit.models.features import MASK_KEY, Model, as_float, is_recurrent, measure, split_mask
+from rlkit.rllib import EncoderHook
+
+KEY = "rlkit_model"  # where a module's `model_config` holds `Model.to_dict()`
+ILLEGAL_LOGIT = -1e9  # finite: a Categorical's entropy and KL stay numbers
+ILLEGAL_Q = float("-inf")  # RLlib's DQN draws random actions among Q-values that are not -inf
+
+
+@dataclass
+class FeaturesConfig(ModelConfig):
+    """How to build the encoder around a custom model. `size` is F, `masked` is A or 0."""
+
+    model: Model = None  # type: ignore[assignment]  # dataclass inheritance demands a default
+    space: gym.Space = None
+    key: str | None = None
+    masked: int = 0
+    size: int = 0
+
+    @property
+    def output_dims(self) -> tuple[int]:
+        return (self.size,)
+
+    def build(self, framework: str = "torch") -> FeaturesEncoder:
+        return FeaturesEncoder(self)
+
+
+@dataclass
+class RecurrentFeaturesConfig(RecurrentEncoderConfig):
+    """The same for a recurrent model; RLlib treats a module as stateful by this base class."""
+
+    features: FeaturesConfig = field(default_factory=FeaturesConfig)
+
+    @property
+    def output_dims(self) -> tuple[int]:
+        return self.features.output_dims
+
+    def build(self, framework: str = "torch") -> RecurrentFeaturesEncoder:
+        return RecurrentFeaturesEncoder(self)
+
+
+class FeaturesEncoder(TorchModel, Encoder):
+    """`net` is the user's module: observations in, {ENCODER_OUT: features (B, F [+ A])} out."""
+
+    def __init__(self, config: FeaturesConfig):
+        TorchModel.__init__(self, config)
+        Encoder.__init__(self, config)
+        self.net = config.model.build(config.space)
+
+    def _forward(self, inputs: dict, **kwargs: Any) -> dict:
+        observation, mask = _observation(inputs[Columns.OBS], self.config)
+        return {ENCODER_OUT: _with_mask(self.net(observation), mask)}
+
+
+class RecurrentFeaturesEncoder(TorchModel, Encoder):
+    """`net` is the user's recurrent module: (B, T, …) and state in, features (B, T, F [+ A]) and state out."""
+
+    def __init__(self, config: RecurrentFeaturesConfig):
+        TorchModel.__init__(self, config)
+        Encoder.__init__(self, config)
+        self.net = config.features.model.build(config.features.space)
+
+    def get_initial_state(self) -> dict[str, torch.Tensor]:
+        return dict(self.net.initial_state())
+
+    def _forward(self, inputs: dict, **kwargs: Any) -> dict:
+        observation, mask = _observation(inputs[Columns.OBS], self.config.features)
+        features, state = self.net(observation, inputs[Columns.STATE_IN])
+        return {ENCODER_OUT: _with_mask(features, mask), Columns.STATE_OUT: state}
+
+
+def _observation(raw: Any, config: FeaturesConfig) -> tuple[Any, torch.Tensor | None]:
+    if config.key is None:
+        return as_float(raw, config.space), None
+    return as_float(raw[config.key], config.space), raw[MASK_KEY].float()
+
+
+def _with_mask(features: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    return features if mask is None else torch.cat([features, mask], dim=-1)
+
+
+class MaskedHead(nn.Module):
+    """A head behind a masked encoder. `illegal` replaces the outputs of illegal actions; None: the mask is dropped.
+
+    A row without a single legal action (the observation after a game's end) is left as it is.
+    """
+
+    def __init__(self, head: nn.Module, size: int, illegal: float | None):
+        super().__init__()
+        self.head, self.size, self.illegal = head, size, illegal
+
+    def forward(self, inputs: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        outputs = self.head(inputs[..., : self.size])
+        if self.illegal is None:
+            return outputs
+        legal = inputs[..., self.size :] > 0.5
+        keep = legal | ~legal.any(dim=-1, keepdim=True)
+        return torch.where(keep, outputs, torch.full_like(outputs, self.illegal))
+
+
+class QEncoder(TorchModel, Encoder):
+    """Encoder of Q(s, a) for continuous actions: features (B, F) next to the action (B, A), then an MLP."""
+
+    def __init__(self, config: QEncoderConfig):
+        TorchModel.__init__(self, config)
+        Encoder.__init__(self, config)
+        self.observation_encoder = config.features.build()
+        self.fusion = TorchMLP(
+            input_dim=config.features.size + config.action_size,
+            hidden_layer_dims=config.hiddens,
+            hidden_layer_activation=config.activation,
+        )
+
+    def _forward(self, inputs: dict, **kwargs: Any) -> dict:
+        features = self.observation_encoder({Columns.OBS: inputs[Columns.OBS]})[ENCODER_OUT]
+        return {ENCODER_OUT: self.fusion(torch.cat([features, inputs[Columns.ACTIONS]], dim=-1))}
+
+
+@dataclass
+class QEncoderConfig(ModelConfig):
+    features: FeaturesConfig = field(default_factory=FeaturesConfig)
+    action_size: int = 0
+    hiddens: list[int] = field(default_factory=list)
+    activation: str = "relu"
+
+    @property
+    def output_dims(self) -> tuple[int]:
+        return (self.hiddens[-1],)
+
+    def build(self, framework: str = "torch") -> QEncoder:
+        return QEncoder(self)
+
+
+class _Custom(EncoderHook):
+    """What the catalogs share; stands before RLlib's catalog in the bases. `family` is how messages call it."""
+
+    family = ""
+    illegal: float | None = None  # what an illegal action's output becomes; None: this family takes no mask
+    recurrent = True
+
+    def __init__(self, observation_space: gym.Space, action_space: gym.Space, model_config_dict: Mapping, **kwargs: Any):
+        self.settings = asdict(DefaultModelConfig()) | dict(model_config_dict)
+        super().__init__(observation_space, action_space, self.settings, **kwargs)  # type: ignore[call-arg]
+
+    def encoder_config(self, observation_space: gym.Space, action_space: gym.Space) -> ModelConfig:
+        settings, given = self.settings, self.settings[KEY]
+        model = Model(given["name"], given["target"], given["options"])
+        space, key, masked = split_mask(observation_space, action_space)
+        size, recurrent = measure(model, space)
+        features = FeaturesConfig(model=model, space=space, key=key, masked=masked, size=size)
+        self.features = features
+        if masked and self.illegal is None:
+            raise UsageError(f"{self.family} does not take action masks; use PPO or DQN, or drop {MASK_KEY!r}")
+        if (recurrent or settings["use_lstm"]) and not self.recurrent:
+            raise UsageError(f"{self.family} takes no recurrent model: RLlib's module keeps no state")
+        if recurrent:
+            if settings["use_lstm"]:
+                raise UsageError(f"the model {model.name!r} is recurrent itself; leave out model.use_lstm")
+            return RecurrentFeaturesConfig(features=features, input_dims=None, hidden_dim=size, num_layers=1)
+        if settings["use_lstm"]:
+            if not isinstance(space, gym.spaces.Box | gym.spaces.Discrete) or masked:
+                raise UsageError(f"model.use_lstm: RLlib's LSTM takes plain observations, got {observation_space}")
+            return RecurrentEncoderConfig(
+                recurrent_layer_type="lstm",
+                hidden_dim=settings["lstm_cell_size"],
+                num_layers=1,
+                batch_major=True,
+                tokenizer_config=features,
+                hidden_weights_initializer=settings["lstm_kernel_initializer"],
+                hidden_weights_initializer_config=settings["lstm_kernel_initializer_kwargs"],
+                hidden_bias_initializer=settings["lstm_bias_initializer"],
+                hidden_bias_initializer_config=settings["lstm_bias_initializer_kwargs"],
+            )
+        return features
+
+    def _finish(self, head: nn.Module, gain: str | None = None, masks: bool = False) -> nn.Module:
+        """Initialise a head that RLlib built, and put it behind the mask. `gain` names the setting for its last layer."""
+        layers = [layer for layer in head.modules() if isinstance(layer, nn.Linear)]
+        weights = get_initializer_fn(self.settings["head_fcnet_kernel_initializer"], framework="torch")
+        biases = get_initializer_fn(self.settings["head_fcnet_bias_initializer"], framework="torch")
+        for layer in layers:  # RLlib's PPO and SAC catalogs leave these two settings out
+            if weights:
+                weights(layer.weight, **(self.settings["head_fcnet_kernel_initializer_kwargs"] or {}))
+            if biases:
+                biases(layer.bias, **(self.settings["head_fcnet_bias_initializer_kwargs"] or {}))
+        if gain is not None and self.settings.get(gain) is not None:
+            nn.init.orthogonal_(layers[-1].weight, self.settings[gain])
+            nn.init.zeros_(layers[-1].bias)
+        if not self.features.masked:
+            return head
+        return MaskedHead(head, self.latent_dims[0], self.illegal if masks else None)  # type: ignore[attr-defined]
+
+
+class CustomPPOCatalog(_Custom, PPOCatalog):
+    """PPO, APPO, IMPALA, MARWIL."""
+
+    family, illegal = "PPO", ILLEGAL_LOGIT
+
+    def build_pi_head(self, framework: str) -> nn.Module:
+        return self._finish(super().build_pi_head(framework), "pi_gain", masks=True)
+
+    def build_vf_head(self, framework: str) -> nn.Module:
+        return self._finish(super().build_vf_head(framework), "vf_gain")
+
+
+class CustomBCCatalog(_Custom, BCCatalog):
+    """BC."""
+
+    family, illegal = "BC", ILLEGAL_LOGIT
+
+    def build_pi_head(self, framework: str) -> nn.Module:
+        return self._finish(super().build_pi_head(framework), "pi_gain", masks=True)
+
+
+class CustomDQNCatalog(_Custom, DQNCatalog):
+    """DQN and its descendants."""
+
+    family, illegal = "DQN", ILLEGAL_Q
+
+    def build_af_head(self, framework: str) -> nn.Module:
+        head = self._finish(super().build_af_head(framework), masks=True)
+        if isinstance(head, MaskedHead) and self.num_atoms > 1:
+            raise UsageError(f"training.num_atoms is {self.num_atoms}: with an action mask it has to be 1")
+        return head
+
+    def build_vf_head(self, framework: str) -> nn.Module:
+        return self._finish(super().build_vf_head(framework))
+
+
+class CustomSACCatalog(_Custom, SACCatalog):
+    """SAC, CQL, IQL."""
+
+    family, recurrent = "SAC", False
+
+    def __init__(self, observation_space: gym.Space, action_space: gym.Space, model_config_dict: Mapping, **kwargs: Any):
+        super().__init__(observation_space, action_space, model_config_dict, **kwargs)
+        if isinstance(action_space, gym.spaces.Box):
+            if not self.settings["fusionnet_hiddens"]:
+                raise UsageError(
+                    "model.fusionnet_hiddens is empty: a Q head straight on (features, action) cannot relate them"
+                )
+            self.qf_head_config = MLPHeadConfig(
+                input_dims=(self.settings["fusionnet_hiddens"][-1],),
+                hidden_layer_dims=self.pi_and_qf_head_hiddens,
+                hidden_layer_activation=self.pi_and_qf_head_activation,
+                output_layer_activation="linear",
+                output_layer_dim=self.qf_head_config.output_layer_dim,
+            )
+
+    def build_qf_encoder(self, framework: str) -> Encoder:
+        if not isinstance(self.action_space, gym.spaces.Box):
+            return self.build_encoder(framework)
+        config = QEncoderConfig(
+            features=self.features,
+            action_size=int(self.action_space.shape[0]),
+            hiddens=list(self.settings["fusionnet_hiddens"]),
+            activation=self.settings["fusionnet_activation"],
+        )
+        return config.build()
+
+    def build_pi_head(self, framework: str) -> nn.Module:
+        return self._finish(super().build_pi_head(framework), "pi_gain")
+
+    def build_qf_head(self, framework: str) -> nn.Module:
+        return self._finish(super().build_qf_head(framework))
+
+
+class CustomTQCCatalog(CustomSACCatalog, TQCCatalog):
+    """TQC: SAC with a head of quantiles."""
+
+    family = "TQC"

@@ -1,0 +1,93 @@
+"""`mlp`: fully connected layers, with layer norm and orthogonal initialisation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+import torch
+from torch import nn
+
+from rlkit.errors import UsageError, did_you_mean
+from rlkit.models.features import zeros
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "leaky_relu": nn.LeakyReLU,
+    "linear": nn.Identity,
+}
+
+
+def activation_class(name: str) -> type[nn.Module]:
+    """Look an activation up; a `UsageError` names the closest one."""
+    if name not in ACTIVATIONS:
+        raise UsageError(
+            f"model.activation: got {name!r}{did_you_mean(name, ACTIVATIONS)}; expected one of {', '.join(ACTIVATIONS)}"
+        )
+    return ACTIVATIONS[name]
+
+
+def orthogonal_(layer: nn.Module, gain: float) -> nn.Module:
+    """Give a linear or convolution layer orthogonal weights times `gain`, and a bias of zero."""
+    nn.init.orthogonal_(layer.weight, gain)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def flatten(observation: Any) -> torch.Tensor:
+    """Lay observations, nested ones key by key, side by side: (B, O)."""
+    if isinstance(observation, dict):
+        return torch.cat([flatten(observation[key]) for key in observation], dim=-1)
+    if isinstance(observation, tuple):
+        return torch.cat([flatten(part) for part in observation], dim=-1)
+    return observation.flatten(1)
+
+
+class MLP(nn.Module):
+    """Linear, LayerNorm if asked for, activation; once per hidden size. (B, …) -> (B, hiddens[-1])."""
+
+    def __init__(self, inputs: int, hiddens: Sequence[int], activation: str, layer_norm: bool, gain: float | None):
+        super().__init__()
+        kind = activation_class(activation)
+        layers: list[nn.Module] = []
+        for size in hiddens:
+            linear = nn.Linear(inputs, size)
+            layers.append(linear if gain is None else orthogonal_(linear, gain))
+            if layer_norm:
+                layers.append(nn.LayerNorm(size))
+            layers.append(kind())
+            inputs = size
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, observation: Any) -> torch.Tensor:
+        return self.layers(flatten(observation))
+
+
+def mlp(
+    observation_space: gym.Space,
+    *,
+    hiddens: Sequence[int] = (256, 256),
+    activation: str = "relu",
+    layer_norm: bool = False,
+    orthogonal: bool = True,
+    gain: float = math.sqrt(2),
+) -> nn.Module:
+    """Fully connected layers for observations of any kind; images and nested observations are flattened.
+
+    Args:
+        hiddens: size of each layer; the last one is the number of features.
+        activation: relu, tanh, elu, gelu, silu, leaky_relu or linear.
+        layer_norm: normalise each layer's output before its activation.
+        orthogonal: orthogonal weights and zero biases instead of torch's initialisation.
+        gain: of the orthogonal weights; √2, as in the 37 details of PPO (Huang et al., 2022).
+    """
+    if not hiddens or any(not isinstance(size, int) or size < 1 for size in hiddens):
+        raise UsageError(f"model.hiddens: got {list(hiddens)!r}, expected one or more positive integers, e.g. [256, 256]")
+    inputs = flatten(zeros(observation_space, 1)).shape[1]
+    return MLP(inputs, hiddens, activation, layer_norm, gain if orthogonal else None)
