@@ -49,7 +49,7 @@ def draw(groups: Sequence[Group], metric: str, x: str, path: Path) -> None:
         if len(curves) >= MIN_SEEDS:
             notes["band"] = Patch(color="0.35", alpha=0.25, lw=0, label="95 % interval of the mean")
         if evaluations:
-            dashed = {"color": "0.35", "ls": "--", "lw": 1.4, "marker": "o", "ms": 3}
+            dashed: dict[str, Any] = {"color": "0.35", "ls": "--", "lw": 1.4, "marker": "o", "ms": 3}
             notes["dashed"] = Line2D([], [], label="evaluation", **dashed)
     lessons = next(((g, found) for g in groups if (found := lesson_borders(g, x))), None)
     if lessons:
