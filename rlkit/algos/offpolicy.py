@@ -1,0 +1,443 @@
+"""The off-policy training step: sample whole fragments, add columns, update many times in one learner call.
+
+`OffPolicy` goes before an RLlib algorithm class, `OffPolicyConfig` before its config, and `ColumnLearner`
+(see `rlkit.algos.learner`) before its learner. One training step is
+
+    fragments from all env runners -> columns -> K updates in one learner call -> weights to the env runners
+
+RLlib's words keep their meaning:
+- `training_intensity`: steps drawn from replay per env step sampled, so K = intensity * env steps / batch
+  size. Fractions are carried to the next step, not rounded away. None: RLlib's natural value, one update for
+  every `rollout_fragment_length` steps of all environments.
+- `rollout_fragment_length: auto`: RLlib samples `n_step` steps per environment and updates once. Here a step
+  samples fragments long enough for at least 64 env steps in total, and does as many updates as RLlib would
+  for them.
+- `num_steps_sampled_before_learning_starts`, `target_network_update_freq`, `tau`, `epsilon`, learning-rate
+  schedules: counted in env steps sampled by all runners.
+- `train_batch_size_per_learner`: rows per update of each module.
+- `replay_buffer_config`: `type` (EpisodeReplayBuffer draws uniformly, PrioritizedEpisodeReplayBuffer by
+  priority; the MultiAgent names mean the same), `capacity` (steps per module), `alpha`, `beta`; and, new
+  here, `columns`: further step columns for the loss, such as `infos/label` or `extra/action_logp`.
+- `store_buffer_in_checkpoints`: True here, so that a resumed run has its buffer back.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import ray
+from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
+from ray.rllib.utils.metrics import (
+    ENV_RUNNER_RESULTS,
+    ENV_RUNNER_SAMPLING_TIMER,
+    LEARNER_RESULTS,
+    LEARNER_UPDATE_TIMER,
+    NUM_AGENT_STEPS_SAMPLED_LIFETIME,
+    NUM_ENV_STEPS_SAMPLED_LIFETIME,
+    REPLAY_BUFFER_ADD_DATA_TIMER,
+    REPLAY_BUFFER_RESULTS,
+    SYNCH_WORKER_WEIGHTS_TIMER,
+    TIMERS,
+    WEIGHTS_SEQ_NO,
+)
+from ray.rllib.utils.numpy import convert_to_numpy
+
+from rlkit import rllib, state
+from rlkit.errors import did_you_mean
+from rlkit.replay import Replay
+from rlkit.replay.buffer import ACTIONS, OBS, STATE_IN, WEIGHTS, NStep
+from rlkit.replay.columns import Column
+from rlkit.replay.episodes import agent_fragments
+from rlkit.replay.saving import SavedReplay
+
+if TYPE_CHECKING:
+    from ray.rllib.core.learner.learner import Learner
+
+BUFFER_TYPES = {
+    "EpisodeReplayBuffer": False,
+    "MultiAgentEpisodeReplayBuffer": False,
+    "PrioritizedEpisodeReplayBuffer": True,
+    "MultiAgentPrioritizedEpisodeReplayBuffer": True,
+}
+BUFFER_KEYS = ("type", "capacity", "alpha", "beta", "columns")
+MIN_ENV_STEPS_PER_CALL = 64
+# rows drawn at once for uniform replay, in bytes of columns
+MAX_CHUNK_BYTES = 64 * 2**20
+NO_BUFFER = "no_local_replay_buffer"
+
+
+class OffPolicyConfig(AlgorithmConfig):
+    """Mixin for configs of algorithms that learn from columnar replay."""
+
+    replay_buffer_config: dict[str, Any]
+
+    def __init__(self, algo_class: type | None = None):
+        super().__init__(algo_class=algo_class)
+        self.store_buffer_in_checkpoints = True
+
+    @property
+    def env_copies(self) -> int:
+        """Environments that are sampled in one step, over all runners."""
+        return self.num_envs_per_env_runner * max(1, self.num_env_runners)
+
+    def get_rollout_fragment_length(self, worker_index: int = 0) -> int:
+        """Return the steps per environment in one training step."""
+        if self.rollout_fragment_length != "auto":
+            return int(self.rollout_fragment_length)
+        return max(_largest(self.n_step), math.ceil(MIN_ENV_STEPS_PER_CALL / self.env_copies))
+
+    @property
+    def updates_per_env_step(self) -> float:
+        """Updates of each module for one env step."""
+        if self.training_intensity:
+            return self.training_intensity / self.total_train_batch_size
+        length = self.rollout_fragment_length
+        return 1 / (self.env_copies * (_largest(self.n_step) if length == "auto" else length))
+
+    @property
+    def prioritized(self) -> bool:
+        """Whether replay draws by priority."""
+        return BUFFER_TYPES[_type_name(self.replay_buffer_config)]
+
+    def validate(self) -> None:
+        """Check what RLlib's own `validate` lets pass.
+
+        Raises:
+            ValueError: a setting that cannot work; the message gives both numbers.
+        """
+        buffer: dict[str, Any] = dict(self.replay_buffer_config)
+        buffer.pop(NO_BUFFER, None)
+        buffer.pop("metrics_num_episodes_for_smoothing", None)
+        name = _type_name(buffer)
+        if name not in BUFFER_TYPES:
+            raise ValueError(
+                f"replay_buffer_config: unknown type {name!r}{did_you_mean(name, BUFFER_TYPES)}; accepted: "
+                f"{', '.join(BUFFER_TYPES)}"
+            )
+        for key in buffer:
+            if key not in BUFFER_KEYS:
+                raise ValueError(
+                    f"replay_buffer_config: unknown key {key!r}{did_you_mean(key, BUFFER_KEYS)}; accepted: "
+                    f"{', '.join(BUFFER_KEYS)}"
+                )
+        # RLlib builds its own buffer of Python objects from this section unless told not to
+        self.replay_buffer_config = {**buffer, "type": name, NO_BUFFER: True}
+        super().validate()
+        capacity, batch = int(buffer.get("capacity", 0)), self.total_train_batch_size
+        if capacity < batch:
+            raise ValueError(
+                f"replay_buffer_config: capacity {capacity} is smaller than one batch "
+                f"(train_batch_size_per_learner x num_learners = {batch}); raise one or lower the other"
+            )
+        starts = self.num_steps_sampled_before_learning_starts
+        if (
+            not self.in_evaluation
+            and starts > 0
+            and capacity < self.env_copies * self.get_rollout_fragment_length()
+        ):
+            raise ValueError(
+                f"replay_buffer_config: capacity {capacity} is smaller than what one step samples "
+                f"({self.env_copies} environments x {self.get_rollout_fragment_length()} steps)"
+            )
+
+
+def _type_name(buffer: Mapping[str, Any]) -> str:
+    kind = buffer.get("type")
+    return kind if isinstance(kind, str) else getattr(kind, "__name__", str(kind))
+
+
+def _largest(n_step: NStep | list[int]) -> int:
+    return n_step if isinstance(n_step, int) else n_step[1]
+
+
+class OffPolicy(Algorithm):
+    """Mixin for algorithms that learn from columnar replay. `self.replays` holds one buffer per module."""
+
+    def setup(self, config: Any) -> None:
+        super().setup(config)
+        self.replays: dict[str, Replay] = {}
+        self._carry = 0.0
+        self._recurrent = self._initial_states()
+        self.make_replays()
+        saved = SavedReplay(self.replays, keep=self.config.store_buffer_in_checkpoints)
+        state.attach(self, "replay", saved)
+        state.attach(self, "offpolicy", state.Values(lambda: {"carry": self._carry}, self._put_counters))
+
+    def _put_counters(self, saved: Mapping[str, Any]) -> None:
+        self._carry = saved["carry"]
+
+    def _initial_states(self) -> dict[str, Any]:
+        """Return the initial state of each recurrent module, as numpy."""
+
+        def states(learner: Learner) -> dict[str, Any]:
+            modules = {mid: learner.module[mid].unwrapped() for mid in learner.module.keys()}  # noqa: SIM118
+            return {
+                mid: convert_to_numpy(m.get_initial_state()) for mid, m in modules.items() if m.is_stateful()
+            }
+
+        return next(iter(self.learner_group.foreach_learner(states))).get()
+
+    # Replay ----------------------------------------------------------------------------------------------
+
+    def make_replays(self) -> None:
+        """Build one buffer per module that plays in the environment and learns, from the module's own
+        spaces."""
+        config = self.config
+        buffer = config.replay_buffer_config
+        modules = sorted(m for m in self.spaces if not m.startswith("__") and _is_trained(config, m))
+        self.extras = tuple(buffer.get("columns") or ())
+        for module_id, seed in zip(
+            modules, np.random.SeedSequence(config.seed).spawn(len(modules)), strict=True
+        ):
+            obs_space, action_space = self.spaces[module_id]
+            states: dict[str, Any] = {OBS: obs_space}
+            if module_id in self._recurrent:
+                states[STATE_IN] = Column.like(STATE_IN, self._recurrent[module_id])
+            self.replays[module_id] = Replay(
+                int(buffer["capacity"]),
+                states,
+                {ACTIONS: action_space, **dict.fromkeys(self.extras)},
+                alpha=float(buffer.get("alpha", 0.6)) if config.prioritized else None,
+                seed=seed,
+            )
+
+    def add_to_replay(self, episodes: list[Any]) -> None:
+        """Add the episodes of one sample to the buffers."""
+        fragments = agent_fragments(
+            episodes,
+            default_module=DEFAULT_MODULE_ID,
+            extras=self.extras,
+            initial_state=self._recurrent.get if self._recurrent else None,
+        )
+        for module_id, parts in fragments.items():
+            if module_id in self.replays:
+                self.replays[module_id].add(parts)
+
+    def draw(self, module_id: str, updates: int) -> tuple[np.ndarray, dict[str, Any]]:
+        """Draw `updates` (K) minibatches of one module; return their rows (K, B) and their columns (K, B,
+        ...)."""
+        config, replay = self.config, self.replays[module_id]
+        size = config.total_train_batch_size
+        if module_id in self._recurrent:
+            length = int(config.model_config["max_seq_len"])
+            rows = replay.draw(max(1, size // length), updates)
+            flat = replay.sequences(rows.reshape(-1), length)
+            return rows, _map(flat, lambda a: a.reshape(*rows.shape, *a.shape[1:]))
+        rows = replay.draw(size, updates)
+        batch = replay.transitions(rows, n_step=_n_step(config.n_step), gamma=config.gamma)
+        batch[WEIGHTS] = replay.weights(rows, float(config.replay_buffer_config.get("beta") or 0.0))
+        return rows, batch
+
+    # The step ----------------------------------------------------------------------------------------------
+
+    def training_step(self) -> None:
+        """Sample, add, update, sync: see the module's docstring."""
+        before = self._env_steps()
+        with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
+            episodes, results = self.sample()
+        if not results:
+            return
+        self.metrics.aggregate(results, key=ENV_RUNNER_RESULTS)
+        with self.metrics.log_time((TIMERS, REPLAY_BUFFER_ADD_DATA_TIMER)):
+            self.add_to_replay(episodes)
+        for module_id, replay in self.replays.items():
+            self.metrics.log_dict(
+                {"rows": len(replay), "megabytes": replay.nbytes / 1e6},
+                key=(REPLAY_BUFFER_RESULTS, module_id),
+                window=1,
+            )
+        sampled = self._env_steps() - before
+        updates = self._updates_due(sampled)
+        if not updates:
+            return
+        with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
+            self.metrics.aggregate(self.learn(updates, sampled), key=LEARNER_RESULTS)
+        with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
+            self.sync_weights()
+
+    def _env_steps(self) -> int:
+        return int(self.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), default=0))
+
+    def _agent_steps(self) -> int:
+        steps = self.metrics.peek((ENV_RUNNER_RESULTS, NUM_AGENT_STEPS_SAMPLED_LIFETIME), default={})
+        return int(sum(steps.values()))
+
+    def _updates_due(self, sampled: int) -> int:
+        """Return how many updates the env steps just sampled call for; the fraction is kept for the next
+        step."""
+        by_agent = self.config.count_steps_by == "agent_steps"
+        steps = self._agent_steps() if by_agent else self._env_steps()
+        if steps < self.config.num_steps_sampled_before_learning_starts or not any(
+            map(len, self.replays.values())
+        ):
+            return 0
+        self._carry += sampled * self.config.updates_per_env_step
+        # 0.1 * 3 * 10 is a hair under 3
+        updates = int(self._carry + 1e-6)
+        self._carry -= updates
+        return updates
+
+    def sample(self) -> tuple[list[Any], list[Any]]:
+        """Sample one fragment from every environment of every runner.
+
+        Returns:
+            The episodes of all runners, and the metrics of each.
+        """
+        group = self.env_runner_group
+        job = functools.partial(_sample, env_steps=self._env_steps(), seed=self.config.seed)
+        if group.num_remote_env_runners() == 0:
+            answers = [job(group.local_env_runner)]
+        else:
+            answers = group.foreach_env_runner(
+                job, local_env_runner=False, timeout_seconds=self.config.sample_timeout_s
+            )
+        return [episode for episodes, _ in answers for episode in episodes], [
+            metrics for _, metrics in answers
+        ]
+
+    def learn(self, updates: int, sampled: int) -> list[Any]:
+        """Run `updates` updates of every trained module in one call per learner; return the learners'
+        metrics.
+
+        The local learner is fed as it goes: a chunk is drawn when it is needed, and prioritized replay sees
+        the TD errors of each update before it draws the next. Remote learners get all minibatches in one
+        message, and their TD errors come back together.
+        """
+        modules = [m for m, replay in self.replays.items() if len(replay)]
+        timesteps = {
+            NUM_ENV_STEPS_SAMPLED_LIFETIME: self._env_steps(),
+            NUM_AGENT_STEPS_SAMPLED_LIFETIME: self._agent_steps(),
+        }
+        job = functools.partial(_update, num_updates=updates, env_steps=sampled, timesteps=timesteps)
+        if self.learner_group.is_local:
+            rows: dict[str, np.ndarray] = {}
+            chunks = self._chunks(modules, updates, rows)
+            feedback = functools.partial(self._set_priorities, rows) if self.config.prioritized else None
+            answers = self.learner_group.foreach_learner(
+                functools.partial(job, chunks=chunks, feedback=feedback)
+            )
+            return [answer.get()[0] for answer in answers]
+        drawn = {m: self.draw(m, updates) for m in modules}
+        count = self.config.num_learners
+        shards = [
+            ray.put(
+                {
+                    m: _map(batch, functools.partial(_shard, i=i, count=count))
+                    for m, (_, batch) in drawn.items()
+                }
+            )
+            for i in range(count)
+        ]
+        answers = [a.get() for a in self.learner_group.foreach_learner(functools.partial(job, shards=shards))]
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        if self.config.prioritized:
+            for m, (rows_of_m, _) in drawn.items():
+                errors = np.concatenate([td_errors[m] for _, td_errors in answers], axis=1)
+                self.replays[m].update_priorities(rows_of_m, errors)
+        return [metrics for metrics, _ in answers]
+
+    def _chunks(
+        self, modules: list[str], updates: int, rows: dict[str, np.ndarray]
+    ) -> Iterator[dict[str, Any]]:
+        """Draw minibatches for the local learner, as many at once as the kind of replay allows."""
+        at_once = 1 if self.config.prioritized else updates
+        done = 0
+        while done < updates:
+            chunk = {}
+            for module_id in modules:
+                rows[module_id], chunk[module_id] = self.draw(module_id, min(at_once, updates - done))
+            done += min(at_once, updates - done)
+            yield chunk
+            # columns of images are drawn in pieces that fit the cache of a small machine
+            size = sum(a.nbytes for batch in chunk.values() for a in _arrays(batch)) / at_once
+            at_once = 1 if self.config.prioritized else max(1, int(MAX_CHUNK_BYTES / max(size, 1)))
+
+    def _set_priorities(self, rows: dict[str, np.ndarray], td_errors: dict[str, np.ndarray]) -> None:
+        for module_id, errors in td_errors.items():
+            self.replays[module_id].update_priorities(rows[module_id], errors)
+
+    def sync_weights(self) -> None:
+        """Give the env runners the learner's weights."""
+        group = self.env_runner_group
+        if group.num_remote_env_runners():
+            group.sync_weights(from_worker_or_learner_group=self.learner_group, inference_only=True)
+            return
+        # RLlib's sync puts the weights into the object store even for the runner of this process
+        weights = self.learner_group.get_state(components="learner/rl_module", inference_only=True)["learner"]
+        group.local_env_runner.set_state(
+            {k: v for k, v in weights.items() if k in (COMPONENT_RL_MODULE, WEIGHTS_SEQ_NO)}
+        )
+
+
+def _sample(env_runner: Any, *, env_steps: int, seed: int | None) -> tuple[list[Any], Any]:
+    """Sample one fragment on a runner.
+
+    Epsilon and other schedules see the env steps of all runners (RLlib tells them once per iteration). Seeds
+    differ between runners and between calls: RLlib gives runner i the seed `seed + i` and environment j of it
+    `seed + i + j`, so that runners share streams; it seeds every sample of whole episodes alike, and a
+    restored run repeats its first episodes.
+    """
+    env_runner.num_env_steps_sampled_lifetime = env_steps
+    if seed is not None and (env_steps or env_runner.worker_index):
+        words = np.random.SeedSequence([seed, env_runner.worker_index or 0, env_steps]).generate_state(1)
+        rllib.seed_runner(env_runner, int(words[0]) >> 1)
+    return env_runner.sample(), env_runner.get_metrics()
+
+
+def _update(
+    learner: Any,
+    *,
+    num_updates: int,
+    env_steps: int,
+    timesteps: dict[str, Any],
+    chunks: Iterator[Any] | None = None,
+    shards: list[Any] | None = None,
+    feedback: Any = None,
+) -> tuple[Any, dict[str, np.ndarray]]:
+    """Run the updates on a learner, local (`chunks`) or remote (`shards`, one per learner)."""
+    td_errors: dict[str, np.ndarray] = {}
+    if chunks is None:
+        chunks = iter([ray.get((shards or [])[rllib.learner_index(learner)])])
+        feedback = td_errors.update
+    results = learner.update_from_columns(
+        chunks, num_updates=num_updates, env_steps=env_steps, timesteps=timesteps, feedback=feedback
+    )
+    return results, td_errors
+
+
+def _is_trained(config: AlgorithmConfig, module_id: str) -> bool:
+    trained = config.policies_to_train
+    if trained is None:
+        return True
+    return bool(trained(module_id, None)) if callable(trained) else module_id in trained
+
+
+def _n_step(n_step: Any) -> NStep:
+    return n_step if isinstance(n_step, int) else (int(n_step[0]), int(n_step[1]))
+
+
+def _shard(array: np.ndarray, *, i: int, count: int) -> np.ndarray:
+    size = array.shape[1] // count
+    return np.ascontiguousarray(array[:, i * size : (i + 1) * size])
+
+
+def _map(value: Any, function: Callable[[np.ndarray], np.ndarray]) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _map(v, function) for k, v in value.items()}
+    return tuple(_map(v, function) for v in value) if isinstance(value, tuple) else function(value)
+
+
+def _arrays(value: Any) -> Iterator[np.ndarray]:
+    if isinstance(value, Mapping | tuple):
+        for v in value.values() if isinstance(value, Mapping) else value:
+            yield from _arrays(v)
+    else:
+        yield value
