@@ -1,4 +1,5 @@
-"""The one place that touches private names of RLlib. Each entry says which version it was checked against and why.
+"""The one place that touches private names of RLlib. Each entry says which version it was checked against and
+why.
 
 Checked against ray 2.60.0.
 """
@@ -16,8 +17,8 @@ RAY_VERSION = "2.60"
 def add_callbacks(config: Any, callbacks: Sequence[Callable[[], Any]]) -> None:
     """Append callbacks to those a config has already, through its public method.
 
-    `AlgorithmConfig.callbacks()` replaces the list, and the list is kept in the public attribute `callbacks_class`
-    (2.60: a class or a list of zero-argument callables).
+    `AlgorithmConfig.callbacks()` replaces the list, and the list is kept in the public attribute
+    `callbacks_class` (2.60: a class or a list of zero-argument callables).
     """
     from ray.rllib.callbacks.callbacks import RLlibCallback
 
@@ -29,9 +30,9 @@ def add_callbacks(config: Any, callbacks: Sequence[Callable[[], Any]]) -> None:
 def persist_by_rename(storage: Any, name_of: Callable[[], str]) -> None:
     """Make Tune move a finished checkpoint into place instead of copying it file by file.
 
-    Tune writes a checkpoint to a temporary folder and copies it (`StorageContext.persist_current_checkpoint`, 2.60);
-    a process that dies in between leaves half a checkpoint under the final name. On a local file system a rename is
-    atomic and writes large replay buffers once. Other file systems keep Tune's copy.
+    Tune writes a checkpoint to a temporary folder and copies it (`StorageContext.persist_current_checkpoint`,
+    2.60); a process that dies in between leaves half a checkpoint under the final name. On a local file
+    system a rename is atomic and writes large replay buffers once. Other file systems keep Tune's copy.
 
     Args:
         storage: the Trainable's StorageContext.
@@ -55,7 +56,8 @@ def persist_by_rename(storage: Any, name_of: Callable[[], str]) -> None:
 
 
 def set_progress(trainable: Any, *, iteration: int, time_total_s: float, metrics: dict[str, Any]) -> None:
-    """Set the counters that `Trainable.restore` takes from the driver (ray/tune/trainable/trainable.py, 2.60)."""
+    """Set the counters that `Trainable.restore` takes from the driver (ray/tune/trainable/trainable.py,
+    2.60)."""
     trainable._iteration = iteration
     trainable._time_total = time_total_s
     trainable._timesteps_total = metrics.get("timesteps_total")
@@ -81,7 +83,8 @@ def progress_of(trainable: Any) -> tuple[int, float, dict[str, Any]]:
 
 
 def runner_callbacks(env_runner: Any) -> list[Any]:
-    """Return the callback instances of an EnvRunner, in the order of `config.callbacks` (2.60, no accessor)."""
+    """Return the callback instances of an EnvRunner, in the order of `config.callbacks` (2.60, no
+    accessor)."""
     return env_runner._callbacks
 
 
@@ -91,10 +94,11 @@ def ongoing_episodes(env_runner: Any) -> list[Any]:
 
 
 def hook_learner(learner: Any, *, hook: Callable[..., None]) -> None:
-    """Call `hook` before each module's loss in a Learner (2.60 has no callbacks in learners; on_learn_on_batch is gone).
+    """Call `hook` before each module's loss in a Learner (2.60 has no callbacks in learners;
+    on_learn_on_batch is gone).
 
-    `compute_loss_for_module` is public and meant to be overridden; here it is extended on the instance, so that any
-    learner class keeps its own.
+    `compute_loss_for_module` is public and meant to be overridden; here it is extended on the instance, so
+    that any learner class keeps its own.
     """
     compute_loss = learner.compute_loss_for_module
 
@@ -122,7 +126,8 @@ def point_to_checkpoint(trial: Any, path: Path, notes: Any) -> None:
 
 
 def registered_env(name: str) -> Callable[..., Any] | None:
-    """Return the env creator registered with Tune under a name, or None (2.60: `ray.tune.registry`, no accessor)."""
+    """Return the env creator registered with Tune under a name, or None (2.60: `ray.tune.registry`, no
+    accessor)."""
     from ray.tune.registry import ENV_CREATOR, _global_registry
 
     return _global_registry.get(ENV_CREATOR, name) if _global_registry.contains(ENV_CREATOR, name) else None
@@ -142,8 +147,8 @@ def policy_mapping(env_to_module: Any) -> Callable[..., str] | None:
 def freeze_connectors(pipeline: Any) -> None:
     """Stop connectors from learning, and put their tensors on the CPU.
 
-    `MeanStdFilter` goes on updating its statistics unless `_update_stats` is False (2.60: its constructor only);
-    `NumpyToTensor` keeps the device it was saved with.
+    `MeanStdFilter` goes on updating its statistics unless `_update_stats` is False (2.60: its constructor
+    only); `NumpyToTensor` keeps the device it was saved with.
     """
     for connector in pipeline.connectors:
         if hasattr(connector, "_update_stats"):
@@ -160,7 +165,8 @@ def watch_learner(
 ) -> None:
     """Show each module's loss and the gradients of each update to a Learner before they are used.
 
-    RLlib 2.60 replaces NaN gradients by 0 and inf by 3.4e38 in `apply_gradients`; behind it nothing can be seen.
+    RLlib 2.60 replaces NaN gradients by 0 and inf by 3.4e38 in `apply_gradients`; behind it nothing can be
+    seen.
     """
     compute_loss, compute_gradients = learner.compute_loss_for_module, learner.compute_gradients
 
@@ -183,7 +189,8 @@ def watch_learner(
 def refresh_spaces(episode: Any, env: Any) -> None:
     """Give a MultiAgentEpisode, created a moment ago, the spaces of an environment that was built anew since.
 
-    `MultiAgentEnvRunner._new_episode` (2.60) reads them before `on_episode_created` can change the environment.
+    `MultiAgentEnvRunner._new_episode` (2.60) reads them before `on_episode_created` can change the
+    environment.
     """
     env = env.unwrapped
     episode.observation_space = {agent: env.get_observation_space(agent) for agent in env.possible_agents}
@@ -191,10 +198,11 @@ def refresh_spaces(episode: Any, env: Any) -> None:
 
 
 def record_class(checkpoint: Path, algorithm_class: type) -> None:
-    """Name the plain Algorithm class in a checkpoint just written, so that reading it needs no class of rlkit.
+    """Name the plain Algorithm class in a checkpoint just written, so that reading it needs no class of
+    rlkit.
 
-    `Checkpointable.save_to_path` (2.60) pickles `type(self)` with the constructor's arguments; for a trial that is a
-    class made at run time, which would be stored by value.
+    `Checkpointable.save_to_path` (2.60) pickles `type(self)` with the constructor's arguments; for a trial
+    that is a class made at run time, which would be stored by value.
     """
     from ray import cloudpickle
     from ray.rllib.utils.checkpoints import Checkpointable
@@ -205,10 +213,11 @@ def record_class(checkpoint: Path, algorithm_class: type) -> None:
 
 
 def plain_backwards() -> tuple[Callable[..., Any], ...]:
-    """Return the `compute_gradients` of RLlib's learners that amount to one backward pass of the summed losses.
+    """Return the `compute_gradients` of RLlib's learners that amount to one backward pass of the summed
+    losses.
 
-    SAC's calls backward once per optimizer, each on a loss that reaches the parameters of that optimizer alone (2.60,
-    `sac_torch_learner.py`); the sum has the same gradients.
+    SAC's calls backward once per optimizer, each on a loss that reaches the parameters of that optimizer
+    alone (2.60, `sac_torch_learner.py`); the sum has the same gradients.
     """
     from ray.rllib.algorithms.sac.torch.sac_torch_learner import SACTorchLearner
     from ray.rllib.core.learner.torch.torch_learner import TorchLearner
@@ -217,12 +226,14 @@ def plain_backwards() -> tuple[Callable[..., Any], ...]:
 
 
 def forget_sac_losses(learner: Any) -> None:
-    """Drop the losses SAC keeps for its own `compute_gradients` (2.60: `_temp_losses`, one entry per optimizer)."""
+    """Drop the losses SAC keeps for its own `compute_gradients` (2.60: `_temp_losses`, one entry per
+    optimizer)."""
     learner._temp_losses.clear()
 
 
 def scales_gradients(learner: Any) -> bool:
-    """Whether a TorchLearner has gradient scalers or torch lr schedulers, which act inside `apply_gradients` (2.60)."""
+    """Whether a TorchLearner has gradient scalers or torch lr schedulers, which act inside `apply_gradients`
+    (2.60)."""
     return learner._grad_scalers is not None or learner._lr_scheduler_classes is not None
 
 
@@ -237,18 +248,15 @@ def weights_seq_no(learner: Any) -> int:
 
 
 DEFAULT_LEARNER_PIECES = frozenset(
-    """
-    AddObservationsFromEpisodesToBatch AddNextObservationsFromEpisodesToTrainBatch AddColumnsFromEpisodesToTrainBatch
-    AddTimeDimToBatchAndZeroPad AddStatesFromEpisodesToBatch AgentToModuleMapping BatchIndividualItems NumpyToTensor
-    """.split()
+    ["AddObservationsFromEpisodesToBatch", "AddNextObservationsFromEpisodesToTrainBatch", "AddColumnsFromEpisodesToTrainBatch", "AddTimeDimToBatchAndZeroPad", "AddStatesFromEpisodesToBatch", "AgentToModuleMapping", "BatchIndividualItems", "NumpyToTensor"]
 )
 
 
 def custom_learner_pieces(learner: Any) -> list[Any]:
     """Return the learner connector pieces besides RLlib's default way from episodes to a train batch (2.60).
 
-    The default pieces read columns from episodes, which columnar replay has done already. Other pieces of RLlib's own
-    (frame stacking, for example) read episodes too and have none to read here.
+    The default pieces read columns from episodes, which columnar replay has done already. Other pieces of
+    RLlib's own (frame stacking, for example) read episodes too and have none to read here.
 
     Raises:
         ValueError: one of RLlib's other pieces is configured.
@@ -266,8 +274,8 @@ def custom_learner_pieces(learner: Any) -> list[Any]:
 
 
 def seed_runner(env_runner: Any, seed: int) -> None:
-    """Set the seed of an EnvRunner's next reset (2.60: `_seed`, used by the first reset and by each sample of whole
-    episodes; see `_reset_envs`)."""
+    """Set the seed of an EnvRunner's next reset (2.60: `_seed`, used by the first reset and by each sample of
+    whole episodes; see `_reset_envs`)."""
     env_runner._seed = seed
 
 
@@ -279,12 +287,14 @@ def learner_index(learner: Any) -> int:
 class EncoderHook:
     """Mixin for RLlib catalogs, before RLlib's class: `encoder_config` decides which encoder is built.
 
-    `Catalog` has no public hook between its spaces and its encoder config (core/models/catalog.py, 2.60); every family
-    of catalogs calls `_get_encoder_config` from its constructor.
+    `Catalog` has no public hook between its spaces and its encoder config (core/models/catalog.py, 2.60);
+    every family of catalogs calls `_get_encoder_config` from its constructor.
     """
 
     def encoder_config(self, observation_space: Any, action_space: Any) -> Any:
         raise NotImplementedError
 
-    def _get_encoder_config(self, observation_space: Any, model_config_dict: Any, action_space: Any = None) -> Any:
+    def _get_encoder_config(
+        self, observation_space: Any, model_config_dict: Any, action_space: Any = None
+    ) -> Any:
         return self.encoder_config(observation_space, action_space)
