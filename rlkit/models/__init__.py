@@ -1,7 +1,9 @@
-"""Custom torch models for RLlib's algorithms: the contract, the wrapping, and the models that come with rlkit.
+"""Custom torch models for RLlib's algorithms: the contract, the wrapping, and the models that come with
+rlkit.
 
-`register_model("mine", build)` makes `model: {name: mine, …}` work for PPO, APPO, IMPALA, DQN, SAC, TQC and BC, single-
-and multi-agent. What `build` gets and returns is in `rlkit.models.features`; docs/models.md is the manual.
+`register_model("mine", build)` makes `model: {name: mine, …}` work for PPO, APPO, IMPALA, DQN, SAC, TQC and
+BC, single- and multi-agent. What `build` gets and returns is in `rlkit.models.features`; docs/models.md is
+the manual.
 """
 
 from __future__ import annotations
@@ -11,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rlkit.models.conv import cnn
-    from rlkit.models.features import Model, as_float, measure
     from rlkit.models.dense import mlp
+    from rlkit.models.features import ModelRef, as_float, measure
     from rlkit.models.spec import check_model, module_spec, register_model
 
-__all__ = ["Model", "as_float", "check_model", "cnn", "measure", "mlp", "module_spec", "register_model"]
+__all__ = ["ModelRef", "as_float", "check_model", "cnn", "measure", "mlp", "module_spec", "register_model"]
 
 _LAZY = {
-    "Model": "features",
+    "ModelRef": "features",
     "as_float": "features",
     "measure": "features",
     "cnn": "conv",

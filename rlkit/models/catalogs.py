@@ -4,12 +4,13 @@ RLlib's modules, heads and losses stay as they are. A catalog tells them which e
 
     PPO, APPO, IMPALA, MARWIL   the model for the actor and again for the critic, or one for both (`share`)
     DQN                         the model, then the (dueling) heads; RLlib copies both for the target network
-    SAC, CQL, IQL, TQC          the model for the policy; for each Q function the model again, its features next to the
+    SAC, CQL, IQL, TQC          the model for the policy; for each Q function the model again, its features
+    next to the
                                 action, then `fusionnet_hiddens`; discrete SAC: as DQN
     BC                          the model and the policy head
 
-With an action mask the encoder hands the mask on behind the features, (B, F + A), and the head takes it off again, so
-that it works in all of RLlib's modules without changing them.
+With an action mask the encoder hands the mask on behind the features, (B, F + A), and the head takes it off
+again, so that it works in all of RLlib's modules without changing them.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from ray.rllib.algorithms.sac.sac_catalog import SACCatalog
 from ray.rllib.algorithms.tqc.tqc_catalog import TQCCatalog
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.models.base import ENCODER_OUT, Encoder
-from ray.rllib.core.models.configs import MLPHeadConfig, ModelConfig, RecurrentEncoderConfig
+from ray.rllib.core.models.configs import ModelConfig, RecurrentEncoderConfig
 from ray.rllib.core.models.torch.base import TorchModel
 from ray.rllib.core.models.torch.primitives import TorchMLP
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
@@ -35,10 +36,10 @@ from ray.rllib.models.utils import get_initializer_fn
 from torch import nn
 
 from rlkit.errors import UsageError
-from rlkit.models.features import MASK_KEY, Model, as_float, is_recurrent, measure, split_mask
+from rlkit.models.features import MASK_KEY, ModelRef, as_float, measure, split_mask
 from rlkit.rllib import EncoderHook
 
-KEY = "rlkit_model"  # where a module's `model_config` holds `Model.to_dict()`
+KEY = "rlkit_model"  # where a module's `model_config` holds `ModelRef.to_dict()`
 ILLEGAL_LOGIT = -1e9  # finite: a Categorical's entropy and KL stay numbers
 ILLEGAL_Q = float("-inf")  # RLlib's DQN draws random actions among Q-values that are not -inf
 
@@ -47,7 +48,7 @@ ILLEGAL_Q = float("-inf")  # RLlib's DQN draws random actions among Q-values tha
 class FeaturesConfig(ModelConfig):
     """How to build the encoder around a custom model. `size` is F, `masked` is A or 0."""
 
-    model: Model = None  # type: ignore[assignment]  # dataclass inheritance demands a default
+    model: ModelRef = None  # type: ignore[assignment]  # dataclass inheritance demands a default
     space: gym.Space = None
     key: str | None = None
     masked: int = 0
@@ -89,7 +90,8 @@ class FeaturesEncoder(TorchModel, Encoder):
 
 
 class RecurrentFeaturesEncoder(TorchModel, Encoder):
-    """`net` is the user's recurrent module: (B, T, …) and state in, features (B, T, F [+ A]) and state out."""
+    """`net` is the user's recurrent module: (B, T, …) and state in, features (B, T, F [+ A]) and state
+    out."""
 
     def __init__(self, config: RecurrentFeaturesConfig):
         TorchModel.__init__(self, config)
@@ -116,7 +118,8 @@ def _with_mask(features: torch.Tensor, mask: torch.Tensor | None) -> torch.Tenso
 
 
 class MaskedHead(nn.Module):
-    """A head behind a masked encoder. `illegal` replaces the outputs of illegal actions; None: the mask is dropped.
+    """A head behind a masked encoder. `illegal` replaces the outputs of illegal actions; None: the mask is
+    dropped.
 
     A row without a single legal action (the observation after a game's end) is left as it is.
     """
@@ -168,25 +171,30 @@ class QEncoderConfig(ModelConfig):
 
 
 class _Custom(EncoderHook):
-    """What the catalogs share; stands before RLlib's catalog in the bases. `family` is how messages call it."""
+    """What the catalogs share; stands before RLlib's catalog in the bases. `family` is how messages call
+    it."""
 
     family = ""
     illegal: float | None = None  # what an illegal action's output becomes; None: this family takes no mask
     recurrent = True
 
-    def __init__(self, observation_space: gym.Space, action_space: gym.Space, model_config_dict: Mapping, **kwargs: Any):
+    def __init__(
+        self, observation_space: gym.Space, action_space: gym.Space, model_config_dict: Mapping, **kwargs: Any
+    ):
         self.settings = asdict(DefaultModelConfig()) | dict(model_config_dict)
         super().__init__(observation_space, action_space, self.settings, **kwargs)  # type: ignore[call-arg]
 
     def encoder_config(self, observation_space: gym.Space, action_space: gym.Space) -> ModelConfig:
         settings, given = self.settings, self.settings[KEY]
-        model = Model(given["name"], given["target"], given["options"])
+        model = ModelRef(given["name"], given["target"], given["options"])
         space, key, masked = split_mask(observation_space, action_space)
         size, recurrent = measure(model, space)
         features = FeaturesConfig(model=model, space=space, key=key, masked=masked, size=size)
         self.features = features
         if masked and self.illegal is None:
-            raise UsageError(f"{self.family} does not take action masks; use PPO or DQN, or drop {MASK_KEY!r}")
+            raise UsageError(
+                f"{self.family} does not take action masks; use PPO or DQN, or drop {MASK_KEY!r}"
+            )
         if (recurrent or settings["use_lstm"]) and not self.recurrent:
             raise UsageError(f"{self.family} takes no recurrent model: RLlib's module keeps no state")
         if recurrent:
@@ -195,7 +203,9 @@ class _Custom(EncoderHook):
             return RecurrentFeaturesConfig(features=features, input_dims=None, hidden_dim=size, num_layers=1)
         if settings["use_lstm"]:
             if not isinstance(space, gym.spaces.Box | gym.spaces.Discrete) or masked:
-                raise UsageError(f"model.use_lstm: RLlib's LSTM takes plain observations, got {observation_space}")
+                raise UsageError(
+                    f"model.use_lstm: RLlib's LSTM takes plain observations, got {observation_space}"
+                )
             return RecurrentEncoderConfig(
                 recurrent_layer_type="lstm",
                 hidden_dim=settings["lstm_cell_size"],
@@ -210,7 +220,8 @@ class _Custom(EncoderHook):
         return features
 
     def _finish(self, head: nn.Module, gain: str | None = None, masks: bool = False) -> nn.Module:
-        """Initialise a head that RLlib built, and put it behind the mask. `gain` names the setting for its last layer."""
+        """Initialise a head that RLlib built, and put it behind the mask. `gain` names the setting for its
+        last layer."""
         layers = [layer for layer in head.modules() if isinstance(layer, nn.Linear)]
         weights = get_initializer_fn(self.settings["head_fcnet_kernel_initializer"], framework="torch")
         biases = get_initializer_fn(self.settings["head_fcnet_bias_initializer"], framework="torch")
@@ -224,7 +235,7 @@ class _Custom(EncoderHook):
             nn.init.zeros_(layers[-1].bias)
         if not self.features.masked:
             return head
-        return MaskedHead(head, self.latent_dims[0], self.illegal if masks else None)  # type: ignore[attr-defined]
+        return MaskedHead(head, self.features.output_dims[0], self.illegal if masks else None)
 
 
 class CustomPPOCatalog(_Custom, PPOCatalog):
@@ -268,20 +279,17 @@ class CustomSACCatalog(_Custom, SACCatalog):
 
     family, recurrent = "SAC", False
 
-    def __init__(self, observation_space: gym.Space, action_space: gym.Space, model_config_dict: Mapping, **kwargs: Any):
+    def __init__(
+        self, observation_space: gym.Space, action_space: gym.Space, model_config_dict: Mapping, **kwargs: Any
+    ):
         super().__init__(observation_space, action_space, model_config_dict, **kwargs)
         if isinstance(action_space, gym.spaces.Box):
             if not self.settings["fusionnet_hiddens"]:
                 raise UsageError(
-                    "model.fusionnet_hiddens is empty: a Q head straight on (features, action) cannot relate them"
+                    "model.fusionnet_hiddens is empty: a Q head straight on (features, action) cannot relate "
+                    "them"
                 )
-            self.qf_head_config = MLPHeadConfig(
-                input_dims=(self.settings["fusionnet_hiddens"][-1],),
-                hidden_layer_dims=self.pi_and_qf_head_hiddens,
-                hidden_layer_activation=self.pi_and_qf_head_activation,
-                output_layer_activation="linear",
-                output_layer_dim=self.qf_head_config.output_layer_dim,
-            )
+            self.qf_head_config.input_dims = (self.settings["fusionnet_hiddens"][-1],)
 
     def build_qf_encoder(self, framework: str) -> Encoder:
         if not isinstance(self.action_space, gym.spaces.Box):

@@ -28,7 +28,8 @@ def activation_class(name: str) -> type[nn.Module]:
     """Look an activation up; a `UsageError` names the closest one."""
     if name not in ACTIVATIONS:
         raise UsageError(
-            f"model.activation: got {name!r}{did_you_mean(name, ACTIVATIONS)}; expected one of {', '.join(ACTIVATIONS)}"
+            f"model.activation: got {name!r}{did_you_mean(name, ACTIVATIONS)}; expected one of "
+            f"{', '.join(ACTIVATIONS)}"
         )
     return ACTIVATIONS[name]
 
@@ -52,7 +53,9 @@ def flatten(observation: Any) -> torch.Tensor:
 class MLP(nn.Module):
     """Linear, LayerNorm if asked for, activation; once per hidden size. (B, …) -> (B, hiddens[-1])."""
 
-    def __init__(self, inputs: int, hiddens: Sequence[int], activation: str, layer_norm: bool, gain: float | None):
+    def __init__(
+        self, inputs: int, hiddens: Sequence[int], activation: str, layer_norm: bool, gain: float | None
+    ):
         super().__init__()
         kind = activation_class(activation)
         layers: list[nn.Module] = []
@@ -88,6 +91,8 @@ def mlp(
         gain: of the orthogonal weights; √2, as in the 37 details of PPO (Huang et al., 2022).
     """
     if not hiddens or any(not isinstance(size, int) or size < 1 for size in hiddens):
-        raise UsageError(f"model.hiddens: got {list(hiddens)!r}, expected one or more positive integers, e.g. [256, 256]")
+        raise UsageError(
+            f"model.hiddens: got {list(hiddens)!r}, expected one or more positive integers, e.g. [256, 256]"
+        )
     inputs = flatten(zeros(observation_space, 1)).shape[1]
     return MLP(inputs, hiddens, activation, layer_norm, gain if orthogonal else None)

@@ -1,7 +1,7 @@
 """The contract of a custom model: `build(observation_space, **options) -> torch.nn.Module`.
 
-The module maps a float observation batch to features, and nothing else: heads, distributions, target networks and
-losses are the algorithm's. B batch, T time, F features; A actions.
+The module maps a float observation batch to features, and nothing else: heads, distributions, target
+networks and losses are the algorithm's. B batch, T time, F features; A actions.
 
     input   Box            float32 (B, *shape); uint8 images come as 0…255
             Discrete(n)    float32 one-hot (B, n)
@@ -10,11 +10,11 @@ losses are the algorithm's. B batch, T time, F features; A actions.
             Dict, Tuple    a dict or tuple of these
     output  float32 (B, F), F of the module's choice; found by running it once on zeros
 
-A recurrent module has `initial_state() -> dict[str, Tensor]` (without B) and is called as `module(obs, state)` with
-observations (B, T, …) and a dict of (B, …); it returns features (B, T, F) and the next state.
+A recurrent module has `initial_state() -> dict[str, Tensor]` (without B) and is called as `module(obs,
+state)` with observations (B, T, …) and a dict of (B, …); it returns features (B, T, F) and the next state.
 
-An observation `Dict(observation=…, action_mask=Box(n,))` of an agent with Discrete(n) actions is split: the module sees
-`observation` alone, the mask goes to the policy or Q head.
+An observation `Dict(observation=…, action_mask=Box(n,))` of an agent with Discrete(n) actions is split: the
+module sees `observation` alone, the mask goes to the policy or Q head.
 """
 
 from __future__ import annotations
@@ -38,11 +38,12 @@ MASK_KEY = "action_mask"
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelRef:
     """A registered model and its options, in a shape that pickles everywhere.
 
-    `target` is `"module:attribute"` wherever that imports, so that a checkpoint or a remote worker holds a reference
-    and not the code; a function that no import can find (a lambda, one of a notebook) is held itself.
+    `target` is `"module:attribute"` wherever that imports, so that a checkpoint or a remote worker holds a
+    reference and not the code; a function that no import can find (a lambda, one of a notebook) is held
+    itself.
     """
 
     name: str
@@ -50,7 +51,7 @@ class Model:
     options: Mapping[str, Any]
 
     @classmethod
-    def of(cls, name: str, build: Build, options: Mapping[str, Any]) -> Model:
+    def of(cls, name: str, build: Build, options: Mapping[str, Any]) -> ModelRef:
         return cls(name, reference(build) or build, dict(options))
 
     def to_dict(self) -> dict[str, Any]:
@@ -69,7 +70,8 @@ class Model:
             return getattr(importlib.import_module(module), attribute)
         except (ImportError, AttributeError) as error:
             raise UsageError(
-                f"the model {self.name!r} is {attribute!r} of the module {module!r}, which cannot be loaded here "
+                f"the model {self.name!r} is {attribute!r} of the module {module!r}, which cannot be loaded "
+                "here "
                 f"({error}); give the module with --import"
             ) from error
 
@@ -83,12 +85,16 @@ class Model:
             module = self.load()(copy.deepcopy(space), **self.options)
         except UsageError:
             raise
-        except Exception as error:  # an AttributeError would make RLModuleSpec.build try a retired signature instead
+        except (
+            Exception
+        ) as error:  # an AttributeError would make RLModuleSpec.build try a retired signature instead
             raise UsageError(
                 f"the model {self.name!r} could not be built for {space}: {type(error).__name__}: {error}"
             ) from error
         if not isinstance(module, nn.Module):
-            raise UsageError(f"the model {self.name!r} returned {type(module).__name__}, expected a torch.nn.Module")
+            raise UsageError(
+                f"the model {self.name!r} returned {type(module).__name__}, expected a torch.nn.Module"
+            )
         return module
 
 
@@ -104,7 +110,8 @@ def reference(build: Build) -> str | None:
 
 
 def check_options(name: str, build: Build, options: Mapping[str, Any], also: tuple[str, ...] = ()) -> None:
-    """Raise a `UsageError` for an option that `build` does not take. `also`: names the caller takes itself."""
+    """Raise a `UsageError` for an option that `build` does not take. `also`: names the caller takes
+    itself."""
     parameters = list(inspect.signature(build).parameters.values())[1:]
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return
@@ -112,7 +119,8 @@ def check_options(name: str, build: Build, options: Mapping[str, Any], also: tup
     for option in options:
         if option not in takes:
             raise UsageError(
-                f"model.{option}: the model {name!r} has no such option{did_you_mean(option, [*takes, *also])}; "
+                f"model.{option}: the model {name!r} has no such "
+                f"option{did_you_mean(option, [*takes, *also])}; "
                 f"it takes {', '.join(takes) or 'none'}"
             )
     for p in parameters:
@@ -120,8 +128,11 @@ def check_options(name: str, build: Build, options: Mapping[str, Any], also: tup
             raise UsageError(f"model.{p.name}: the model {name!r} needs this option")
 
 
-def split_mask(observation_space: gym.Space, action_space: gym.Space | None) -> tuple[gym.Space, str | None, int]:
-    """Return the space the module sees, the key it stands under, and the number of masked actions (0 without a mask)."""
+def split_mask(
+    observation_space: gym.Space, action_space: gym.Space | None
+) -> tuple[gym.Space, str | None, int]:
+    """Return the space the module sees, the key it stands under, and the number of masked actions (0 without
+    a mask)."""
     if not isinstance(observation_space, gym.spaces.Dict) or MASK_KEY not in observation_space.spaces:
         return observation_space, None, 0
     keys = [key for key in OBSERVATION_KEYS if key in observation_space.spaces]
@@ -129,7 +140,10 @@ def split_mask(observation_space: gym.Space, action_space: gym.Space | None) -> 
         return observation_space, None, 0
     size = int(action_space.n)
     if observation_space[MASK_KEY].shape != (size,):
-        raise UsageError(f"the action mask has shape {observation_space[MASK_KEY].shape}, expected ({size},), one per action")
+        raise UsageError(
+            f"the action mask has shape {observation_space[MASK_KEY].shape}, expected ({size},), one per "
+            "action"
+        )
     return observation_space[keys[0]], keys[0], size
 
 
@@ -162,7 +176,9 @@ def zeros(space: gym.Space, *batch: int) -> Any:
     if isinstance(space, gym.spaces.MultiDiscrete):
         return torch.zeros(*batch, int(space.nvec.sum()))
     if not isinstance(space, gym.spaces.Box | gym.spaces.MultiBinary):
-        raise UsageError(f"a custom model cannot take observations of {space}; flatten them with a connector first")
+        raise UsageError(
+            f"a custom model cannot take observations of {space}; flatten them with a connector first"
+        )
     return torch.zeros(*batch, *space.shape)
 
 
@@ -170,30 +186,33 @@ def is_recurrent(module: nn.Module) -> bool:
     return hasattr(module, "initial_state")
 
 
-def measure(model: Model, space: gym.Space) -> tuple[int, bool]:
+def measure(model: ModelRef, space: gym.Space) -> tuple[int, bool]:
     """Build the module once, run it on zeros, and return (F, recurrent).
 
     Raises:
-        UsageError: no trainable parameters, an output that is not float (B, F), or a failure on a batch of two or one.
+        UsageError: no trainable parameters, an output that is not float (B, F), or a failure on a batch of
+        two or one.
     """
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         module = model.build(space)
         if not any(p.requires_grad for p in module.parameters()):
             raise UsageError(
-                f"the model {model.name!r} has no trainable parameters; assign layers to attributes of the module, "
+                f"the model {model.name!r} has no trainable parameters; assign layers to attributes of the "
+                "module, "
                 "or keep them in nn.ModuleList / nn.ModuleDict, not in a plain list"
             )
         recurrent = is_recurrent(module)
         sizes = {batch: _run(model, module.eval(), space, batch, recurrent) for batch in (2, 1)}
     if sizes[1] != sizes[2]:
         raise UsageError(
-            f"the model {model.name!r} returns {sizes[2]} features for a batch of 2 and {sizes[1]} for a batch of 1; "
+            f"the model {model.name!r} returns {sizes[2]} features for a batch of 2 and {sizes[1]} for a "
+            "batch of 1; "
             "the number of features must not depend on the batch"
         )
     return sizes[2], recurrent
 
 
-def _run(model: Model, module: nn.Module, space: gym.Space, batch: int, recurrent: bool) -> int:
+def _run(model: ModelRef, module: nn.Module, space: gym.Space, batch: int, recurrent: bool) -> int:
     """Check one forward pass and return F."""
     lead = (batch, 3) if recurrent else (batch,)
     try:
@@ -209,11 +228,15 @@ def _run(model: Model, module: nn.Module, space: gym.Space, batch: int, recurren
         ) from error
     if recurrent:
         if not isinstance(output, tuple) or len(output) != 2 or not isinstance(output[1], dict):
-            raise UsageError(f"the recurrent model {model.name!r} must return (features, state), a tensor and a dict")
+            raise UsageError(
+                f"the recurrent model {model.name!r} must return (features, state), a tensor and a dict"
+            )
         output = output[0]
     what = "(B, T, F)" if recurrent else "(B, F)"
     if not isinstance(output, torch.Tensor):
-        raise UsageError(f"the model {model.name!r} returned {type(output).__name__}, expected a float tensor {what}")
+        raise UsageError(
+            f"the model {model.name!r} returned {type(output).__name__}, expected a float tensor {what}"
+        )
     good = output.dim() == len(lead) + 1 and output.shape[:-1] == lead and output.is_floating_point()
     if not good:
         raise UsageError(

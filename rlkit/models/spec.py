@@ -8,7 +8,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from rlkit.errors import UsageError, did_you_mean
-from rlkit.models.features import Build, Model, check_options, measure, split_mask
+from rlkit.models.features import Build, ModelRef, check_options, measure, split_mask
 
 if TYPE_CHECKING:
     import gymnasium as gym
@@ -16,13 +16,17 @@ if TYPE_CHECKING:
     from ray.rllib.core.models.catalog import Catalog
     from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
-# Settings beside a custom model's own options. The rest of DefaultModelConfig configures RLlib's own encoders.
+# Settings beside a custom model's own options. The rest of DefaultModelConfig configures RLlib's own
+# encoders.
 REPLACED = ("fcnet_", "conv_")
+# DefaultModelConfig's; a stateful module whose model_config dict lacks the key fails in the learner (2.60).
+DEFAULT_SEQUENCE = 20
 OWN = ("share", "pi_gain", "vf_gain")
 
 
 def register_model(name: str, build: Build, summary: str = "") -> None:
-    """Register `build(observation_space, **options) -> torch.nn.Module` under a name for recipes (rlkit.models.features).
+    """Register `build(observation_space, **options) -> torch.nn.Module` under a name for recipes
+    (rlkit.models.features).
 
     Raises:
         UsageError: `build` cannot be called so, or the name is taken.
@@ -30,7 +34,9 @@ def register_model(name: str, build: Build, summary: str = "") -> None:
     from rlkit import registry
 
     if not callable(build):
-        raise UsageError(f"register_model({name!r}, …): got {type(build).__name__}, expected a function or class")
+        raise UsageError(
+            f"register_model({name!r}, …): got {type(build).__name__}, expected a function or class"
+        )
     registry.register("models", name, build, summary)
 
 
@@ -43,8 +49,8 @@ def module_spec(config: AlgorithmConfig, model: Mapping[str, Any] | None) -> RLM
             share (bool): one encoder for actor and critic (PPO's family);
             pi_gain, vf_gain (float): orthogonal last layer of the policy and value head, with that gain;
             use_lstm, max_seq_len, lstm_*: RLlib's LSTM behind the model;
-            head_fcnet_*, fusionnet_*, free_log_std, log_std_clip_param, vf_share_layers: RLlib's DefaultModelConfig.
-            Without `name`: fields of DefaultModelConfig, for RLlib's own networks.
+            head_fcnet_*, fusionnet_*, free_log_std, log_std_clip_param, vf_share_layers: RLlib's
+            DefaultModelConfig. Without `name`: fields of DefaultModelConfig, for RLlib's own networks.
 
     Raises:
         UsageError: an unknown model, option or field, or an algorithm whose modules take no custom model.
@@ -55,12 +61,17 @@ def module_spec(config: AlgorithmConfig, model: Mapping[str, Any] | None) -> RLM
     name = options.pop("name", None)
     if name is None:
         _check_defaults(options)
+        if options.get("use_lstm"):
+            options = {"max_seq_len": DEFAULT_SEQUENCE} | options
         return RLModuleSpec(model_config=options) if options else RLModuleSpec()
     chosen, settings = _split(name, options)
-    return RLModuleSpec(catalog_class=_catalog(config, settings), model_config={**settings, "rlkit_model": chosen.to_dict()})
+    config_of_module = {"max_seq_len": DEFAULT_SEQUENCE, **settings, "rlkit_model": chosen.to_dict()}
+    return RLModuleSpec(catalog_class=_catalog(config, settings), model_config=config_of_module)
 
 
-def check_model(model: Mapping[str, Any] | None, observation_space: gym.Space, action_space: gym.Space) -> int | None:
+def check_model(
+    model: Mapping[str, Any] | None, observation_space: gym.Space, action_space: gym.Space
+) -> int | None:
     """Build a custom model once for these spaces and return its number of features; None without a `name`.
 
     Raises:
@@ -75,7 +86,7 @@ def check_model(model: Mapping[str, Any] | None, observation_space: gym.Space, a
     return measure(chosen, space)[0]
 
 
-def _split(name: str, options: Mapping[str, Any]) -> tuple[Model, dict[str, Any]]:
+def _split(name: str, options: Mapping[str, Any]) -> tuple[ModelRef, dict[str, Any]]:
     """Separate a model's own options from the settings around it."""
     from rlkit import registry
 
@@ -86,7 +97,8 @@ def _split(name: str, options: Mapping[str, Any]) -> tuple[Model, dict[str, Any]
     for key in mine:
         if key.startswith(REPLACED) and key in _default_fields():
             raise UsageError(
-                f"model.{key} configures RLlib's own encoder, which {name!r} replaces; use the options of {name!r}, "
+                f"model.{key} configures RLlib's own encoder, which {name!r} replaces; use the options of "
+                f"{name!r}, "
                 "or leave out model.name"
             )
     check_options(name, build, mine, around)
@@ -94,8 +106,11 @@ def _split(name: str, options: Mapping[str, Any]) -> tuple[Model, dict[str, Any]
     if "share" in settings:
         shared = settings.pop("share")
         if settings.setdefault("vf_share_layers", shared) != shared:
-            raise UsageError(f"model.share is {shared} and model.vf_share_layers is {settings['vf_share_layers']}; give one")
-    return Model.of(name, build, mine), settings
+            raise UsageError(
+                f"model.share is {shared} and model.vf_share_layers is {settings['vf_share_layers']}; give "
+                "one"
+            )
+    return ModelRef.of(name, build, mine), settings
 
 
 def _default_fields() -> list[str]:
@@ -112,8 +127,11 @@ def _check_defaults(options: Mapping[str, Any]) -> None:
         if key in known:
             continue
         hint = did_you_mean(key, known)
-        if not hint and difflib.get_close_matches(key, ["hiddens", "filters", "layer_norm", "orthogonal", "share"], 1):
-            hint = f"; it is an option of a registered model: add `name:` ({', '.join(sorted(registry.TABLES['models']))})"
+        if not hint and difflib.get_close_matches(
+            key, ["hiddens", "filters", "layer_norm", "orthogonal", "share"], 1
+        ):
+            models = ", ".join(sorted(registry.TABLES["models"]))
+            hint = f"; it is an option of a registered model: add `name:` ({models})"
         raise UsageError(f"model.{key}: RLlib's DefaultModelConfig has no such field{hint}")
 
 
@@ -143,4 +161,6 @@ def _catalog(config: AlgorithmConfig, settings: Mapping[str, Any]) -> type[Catal
                     given = "share" if key == "vf_share_layers" else key
                     raise UsageError(f"model.{given}: {algorithm} has no such part; leave it out")
             return catalog
-    raise UsageError(f"{algorithm} builds its own networks ({module_class}); a registered model cannot replace them")
+    raise UsageError(
+        f"{algorithm} builds its own networks ({module_class}); a registered model cannot replace them"
+    )
