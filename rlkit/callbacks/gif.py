@@ -93,7 +93,7 @@ def film(algorithm: Any, max_steps: int, explore: bool, seed: int) -> list[np.nd
     make = MultiAgentEnvRunner if trained.is_multi_agent else SingleAgentEnvRunner
     runner = make(config=config, worker_index=0)
     try:
-        runner.set_state({"rl_module": algorithm.learner_group.get_weights(inference_only=True)})
+        runner.set_state({"rl_module": algorithm.learner_group.get_weights()})
         if algorithm.env_runner is not None:
             runner.set_state(algorithm.env_runner.get_state(not_components="rl_module"))
         runner.sample(num_timesteps=1, explore=explore, force_reset=True)
