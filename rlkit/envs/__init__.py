@@ -13,7 +13,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from rlkit.envs.names import available, check_name, is_multi_agent, make_env
+from rlkit.envs.names import adapt, available, check_name, is_multi_agent, make_env
 
 if TYPE_CHECKING:
     from rlkit.envs.contract import checked
@@ -24,6 +24,7 @@ __all__ = [
     "PettingZooEnv",
     "VmasBatch",
     "VmasEnv",
+    "adapt",
     "available",
     "check_name",
     "checked",

@@ -37,7 +37,7 @@ def checked(
     Args:
         env: a `gym.Env` or a `MultiAgentEnv`.
         bounds: also require observations to lie within their space's bounds (up to 1e-5, relative).
-        name: how messages call it; default: its id or class.
+        name: how messages call it; default: its id, its metadata's name, or its class.
         rebuilds: how often RLlib may build it anew after failures with no finished episode in between, per
             process. RLlib's `restart_failed_sub_environments` would rebuild an environment that always fails
             for ever.
@@ -50,7 +50,12 @@ def checked(
         EnvError: the environment has used up its rebuilds; later, from `reset` and `step`, a broken contract
             or an exception of the environment.
     """
-    name = name or (env.spec.id if env.spec is not None else type(env.unwrapped).__name__)
+    if name is None:
+        name = (
+            env.spec.id
+            if env.spec is not None
+            else (env.metadata or {}).get("name") or type(env.unwrapped).__name__
+        )
     if _failures.get(name, 0) >= rebuilds:
         raise EnvError(
             f"{name}: failed {_failures[name]} times in a row without finishing an episode; giving up"

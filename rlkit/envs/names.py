@@ -156,13 +156,39 @@ def make_env(name: str, env_config: Mapping[str, Any] | None = None) -> gym.Env 
     return _make_gymnasium(name, kwargs)
 
 
+def adapt(env: Any) -> gym.Env | MultiAgentEnv:
+    """Turn what a user's own maker returned into an environment of RLlib: PettingZoo's are wrapped.
+
+    Raises:
+        UsageError: it is no `gymnasium.Env`, `MultiAgentEnv` or PettingZoo environment.
+    """
+    import gymnasium
+
+    if isinstance(env, gymnasium.Env):
+        return env
+    if type(env).__module__.startswith("gym."):
+        raise UsageError(
+            f"got an environment of the retired gym package ({type(env).__name__}); port it to gymnasium"
+        )
+    if hasattr(env, "possible_agents"):
+        from rlkit.envs.pettingzoo import PettingZooEnv
+
+        return PettingZooEnv(env)
+    raise UsageError(
+        f"the environment's maker returned {type(env).__name__}, expected a gymnasium.Env, a MultiAgentEnv "
+        "or a PettingZoo environment"
+    )
+
+
 def _make_gymnasium(name: str, kwargs: dict[str, Any]) -> gym.Env:
     import gymnasium
     from gymnasium import error
 
     try:
         # Gymnasium's own checker warns once per process and costs a call per step; contract.py raises instead
-        return _call(gymnasium.make, {"id": name, "disable_env_checker": True, **kwargs}, name)
+        return _call(
+            gymnasium.make, {"id": name, "disable_env_checker": True, **kwargs}, name, _gymnasium_options
+        )
     except error.DependencyNotInstalled as missing:
         raise UsageError(f"{name!r} needs a package that is not installed: {missing}") from None
 
@@ -188,7 +214,16 @@ def _make_pettingzoo(name: str, kwargs: dict[str, Any]) -> MultiAgentEnv:
         raise UsageError(f"env_config.api of {name!r} is {api!r}; expected one of {sorted(apis)}")
     mask_from_info = kwargs.pop("mask_from_info", False)
     raw = getattr(module, "raw_env", None)
-    return PettingZooEnv(_call(apis[api], kwargs, name, _parameters(raw)), mask_from_info=mask_from_info)
+    env = _call(apis[api], kwargs, name, lambda name: _parameters(raw))
+    return PettingZooEnv(env, mask_from_info=mask_from_info)
+
+
+def _gymnasium_options(name: str) -> list[str]:
+    from gymnasium.envs.registration import load_env_creator, registry
+
+    entry_point = registry[name].entry_point
+    creator = load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
+    return [*_parameters(creator), "max_episode_steps"]
 
 
 def _parameters(function: Callable[..., Any] | None) -> list[str]:
@@ -200,7 +235,9 @@ def _parameters(function: Callable[..., Any] | None) -> list[str]:
     return [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
 
 
-def _call(function: Callable[..., Any], kwargs: dict[str, Any], name: str, known: Iterable[str] = ()) -> Any:
+def _call(
+    function: Callable[..., Any], kwargs: dict[str, Any], name: str, options: Callable[[str], list[str]]
+) -> Any:
     """Call a maker; an unexpected keyword becomes a `UsageError` that names the closest one the maker has."""
     try:
         return function(**kwargs)
@@ -208,7 +245,7 @@ def _call(function: Callable[..., Any], kwargs: dict[str, Any], name: str, known
         unexpected = re.search(r"unexpected keyword argument '(\w+)'", str(error))
         if unexpected is None or unexpected[1] not in kwargs:
             raise
-        known = list(known)
+        known = options(name)
         takes = f"; it takes {', '.join(known)}" if known else ""
         raise UsageError(
             f"env_config.{unexpected[1]}: {name!r} has no such argument"

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from rlkit.models.conv import cnn
     from rlkit.models.dense import mlp
     from rlkit.models.features import ModelRef, as_float, measure
-    from rlkit.models.spec import check_model, module_spec, register_model
+    from rlkit.models.spec import check_model, module_spec
+    from rlkit.registry import register_model
 
 __all__ = ["ModelRef", "as_float", "check_model", "cnn", "measure", "mlp", "module_spec", "register_model"]
 
@@ -27,11 +28,12 @@ _LAZY = {
     "mlp": "dense",
     "check_model": "spec",
     "module_spec": "spec",
-    "register_model": "spec",
 }
 
 
 def __getattr__(name: str) -> Any:
+    if name == "register_model":
+        return importlib.import_module("rlkit.registry").register_model
     if name in _LAZY:
         return getattr(importlib.import_module(f"rlkit.models.{_LAZY[name]}"), name)
     raise AttributeError(f"module 'rlkit.models' has no attribute {name!r}")

@@ -8,7 +8,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from rlkit.errors import UsageError, did_you_mean
-from rlkit.models.features import Build, ModelRef, check_options, measure, split_mask
+from rlkit.models.features import ModelRef, check_options, measure, split_mask
 
 if TYPE_CHECKING:
     import gymnasium as gym
@@ -22,22 +22,6 @@ REPLACED = ("fcnet_", "conv_")
 # DefaultModelConfig's; a stateful module whose model_config dict lacks the key fails in the learner (2.60).
 DEFAULT_SEQUENCE = 20
 OWN = ("share", "pi_gain", "vf_gain")
-
-
-def register_model(name: str, build: Build, summary: str = "") -> None:
-    """Register `build(observation_space, **options) -> torch.nn.Module` under a name for recipes
-    (rlkit.models.features).
-
-    Raises:
-        UsageError: `build` cannot be called so, or the name is taken.
-    """
-    from rlkit import registry
-
-    if not callable(build):
-        raise UsageError(
-            f"register_model({name!r}, …): got {type(build).__name__}, expected a function or class"
-        )
-    registry.register("models", name, build, summary)
 
 
 def module_spec(config: AlgorithmConfig, model: Mapping[str, Any] | None) -> RLModuleSpec:
