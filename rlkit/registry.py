@@ -44,8 +44,8 @@ TABLES: dict[str, dict[str, Entry]] = {
     # An algorithm's target is its RLlib AlgorithmConfig class.
     "algorithms": _table(
         ("PPO", "ray.rllib.algorithms.ppo:PPOConfig", "RLlib's PPO"),
-        ("DQN", "ray.rllib.algorithms.dqn:DQNConfig", "RLlib's DQN"),
-        ("SAC", "ray.rllib.algorithms.sac:SACConfig", "RLlib's SAC"),
+        ("DQN", "rlkit.algos.dqn:DQNConfig", "RLlib's DQN on columnar replay"),
+        ("SAC", "rlkit.algos.sac:SACConfig", "RLlib's SAC on columnar replay"),
         ("APPO", "ray.rllib.algorithms.appo:APPOConfig", "RLlib's APPO"),
         ("IMPALA", "ray.rllib.algorithms.impala:IMPALAConfig", "RLlib's IMPALA"),
         ("TQC", "ray.rllib.algorithms.tqc:TQCConfig", "RLlib's TQC"),

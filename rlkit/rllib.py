@@ -231,6 +231,32 @@ def forget_sac_losses(learner: Any) -> None:
     learner._temp_losses.clear()
 
 
+def forward_train_of(learner: Any) -> Callable[[Any], Any]:
+    """Return a learner's train forward pass without what RLlib repeats around it for every minibatch.
+
+    `TorchRLModule.forward_train` walks all submodules to set train mode (2.60; 10 % of a 256x256 update on
+    CPU); here the mode is set once. Modules wrapped for DDP, and MultiRLModules with a `_forward_train` of
+    their own, keep theirs.
+    """
+    from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
+    from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
+
+    module = learner.module
+    parts = {mid: module[mid] for mid in module.keys()}  # noqa: SIM118 (a MultiRLModule is no dict)
+    plain = type(module)._forward_train is MultiRLModule._forward_train and all(
+        type(part).forward_train is TorchRLModule.forward_train for part in parts.values()
+    )
+    if not plain:
+        return module.forward_train
+    for part in parts.values():
+        part.train()
+
+    def forward_train(batch: Any) -> Any:
+        return {mid: parts[mid]._forward_train(columns) for mid, columns in batch.items() if mid in parts}
+
+    return forward_train
+
+
 def scales_gradients(learner: Any) -> bool:
     """Whether a TorchLearner has gradient scalers or torch lr schedulers, which act inside `apply_gradients`
     (2.60)."""
@@ -247,8 +273,15 @@ def weights_seq_no(learner: Any) -> int:
     return learner._weights_seq_no
 
 
-DEFAULT_LEARNER_PIECES = frozenset(
-    ["AddObservationsFromEpisodesToBatch", "AddNextObservationsFromEpisodesToTrainBatch", "AddColumnsFromEpisodesToTrainBatch", "AddTimeDimToBatchAndZeroPad", "AddStatesFromEpisodesToBatch", "AgentToModuleMapping", "BatchIndividualItems", "NumpyToTensor"]
+DEFAULT_LEARNER_PIECES = (
+    "AddObservationsFromEpisodesToBatch",
+    "AddNextObservationsFromEpisodesToTrainBatch",
+    "AddColumnsFromEpisodesToTrainBatch",
+    "AddTimeDimToBatchAndZeroPad",
+    "AddStatesFromEpisodesToBatch",
+    "AgentToModuleMapping",
+    "BatchIndividualItems",
+    "NumpyToTensor",
 )
 
 
@@ -267,8 +300,8 @@ def custom_learner_pieces(learner: Any) -> list[Any]:
     for piece in custom:
         if type(piece).__module__.startswith("ray.rllib.connectors."):
             raise ValueError(
-                f"the learner connector {type(piece).__name__} reads episodes, and replay holds columns; do the same in "
-                f"an environment wrapper or an env-to-module connector, or use `algorithm: rllib/DQN` (or rllib/SAC)"
+                f"the learner connector {type(piece).__name__} reads episodes, and replay holds columns; do the "
+                f"same in an environment wrapper or an env-to-module connector, or use `algorithm: rllib/DQN`"
             )
     return custom
 

@@ -157,6 +157,7 @@ class ColumnLearner(TorchLearner):
         rllib.count_update(self)
         plan = self._plan or self._make_plan()
         gate = self._gate = _Gate(self.metrics)
+        forward = rllib.forward_train_of(self)
         now = float(timesteps.get(NUM_ENV_STEPS_SAMPLED_LIFETIME, 0))
         before = now - env_steps
         done, target_updates, sizes = 0, dict.fromkeys(plan.targets, 0), {}
@@ -168,7 +169,7 @@ class ColumnLearner(TorchLearner):
                 done += 1
                 gate.is_open = done == num_updates
                 batch = {mid: _row(batch, k) for mid, batch in columns.items()}
-                losses = self._update_once(batch, plan, done)
+                losses = self._update_once(batch, plan, forward, done)
                 self._update_targets(plan, before + (now - before) * done / num_updates, target_updates)
                 for mid, values in gate.td_errors.items():
                     td_errors.setdefault(mid, []).append(values)
@@ -183,12 +184,14 @@ class ColumnLearner(TorchLearner):
         self._in_call = False
         return self.metrics.reduce()
 
-    def _update_once(self, batch: dict[str, Any], plan: _Plan, number: int) -> dict[str, torch.Tensor]:
+    def _update_once(
+        self, batch: dict[str, Any], plan: _Plan, forward: Callable[[Any], Any], number: int
+    ) -> dict[str, torch.Tensor]:
         for piece in plan.pieces:
             batch = piece(
                 rl_module=self.module, batch=batch, episodes=[], shared_data={}, metrics=self.metrics
             )
-        fwd_out = self.module.forward_train(batch)
+        fwd_out = forward(batch)
         losses = self.compute_losses(fwd_out=fwd_out, batch=batch)
         if plan.own_gradients:
             gradients = self.compute_gradients(losses)
@@ -197,8 +200,9 @@ class ColumnLearner(TorchLearner):
                 self._stop(losses, number)
             self.apply_gradients(self.postprocess_gradients(gradients))
             return losses
-        for _, optimizer, _ in plan.optimizers:
-            optimizer.zero_grad(set_to_none=True)
+        for _, _, params in plan.optimizers:
+            for param in params:
+                param.grad = None
         self.backward(losses)
         self._clip(plan, losses, number)
         for _, optimizer, _ in plan.optimizers:
@@ -334,7 +338,7 @@ class ColumnLearner(TorchLearner):
         )
         advice = "lower the learning rate, clip gradients (grad_clip), or scale rewards and observations"
         raise RunFailed(
-            f"update {number} of this call: {what}; {where}. The weights are those before this update; {advice}"
+            f"update {number} of this call: {what}; {where}. The weights are those before it; {advice}"
         )
 
     def get_state(
