@@ -8,6 +8,7 @@ action = agent.act(observation)
 from __future__ import annotations
 
 import copy
+import functools
 import logging
 import pickle
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -288,6 +289,24 @@ def _restore(cls: Any, folder: Path) -> Any:
                 f"{folder / name / 'module_state.pkl'}: the weights of module {name!r} are missing"
             )
     return component
+
+
+def algorithm_env(folder: Path) -> tuple[Any, dict[str, Any]]:
+    """Return the environment and its arguments from the config in an RLlib checkpoint, which must be trusted.
+
+    Raises:
+        CheckpointError: the config cannot be read.
+    """
+    path = folder / CTOR
+    try:
+        with path.open("rb") as file:
+            (config, *_), _ = pickle.load(file)["ctor_args_and_kwargs"]
+        read = config.get if isinstance(config, Mapping) else functools.partial(getattr, config)
+        return read("env", None), dict(read("env_config", None) or {})
+    except Exception as error:
+        raise CheckpointError(
+            f"{path}: cannot tell the environment ({type(error).__name__}: {error}); name it: env=..."
+        ) from error
 
 
 @contextmanager

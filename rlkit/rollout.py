@@ -2,8 +2,8 @@
 
 A row depends on its seed alone, not on the slot, the number of slots or the other episodes: an environment is
 reset with the episode's seed and stepped until that episode ends (RLlib's vector environments reset by
-themselves), and a forward pass has a fixed number of rows (`Policy.act`). Exploration draws from a generator per
-episode.
+themselves), and a forward pass has a fixed number of rows (`Policy.act`). Exploration draws from a generator
+per episode.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def play(
         recorders: watch the first episodes. Rendered ones follow each other in the first slot.
 
     Raises:
-        EnvError: the environment failed, paid a reward that is not a number, or never ends; names seed and step.
+        EnvError: the environment failed, paid a reward that is not a number, or never ends; names the seed.
     """
     with _own_randomness():
         return _Play(policy, pool, seeds, explore, max_steps, recorders).run(min(slots, len(seeds)))
@@ -228,8 +228,8 @@ class _Play:
             return True
         if self.max_steps is None and row.length >= ENDLESS:
             raise EnvError(
-                f"the episode with seed {row.seed} has not ended after {ENDLESS:,} steps; give a limit at which "
-                "episodes are cut (--max-steps, Python: max_steps=N), or set one in the environment"
+                f"the episode with seed {row.seed} has not ended after {ENDLESS:,} steps; give a limit at "
+                "which episodes are cut (--max-steps, Python: max_steps=N), or set one in the environment"
             )
         self.policy.see(slot.memory, observation, info, reward, terminated, truncated)
         return False
@@ -247,8 +247,8 @@ def _finite(reward: Any, row: Row, agent: Any = None) -> float:
     if not math.isfinite(value):
         whose = "" if agent is None else f" for agent {agent!r}"
         raise EnvError(
-            f"got the reward {reward!r}{whose} in the episode with seed {row.seed}, step {row.length}; expected "
-            "a finite number"
+            f"got the reward {reward!r}{whose} in the episode with seed {row.seed}, step {row.length}; "
+            "expected a finite number"
         )
     return value
 
@@ -273,7 +273,7 @@ def _seed(seed: int) -> None:
 
 @contextlib.contextmanager
 def _own_randomness() -> Iterator[None]:
-    """Leave the global generators and torch's threads as they were; one thread, so that sums have one order."""
+    """Leave the global generators and torch's threads as they were; one thread gives sums one order."""
     threads = torch.get_num_threads()
     states = torch.get_rng_state(), np.random.get_state(), random.getstate()
     torch.set_num_threads(1)

@@ -1,0 +1,173 @@
+"""Exact evaluation inside a training, in place of RLlib's: `evaluation(custom_evaluation_function=…)`."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from ray.rllib.core import (
+    COMPONENT_ENV_TO_MODULE_CONNECTOR,
+    COMPONENT_MODULE_TO_ENV_CONNECTOR,
+    COMPONENT_RL_MODULE,
+    DEFAULT_MODULE_ID,
+)
+from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
+from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, EVALUATION_RESULTS
+
+from rlkit.errors import UsageError
+from rlkit.inference import BLOCK
+from rlkit.pipelines import policy_of
+from rlkit.rollout import Pool, Row, play
+
+if TYPE_CHECKING:
+    from rlkit.recipe import Recipe
+
+# Far from the seeds of recipes and of `rlkit evaluate`: what chooses a checkpoint does not also judge it.
+FIRST_SEED = 1_000_000
+
+
+def during_training(
+    recipe: Recipe | None = None,
+    *,
+    episodes: int = 20,
+    seed: int = FIRST_SEED,
+    num_envs: int | None = None,
+) -> TrainingEvaluation:
+    """Return a function for `config.evaluation(custom_evaluation_function=…)` of any RLlib Algorithm.
+
+    Every evaluation plays the same greedy episodes, with the seeds `seed … seed + episodes - 1`, in the
+    algorithm's own process. Set `evaluation_interval`, and `evaluation_num_env_runners=0`.
+
+    Args:
+        recipe: names the environment; None takes it from the algorithm's evaluation config.
+        episodes: complete episodes per evaluation.
+        seed: of the first one.
+        num_envs: environments stepped as one batch; 32, or as many as there are episodes.
+    """
+    environment = None if recipe is None else (recipe.env, dict(recipe.env_config))
+    return TrainingEvaluation(environment, episodes, seed, num_envs or BLOCK)
+
+
+class TrainingEvaluation:
+    """See `during_training`. Environments and connectors are kept from one evaluation to the next."""
+
+    def __init__(self, environment: tuple[str, dict[str, Any]] | None, episodes: int, seed: int, slots: int):
+        self.environment = environment
+        self.episodes = episodes
+        self.seed = seed
+        self.slots = slots
+        self._pool: Pool | None = None
+        self._connectors: tuple[Any, Any] | None = None
+        self.rows: list[Row] = []  # of the latest evaluation
+
+    def __call__(self, algorithm: Any, eval_env_runner_group: Any) -> tuple[dict[str, Any], int, int]:
+        """Evaluate the current weights; return RLlib's result dict, environment steps and agent steps."""
+        if self._pool is None:
+            self._pool = Pool(lambda render: self._make(algorithm.evaluation_config))
+        module = self._module(algorithm, eval_env_runner_group)
+        modules = module if isinstance(module, MultiRLModule) else {DEFAULT_MODULE_ID: module}
+        policy = policy_of(modules, *self._pipelines(algorithm))
+        seeds = range(self.seed, self.seed + self.episodes)
+        with _evaluating(modules):
+            self.rows = play(policy, self._pool, seeds, slots=self.slots)
+        results = summary(self.rows)
+        # `Algorithm.evaluate` returns what its logger holds, not what this function returns (2.60).
+        for path, value in _leaves(results):
+            algorithm.metrics.log_value((EVALUATION_RESULTS, ENV_RUNNER_RESULTS, *path), value, reduce="item")
+        steps = sum(row.length for row in self.rows)
+        agents = max(1, len({name for row in self.rows for name in row.agents}))
+        return {ENV_RUNNER_RESULTS: results}, steps, steps * agents
+
+    def _module(self, algorithm: Any, group: Any) -> Any:
+        """Return the module with the current weights: `Algorithm.evaluate` has just synced this runner."""
+        runner = group.local_env_runner if group is not None else None
+        runner = runner or algorithm.env_runner
+        if runner is None:
+            raise UsageError("evaluation needs a local env runner: set create_local_env_runner=True")
+        return _components(runner)[COMPONENT_RL_MODULE]
+
+    def _pipelines(self, algorithm: Any) -> tuple[Any, Any]:
+        """Return copies of the training connectors in their current state.
+
+        Those of a local evaluation runner never get it: `sync_env_runner_states` returns early without remote
+        runners (env_runner_group.py, 2.60), so a MeanStdFilter there knows nothing of the training.
+        """
+        if algorithm.env_runner is not None:
+            found = _components(algorithm.env_runner)
+            live = found[COMPONENT_ENV_TO_MODULE_CONNECTOR], found[COMPONENT_MODULE_TO_ENV_CONNECTOR]
+        else:
+            live = algorithm.env_to_module_connector, algorithm.module_to_env_connector
+        if self._connectors is None:
+            self._connectors = copy.deepcopy(live[0]), copy.deepcopy(live[1])
+        for own, source in zip(self._connectors, live, strict=True):
+            own.set_state(copy.deepcopy(source.get_state()))
+        return self._connectors
+
+    def _make(self, config: Any) -> Any:
+        if self.environment is not None:
+            from rlkit.build import make_env
+
+            return make_env(*self.environment)
+        from rlkit.rllib import registered_env
+
+        if callable(config.env):
+            return config.env(config.env_config)
+        creator = registered_env(config.env)
+        if creator is not None:
+            return creator(config.env_config)
+        import gymnasium
+
+        return gymnasium.make(config.env, **config.env_config)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The config travels to other processes and into checkpoints; environments and connectors do not."""
+        return {**self.__dict__, "_pool": None, "_connectors": None, "rows": []}
+
+
+def summary(rows: list[Row]) -> dict[str, Any]:
+    """Return rows under the names that RLlib's env runners give their results."""
+    returns, lengths = np.array([row.ret for row in rows]), np.array([row.length for row in rows])
+    names = dict.fromkeys(name for row in rows for name in row.agents)
+    found: dict[str, Any] = {
+        "episode_return_mean": float(returns.mean()),
+        "episode_return_min": float(returns.min()),
+        "episode_return_max": float(returns.max()),
+        "episode_len_mean": float(lengths.mean()),
+        "episode_len_min": int(lengths.min()),
+        "episode_len_max": int(lengths.max()),
+        "num_episodes": len(rows),
+        "num_env_steps_sampled": int(lengths.sum()),
+    }
+    if names:
+        found["agent_episode_returns_mean"] = {
+            name: float(np.mean([row.agents.get(name, 0.0) for row in rows])) for name in names
+        }
+    return found
+
+
+def _components(runner: Any) -> dict[str, Any]:
+    return dict(runner.get_checkpointable_components())
+
+
+def _leaves(tree: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, (*path, key))
+        else:
+            yield (*path, key), value
+
+
+@contextmanager
+def _evaluating(modules: Any) -> Iterator[None]:
+    """Put modules into evaluation mode once; `forward_inference` would do it and undo it at every call."""
+    training = [module for module in modules.values() if getattr(module, "training", False)]
+    for module in training:
+        module.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.train()
