@@ -27,7 +27,7 @@ def predicate(space: gym.Space, bounds: bool) -> Callable[[Any], bool]:
         return _box(space, bounds)
     if isinstance(space, gym.spaces.Discrete):
         first, last = int(space.start), int(space.start + space.n) - 1
-        return lambda x: isinstance(x, int | np.integer) and first <= x <= last
+        return lambda x: isinstance(x, int | np.integer) and first <= int(x) <= last
     if isinstance(space, gym.spaces.Dict):
         parts = {key: predicate(part, bounds) for key, part in space.spaces.items()}
         return lambda x: (
@@ -134,6 +134,7 @@ def _explain_box(space: gym.spaces.Box, value: Any, bounds: bool, field: str) ->
     kind = f"an array of {space.dtype} with shape {space.shape}"
     if not isinstance(value, np.ndarray | np.generic):
         return field, _kind(value), kind, f"return np.asarray(observation, np.{space.dtype})"
+    value = np.asarray(value)
     if value.shape != space.shape:
         return field, f"shape {value.shape}", f"shape {space.shape}", "return that shape, or change the space"
     if not np.can_cast(value.dtype, space.dtype):
