@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rlkit.recipe.check import check, from_flags, from_mapping, load, loads
 from rlkit.recipe.dump import dump
+from rlkit.recipe.jsonschema import json_schema
 from rlkit.recipe.problems import Problem, RecipeError
 from rlkit.recipe.schema import Checkpoint, Evaluation, Policy, Recipe, Tune
 from rlkit.recipe.spaces import SearchSpace
@@ -21,6 +22,7 @@ __all__ = [
     "dump",
     "from_flags",
     "from_mapping",
+    "json_schema",
     "load",
     "loads",
 ]

@@ -9,8 +9,10 @@ from typing import Any
 
 from rlkit.recipe import overrides as overriding
 from rlkit.recipe.meaning import check_meaning
+from rlkit.recipe.run_check import check_spaces
 from rlkit.recipe.overrides import COMMAND_LINE, Overrides
 from rlkit.recipe.problems import Mark, Problem, RecipeError, Report, shown, sorted_problems
+from rlkit.recipe.scalars import read_scalar
 from rlkit.recipe.schema import Recipe
 from rlkit.recipe.source import parse, read_text
 from rlkit.recipe.tree import Node, Reader, Unusable
@@ -55,7 +57,12 @@ def from_mapping(values: Mapping[str, Any], overrides: Overrides = ()) -> Recipe
         try:
             return overriding.to_node(values, Mark("recipe"))
         except TypeError as error:
-            report.at(Mark("recipe"), (), str(error), fix="give plain data: text, numbers, true or false, lists, mappings")
+            report.at(
+                Mark("recipe"),
+                (),
+                str(error),
+                fix="give plain data: text, numbers, true or false, lists, mappings",
+            )
             raise Unusable from None
 
     return _finished(_guarded(root, overrides, "recipe", report), report)
@@ -83,7 +90,7 @@ def check(*paths: str | Path | Sequence[str | Path]) -> list[Problem]:
     problems: list[Problem] = []
     for entry in paths:
         for path in [entry] if isinstance(entry, str | Path) else entry:
-            recipe, report = _read(path, ())
+            _, report = _read(path, ())
             problems += sorted_problems(report.problems)
     return problems
 
@@ -109,9 +116,18 @@ def _guarded(root: Any, overrides: Overrides, name: str, report: Report) -> Reci
 
 
 def _recipe(root: Node, overrides: Overrides, name: str, report: Report) -> Recipe | None:
+    if root.kind == "scalar" and root.plain and read_scalar(root.value) is None:
+        report.at(root.mark, (), "the recipe is empty", fix="start with `algorithm:`, `env:` and `stop:`")
+        raise Unusable
     if root.kind != "map":
         got = "a list" if root.kind == "list" else shown(root.value)
-        report.at(root.mark, (), "a recipe is a mapping of keys", got=got, fix="start with `algorithm:`, `env:` and `stop:`")
+        report.at(
+            root.mark,
+            (),
+            "a recipe is a mapping of keys",
+            got=got,
+            fix="start with `algorithm:`, `env:` and `stop:`",
+        )
         raise Unusable
     overriding.apply(root, overrides, report)
     data = Reader(report).read(root)
@@ -120,6 +136,7 @@ def _recipe(root: Node, overrides: Overrides, name: str, report: Report) -> Reci
     _refuse_old_shape(data, report)
     if "name" not in data:
         data["name"] = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._-")[:100] or "recipe"
+    check_spaces(data, report)
     recipe = validated(data, report)
     check_meaning(data, report)
     return recipe
@@ -143,6 +160,12 @@ def _refuse_old_shape(data: dict[str, Any], report: Report) -> None:
         )
         raise Unusable
     if "run" in data and "algorithm" not in data and len(OLD_SHAPE_KEYS & set(data)) >= 2:
-        report.add(("run",), "Ray's old key for the algorithm", got=data["run"], fix=f"write algorithm: {data['run']}", key=True)
+        report.add(
+            ("run",),
+            "Ray's old key for the algorithm",
+            got=data["run"],
+            fix=f"write algorithm: {data['run']}",
+            key=True,
+        )
         del data["run"]
         data["algorithm"] = "PPO"

@@ -10,8 +10,6 @@ from rlkit.recipe.scalars import needs_quotes
 from rlkit.recipe.schema import Recipe
 from rlkit.recipe.spaces import SearchSpace
 
-_EMPTY = ({}, [])
-
 
 class _Dumper(yaml.SafeDumper):
     """Block style for sections, one line for lists of plain values; quotes where our reader needs them."""
@@ -25,7 +23,7 @@ def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
 
-def _list(dumper: yaml.SafeDumper, value: list[Any]) -> yaml.SequenceNode:
+def _list(dumper: yaml.SafeDumper, value: Any) -> yaml.SequenceNode:
     flow = not any(isinstance(item, dict) for item in value)
     return dumper.represent_sequence("tag:yaml.org,2002:seq", value, flow_style=flow)
 
@@ -36,7 +34,9 @@ def _space(dumper: yaml.SafeDumper, value: SearchSpace) -> yaml.SequenceNode:
 
 def _number(dumper: yaml.SafeDumper, value: float) -> yaml.ScalarNode:
     text = repr(value)  # YAML 1.1 wants a point: 1e-05 would be written as !!float 1e-05
-    return dumper.represent_scalar("tag:yaml.org,2002:float", text if "." in text else text.replace("e", ".0e", 1))
+    return dumper.represent_scalar(
+        "tag:yaml.org,2002:float", text if "." in text else text.replace("e", ".0e", 1)
+    )
 
 
 _Dumper.add_representer(str, _text)
@@ -48,12 +48,16 @@ _Dumper.add_representer(float, _number)
 
 def dump(recipe: Recipe) -> str:
     """Return the recipe as YAML, defaults written out. `loads(dump(r)) == r`."""
-    values = {key: value for key, value in recipe.to_dict().items() if value not in _EMPTY}
-    values["stop"] = {key: int(value) if value.is_integer() else value for key, value in values["stop"].items()}
+    values = {key: value for key, value in recipe.to_dict().items() if value not in ({}, [])}
+    values["stop"] = {
+        key: int(value) if value.is_integer() else value for key, value in values["stop"].items()
+    }
     values["tune"] = {key: value for key, value in values["tune"].items() if value is not None}
     if isinstance(values.get("policies"), dict):
         values["policies"] = {
             name: {key: item for key, item in policy.items() if item is not None}
             for name, policy in values["policies"].items()
         }
-    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100, default_flow_style=False)
+    return yaml.dump(
+        values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100, default_flow_style=False
+    )

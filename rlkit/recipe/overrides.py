@@ -33,13 +33,24 @@ def apply(root: Node, overrides: Overrides, report: Report) -> None:
             try:
                 _set(root, path, to_node(value, mark), mark, report)
             except TypeError as error:
-                report.at(mark, path, str(error), fix="give plain data: text, numbers, true or false, lists, mappings")
+                report.at(
+                    mark,
+                    path,
+                    str(error),
+                    fix="give plain data: text, numbers, true or false, lists, mappings",
+                )
         return
     for word in overrides:
         mark = Mark(COMMAND_LINE)
         key, equals, text = str(word).partition("=")
         if not equals:
-            report.at(mark, (), "an override is KEY=VALUE", got=shown(str(word)), fix="write config.training.lr=3e-4")
+            report.at(
+                mark,
+                (),
+                "an override is KEY=VALUE",
+                got=shown(str(word)),
+                fix="write config.training.lr=3e-4",
+            )
             continue
         path = parse_path(key.strip(), mark, report)
         node = _value(text, path or (), report)
@@ -53,7 +64,13 @@ def parse_path(text: str, mark: Mark, report: Report) -> Path | None:
     for piece in text.split("."):
         match = _PART.fullmatch(piece)
         if match is None:
-            report.at(mark, (), "not a key", got=shown(text), fix="write dotted keys such as config.training.lr=3e-4")
+            report.at(
+                mark,
+                (),
+                "not a key",
+                got=shown(text),
+                fix="write dotted keys such as config.training.lr=3e-4",
+            )
             return None
         parts.append(match[1])
         parts.extend(int(index) for index in re.findall(r"\d+", match[2])[:MAX_DEPTH])
@@ -72,7 +89,13 @@ def _value(text: str, path: Path, report: Report) -> Node | None:
         return None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = getattr(error, "problem", None) or "not a YAML value"
-        report.at(place, path, f"the value cannot be read ({reason})", got=shown(text), fix=f"quote it: {dotted(path)}=\"'…'\"")
+        report.at(
+            place,
+            path,
+            f"the value cannot be read ({reason})",
+            got=shown(text),
+            fix=f"quote it: {dotted(path)}=\"'…'\"",
+        )
         return None
     node = node or Node("scalar", place, "", plain=True)
     return _relocate(node, place, set())
@@ -106,10 +129,23 @@ def _set(root: Node, path: Path, value: Node, mark: Mark, report: Report) -> Non
         if here.kind == "scalar" and here.plain and here.value in ("", "null", "~"):
             here.kind, here.value = "map", []
         if here.kind != "map" or isinstance(part, int):
-            what = "a list" if here.kind == "list" else f"the value {shown(here.value)}" if here.kind == "scalar" else "a mapping"
-            report.at(mark, path, f"{dotted(path[:depth]) or 'the recipe'} is {what}; it has no {part}", fix="check the key")
+            what = (
+                "a list"
+                if here.kind == "list"
+                else f"the value {shown(here.value)}"
+                if here.kind == "scalar"
+                else "a mapping"
+            )
+            report.at(
+                mark,
+                path,
+                f"{dotted(path[:depth]) or 'the recipe'} is {what}; it has no {part}",
+                fix="check the key",
+            )
             return
-        found = next((i for i, (key, _) in enumerate(here.value) if key.kind == "scalar" and key.value == part), None)
+        found = next(
+            (i for i, (key, _) in enumerate(here.value) if key.kind == "scalar" and key.value == part), None
+        )
         if last:
             pair = (_key(part, mark), value)
             if _is_null(value) and _is_section(path):
@@ -155,7 +191,13 @@ def to_node(value: Any, mark: Mark, depth: int = 0) -> Node:
     if depth > MAX_DEPTH:
         raise TypeError(f"nested deeper than {MAX_DEPTH} levels")
     if isinstance(value, SearchSpace):
-        return Node("list", mark, [to_node(item, mark, depth + 1) for item in value.args], f"!{value.kind}", closed=True)
+        return Node(
+            "list",
+            mark,
+            [to_node(item, mark, depth + 1) for item in value.args],
+            f"!{value.kind}",
+            closed=True,
+        )
     if isinstance(value, Mapping):
         if len(value) > MAX_NODES:
             raise TypeError(f"more than {MAX_NODES} values")

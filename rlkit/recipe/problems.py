@@ -78,14 +78,22 @@ class Problem:
     def __str__(self) -> str:
         text = f"{Mark(self.file, self.line, self.column)}: "
         text += f"{self.path}: " if self.path else ""
-        text += self.message
-        text += f", got {self.got}" if self.got else ""
+        what, hint, rest = self.message.partition("; did you mean")
+        text += what + (f", got {self.got}" if self.got else "") + hint + rest
         text += f"; fix: {self.fix}" if self.fix else ""
         return text + (f"\n{self.excerpt}" if self.excerpt else "")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as a plain dict, for `rlkit check --json`."""
         return asdict(self)
+
+
+def instead(hint: str, known: Iterable[str]) -> str:
+    """Return the fix for an unknown name: the one that is meant, or those there are."""
+    if hint:
+        return "write " + hint.split("'")[1]
+    names = list(known)
+    return f"use one of {', '.join(names)}" if names else "remove it"
 
 
 class RecipeError(RlkitError):
@@ -122,13 +130,17 @@ class Report:
             path = path[:-1]
         return self.values.get((), Mark(self.file))
 
-    def add(self, path: Path, message: str, *, got: object = MISSING, fix: str = "", key: bool = False) -> None:
+    def add(
+        self, path: Path, message: str, *, got: object = MISSING, fix: str = "", key: bool = False
+    ) -> None:
         """Record a problem at a path; `key` points at the key rather than at its value."""
         mark = self.place(path, key)
         text = "" if got is MISSING else shown(got)
         self.problems.append(Problem(mark.file, mark.line, mark.column, dotted(path), message, text, fix))
 
-    def at(self, mark: Mark, path: Path, message: str, *, got: str = "", fix: str = "", excerpt: str = "") -> None:
+    def at(
+        self, mark: Mark, path: Path, message: str, *, got: str = "", fix: str = "", excerpt: str = ""
+    ) -> None:
         """Record a problem at a place of the source."""
         self.problems.append(
             Problem(mark.file, mark.line, mark.column, dotted(path), message, got, fix, excerpt)

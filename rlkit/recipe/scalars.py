@@ -23,7 +23,9 @@ _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
 _NULL = {"", "~", "null", "Null", "NULL"}
 _BOOL = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
-_AMBIGUOUS = {word: value for value, words in ((True, "yes on y"), (False, "no off n")) for word in words.split()}
+_AMBIGUOUS = {
+    word: value for value, words in ((True, "yes on y"), (False, "no off n")) for word in words.split()
+}
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,10 @@ def read_scalar(text: str) -> Any:
         return _BOOL[text]
     if text.lower() in _AMBIGUOUS and text in (text.lower(), text.upper(), text.capitalize()):
         value = str(_AMBIGUOUS[text.lower()]).lower()
-        return BadScalar(f"YAML readers disagree whether {text} is {value} or text", f"write {value}, or quote it: '{text}'")
+        return BadScalar(
+            f"YAML readers disagree whether {text} is {value} or text",
+            f"write {value}, or quote it: '{text}'",
+        )
     if text[0] not in "+-.0123456789":
         return text
     return _read_number(text)
@@ -53,7 +58,9 @@ def _read_number(text: str) -> Any:
         return _whole(text)
     if _LEADING_ZERO.fullmatch(text):
         plain = text.replace("_", "").lstrip("+-").lstrip("0") or "0"
-        return BadScalar(f"{text} has a leading zero, which YAML reads as octal", f"write {plain}, or quote it: '{text}'")
+        return BadScalar(
+            f"{text} has a leading zero, which YAML reads as octal", f"write {plain}, or quote it: '{text}'"
+        )
     if _HEX.fullmatch(text):
         return _whole(text, 16)
     if _OTHER_BASE.fullmatch(text):
@@ -78,7 +85,11 @@ def _whole(text: str, base: int = 10) -> Any:
     if len(text) > 24:
         return BadScalar("the number has too many digits", "write a number below 2**63")
     value = int(text.replace("_", ""), base)
-    return value if -(2**63) <= value < 2**63 else BadScalar(f"{text} does not fit in 64 bits", "write a number below 2**63")
+    return (
+        value
+        if -(2**63) <= value < 2**63
+        else BadScalar(f"{text} does not fit in 64 bits", "write a number below 2**63")
+    )
 
 
 def _real(text: str) -> Any:
@@ -86,7 +97,11 @@ def _real(text: str) -> Any:
         value = float(text.replace("_", ""))
     except ValueError:  # an exponent that is too long, or underscores in odd places
         return text
-    return value if math.isfinite(value) else BadScalar(f"{text} is larger than any number", "write a finite number")
+    return (
+        value
+        if math.isfinite(value)
+        else BadScalar(f"{text} is larger than any number", "write a finite number")
+    )
 
 
 def needs_quotes(text: str) -> bool:

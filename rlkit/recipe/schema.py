@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, FiniteFloat, Tag, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    FiniteFloat,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 Name = Annotated[str, Field(min_length=1)]
 RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
@@ -22,11 +31,13 @@ class _Section(BaseModel):
 class Policy(_Section):
     """One module of a multi-agent run and the agents it plays."""
 
-    agents: list[Name] = Field(min_length=1, description="agents this module plays; globs such as adversary_*")
-    critic: Literal["centralized", "local"] | None = Field(
-        None, description="what the critic sees; only for algorithms with a centralised critic"
+    agents: list[Name] = Field(
+        min_length=1, description="agents this module plays; globs such as adversary_*"
     )
-    train: bool = Field(True, description="false freezes the module")
+    critic: Literal["centralized", "local"] | None = Field(
+        default=None, description="what the critic sees; only for algorithms with a centralised critic"
+    )
+    train: bool = Field(default=True, description="false freezes the module")
 
 
 def _plain(value: Any) -> Any:
@@ -41,7 +52,8 @@ def _plain(value: Any) -> Any:
 
 
 Policies = Annotated[
-    Annotated[dict[Name, Policy], Field(min_length=1), Tag("(mapping)")] | Annotated[Literal["shared"], Tag("(word)")],
+    Annotated[dict[Name, Policy], Field(min_length=1), Tag("(mapping)")]
+    | Annotated[Literal["shared"], Tag("(word)")],
     Discriminator(_policies_form),
 ]
 
@@ -49,30 +61,37 @@ Policies = Annotated[
 class Evaluation(_Section):
     """Exact greedy evaluation during training, on seeds of its own."""
 
-    every: int = Field(10, ge=1, description="iterations between evaluations")
-    episodes: int = Field(20, ge=1, le=100_000, description="complete episodes per evaluation")
+    every: int = Field(default=10, ge=1, description="iterations between evaluations")
+    episodes: int = Field(default=20, ge=1, le=100_000, description="complete episodes per evaluation")
 
 
 class Checkpoint(_Section):
     """When checkpoints are written and which are kept."""
 
-    every: int = Field(10, ge=0, description="iterations between checkpoints; 0: only at the end")
-    keep: int | None = Field(3, ge=1, description="newest checkpoints to keep, beside the best; null: all")
+    every: int = Field(default=10, ge=0, description="iterations between checkpoints; 0: only at the end")
+    keep: int | None = Field(
+        default=3, ge=1, description="newest checkpoints to keep, beside the best; null: all"
+    )
     best: Name = Field(
-        "episode_return", description="metric of the best checkpoint; default with `evaluation`: eval/episode_return"
+        "episode_return",
+        description="metric of the best checkpoint; default with `evaluation`: eval/episode_return",
     )
 
 
 class Tune(_Section):
     """Several trials of one recipe, through Ray Tune."""
 
-    samples: int = Field(1, ge=1, description="trials per grid point; with `seed` they are seeds")
-    metric: Name = Field("episode_return", description="what trials are compared by")
-    mode: Literal["max", "min"] = Field("max", description="whether more of `metric` is better")
-    scheduler: dict[str, Any] | None = Field(None, description="{type: asha | pbt | median | hyperband | fifo, …}")
-    search: dict[str, Any] | None = Field(None, description="{type: random | optuna | …, …}")
-    max_failures: int = Field(0, ge=0, description="restarts of a failed trial, from its newest checkpoint")
-    concurrent: int | None = Field(None, ge=1, description="trials at once; default: as many as fit")
+    samples: int = Field(default=1, ge=1, description="trials per grid point; with `seed` they are seeds")
+    metric: Name = Field(default="episode_return", description="what trials are compared by")
+    mode: Literal["max", "min"] = Field(default="max", description="whether more of `metric` is better")
+    scheduler: dict[str, Any] | None = Field(
+        default=None, description="{type: asha | pbt | median | hyperband | fifo, …}"
+    )
+    search: dict[str, Any] | None = Field(default=None, description="{type: random | optuna | …, …}")
+    max_failures: int = Field(
+        default=0, ge=0, description="restarts of a failed trial, from its newest checkpoint"
+    )
+    concurrent: int | None = Field(default=None, ge=1, description="trials at once; default: as many as fit")
 
 
 class Recipe(_Section):
@@ -80,32 +99,46 @@ class Recipe(_Section):
 
     name: RunName = Field(description="run name; default: the file's stem")
     algorithm: Name = Field(description="a name of `rlkit list algorithms`")
-    env: Name = Field(description="Gymnasium id, registered name, pettingzoo/<module>.<env> or vmas/<scenario>")
-    env_config: dict[Name, Any] = Field(default_factory=dict, description="keyword arguments of the environment")
-    seed: int | None = Field(0, ge=0, le=2**31 - 1, description="seed of everything random; null: not seeded")
+    env: Name = Field(
+        description="Gymnasium id, registered name, pettingzoo/<module>.<env> or vmas/<scenario>"
+    )
+    env_config: dict[Name, Any] = Field(
+        default_factory=dict, description="keyword arguments of the environment"
+    )
+    seed: int | None = Field(
+        default=0, ge=0, le=2**31 - 1, description="seed of everything random; null: not seeded"
+    )
     config: dict[Name, dict[Name, Any]] = Field(
         default_factory=dict, description="RLlib's AlgorithmConfig: method -> its arguments"
     )
     model: dict[Name, Any] | None = Field(
-        None, description="a registered model (`name` and its options) or RLlib's DefaultModelConfig fields"
+        default=None,
+        description="a registered model (`name` and its options) or RLlib's DefaultModelConfig fields",
     )
-    exploration: dict[Name, Any] | None = Field(None, description="`type` of `rlkit list explorations` and options")
+    exploration: dict[Name, Any] | None = Field(
+        default=None, description="`type` of `rlkit list explorations` and options"
+    )
     policies: Policies | None = Field(
-        None, description="multi-agent: module -> agents; default one module per agent; `shared`: one for all"
+        default=None,
+        description="multi-agent: module -> agents; default one module per agent; `shared`: one for all",
     )
     callbacks: list[dict[Name, Any]] = Field(
         default_factory=list, description="`name` of `rlkit list callbacks` and options, each"
     )
-    curriculum: dict[Name, Any] | None = Field(None, description="`type` of `rlkit list curricula` and options")
-    stop: dict[Name, FiniteFloat] = Field(min_length=1, description="metric -> value; the first one reached ends the run")
-    evaluation: Evaluation | None = Field(None, description="evaluation during training")
-    checkpoint: Checkpoint = Field(default_factory=Checkpoint, description="checkpoints")
-    tune: Tune = Field(default_factory=Tune, description="several trials")
+    curriculum: dict[Name, Any] | None = Field(
+        default=None, description="`type` of `rlkit list curricula` and options"
+    )
+    stop: dict[Name, FiniteFloat] = Field(
+        min_length=1, description="metric -> value; the first one reached ends the run"
+    )
+    evaluation: Evaluation | None = Field(default=None, description="evaluation during training")
+    checkpoint: Checkpoint = Field(default=Checkpoint(), description="checkpoints")
+    tune: Tune = Field(default=Tune(), description="several trials")
 
     @model_validator(mode="before")
     @classmethod
     def _fill_in(cls, values: Any) -> Any:
-        """The best checkpoint is chosen by evaluation where there is one; `iterations` may be written for `iteration`."""
+        """With evaluation, it chooses the best checkpoint."""
         if not isinstance(values, Mapping):
             return values
         values = dict(values)
@@ -113,9 +146,13 @@ class Recipe(_Section):
             checkpoint = values.get("checkpoint", {})
             if isinstance(checkpoint, Mapping):
                 values["checkpoint"] = {"best": "eval/episode_return", **checkpoint}
-        if isinstance(stop := values.get("stop"), Mapping):
-            values["stop"] = {"iteration" if key == "iterations" else key: value for key, value in stop.items()}
         return values
+
+    @field_validator("stop")
+    @classmethod
+    def _singular(cls, stop: dict[str, float]) -> dict[str, float]:
+        """`iterations` may be written for `iteration`."""
+        return {"iteration" if name == "iterations" else name: value for name, value in stop.items()}
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data that `from_dict` takes back; JSON-able except for search spaces. Absent sections are left out."""

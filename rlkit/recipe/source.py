@@ -40,7 +40,9 @@ def read_text(path: Path, report: Report) -> str:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise stop(f"cannot be read ({error.strerror or error})", "check the path and its permissions") from None
+        raise stop(
+            f"cannot be read ({error.strerror or error})", "check the path and its permissions"
+        ) from None
     except ValueError:  # a NUL byte in the path
         raise stop("this is not a path", "name a recipe file") from None
     if len(data) > MAX_BYTES:
@@ -48,7 +50,9 @@ def read_text(path: Path, report: Report) -> str:
     if b"\x00" in data:
         offset = data.index(b"\x00")
         line = data.count(b"\n", 0, offset) + 1
-        raise stop(f"NUL byte at byte {offset}", "save the file as UTF-8 text", place=Mark(report.file, line, 1))
+        raise stop(
+            f"NUL byte at byte {offset}", "save the file as UTF-8 text", place=Mark(report.file, line, 1)
+        )
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -61,7 +65,9 @@ def read_text(path: Path, report: Report) -> str:
         ) from None
     if found := _CONTROL.search(text):
         raise stop(
-            f"control character U+{ord(found[0]):04X}", "remove it", place=_mark_at(report.file, text, found.start())
+            f"control character U+{ord(found[0]):04X}",
+            "remove it",
+            place=_mark_at(report.file, text, found.start()),
         )
     return text
 
@@ -78,22 +84,28 @@ def parse(text: str, report: Report) -> Node:
         _syntax(error, text, report)
         raise Unusable from None
     except (yaml.YAMLError, RecursionError, UnicodeError, ValueError) as error:
-        report.at(Mark(report.file), (), f"not YAML: {error}", fix="see docs/recipe.md for the form of a recipe")
+        report.at(
+            Mark(report.file), (), f"not YAML: {error}", fix="see docs/recipe.md for the form of a recipe"
+        )
         raise Unusable from None
     if root is None:
         what = "holds only comments" if text.strip() else "is empty"
-        report.at(Mark(report.file), (), f"the recipe {what}", fix="start with `algorithm:`, `env:` and `stop:`")
+        report.at(
+            Mark(report.file), (), f"the recipe {what}", fix="start with `algorithm:`, `env:` and `stop:`"
+        )
         raise Unusable
     return root
 
 
 def _syntax(error: yaml.MarkedYAMLError, text: str, report: Report) -> None:
     """Report a syntax error with its source line, a caret, and the usual cause."""
-    at = error.problem_mark or error.context_mark
+    problem = str(error.problem or error.context or "syntax error")
+    opened = any(phrase in problem for phrase in ("',' or", "end of stream", "expected ':'"))
+    at = (error.context_mark if opened else None) or error.problem_mark or error.context_mark
     lines = text.splitlines() or [""]
     number = min(at.line if at else 0, len(lines) - 1)
     column = at.column if at else 0
-    message, fix = _reason(str(error.problem or error.context or "syntax error"), lines, number, column)
+    message, fix = _reason(problem, lines[number])
     for index in dict.fromkeys((number, _before(lines, number))):
         if "\t" in lines[index][: len(lines[index]) - len(lines[index].lstrip())]:
             number, column = index, lines[index].index("\t")
@@ -103,7 +115,7 @@ def _syntax(error: yaml.MarkedYAMLError, text: str, report: Report) -> None:
         start = error.context_mark.line if error.context_mark else number
         for index in dict.fromkeys((number, _before(lines, number), min(start, len(lines) - 1))):
             found = _NO_SPACE.fullmatch(lines[index])
-            if found and ("':'" in str(error.problem) or "mapping values" in str(error.problem)):
+            if found and ("':'" in problem or "mapping values" in problem):
                 number, column = index, found.start(2)
                 message, fix = "a colon without a space after it", f"write `{found[1]}: {found[2].strip()}`"
                 break
@@ -116,11 +128,11 @@ def _syntax(error: yaml.MarkedYAMLError, text: str, report: Report) -> None:
 _REASONS: tuple[tuple[str, str, str], ...] = (
     ("mapping values are not allowed", "a second colon, or an indentation that does not fit", "quote a value that holds ': ', or align the key"),
     ("cannot start any token", "a value cannot start with this character", "quote the value"),
-    ("expected ',' or ']'", "a list [ … ] is not closed", "add ] or a comma"),
-    ("did not find expected ',' or ']'", "a list [ … ] is not closed", "add ] or a comma"),
-    ("expected ',' or '}'", "a mapping { … } is not closed", "add } or a comma"),
-    ("did not find expected ',' or '}'", "a mapping { … } is not closed", "add } or a comma"),
-    ("unexpected end of stream", "the file ends inside quotes", "close the quotes"),
+    ("expected ',' or ']'", "the list [ … ] that begins here is not closed", "add ] or a comma"),
+    ("did not find expected ',' or ']'", "the list [ … ] that begins here is not closed", "add ] or a comma"),
+    ("expected ',' or '}'", "the mapping { … } that begins here is not closed", "add } or a comma"),
+    ("did not find expected ',' or '}'", "the mapping { … } that begins here is not closed", "add } or a comma"),
+    ("unexpected end of stream", "the file ends inside the quotes that begin here", "close the quotes"),
     ("could not find expected ':'", "a line without `key: value`", "write `key: value`"),
     ("expected <block end>", "the indentation does not fit the lines above", "align keys of the same level"),
     ("did not find expected key", "the indentation does not fit the lines above", "align keys of the same level"),
@@ -132,7 +144,9 @@ _REASONS: tuple[tuple[str, str, str], ...] = (
 )  # fmt: skip
 
 
-def _reason(problem: str, lines: list[str], number: int, column: int) -> tuple[str, str]:
+def _reason(problem: str, line: str) -> tuple[str, str]:
+    if line.lstrip().startswith(":"):
+        return "a colon without a key before it", "write a word before the colon"
     for phrase, message, fix in _REASONS:
         if phrase in problem:
             return message, fix
@@ -141,7 +155,10 @@ def _reason(problem: str, lines: list[str], number: int, column: int) -> tuple[s
 
 def _before(lines: list[str], number: int) -> int:
     """Return the index of the last line with content before `number`."""
-    return next((i for i in range(number - 1, -1, -1) if lines[i].strip() and not lines[i].lstrip().startswith("#")), number)
+    return next(
+        (i for i in range(number - 1, -1, -1) if lines[i].strip() and not lines[i].lstrip().startswith("#")),
+        number,
+    )
 
 
 def _mark_at(file: str, text: str, offset: int) -> Mark:

@@ -70,12 +70,16 @@ class _Composer:
     def run(self, events: Iterator[Any]) -> Node | None:
         for event in events:
             if isinstance(event, yaml.DocumentStartEvent) and self.root is not None:
-                self.stop(event, "a second document starts here", "keep one recipe per file; remove the line `---`")
+                self.stop(
+                    event, "a second document starts here", "keep one recipe per file; remove the line `---`"
+                )
             elif isinstance(event, yaml.AliasEvent):
                 self.add(self.aliased(event))
             elif isinstance(event, yaml.ScalarEvent):
                 plain = not event.style and event.implicit[0]
-                self.start(event, Node("scalar", self.mark(event), event.value, event.tag, plain, closed=True))
+                self.start(
+                    event, Node("scalar", self.mark(event), event.value, event.tag, plain, closed=True)
+                )
             elif isinstance(event, yaml.SequenceStartEvent | yaml.MappingStartEvent):
                 kind = "map" if isinstance(event, yaml.MappingStartEvent) else "list"
                 self.start(event, Node(kind, self.mark(event), [], event.tag))
@@ -96,7 +100,9 @@ class _Composer:
     def aliased(self, event: Any) -> Node:
         node = self.anchors.get(event.anchor)
         if node is None:
-            self.stop(event, f"*{event.anchor} refers to nothing above", f"define it first with &{event.anchor}")
+            self.stop(
+                event, f"*{event.anchor} refers to nothing above", f"define it first with &{event.anchor}"
+            )
             raise Unusable
         if not node.closed:
             self.stop(event, f"*{event.anchor} stands inside what it refers to", "remove the recursive alias")
@@ -142,16 +148,19 @@ class Reader:
         """
         self.count += 1
         if self.count > MAX_NODES:
-            self.report.at(
-                self.report.place(path), (), f"aliases expand to more than {MAX_NODES} values", fix="write the values out"
-            )
+            mark = self.report.place(path[:2], key=True)
+            message = f"aliases expand to more than {MAX_NODES} values"
+            self.report.at(mark, path[:2], message, fix="write the values out")
             raise Unusable
         if len(path) > MAX_DEPTH:
             self.report.at(node.mark, (), f"nested deeper than {MAX_DEPTH} levels", fix="flatten the recipe")
             raise Unusable
         self.report.values.setdefault(path, node.mark)
         tag = node.tag
-        if tag is not None and tag not in ("!", *(CORE + t for t in ("str", "int", "float", "bool", "null", "map", "seq"))):
+        if tag is not None and tag not in (
+            "!",
+            *(CORE + t for t in ("str", "int", "float", "bool", "null", "map", "seq")),
+        ):
             return self._tagged(node, path, tag)
         if node.kind == "scalar":
             return self._scalar(node, path)
@@ -169,7 +178,13 @@ class Reader:
             return INVALID
         kinds: dict[str, Any] = {"int": int, "float": (int, float), "bool": bool, "null": type(None)}
         if tag in ("map", "seq") or (tag in kinds and not _is(value, kinds[tag])):
-            self.report.at(node.mark, path, f"!!{tag} does not fit this value", got=shown(node.value), fix="remove the tag")
+            self.report.at(
+                node.mark,
+                path,
+                f"!!{tag} does not fit this value",
+                got=shown(node.value),
+                fix="remove the tag",
+            )
             return INVALID
         return float(value) if tag == "float" else value
 
@@ -184,9 +199,15 @@ class Reader:
             return self.space(kind, items, path)
         name = "!!" + tag.removeprefix(CORE) if tag.startswith(CORE) else tag
         if "python" in tag:
-            message, fix = f"the tag {name} would run code", "remove the tag; recipes are data and nothing in them is executed"
+            message, fix = (
+                f"the tag {name} would run code",
+                "remove the tag; recipes are data and nothing in them is executed",
+            )
         else:
-            message, fix = f"unknown tag {name}", f"use one of {', '.join('!' + k for k in KINDS)}, or remove the tag"
+            message, fix = (
+                f"unknown tag {name}",
+                f"use one of {', '.join('!' + k for k in KINDS)}, or remove the tag",
+            )
         self.report.at(node.mark, path, message, fix=fix)
         return INVALID
 
@@ -210,7 +231,10 @@ class Reader:
             if key in data:
                 where = f"line {lines[key]}" if lines[key] else "above"
                 self.report.at(
-                    key_node.mark, here, f"the key {key!r} stands here twice, first on {where}", fix="remove one of the two"
+                    key_node.mark,
+                    here,
+                    f"the key {key!r} stands here twice, first on {where}",
+                    fix="remove one of the two",
                 )
                 continue
             lines[key] = key_node.mark.line
@@ -224,7 +248,9 @@ class Reader:
         """Return the key's text, or None after reporting why it cannot be a key."""
         got = shown(node.value) if node.kind == "scalar" else f"a {node.kind}"
         if node.kind != "scalar" or (node.tag or "!").removeprefix(CORE) not in ("!", "str"):
-            self.report.at(node.mark, path, "a key must be a word", got=got, fix="write a word before the colon")
+            self.report.at(
+                node.mark, path, "a key must be a word", got=got, fix="write a word before the colon"
+            )
             return None
         if not node.plain:
             return str(node.value)
@@ -238,9 +264,16 @@ class Reader:
         if isinstance(value, str):
             return value
         if isinstance(value, BadScalar):
-            self.report.at(node.mark, path, f"this key is not a plain word: {value.message}", fix=f"quote it: '{node.value}'")
+            self.report.at(
+                node.mark,
+                path,
+                f"this key is not a plain word: {value.message}",
+                fix=f"quote it: '{node.value}'",
+            )
         else:
-            self.report.at(node.mark, path, "a key must be text", got=shown(value), fix=f"quote it: '{node.value}'")
+            self.report.at(
+                node.mark, path, "a key must be text", got=shown(value), fix=f"quote it: '{node.value}'"
+            )
         return None
 
 

@@ -38,7 +38,7 @@ class Type:
     args: tuple[Any, ...] = ()
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def parse_type(text: str) -> Type:
     """Return the type a text stands for.
 
@@ -104,7 +104,9 @@ def members(kind: Type) -> tuple[Type, ...]:
 def expressible(kind: Type) -> bool:
     """False if only a class or a function fits (None aside): a recipe cannot hold those."""
     real = [m for m in members(kind) if m.name != "None"]
-    return not real or any(m.name not in ("class", "callable") and all(map(_expressible, m.args)) for m in real)
+    return not real or any(
+        m.name not in ("class", "callable") and all(map(_expressible, m.args)) for m in real
+    )
 
 
 def _expressible(kind: Any) -> bool:
@@ -122,7 +124,9 @@ def noun(kind: Type) -> str:
         elif member.name in NOUNS:
             parts.append(NOUNS[member.name])
     parts = list(dict.fromkeys(parts))
-    return " or ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts) if parts else "nothing"
+    return (
+        " or ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts) if parts else "nothing"
+    )
 
 
 def _list_noun(kind: Type) -> str:
@@ -191,7 +195,14 @@ def _fits(value: Any, name: str) -> bool:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if name == "int":
         return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, {"bool": bool, "str": str, "dict": Mapping, "list": (list, tuple), "tuple": (list, tuple)}.get(name, ()))
+    classes: dict[str, Any] = {
+        "bool": bool,
+        "str": str,
+        "dict": Mapping,
+        "list": (list, tuple),
+        "tuple": (list, tuple),
+    }
+    return isinstance(value, classes.get(name, ()))
 
 
 def to_schema(kind: Type) -> dict[str, Any]:
@@ -216,5 +227,7 @@ def to_schema(kind: Type) -> dict[str, Any]:
             schema["items"] = to_schema(kind.args[0])
         return schema
     if kind.name == "dict":
-        return {"type": "object"} | ({"additionalProperties": to_schema(kind.args[1])} if len(kind.args) == 2 else {})
+        return {"type": "object"} | (
+            {"additionalProperties": to_schema(kind.args[1])} if len(kind.args) == 2 else {}
+        )
     return {}

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from rlkit.errors import did_you_mean
-from rlkit.recipe.problems import MISSING, Path, RecipeError, Report
+from rlkit.recipe.problems import MISSING, Path, RecipeError, Report, instead
 from rlkit.recipe.schema import Checkpoint, Evaluation, Policy, Recipe, Tune
 from rlkit.recipe.tree import INVALID
 from rlkit.recipe.words import OLD_TOP_KEYS
@@ -47,14 +47,22 @@ def validated(data: Mapping[str, Any], report: Report) -> Recipe | None:
     for name, kind in SECTIONS.items():
         if name in values and values[name] is None:
             empty = "{}" if kind == "mapping" else "[]"
-            report.add((name,), f"the section {name!r} is empty", fix=f"fill it, write {empty}, or remove the key", key=True)
+            report.add(
+                (name,),
+                f"the section {name!r} is empty",
+                fix=f"fill it, write {empty}, or remove the key",
+                key=True,
+            )
             del values[name]
     if isinstance(values.get("config"), Mapping):
         values["config"] = dict(values["config"])
         for method, arguments in list(values["config"].items()):
             if arguments is None:
                 report.add(
-                    ("config", method), f"the section {method!r} is empty", fix="fill it, write {}, or remove the key", key=True
+                    ("config", method),
+                    f"the section {method!r} is empty",
+                    fix="fill it, write {}, or remove the key",
+                    key=True,
                 )
                 values["config"][method] = {}
     named = _named_lists(values, report)
@@ -73,12 +81,19 @@ def _named_lists(values: Mapping[str, Any], report: Report) -> bool:
     callbacks = values.get("callbacks")
     for index, entry in enumerate(callbacks if isinstance(callbacks, list) else ()):
         if isinstance(entry, str):
-            report.add(("callbacks", index), "a callback is a mapping", got=entry, fix=f"write - {{name: {entry}}}")
+            report.add(
+                ("callbacks", index), "a callback is a mapping", got=entry, fix=f"write - {{name: {entry}}}"
+            )
         elif isinstance(entry, Mapping):
             _word(("callbacks", index), entry, "name", report)
     exploration = values.get("exploration")
     if isinstance(exploration, str):
-        report.add(("exploration",), "exploration is a mapping", got=exploration, fix=f"write exploration: {{type: {exploration}}}")
+        report.add(
+            ("exploration",),
+            "exploration is a mapping",
+            got=exploration,
+            fix=f"write exploration: {{type: {exploration}}}",
+        )
     elif isinstance(exploration, Mapping):
         _word(("exploration",), exploration, "type", report)
     model = values.get("model")
@@ -87,17 +102,25 @@ def _named_lists(values: Mapping[str, Any], report: Report) -> bool:
     elif isinstance(model, Mapping) and "name" in model:
         _word(("model",), model, "name", report)
     curriculum = values.get("curriculum")
-    if isinstance(curriculum, Mapping):
+    if isinstance(curriculum, Mapping) and "type" in curriculum:
         _word(("curriculum",), curriculum, "type", report)
     return len(report.problems) == before
 
 
 def _word(path: Path, entry: Mapping[str, Any], key: str, report: Report) -> None:
     if key not in entry:
-        report.add(path, f"the key {key!r} is missing", got=entry, fix=f"add {key}: …", key=bool(path) and isinstance(path[-1], str))
+        report.add(
+            path,
+            f"the key {key!r} is missing",
+            got=entry,
+            fix=f"add {key}: …",
+            key=bool(path) and isinstance(path[-1], str),
+        )
     elif not isinstance(entry[key], str) or not entry[key]:
         if entry[key] is not INVALID:
-            report.add((*path, key), "a name is expected", got=entry[key], fix=f"write {key}: followed by a word")
+            report.add(
+                (*path, key), "a name is expected", got=entry[key], fix=f"write {key}: followed by a word"
+            )
 
 
 def _report(item: Any, values: Any, report: Report) -> None:
@@ -126,11 +149,16 @@ def _path(location: tuple[Any, ...], values: Any) -> Path:
     path: list[str | int] = []
     here = values
     for part in location:
-        if isinstance(here, Mapping) and part in here:
+        if (isinstance(here, Mapping) and part in here) or (
+            isinstance(here, list) and isinstance(part, int) and part < len(here)
+        ):
             here = here[part]
-        elif isinstance(here, list) and isinstance(part, int) and part < len(here):
-            here = here[part]
-        elif part is location[-1] and isinstance(here, Mapping) and part != "[key]" and not str(part).startswith(("dict[", "literal[")):
+        elif (
+            part is location[-1]
+            and isinstance(here, Mapping)
+            and part != "[key]"
+            and not str(part).startswith(("dict[", "literal["))
+        ):
             pass  # a missing key
         else:
             continue
@@ -154,7 +182,7 @@ def _unknown_key(path: Path, report: Report) -> None:
         report.add(path, f"{key!r} is not a key of a recipe", fix=OLD_TOP_KEYS[key], key=True)
         return
     hint = did_you_mean(key, known)
-    report.add(path, f"unknown key {key!r}{hint}", fix=f"use one of {', '.join(known)}", key=True)
+    report.add(path, f"unknown key {key!r}{hint}", fix=instead(hint, known), key=True)
 
 
 _NOUNS = {
@@ -168,7 +196,11 @@ def _explain(kind: str, context: Mapping[str, Any], got: Any, path: Path) -> tup
     """Return what is wrong and the fix for a pydantic error type."""
     if kind in _NOUNS:
         return f"{_NOUNS[kind]} is expected", type_fix(_NOUNS[kind], got, str(path[-1]) if path else "")
-    bounds = {"greater_than_equal": ("at least", "ge"), "less_than_equal": ("at most", "le"), "greater_than": ("above", "gt")}
+    bounds = {
+        "greater_than_equal": ("at least", "ge"),
+        "less_than_equal": ("at most", "le"),
+        "greater_than": ("above", "gt"),
+    }
     if kind in bounds:
         word, key = bounds[kind]
         return f"out of range: must be {word} {context[key]}", f"write a number of {word} {context[key]}"
@@ -176,7 +208,10 @@ def _explain(kind: str, context: Mapping[str, Any], got: Any, path: Path) -> tup
         return "a finite number is expected", "write a number"
     if kind == "literal_error":
         if path == ("policies",):
-            return "policies is a mapping, or the word shared", "write policies: shared, or name: {agents: [...]}"
+            return (
+                "policies is a mapping, or the word shared",
+                "write policies: shared, or name: {agents: [...]}",
+            )
         return f"must be one of {context['expected']}", f"write {context['expected']}"
     if kind == "string_pattern_mismatch":
         return (

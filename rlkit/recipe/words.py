@@ -6,9 +6,7 @@ readers of each argument (`tests/test_recipe_signatures.py` repeats that search)
 
 from __future__ import annotations
 
-OLD_SHAPE_KEYS = {"run", "env", "stop", "config", "checkpoint_freq", "checkpoint_at_end", "local_dir", "num_samples"}
-
-NEW_SHAPE = "name: {name}, algorithm: {run}, env: {env}, stop: {{env_steps: …}}, config: {{training: {{lr: …}}}}"
+OLD_SHAPE_KEYS = {"run", "env", "stop", "config", "num_samples"}
 
 # Keys at the top of an old recipe, and of AlgorithmConfig.
 OLD_TOP_KEYS: dict[str, str] = {
@@ -197,7 +195,10 @@ IGNORED: dict[str, dict[str, str]] = {
 # The same for one algorithm alone: `epsilon` is an exploration schedule for DQN and an unused Adam option for IMPALA.
 IGNORED_BY: dict[str, dict[str, str]] = {
     "IMPALAConfig": {"epsilon": "remove it; RLlib's learners use Adam"},
-    "APPOConfig": {"epsilon": "remove it; RLlib's learners use Adam", "learner_queue_size": "use circular_buffer_num_batches"},
+    "APPOConfig": {
+        "epsilon": "remove it; RLlib's learners use Adam",
+        "learner_queue_size": "use circular_buffer_num_batches",
+    },
 }
 
 # argument -> what replaced it, whatever method it stands in.
@@ -214,7 +215,6 @@ RENAMED: dict[str, str] = {
     "num_sgd_iter": "training.num_epochs",
     "sgd_minibatch_size": "training.minibatch_size",
     "lambda": "training.lambda_",
-    "gae_lambda": "training.lambda_",
     "buffer_size": "training.replay_buffer_config.capacity",
     "learning_starts": "training.num_steps_sampled_before_learning_starts",
     "prioritized_replay": "training.replay_buffer_config.type: PrioritizedEpisodeReplayBuffer",
@@ -246,6 +246,28 @@ RENAMED: dict[str, str] = {
     "epsilon_timesteps": "exploration.epsilon_timesteps",
     "fcnet_hiddens": "model.fcnet_hiddens",
     "fcnet_activation": "model.fcnet_activation",
+}
+
+# Words of other libraries -> the argument of the same method.
+FOREIGN: dict[str, str] = {
+    "learning_rate": "lr",
+    "batch_size": "train_batch_size_per_learner",
+    "discount": "gamma",
+    "discount_factor": "gamma",
+    "epochs": "num_epochs",
+    "n_epochs": "num_epochs",
+    "gae_lambda": "lambda_",
+    "clip_range": "clip_param",
+    "clip_coef": "clip_param",
+    "ent_coef": "entropy_coeff",
+    "vf_coef": "vf_loss_coeff",
+    "max_grad_norm": "grad_clip",
+    "target_update_interval": "target_network_update_freq",
+    "polyak": "tau",
+    "num_envs": "num_envs_per_env_runner",
+    "n_envs": "num_envs_per_env_runner",
+    "num_runners": "num_env_runners",
+    "seed": "seed",
 }
 
 # Names of old results -> tidy names.
