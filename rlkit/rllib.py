@@ -331,3 +331,99 @@ class EncoderHook:
         self, observation_space: Any, model_config_dict: Any, action_space: Any = None
     ) -> Any:
         return self.encoder_config(observation_space, action_space)
+
+
+def learner_pieces(learner: Any) -> list[Any]:
+    """Return the pieces of a learner's connector pipeline, in their order (2.60, no accessor)."""
+    pipeline = learner._learner_connector
+    return [] if pipeline is None else list(pipeline.connectors)
+
+
+def append_after_gae(learner: Any, piece: Any) -> bool:
+    """Put a piece at the end of a learner's connector pipeline, behind RLlib's GAE; False where there is none.
+
+    PPO's learner appends GAE in its own `build` (2.60), so `config.training(learner_connector=…)` comes too early.
+    """
+    from ray.rllib.connectors.learner import GeneralAdvantageEstimation
+
+    if not any(isinstance(known, GeneralAdvantageEstimation) for known in learner_pieces(learner)):
+        return False
+    learner._learner_connector.append(piece)
+    return True
+
+
+def given_module_spec(config: Any) -> Any:
+    """Return the rl_module_spec the user gave, or None (2.60: the public property merges it with the default)."""
+    return config._rl_module_spec
+
+
+def batch_rows(env_runner: Any, module_id: str) -> list[Any]:
+    """Return what each row of a module's batch belongs to: the episode id, with several agents (id, agent).
+
+    Valid while the runner computes actions. The mapping of several agents is what `AgentToModuleMapping` left in
+    the runner's shared data (2.60, connectors/common/agent_to_module_mapping.py).
+    """
+    from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
+
+    episodes = env_runner._ongoing_episodes
+    if episodes and isinstance(episodes[0], MultiAgentEpisode):
+        return list(env_runner._shared_data["memorized_map_structure"][module_id])
+    return [episode.id_ for episode in episodes]
+
+
+def runner_weights_seq_no(env_runner: Any) -> int:
+    """Return the number of the weights an EnvRunner has (2.60, no accessor)."""
+    return env_runner._weights_seq_no
+
+
+def spaces_of_env(config: Any) -> tuple[Any, Any]:
+    """Make a config's environment once and return its observation and action space, by agent if there are several.
+
+    `config.env` is a registered name, a Gymnasium id or a callable; the resolution follows `EnvRunner.make_env`
+    (2.60).
+    """
+    import gymnasium as gym
+    from ray.rllib.env.env_context import EnvContext
+    from ray.rllib.env.multi_agent_env import MultiAgentEnv
+    from ray.tune.registry import ENV_CREATOR, _global_registry
+
+    context = EnvContext(dict(config.env_config), worker_index=0)
+    if isinstance(config.env, str) and _global_registry.contains(ENV_CREATOR, config.env):
+        env = _global_registry.get(ENV_CREATOR, config.env)(context)
+    elif callable(config.env):
+        env = config.env(context)
+    else:
+        env = gym.make(config.env, **config.env_config)
+    try:
+        own = env.unwrapped
+        if isinstance(own, MultiAgentEnv):
+            agents = own.possible_agents
+            return (
+                gym.spaces.Dict({a: own.get_observation_space(a) for a in agents}),
+                gym.spaces.Dict({a: own.get_action_space(a) for a in agents}),
+            )
+        return env.observation_space, env.action_space
+    finally:
+        env.close()
+
+
+def forward(module: Any, call: str) -> Callable[..., Any]:
+    """Return `module.forward_inference` or `forward_exploration`, the short way where it makes no difference.
+
+    The public methods of a TorchRLModule set evaluation mode on every sub-module at each call, a tenth of the time of
+    a small network, and then call the underscored ones (torch_rl_module.py, 2.60).
+    """
+    from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
+
+    public = getattr(module, call)
+    own = getattr(type(module), call, None) is getattr(TorchRLModule, call)
+    return getattr(module, f"_{call}") if own and not module.training else public
+
+
+def hanging_actions(episode: Any) -> dict[Any, Any]:
+    """Return the actions of a MultiAgentEpisode whose agents have not observed their outcome yet, by agent.
+
+    In turn-based games an action enters its agent's own episode only with that agent's next observation (2.60:
+    `_hanging_actions_end`, no accessor).
+    """
+    return episode._hanging_actions_end
