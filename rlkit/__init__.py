@@ -26,7 +26,7 @@ _LAZY = {
     "RlkitError": "rlkit.errors",
 }
 
-__all__ = ["__version__", *sorted(_LAZY)]  # noqa: PLE0604
+__all__ = ["__version__", *sorted(_LAZY)]
 
 
 def __getattr__(name: str) -> Any:

@@ -28,17 +28,23 @@ app = typer.Typer(
 )
 
 Imports = Annotated[
-    list[str], typer.Option("--import", "-i", metavar="MODULE", help="Module or .py file that registers your names.")
+    list[str],
+    typer.Option("--import", "-i", metavar="MODULE", help="Module or .py file that registers your names."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-Trust = Annotated[bool, typer.Option("--trust", help="Load a checkpoint this user did not write (it can run code).")]
-Force = Annotated[bool, typer.Option("--force", help="Load a checkpoint of another Ray, Python or rlkit version.")]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Load a checkpoint this user did not write (it can run code).")
+]
+Force = Annotated[
+    bool, typer.Option("--force", help="Load a checkpoint of another Ray, Python or rlkit version.")
+]
 
 
 @app.command()
 def train(
     recipe: Annotated[
-        list[str] | None, typer.Argument(metavar="[RECIPE] [KEY=VALUE]...", help="Recipe file, then overrides.")
+        list[str] | None,
+        typer.Argument(metavar="[RECIPE] [KEY=VALUE]...", help="Recipe file, then overrides."),
     ] = None,
     algorithm: Annotated[str | None, typer.Option(help="Train without a file: the algorithm.")] = None,
     env: Annotated[str | None, typer.Option(help="Train without a file: the environment.")] = None,
@@ -59,7 +65,9 @@ def train(
     if resume is None:
         if file is None:
             if not (algorithm and env):
-                raise UsageError("--algorithm and --env go together: rlkit train --algorithm DQN --env CartPole-v1")
+                raise UsageError(
+                    "--algorithm and --env go together: rlkit train --algorithm DQN --env CartPole-v1"
+                )
             _plugins(imports)
         loaded: Any = file if file is not None else from_flags(algorithm, env, overrides)
     from rlkit import launch
@@ -82,7 +90,11 @@ def train(
 
 def _print_summary(result: dict[str, Any]) -> None:
     def show(value: Any, unit: str = "") -> str:
-        return "–" if value is None else (f"{value:,.1f}{unit}" if isinstance(value, float) else f"{value:,}{unit}")
+        return (
+            "–"
+            if value is None
+            else (f"{value:,.1f}{unit}" if isinstance(value, float) else f"{value:,}{unit}")
+        )
 
     rows = {
         "status": result["status"],
@@ -104,7 +116,9 @@ def _split(words: list[str]) -> tuple[str | None, list[str]]:
     """Separate the recipe file from KEY=VALUE words. Only the first word can be the file."""
     files = [w for w in words if "=" not in w or Path(w).exists()]
     if len(files) > 1 or (files and words[0] != files[0]):
-        raise UsageError(f"{files[-1]!r} is neither KEY=VALUE nor the recipe; the form is: rlkit train RECIPE KEY=VALUE")
+        raise UsageError(
+            f"{files[-1]!r} is neither KEY=VALUE nor the recipe; the form is: rlkit train RECIPE KEY=VALUE"
+        )
     return (files[0] if files else None), [w for w in words if w not in files]
 
 
@@ -113,10 +127,14 @@ def evaluate(
     path: Annotated[str, typer.Argument(metavar="RUN|TRIAL|CHECKPOINT")],
     episodes: Annotated[int, typer.Option(min=1, help="Complete episodes.")] = 100,
     seed: Annotated[int, typer.Option(help="Episode k is reset with seed S + k.")] = 0,
-    explore: Annotated[bool, typer.Option("--explore", help="Sample actions instead of the greedy ones.")] = False,
+    explore: Annotated[
+        bool, typer.Option("--explore", help="Sample actions instead of the greedy ones.")
+    ] = False,
     video: Annotated[Path | None, typer.Option(help="Write an mp4 or gif.")] = None,
     trace: Annotated[Path | None, typer.Option(help="Write one CSV row per step.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write one CSV row per episode.")] = None,
+    max_steps: Annotated[int | None, typer.Option(min=1, help="Cut an episode that does not end by itself.")] = None,
+    env: Annotated[str | None, typer.Option(help="Environment, for a checkpoint that names none.")] = None,
     imports: Imports = [],  # noqa: B006
     trust: Trust = False,
     force: Force = False,
@@ -133,6 +151,8 @@ def evaluate(
         video=video,
         trace=trace,
         csv=csv,
+        max_steps=max_steps,
+        env=env,
         imports=imports,
         trust=trust,
         force=force,
@@ -157,7 +177,7 @@ def check(
 
     problems = check_recipes(recipes)
     if as_json:
-        print(json.dumps([problem.to_json() for problem in problems]))
+        print(json.dumps([problem.to_dict() for problem in problems]))
     else:
         for problem in problems:
             print(problem, file=sys.stderr)
@@ -171,7 +191,9 @@ def check(
 def show(
     recipe: Annotated[list[str], typer.Argument(metavar="RECIPE [KEY=VALUE]...")],
     imports: Imports = [],  # noqa: B006
-    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of recipes instead.")] = False,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON Schema of recipes instead.")
+    ] = False,
 ) -> None:
     """Print a recipe as rlkit reads it: defaults filled in, overrides applied."""
     from rlkit import recipe as recipes
@@ -188,7 +210,9 @@ def show(
 
 @app.command("list")
 def list_names(
-    kind: Annotated[str, typer.Argument(metavar="algorithms|envs|models|callbacks|curricula|explorations|recipes")],
+    kind: Annotated[
+        str, typer.Argument(metavar="algorithms|envs|models|callbacks|curricula|explorations|recipes")
+    ],
     imports: Imports = [],  # noqa: B006
     as_json: AsJson = False,
 ) -> None:
@@ -223,7 +247,9 @@ def recipe_summary(path: Path) -> str:
 @app.command()
 def plot(
     runs: Annotated[list[str], typer.Argument(metavar="RUN...")],
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="PNG, SVG or PDF; default plot.png in the run.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="PNG, SVG or PDF; default plot.png in the run.")
+    ] = None,
     metric: Annotated[str, typer.Option(help="Tidy metric name.")] = "episode_return",
     x: Annotated[str, typer.Option(help="Tidy metric on the horizontal axis.")] = "env_steps",
     text: Annotated[bool, typer.Option("--text", help="Draw in the terminal.")] = False,
@@ -273,10 +299,14 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None
     except OSError as error:
-        print(f"error: {error.filename or ''}: {error.strerror or error}".replace(": :", ":"), file=sys.stderr)
+        print(
+            f"error: {error.filename or ''}: {error.strerror or error}".replace(": :", ":"), file=sys.stderr
+        )
         raise SystemExit(1) from None
     except Exception as error:
-        print(f"error: this is a bug in rlkit ({type(error).__name__}: {error}); log: {_log()}", file=sys.stderr)
+        print(
+            f"error: this is a bug in rlkit ({type(error).__name__}: {error}); log: {_log()}", file=sys.stderr
+        )
         raise SystemExit(3) from None
 
 

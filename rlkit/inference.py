@@ -133,7 +133,7 @@ class Policy:
                 return getattr(self.modules, call)(batches, **options)
             outs = {}
             for name, batch in batches.items():
-                run = functools.partial(getattr(self.modules[name], call), **options)
+                run = functools.partial(rllib.forward(self.modules[name], call), **options)
                 outs[name] = in_blocks(run, batch, block)
             return outs
 
@@ -252,7 +252,7 @@ class DirectPolicy(Policy):
 
     def _for_env(self, actions: Any, where: list[tuple[int, Any]]) -> list[Any]:
         """Scale module actions (B, A) to the environment's action space; return one per row."""
-        actions = convert_to_numpy(actions)
+        actions = actions.numpy() if torch.is_tensor(actions) else convert_to_numpy(actions)
         if self.normalize or self.clip:
             scale = space_utils.unsquash_action if self.normalize else space_utils.clip_action
             spaces = {agent: self.action_struct(agent) for agent in {agent for _, agent in where}}
@@ -266,8 +266,10 @@ class DirectPolicy(Policy):
 
 def stack(rows: Sequence[Any]) -> Any:
     """Return rows of arrays, or of nested dicts of them, as tensors (B, ...); float64 becomes float32."""
-    plain = type(rows[0]) is np.ndarray
-    return convert_to_torch_tensor(np.stack(rows) if plain else space_utils.batch(list(rows)))
+    first = rows[0]
+    if type(first) is np.ndarray and first.dtype == np.float32:
+        return torch.from_numpy(np.stack(rows))
+    return convert_to_torch_tensor(space_utils.batch(list(rows)))
 
 
 def choose(module: Any, out: Mapping[str, Any], explore: bool) -> Any:

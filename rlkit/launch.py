@@ -79,10 +79,14 @@ def resume(
     for word in words:
         key = word.split("=", 1)[0]
         if not key.startswith(RESUMABLE):
-            raise UsageError(f"--resume: {key} cannot change in a run that goes on; {' and '.join(RESUMABLE)} can")
+            raise UsageError(
+                f"--resume: {key} cannot change in a run that goes on; {' and '.join(RESUMABLE)} can"
+            )
     loaded = recipes.load(known.path / "recipe.yaml", words)
     if known.info.status == "done" and not words:
-        raise UsageError(f"{known.path} is finished; to go on give a new limit, for example stop.env_steps=200000")
+        raise UsageError(
+            f"{known.path} is finished; to go on give a new limit, for example stop.env_steps=200000"
+        )
     info = known.info
     info.status, info.error, info.imports = "running", None, imports
     info.address = address or info.address
@@ -108,9 +112,10 @@ def _run(
     preload = ("rlkit.trial", *([str(algorithm).partition(":")[0]] if isinstance(algorithm, str) else []))
     try:
         check_disk(folder)
-        with Progress(recipe, quiet=quiet) as show, RaySession(
-            info.address, demand(recipe), preload, verbose
-        ) as session:
+        with (
+            Progress(recipe, quiet=quiet) as show,
+            RaySession(info.address, demand(recipe), preload, verbose) as session,
+        ):
             _tune(recipe, folder, info, session, show, resume, verbose)
     except KeyboardInterrupt:
         info.status = "interrupted"
@@ -142,7 +147,7 @@ def _tune(
     from rlkit.metrics import path_of
     from rlkit.search import first_value, param_space, scheduler, searcher
     from rlkit.tracking import Interrupt, StopRule, Tracker
-    from rlkit.trial import IMPORTS, trainable
+    from rlkit.trial import IMPORTS, SCORE, trainable
 
     if not verbose:
         quiet_loggers()
@@ -173,13 +178,14 @@ def _tune(
                 num_to_keep=checkpoint.keep,
                 checkpoint_frequency=checkpoint.every,
                 checkpoint_at_end=True,
-                checkpoint_score_attribute=path_of(recipe.checkpoint.best),
+                checkpoint_score_attribute=SCORE,
                 checkpoint_score_order=mode,
             ),
             callbacks=[tracker, JsonLogger(), TensorBoardLogger()],
             trial_dirname_creator=trial_folder_name,
             raise_on_failed_trial=False,
-            resume=_resume_config(resume),
+            resume=resume is not None,
+            resume_config=_resume_config(resume),
             sync_config=tune.SyncConfig(sync_period=2),
             verbose=0,
         )
@@ -193,7 +199,9 @@ def _resume_config(resume: str | None) -> Any:
 
     kind = ResumeConfig.ResumeType
     return ResumeConfig(
-        unfinished=kind.RESUME, errored=kind.RESUME, finished=kind.RESUME if resume == "finished" else kind.SKIP
+        unfinished=kind.RESUME,
+        errored=kind.RESUME,
+        finished=kind.RESUME if resume == "finished" else kind.SKIP,
     )
 
 
@@ -218,7 +226,11 @@ def root_cause(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     for line in reversed(lines):
         head = line.split(":", 1)[0]
-        if head and head.replace(".", "").replace("_", "").isalnum() and (head[-5:] == "Error" or "Exception" in head):
+        if (
+            head
+            and head.replace(".", "").replace("_", "").isalnum()
+            and (head[-5:] == "Error" or "Exception" in head)
+        ):
             return line
     return lines[-1] if lines else "no reason was recorded"
 
@@ -242,7 +254,9 @@ def check_disk(folder: Path, need: int = 64 << 20) -> None:
     """
     free = shutil.disk_usage(folder).free
     if free < need:
-        raise RunFailed(f"{folder}: {free:,} bytes free, {need:,} needed for a run; free some space or use --out")
+        raise RunFailed(
+            f"{folder}: {free:,} bytes free, {need:,} needed for a run; free some space or use --out"
+        )
 
 
 def summary(run: Run) -> dict[str, Any]:

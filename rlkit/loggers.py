@@ -16,20 +16,27 @@ from ray.tune.utils.util import SafeFallbackEncoder
 
 from rlkit.files import write_atomic
 
+# the recipe is in params.json; the score only ranks checkpoints and can be infinite
+LEFT_OUT = frozenset({"config", "checkpoint_score"})
+
 
 class JsonLogger(JsonLoggerCallback):
-    """`<trial>/params.json`, the trial's recipe; `result.json`, one line per result without the repeated config."""
+    """`<trial>/params.json`, the trial's recipe; `result.json`, one line per result without the repeated config.
+
+    A trial that goes on from a checkpoint computes the rows after it again: those are dropped first.
+    """
 
     def log_trial_start(self, trial: Any) -> None:
         self.log_trial_end(trial)
         path = Path(trial.path, EXPR_RESULT_FILE)
         path.parent.mkdir(parents=True, exist_ok=True)
+        truncate_results(path, _iteration_of(trial.checkpoint))
         params = json.dumps(trial.config, indent=2, cls=SafeFallbackEncoder)
         write_atomic(path.with_name(EXPR_PARAM_FILE), params + "\n")
         self._trial_files[trial] = path.open("a")
 
     def log_trial_result(self, iteration: int, trial: Any, result: dict[str, Any]) -> None:
-        super().log_trial_result(iteration, trial, {k: v for k, v in result.items() if k != "config"})
+        super().log_trial_result(iteration, trial, {k: v for k, v in result.items() if k not in LEFT_OUT})
 
 
 class TensorBoardLogger(TBXLoggerCallback):
@@ -43,8 +50,13 @@ class TensorBoardLogger(TBXLoggerCallback):
 
     def log_trial_result(self, iteration: int, trial: Any, result: dict[str, Any]) -> None:
         steps = result.get("num_env_steps_sampled_lifetime")
-        kept = {k: v for k, v in result.items() if k != "config"}
+        kept = {k: v for k, v in result.items() if k not in LEFT_OUT}
         super().log_trial_result(iteration, trial, {**kept, "timesteps_total": int(steps)} if steps else kept)
+
+
+def _iteration_of(checkpoint: Any) -> int:
+    """Return the iteration of a checkpoint folder (`checkpoint_000010` -> 10), 0 without one."""
+    return int(Path(checkpoint.path).name.rpartition("_")[2]) if checkpoint is not None else 0
 
 
 def truncate_results(path: Path, iteration: int) -> None:

@@ -38,7 +38,9 @@ class Progress:
 
     def __enter__(self) -> Progress:
         if self.console.is_terminal and not self.console.quiet:
-            self.live = Live(console=self.console, refresh_per_second=4, transient=True, get_renderable=self._table)
+            self.live = Live(
+                console=self.console, refresh_per_second=4, transient=True, get_renderable=self._table
+            )
             self.live.start()
         return self
 
@@ -110,7 +112,9 @@ class Progress:
             filled = round(BAR * self._done(self.rows.get(name, {})))
             bar = Text("━" * filled, style="green") + Text("━" * (BAR - filled), style="grey30")
             cells = [columns.get(key, "") for key in keys]
-            table.add_row(name, self.states[name], bar, *cells, clock(self.rows.get(name, {}).get("time_s", 0.0)))
+            table.add_row(
+                name, self.states[name], bar, *cells, clock(self.rows.get(name, {}).get("time_s", 0.0))
+            )
         if len(names) > 20:
             table.caption = f"and {len(names) - 20} more trials"
         return table

@@ -142,8 +142,11 @@ def demand(recipe: Recipe) -> int:
 
     def largest(method: str, key: str, default: int) -> int:
         value = recipe.config.get(method, {}).get(key, default)
-        values = getattr(value, "args", value.get("grid_search") if isinstance(value, Mapping) else [value])
-        return max((v for v in values if isinstance(v, int)), default=default)
+        if isinstance(value, Mapping):
+            value = value.get("grid_search")
+        values: Any = getattr(value, "args", value)
+        listed = values if isinstance(values, list | tuple) else [values]
+        return max((v for v in listed if isinstance(v, int)), default=default)
 
     runners = largest("env_runners", "num_env_runners", 0)
     learners = largest("learners", "num_learners", 0)

@@ -55,8 +55,16 @@ TABLES: dict[str, dict[str, Entry]] = {
     "envs": {},
     # A model's target is `build(observation_space, **options) -> torch.nn.Module` (rlkit.models.features).
     "models": _table(
-        ("mlp", "rlkit.models.dense:mlp", "Fully connected: hiddens, activation, layer_norm, orthogonal, gain"),
-        ("cnn", "rlkit.models.conv:cnn", "Convolutions for channel-last images: filters, hidden, activation, …"),
+        (
+            "mlp",
+            "rlkit.models.dense:mlp",
+            "Fully connected: hiddens, activation, layer_norm, orthogonal, gain",
+        ),
+        (
+            "cnn",
+            "rlkit.models.conv:cnn",
+            "Convolutions for channel-last images: filters, hidden, activation, …",
+        ),
     ),
     "callbacks": _table(
         ("BestCheckpoint", "rlkit.callbacks:BestCheckpoint", "save whenever evaluation improves"),
@@ -75,7 +83,11 @@ TABLES: dict[str, dict[str, Entry]] = {
     ),
     "curricula": {},
     "explorations": _table(
-        ("EpsilonGreedy", "rlkit.exploration.epsilon_greedy:EpsilonGreedy", "a random action with probability ε"),
+        (
+            "EpsilonGreedy",
+            "rlkit.exploration.epsilon_greedy:EpsilonGreedy",
+            "a random action with probability ε",
+        ),
     ),
 }
 
@@ -87,17 +99,21 @@ def register(kind: str, name: str, target: str | Callable[..., Any], summary: st
         UsageError: the name is taken by something else, or is not a plain word.
     """
     if not name or any(c in name for c in " \t\n:{}[],&*#?|<>=!%@\\\"'"):
-        raise UsageError(f"cannot register {name!r} as one of {kind}: use letters, digits, '_', '-', '/' and '.'")
+        raise UsageError(
+            f"cannot register {name!r} as one of {kind}: use letters, digits, '_', '-', '/' and '.'"
+        )
     table = TABLES[kind]
     known = table.get(name)
     if known is not None and not _same(known.target, target):
-        raise UsageError(f"{name!r} is already registered as one of {kind} ({known.target}); choose another name")
+        raise UsageError(
+            f"{name!r} is already registered as one of {kind} ({known.target}); choose another name"
+        )
     summary = summary or ((getattr(target, "__doc__", None) or "").strip().splitlines() or [""])[0]
     table[name] = Entry(name, target, summary)
 
 
 def register_env(name: str, make: Callable[..., Any], summary: str = "") -> None:
-    """Make `env: <name>` available: `make(**env_config)` returns a gymnasium.Env, a MultiAgentEnv or a PettingZoo env."""
+    """Make `env: <name>` available: `make(**env_config)` returns a Gymnasium, PettingZoo or RLlib environment."""
     register("envs", name, make, summary)
 
 
@@ -116,7 +132,9 @@ def register_callback(name: str, callback: Callable[..., Any], summary: str = ""
 
 def _same(a: object, b: object) -> bool:
     def where(x: object) -> object:
-        return x if isinstance(x, str) else (getattr(x, "__module__", None), getattr(x, "__qualname__", repr(x)))
+        return (
+            x if isinstance(x, str) else (getattr(x, "__module__", None), getattr(x, "__qualname__", repr(x)))
+        )
 
     return where(a) == where(b)
 
@@ -129,8 +147,10 @@ def resolve(kind: str, name: str) -> Any:
     """
     entry = TABLES[kind].get(name)
     if entry is None:
-        raise UsageError(f"unknown {kind[:-1] if kind != 'curricula' else 'curriculum'} {name!r}"
-                         f"{did_you_mean(name, TABLES[kind])} (`rlkit list {kind}` shows all)")
+        raise UsageError(
+            f"unknown {kind[:-1] if kind != 'curricula' else 'curriculum'} {name!r}"
+            f"{did_you_mean(name, TABLES[kind])} (`rlkit list {kind}` shows all)"
+        )
     return entry.load()
 
 
@@ -148,8 +168,9 @@ def load_plugins(imports: Sequence[str] = ()) -> None:
             if callable(plugin):
                 plugin()
         except Exception as error:
-            raise UsageError(f"the plugin {point.name!r} ({point.value}) failed to load: "
-                             f"{type(error).__name__}: {error}") from error
+            raise UsageError(
+                f"the plugin {point.name!r} ({point.value}) failed to load: {type(error).__name__}: {error}"
+            ) from error
     for name in imports:
         import_module(name)
 

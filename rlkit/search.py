@@ -99,7 +99,9 @@ def scheduler(recipe: Recipe) -> Any:
         "hyperband": schedulers.HyperBandScheduler,
     }
     if kind not in table:
-        raise UsageError(f"tune.scheduler.type: unknown {kind!r}{did_you_mean(kind, [*table, 'pbt', 'fifo'])}")
+        raise UsageError(
+            f"tune.scheduler.type: unknown {kind!r}{did_you_mean(kind, [*table, 'pbt', 'fifo'])}"
+        )
     options["time_attr"] = path_of(options.get("time_attr", "iteration"))
     return _make(table[kind], kind, options)
 
@@ -121,7 +123,9 @@ def searcher(recipe: Recipe) -> Any:
     try:
         return search.create_searcher(kind, **options)
     except ImportError as error:
-        raise UsageError(f"tune.search.type: {kind} needs a package that is not installed: {error}") from error
+        raise UsageError(
+            f"tune.search.type: {kind} needs a package that is not installed: {error}"
+        ) from error
     except (TypeError, AssertionError) as error:
         raise UsageError(f"tune.search.type: {kind}: {error}") from error
 

@@ -8,13 +8,12 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ray import tune
 from ray.tune.result import SHOULD_CHECKPOINT
 
 from rlkit import manifest, rllib
-from rlkit.loggers import truncate_results
 from rlkit.metrics import MetricsWriter, path_of, tidy
 from rlkit.recipe import Recipe
 from rlkit.runs import RunInfo
@@ -23,14 +22,20 @@ SAVE_LIMIT_S = 25.0
 
 
 class StopRule(tune.Stopper):
-    """Ends a trial at the first `stop:` key whose value is reached (`>=`, as in Tune)."""
+    """Ends a trial at the first `stop:` key whose value is reached (`>=`, as in Tune).
+
+    The limits belong to the class: on resume Tune brings back its own pickled copy of the stopper (2.60,
+    `TuneController.__setstate__`), which must follow the limits of the run that goes on.
+    """
+
+    limits: ClassVar[dict[str, float]] = {}
 
     def __init__(self, stop: Mapping[str, float]):
-        self.stop = dict(stop)
+        StopRule.limits = dict(stop)
 
     def __call__(self, trial_id: str, result: Mapping[str, Any]) -> bool:
         values = tidy(result)
-        return any(_lookup(values, result, key) >= limit for key, limit in self.stop.items())
+        return any(_lookup(values, result, key) >= limit for key, limit in self.limits.items())
 
     def stop_all(self) -> bool:
         return False
@@ -85,8 +90,6 @@ class Tracker(tune.Callback):
         self.metric = recipe.checkpoint.best
         self.sign = -1.0 if recipe.tune.mode == "min" else 1.0
         self.writer = MetricsWriter(folder / "metrics.csv")
-        self.resumed = resumed
-        self.seen: set[str] = set()
         self.running: dict[str, bool] = {}  # trial -> is its checkpoint for the interrupt written?
         self.trial_best = {name: self.sign * entry["value"] for name, entry in info.trial_best.items()}
         self.last: dict[str, dict[str, float]] = {}
@@ -123,10 +126,6 @@ class Tracker(tune.Callback):
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
         name = name_of(trial)
         row = tidy(result)
-        if name not in self.seen:
-            self.seen.add(name)
-            if self.resumed:
-                self._drop_rows_after(name, int(row["iteration"]) - 1)
         self.last[name] = row
         self.writer.write(name, row)
         self.show.result(name, row)
@@ -182,11 +181,6 @@ class Tracker(tune.Callback):
 
     def _relative(self, path: str) -> str:
         return str(Path(path).resolve().relative_to(self.folder.resolve()))
-
-    def _drop_rows_after(self, name: str, iteration: int) -> None:
-        """Rows that a lost process wrote after its last checkpoint are computed again: drop them first."""
-        self.writer.truncate(name, after_iteration=iteration)
-        truncate_results(self.folder / name / "result.json", iteration)
 
 
 def name_of(trial: Any) -> str:

@@ -7,6 +7,7 @@ process builds the AlgorithmConfig from it. Everything else is RLlib's Algorithm
 from __future__ import annotations
 
 import functools
+import math
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -18,9 +19,11 @@ from ray.rllib.algorithms.algorithm import Algorithm
 from rlkit import manifest, rllib
 from rlkit.build import build
 from rlkit.errors import CheckpointError
+from rlkit.metrics import tidy
 from rlkit.recipe import Recipe
 
 IMPORTS = "__imports__"
+SCORE = "checkpoint_score"
 
 
 def parse(config: Mapping[str, Any]) -> tuple[Recipe, list[str]]:
@@ -40,7 +43,7 @@ class RecipeTrial:
         config = config or {}
         trial_info = config.get("__trial_info__")
         self.recipe, self.imports = parse(config)
-        super().__init__(build(self.recipe, self.imports), **kwargs)
+        super().__init__(build(self.recipe, self.imports), **kwargs)  # type: ignore[call-arg]
         self._trial_info = trial_info
         if rllib.trial_folder(self) is not None:
             rllib.persist_by_rename(rllib.storage_of(self), self._checkpoint_name)
@@ -53,6 +56,18 @@ class RecipeTrial:
     def default_resource_request(cls, config: Mapping[str, Any]) -> Any:
         """Ask Tune for what the recipe's env runners and learners need, by RLlib's own rule."""
         return cls.algorithm_class.default_resource_request(build(*parse(config)))
+
+    def step(self) -> dict[str, Any]:
+        """RLlib's iteration, with the metric that ranks checkpoints at the top level of the result.
+
+        Tune's CheckpointManager (2.60) looks for the score among the top-level keys only, so a nested
+        `evaluation/env_runners/...` never ranks anything and the best checkpoint is deleted as the oldest.
+        """
+        result = super().step()  # type: ignore[misc]
+        score = tidy(result).get(self.recipe.checkpoint.best, math.nan)
+        worst = math.inf if self.recipe.tune.mode == "min" else -math.inf
+        result[SCORE] = worst if math.isnan(score) else score
+        return result
 
     def _checkpoint_name(self) -> str:
         return f"checkpoint_{rllib.progress_of(self)[0]:06d}"
@@ -115,4 +130,6 @@ class RecipeTrial:
 @functools.cache
 def trainable(algorithm_class: type[Algorithm]) -> type:
     """Return the class Tune runs for an Algorithm class. Its name, which Tune prints, is the Algorithm's own."""
-    return type(algorithm_class.__name__, (RecipeTrial, algorithm_class), {"algorithm_class": algorithm_class})
+    return type(
+        algorithm_class.__name__, (RecipeTrial, algorithm_class), {"algorithm_class": algorithm_class}
+    )

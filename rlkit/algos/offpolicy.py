@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import ray
+import torch
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
@@ -80,6 +81,8 @@ class OffPolicyConfig(AlgorithmConfig):
     def __init__(self, algo_class: type | None = None):
         super().__init__(algo_class=algo_class)
         self.store_buffer_in_checkpoints = True
+        # RLlib drops the other keys of the section when its `type` changes
+        self.replay_buffer_defaults = dict(self.replay_buffer_config)
 
     @property
     def env_copies(self) -> int:
@@ -111,7 +114,7 @@ class OffPolicyConfig(AlgorithmConfig):
         Raises:
             ValueError: a setting that cannot work; the message gives both numbers.
         """
-        buffer: dict[str, Any] = dict(self.replay_buffer_config)
+        buffer: dict[str, Any] = {**self.replay_buffer_defaults, **self.replay_buffer_config}
         buffer.pop(NO_BUFFER, None)
         buffer.pop("metrics_num_episodes_for_smoothing", None)
         name = _type_name(buffer)
@@ -386,10 +389,15 @@ def _sample(env_runner: Any, *, env_steps: int, seed: int | None) -> tuple[list[
     restored run repeats its first episodes.
     """
     env_runner.num_env_steps_sampled_lifetime = env_steps
+    if isinstance(env_runner.module, torch.nn.Module):
+        # RLlib's DQN and SAC record gradients while they explore, and switch modes back and forth at each
+        # step
+        env_runner.module.eval()
     if seed is not None and (env_steps or env_runner.worker_index):
         words = np.random.SeedSequence([seed, env_runner.worker_index or 0, env_steps]).generate_state(1)
         rllib.seed_runner(env_runner, int(words[0]) >> 1)
-    return env_runner.sample(), env_runner.get_metrics()
+    with torch.no_grad():
+        return env_runner.sample(), env_runner.get_metrics()
 
 
 def _update(

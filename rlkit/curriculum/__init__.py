@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rlkit.curriculum.base import Clock, Curriculum, Outcome
     from rlkit.curriculum.callback import CurriculumCallback
     from rlkit.curriculum.conditions import Condition
-    from rlkit.curriculum.configure import active, configure
+    from rlkit.curriculum.section import active, configure
     from rlkit.curriculum.lessons import Lesson, Lessons
     from rlkit.curriculum.phases import train_phases
     from rlkit.curriculum.route import Route
@@ -35,8 +35,8 @@ _WHERE = {
     "Route": "route",
     "TaskEnv": "task_env",
     "TaskEnvCreator": "task_env",
-    "active": "configure",
-    "configure": "configure",
+    "active": "section",
+    "configure": "section",
     "train_phases": "phases",
     "validate": "schema",
 }

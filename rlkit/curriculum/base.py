@@ -101,6 +101,14 @@ class Curriculum(ABC):
     @abstractmethod
     def state(self, state: State) -> None: ...
 
+    def runner_state(self) -> State:
+        """Return the part of `state` that `sample` needs, where the rest is large; the setter of `state` takes it."""
+        return self.state
+
+    def environment_task(self, task: Task) -> Task:
+        """Return what of a task goes to the environment; an empty dict leaves it alone."""
+        return task
+
     def advance(self, clock: Clock) -> None:
         """Decide at the end of an iteration, after its outcomes. Called on the driver."""
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,7 +70,9 @@ class CurriculumCallback(Callback):
         self.success: Success = made.success
         self.evaluations: Evaluations = made.evaluations
         self.options = made
-        self.decider: Decider | None = None  # on the driver only
+        # On the driver:
+        self.decider: Decider | None = None
+        self._scores: Any = None
         self._evaluated = False
         self._evaluation_returns: dict[str, float] = {}
         # On the runners:
@@ -97,6 +99,10 @@ class CurriculumCallback(Callback):
             try_tasks(algorithm.config, self.curriculum, self.route)
         seed = self.options.seed if self.options.seed is not None else algorithm.config.seed
         self.decider = Decider(self.curriculum, seed, self.options.total_steps)
+        if "score" in self.curriculum.needs:
+            from rlkit.curriculum.scores import Scores
+
+            self._scores = Scores(algorithm, KEY, getattr(self.curriculum, "score", "value_loss"))
         self.curriculum.on_algorithm(algorithm)
         self._send(algorithm.env_runner_group, self.decider.push())
 
@@ -105,7 +111,8 @@ class CurriculumCallback(Callback):
         assert self.decider is not None
         _take(result.get("evaluation"), REPORTS)
         reports = _take(result, REPORTS)
-        self._add_scores(algorithm, reports)
+        if self._scores is not None:
+            self._scores.fill(algorithm, reports)
         summary = self.decider.end_iteration(reports, result, self._evaluated)
         self.curriculum.on_algorithm(algorithm)
         if self._evaluated and self._evaluation_returns:
@@ -159,13 +166,6 @@ class CurriculumCallback(Callback):
             receive(group.local_env_runner)
         if group.num_remote_env_runners() > 0:
             group.foreach_env_runner_async_fetch_ready(receive, tag=TAG, remote_worker_ids=only)
-
-    def _add_scores(self, algorithm: Any, reports: list[Report]) -> None:
-        if "score" not in self.curriculum.needs:
-            return
-        from rlkit.curriculum.scores import collect
-
-        collect(algorithm, reports)
 
     # on the runners
 
@@ -230,8 +230,11 @@ class CurriculumCallback(Callback):
         return _Playing(push.life if push else -1, self.curriculum.stage, order, self.curriculum.sample(rng))
 
     def _apply(self, env_runner: Any, env: Any, env_index: int, playing: _Playing) -> None:
+        task = self.curriculum.environment_task(playing.task)
+        if not task:
+            return
         try:
-            self.route.apply_to(env, env_index, playing.task, functools.partial(_make_env, env_runner))
+            self.route.apply_to(env, env_index, task, functools.partial(_make_env, env_runner))
         except Exception as error:
             raise EnvError(
                 f"curriculum: the environment rejects task {playing.task} "
@@ -261,8 +264,15 @@ def _take(result: Mapping[str, Any] | None, key: str) -> list[Any]:
     runners = (result or {}).get("env_runners")
     if not isinstance(runners, dict):
         return []
-    reports = runners.pop(key, None)
-    return [report for batch in reports for report in batch] if isinstance(reports, list) else []
+    return list(_flat(runners.pop(key, None)))
+
+
+def _flat(value: Any) -> Iterator[Report]:
+    if isinstance(value, Report):
+        yield value
+    elif isinstance(value, list):
+        for item in value:
+            yield from _flat(item)
 
 
 def _module_returns(chunks: list[Any]) -> dict[str, float]:

@@ -80,7 +80,7 @@ class Decider:
         """Return what all runners must have now."""
         if self._push is None:
             self._number += 1
-            self._push = Push(self._number, self.life, self.births, self.seed, self.curriculum.state)
+            self._push = Push(self._number, self.life, self.births, self.seed, self.curriculum.runner_state())
         return self._push
 
     def get_state(self) -> State:

@@ -172,13 +172,20 @@ class ALPGMMSpec(Common):
     components: Annotated[int, Field(ge=2)] = 10
 
 
+class SnapshotSpec(_Strict):
+    iterations: Count | None = None
+    win_rate: Share | None = None
+    episodes: Count = 100
+
+
 class SelfPlaySpec(Common):
     policy: str
     opponents: list[str] | str
-    pool: list[str]
+    pool: Count | Annotated[list[str], Field(min_length=1)] = 4
     sampling: Literal["latest", "fictitious", "prioritised"] = "fictitious"
-    snapshot: dict[str, float] | None = None
-    latest: Share = 0.0
+    snapshot: SnapshotSpec | None = None
+    mirror: Share = 0.0
+    swap: bool = False
 
 
 SPECS: dict[str, type[Common]] = {
@@ -240,7 +247,7 @@ def _explain(model: type[BaseModel], error: Any) -> Problem:
 
 
 def _keys(model: type[BaseModel]) -> set[str]:
-    nested = (RouteSpec, SuccessSpec, CarrySpec, ConditionSpec, LessonSpec)
+    nested = (RouteSpec, SuccessSpec, CarrySpec, ConditionSpec, LessonSpec, SnapshotSpec)
     return {name for m in (model, *nested) for name in m.model_fields}
 
 
@@ -269,6 +276,10 @@ def _together(kind: str, curriculum: Mapping[str, Any], total_steps: float | Non
                 ((side, k), f"got {v}, expected a number > 0 for shape: exponential")
                 for side in ("start", "end") for k, v in curriculum[side].items() if v <= 0
             ]  # fmt: skip
+    elif kind == "self_play":
+        rule = curriculum.get("snapshot") or {"iterations": 10}
+        if ("iterations" in rule) == ("win_rate" in rule):
+            found.append((("snapshot",), "give one of iterations and win_rate"))
     elif kind == "expanding_box":
         found += _boxes(curriculum["start"], curriculum["space"])
     return found

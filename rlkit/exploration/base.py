@@ -1,12 +1,21 @@
-"""What every exploration class shares: options checked once, and `configure` for an AlgorithmConfig."""
+"""What every exploration class shares: options checked once, and `configure` for an AlgorithmConfig.
+
+Nothing here imports ray or torch, so that a recipe's options can be checked without them; what runs in env
+runners is an `Explorer` in rlkit.exploration.runner and its neighbours.
+"""
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
+from rlkit.exploration.schedule import Schedule, anneal
+
 if TYPE_CHECKING:
     from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+
+    from rlkit.exploration.runner import Explorer, Place
 
 
 class Exploration(ABC):
@@ -22,11 +31,72 @@ class Exploration(ABC):
 
     def fail(self, message: str) -> ValueError:
         """Return the error for `message`, which names this exploration first."""
-        return ValueError(f"exploration {type(self).__name__}: {message}")
+        return ValueError(f"{type(self).__name__}: {message}")
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and vars(self) == vars(other)
+
+    __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        options = ", ".join(f"{k}={v!r}" for k, v in vars(self).items() if not k.startswith("_"))
+        options = ", ".join(f"{k}={v!r}" for k, v in vars(self).items())
         return f"{type(self).__name__}({options})"
+
+
+class ActionExploration(Exploration):
+    """An exploration that changes how actions are chosen, by standing in front of the module's
+    `forward_exploration`.
+
+    Attributes:
+        spaces: names of the gymnasium action spaces it can serve.
+        on_policy: whether PPO, IMPALA and APPO can use it: they need the probability of the action taken.
+    """
+
+    spaces: tuple[str, ...] = ("Discrete", "MultiDiscrete", "Box")
+    on_policy = True
+
+    def configure(self, config: AlgorithmConfig) -> None:
+        from rlkit.exploration.runner import ExploringRunners, action_spaces
+        from rlkit.rllib import add_callbacks
+
+        self.check_algorithm(config)
+        for agent, space in action_spaces(config).items():
+            self.check_space(space, agent)
+        add_callbacks(config, [ExploringRunners.bind(exploration=self)])
+
+    def check_algorithm(self, config: AlgorithmConfig) -> None:
+        """Raise ValueError if the algorithm cannot explore this way."""
+        if not self.on_policy and not hasattr(config, "replay_buffer_config"):
+            raise self.fail(
+                f"{type(config).__name__} learns on-policy and needs the probability of every action taken, "
+                "which this noise does not have; use DQN or SAC, or the algorithm's own sampling"
+            )
+
+    def check_space(self, space: Any, agent: Any = None) -> None:
+        """Raise ValueError if actions of this space cannot be chosen this way."""
+        if type(space).__name__ not in self.spaces:
+            whose = "the action space" if agent is None else f"the action space of agent {agent!r}"
+            raise self.fail(f"{whose} is {space}, expected {' or '.join(self.spaces)}")
+
+    @abstractmethod
+    def explorer(self, place: Place) -> Explorer:
+        """Return what chooses the actions of one module in one env runner."""
+
+
+class Scaled:
+    """Options of noise that fades: a factor from `initial_scale` to `final_scale` within `scale_timesteps`
+    after `random_timesteps` of uniformly random actions."""
+
+    def __init__(self, random_timesteps: int, initial_scale: float, final_scale: float, scale_timesteps: int):
+        self.random_timesteps = at_least("random_timesteps", random_timesteps, 0)
+        self.initial_scale = at_least("initial_scale", initial_scale, 0)
+        self.final_scale = at_least("final_scale", final_scale, 0)
+        self.scale_timesteps = at_least("scale_timesteps", scale_timesteps, 0)
+
+    @property
+    def scale(self) -> Schedule:
+        """The factor by environment steps of all runners."""
+        return anneal(self.initial_scale, self.final_scale, self.scale_timesteps, self.random_timesteps)
 
 
 def probability(name: str, value: Any) -> float:
@@ -40,12 +110,20 @@ def probability(name: str, value: Any) -> float:
     return float(value)
 
 
-def at_least(name: str, value: Any, minimum: float) -> float:
+def at_least(name: str, value: Any, minimum: float) -> Any:
     """Return `value` if it is a finite number not below `minimum`.
 
     Raises:
         ValueError: it is not; the message names the option.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not minimum <= value < float("inf"):
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not number or value < minimum:
         raise ValueError(f"{name} must be a number of at least {minimum:g}, got {value!r}")
+    return value
+
+
+def above(name: str, value: Any, minimum: float = 0) -> Any:
+    """Return `value` if it is a finite number above `minimum`; else ValueError, naming the option."""
+    if at_least(name, value, minimum) == minimum:
+        raise ValueError(f"{name} must be above {minimum:g}, got {value!r}")
     return value

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rlkit.exploration.base import Exploration, at_least, probability
+from rlkit.exploration.base import ActionExploration, at_least, probability
+from rlkit.exploration.discrete import is_dqn
 from rlkit.exploration.schedule import Points, Schedule, anneal
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
+    from rlkit.exploration.runner import Explorer, Place
 
-class EpsilonGreedy(Exploration):
+
+class EpsilonGreedy(ActionExploration):
     """ε from `initial_epsilon` to `final_epsilon`, linear over `epsilon_timesteps` after `warmup_timesteps`.
 
     Names and defaults are those of RLlib's old `EpsilonGreedy`. `epsilon_schedule`, `[[step, ε], …]`,
     replaces the other four. On DQN and its kin this is RLlib's own `epsilon` schedule (rllib/algorithms/dqn,
-    2.60).
+    2.60); policies that sample (PPO, discrete SAC) are mixed with a uniform one, and the probability of the
+    mix goes to the learner.
     """
+
+    spaces = ("Discrete", "MultiDiscrete")
 
     def __init__(
         self,
@@ -33,7 +39,7 @@ class EpsilonGreedy(Exploration):
         self.epsilon_timesteps = at_least("epsilon_timesteps", epsilon_timesteps, 0)
         self.epsilon_schedule = epsilon_schedule
         if epsilon_schedule is not None:
-            for _, value in epsilon_schedule:
+            for _, value in Schedule(epsilon_schedule).points:
                 probability("epsilon_schedule", value)
 
     @property
@@ -44,8 +50,40 @@ class EpsilonGreedy(Exploration):
         return anneal(self.initial_epsilon, self.final_epsilon, self.epsilon_timesteps, self.warmup_timesteps)
 
     def configure(self, config: AlgorithmConfig) -> None:
-        from ray.rllib.algorithms.dqn import DQNConfig
+        if is_dqn(config):
+            config.training(epsilon=self.schedule.rllib())
+        else:
+            super().configure(config)
 
-        if not isinstance(config, DQNConfig):
-            raise self.fail(f"{type(config).__name__} has no epsilon schedule")
-        config.training(epsilon=self.schedule.rllib())
+    def explorer(self, place: Place) -> Explorer:
+        from rlkit.exploration.explorers import EpsilonGreedyPolicy
+
+        return EpsilonGreedyPolicy(place, self.schedule)
+
+
+class PerWorkerEpsilonGreedy(EpsilonGreedy):
+    """A constant ε per remote env runner i of n, 0.4 ** (1 + 7 (i - 1) / (n - 1)): .4, …, .4^8 (Ape-X,
+    Horgan et al., 2018, arXiv 1803.00933). The local runner follows the schedule, as RLlib's old class did
+    without workers."""
+
+    BASE, EXPONENT = 0.4, 7.0
+
+    def configure(self, config: AlgorithmConfig) -> None:
+        if is_dqn(config):
+            config.training(epsilon=self.schedule.rllib())
+        ActionExploration.configure(self, config)
+
+    def epsilon_of(self, worker: int, workers: int) -> float:
+        """Return ε of remote runner `worker` (1 … `workers`)."""
+        return self.BASE ** (1.0 + self.EXPONENT * (worker - 1) / max(workers - 1, 1))
+
+    def explorer(self, place: Place) -> Explorer:
+        from rlkit.exploration.explorers import ConstantEpsilon, EpsilonGreedyPolicy, RandomThenPolicy
+
+        worker, workers = place.worker
+        dqn = hasattr(place.module, "epsilon_schedule")
+        if worker == 0:
+            # a timesteps count of 0 leaves a DQN module to its own schedule
+            return RandomThenPolicy(place, 0) if dqn else EpsilonGreedyPolicy(place, self.schedule)
+        epsilon = self.epsilon_of(worker, workers)
+        return ConstantEpsilon(place, epsilon) if dqn else EpsilonGreedyPolicy(place, Schedule(epsilon))

@@ -171,12 +171,6 @@ def _fix(limits: str) -> str:
     )
 
 
-def _fix(limits: str) -> str:
-    return {ONE_UP: "write 1 or more", NOT_NEGATIVE: "write 0 or more"}.get(
-        limits, f"write a number {limits}"
-    )
-
-
 def section(data: Mapping[str, Any], *path: str) -> Mapping[str, Any]:
     """Return a mapping inside plain data, or an empty one where it is something else."""
     here: Any = data

@@ -128,6 +128,8 @@ def _check_model(model: Any, report: Report) -> None:
 def _check_registered_model(model: Mapping[str, Any], report: Report) -> None:
     """Its own options, and the fields of DefaultModelConfig that lie around it (rlkit.models.spec)."""
     name = model["name"]
+    if not isinstance(name, str):
+        return
     fields = table().get("model_config", {})
     around = {**AROUND_MODEL, **{key: row for key, row in fields.items() if not key.startswith(ENCODER)}}
     own = {key: value for key, value in model.items() if key == "name" or key not in around}

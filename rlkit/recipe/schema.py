@@ -73,7 +73,7 @@ class Checkpoint(_Section):
         default=3, ge=1, description="newest checkpoints to keep, beside the best; null: all"
     )
     best: Name = Field(
-        "episode_return",
+        default="episode_return",
         description="metric of the best checkpoint; default with `evaluation`: eval/episode_return",
     )
 

@@ -30,6 +30,11 @@ def configure(
     if isinstance(kind, str) and kind not in TYPES and resolve is not None:
         options["type"] = resolve(kind)
     bound = CurriculumCallback.bind(**options)
+    if kind == "self_play":
+        from rlkit.curriculum.callback import TASK
+        from rlkit.curriculum.self_play import prepare
+
+        prepare(config, options, TASK)
     route = Route(**(options.get("task") or {}))
     if route.needs_wrapper and str(getattr(config.gym_env_vectorize_mode, "value", config.gym_env_vectorize_mode)) == "async":
         _wrap_environment(config)
