@@ -83,11 +83,18 @@ TABLES: dict[str, dict[str, Entry]] = {
     ),
     "curricula": {},
     "explorations": _table(
-        (
-            "EpsilonGreedy",
-            "rlkit.exploration.epsilon_greedy:EpsilonGreedy",
-            "a random action with probability ε",
-        ),
+        ("CountBased", "rlkit.exploration:CountBased", "bonus for states that were rarely visited"),
+        ("Curiosity", "rlkit.exploration:Curiosity", "bonus for steps a model cannot predict (ICM)"),
+        ("EpsilonGreedy", "rlkit.exploration:EpsilonGreedy", "a random action with probability ε"),
+        ("GaussianNoise", "rlkit.exploration:GaussianNoise", "Gaussian noise on continuous actions"),
+        ("OrnsteinUhlenbeckNoise", "rlkit.exploration:OrnsteinUhlenbeckNoise", "correlated noise on actions"),
+        ("ParameterNoise", "rlkit.exploration:ParameterNoise", "noise on the weights, adapted to a distance"),
+        ("PerWorkerEpsilonGreedy", "rlkit.exploration:PerWorkerEpsilonGreedy", "a constant ε per env runner"),
+        ("RND", "rlkit.exploration:RND", "bonus for novel observations (random network distillation)"),
+        ("Random", "rlkit.exploration:Random", "uniform actions for the first steps, or always"),
+        ("SoftQ", "rlkit.exploration:SoftQ", "softmax over Q-values"),
+        ("StochasticSampling", "rlkit.exploration:StochasticSampling", "what the policy itself samples"),
+        ("UpperConfidenceBound", "rlkit.exploration:UpperConfidenceBound", "UCB1 on Q-values"),
     ),
 }
 

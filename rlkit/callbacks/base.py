@@ -177,15 +177,7 @@ class Callback(RLlibCallback):
         """Driver, after every iteration. Change `result` to add to it."""
         self._raise_remote_failure(algorithm=algorithm, result=result)
 
-    def on_env_runners_recreated(
-        self,
-        *,
-        algorithm: Any,
-        env_runner_group: Any,
-        env_runner_indices: Sequence[int],
-        is_evaluation: bool,
-        **kwargs: Any,
-    ) -> None:
+    def on_env_runners_recreated(self, *, algorithm: Any, env_runner_indices: Any, **kwargs: Any) -> None:
         """Driver, after RLlib restarted env runners that had died."""
         self._resend(algorithm=algorithm, env_runner_indices=env_runner_indices)
 

@@ -56,7 +56,7 @@ class EpisodeGif(Callback):
         folder = Path(self.folder or Path(algorithm.logdir, "gifs"))
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"iteration_{iteration:06d}.gif"
-        imageio.mimsave(path, frames, duration=1000 / self.fps, loop=0)
+        imageio.mimsave(path, list(frames), duration=1000 / self.fps, loop=0)
         result["gif"] = str(path)
 
 

@@ -24,7 +24,18 @@ if TYPE_CHECKING:
 
 # type -> the class behind it; each module is imported when its type is first used
 TYPES: dict[str, str] = {
+    "CountBased": "rlkit.exploration.intrinsic:CountBased",
+    "Curiosity": "rlkit.exploration.intrinsic:Curiosity",
     "EpsilonGreedy": "rlkit.exploration.epsilon_greedy:EpsilonGreedy",
+    "GaussianNoise": "rlkit.exploration.continuous:GaussianNoise",
+    "OrnsteinUhlenbeckNoise": "rlkit.exploration.continuous:OrnsteinUhlenbeckNoise",
+    "ParameterNoise": "rlkit.exploration.parameter_noise:ParameterNoise",
+    "PerWorkerEpsilonGreedy": "rlkit.exploration.epsilon_greedy:PerWorkerEpsilonGreedy",
+    "RND": "rlkit.exploration.intrinsic:RND",
+    "Random": "rlkit.exploration.discrete:Random",
+    "SoftQ": "rlkit.exploration.discrete:SoftQ",
+    "StochasticSampling": "rlkit.exploration.discrete:StochasticSampling",
+    "UpperConfidenceBound": "rlkit.exploration.discrete:UpperConfidenceBound",
 }
 
 

@@ -1,0 +1,242 @@
+"""Exploration inside env runners: in front of `forward_exploration` of each module that is trained.
+
+`explore=False` and evaluation call `forward_inference`, or have runners of their own; neither is touched.
+Schedules follow the `t` that RLlib passes to `forward_exploration`: environment steps over all runners,
+saved with every checkpoint. What an explorer keeps besides (random generators, counts, an adapted noise) is
+saved by the callback.
+"""
+
+from __future__ import annotations
+
+import functools
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
+
+from rlkit import rllib
+from rlkit.callbacks.base import Callback
+from rlkit.exploration.base import ActionExploration
+
+Batch = Mapping[str, Any]
+Forward = Callable[..., dict[str, Any]]
+
+
+@dataclass
+class Place:
+    """Where an explorer works."""
+
+    env_runner: Any
+    module_id: str
+    module: Any
+    rng: np.random.Generator
+
+    @property
+    def space(self) -> gym.Space:
+        """The module's actions, before they are rescaled and clipped to the environment's bounds."""
+        space = self.module.action_space
+        normalized = self.env_runner.config.normalize_actions
+        if isinstance(space, gym.spaces.Box) and normalized and space.is_bounded():
+            return gym.spaces.Box(-1.0, 1.0, space.shape, space.dtype)
+        return space
+
+    @property
+    def worker(self) -> tuple[int, int]:
+        """(number of this runner, 0 for the local one; how many remote ones there are)."""
+        return self.env_runner.worker_index or 0, self.env_runner.config.num_env_runners or 0
+
+    @property
+    def rows(self) -> list[Any]:
+        """What each row of the module's batch belongs to: the episode's id, with several agents (id,
+        agent)."""
+        return rllib.batch_rows(self.env_runner, self.module_id)
+
+    def own_distribution(self, out: Mapping[str, Any]) -> Any:
+        """The distribution the module would sample its action from."""
+        return self.module.get_exploration_action_dist_cls().from_logits(out[Columns.ACTION_DIST_INPUTS])
+
+
+class Explorer(ABC):
+    """Chooses the actions of one module in one env runner."""
+
+    def __init__(self, place: Place):
+        self.place = place
+
+    @abstractmethod
+    def __call__(self, forward: Forward, batch: Batch, t: int) -> dict[str, Any]:
+        """Return the outputs of `forward_exploration`, with `actions` chosen.
+
+        Args:
+            forward: the module's own `forward_exploration`.
+            batch: its input, (B, …).
+            t: environment steps over all runners.
+        """
+
+    def report(self) -> dict[str, float]:
+        """Numbers to log once per sample, under `exploration/<module>/`."""
+        return {}
+
+    def get_state(self) -> dict[str, Any]:
+        """State beyond the step count."""
+        return {"rng": self.place.rng.bit_generator.state}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Put it back. A runner that replaces a dead one gets another's state without `rng`."""
+        if "rng" in state:
+            self.place.rng.bit_generator.state = state["rng"]
+
+
+class ExploringRunners(Callback):
+    """Puts an explorer in front of every trained module of every training runner, and keeps their state."""
+
+    def __init__(self, exploration: ActionExploration):
+        self.exploration = exploration
+        self._explorers: dict[str, Explorer] = {}
+        self._module: Any = None
+        self._pending: dict[str, Any] = {}
+        self._on = True
+
+    def on_episode_created(self, *, env_runner: Any, **kwargs: Any) -> None:
+        if env_runner.module is not self._module and env_runner.module is not None:
+            self._install(env_runner)
+
+    def _install(self, env_runner: Any) -> None:
+        self._module = env_runner.module
+        if env_runner.config.in_evaluation:
+            return
+        for module_id, module in trained_modules(env_runner).items():
+            place = Place(env_runner, module_id, module, generator(env_runner, module_id))
+            self.exploration.check_space(module.action_space)
+            explorer = self._explorers[module_id] = self.exploration.explorer(place)
+            if module_id in self._pending:
+                explorer.set_state(self._pending.pop(module_id))
+            module.forward_exploration = functools.partial(
+                self._act, explorer, module.forward_exploration, module.forward_inference
+            )
+
+    def _act(self, explorer: Explorer, forward: Forward, greedy: Forward, batch: Batch, **kwargs: Any) -> Any:
+        if not self._on:
+            return greedy(batch)
+        with torch.no_grad():
+            return explorer(functools.partial(forward, **kwargs), batch, int(kwargs.get("t") or 0))
+
+    def on_sample_end(self, *, env_runner: Any, metrics_logger: Any, samples: Any, **kwargs: Any) -> None:
+        for module_id, explorer in self._explorers.items():
+            for name, value in explorer.report().items():
+                metrics_logger.log_value(("exploration", module_id, name), value, window=1)
+
+    def on_evaluate_start(self, *, algorithm: Any, **kwargs: Any) -> None:
+        """Without evaluation runners RLlib evaluates with the training runner, exploration on: switch it
+        off."""
+        if algorithm.eval_env_runner_group is None:
+            self.call_runners("switch", False)
+
+    def on_evaluate_end(self, *, algorithm: Any, **kwargs: Any) -> None:
+        if algorithm.eval_env_runner_group is None:
+            self.call_runners("switch", True)
+
+    def on_env_runners_recreated(
+        self, *, algorithm: Any, env_runner_indices: Sequence[int], is_evaluation: bool, **kwargs: Any
+    ) -> None:
+        """A restarted runner goes on with another's counts and adapted noise, and random numbers of its
+        own."""
+        if is_evaluation:
+            return
+        survivors = [i for i in self._healthy(algorithm) if i not in env_runner_indices]
+        states = (
+            [s for s in self.call_runners("get_runner_state", indices=survivors[:1]) if s]
+            if survivors
+            else []
+        )
+        if states:
+            shared = {mid: {k: v for k, v in s.items() if k != "rng"} for mid, s in states[0].items()}
+            self.call_runners("set_runner_state", shared, indices=list(env_runner_indices))
+
+    @staticmethod
+    def _healthy(algorithm: Any) -> list[int]:
+        return list(algorithm.env_runner_group.healthy_env_runner_ids())
+
+    def switch(self, on: bool) -> None:
+        """Explore, or act greedily."""
+        self._on = on
+
+    def get_runner_state(self) -> dict[str, Any]:
+        return {**self._pending, **{mid: explorer.get_state() for mid, explorer in self._explorers.items()}}
+
+    def set_runner_state(self, state: dict[str, Any]) -> None:
+        self._pending = dict(state)
+        for module_id, explorer in self._explorers.items():
+            if module_id in self._pending:
+                explorer.set_state(self._pending.pop(module_id))
+
+
+def trained_modules(env_runner: Any) -> dict[str, Any]:
+    """Return the modules of a runner that are trained, by id."""
+    module = env_runner.module
+    if not isinstance(module, MultiRLModule):
+        return {DEFAULT_MODULE_ID: module}
+    trained = env_runner.config.policies_to_train
+    chosen = (
+        (lambda mid: True)
+        if trained is None
+        else ((lambda mid: trained(mid, None)) if callable(trained) else (lambda mid: mid in trained))
+    )
+    return {mid: module[mid] for mid in module.keys() if chosen(mid)}  # noqa: SIM118 - no dict
+
+
+def generator(env_runner: Any, name: str) -> np.random.Generator:
+    """A random generator of its own for every runner and name; seeded if the config is."""
+    seed = env_runner.config.seed
+    if seed is None:
+        return np.random.default_rng()
+    words = [int(seed), env_runner.worker_index or 0, zlib.crc32(name.encode()), 0x5EED]
+    return np.random.default_rng(np.random.SeedSequence(words))
+
+
+def action_spaces(config: Any) -> dict[Any, gym.Space]:
+    """Return the action space of each agent (None for a single one) of a config's environment.
+
+    Makes the environment once if the config has no space yet; empty if the config has no environment either.
+    """
+    space = config.action_space
+    if space is None:
+        if config.env is None:
+            return {}
+        space = rllib.spaces_of_env(config)[1]
+    if isinstance(space, gym.spaces.Dict) and config.is_multi_agent:
+        return dict(space.spaces)
+    return {None: space}
+
+
+def uniform_actions(space: gym.Space, rows: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw `rows` actions uniformly from a Discrete, MultiDiscrete or bounded Box space."""
+    if isinstance(space, gym.spaces.Discrete):
+        return rng.integers(space.n, size=rows)
+    if isinstance(space, gym.spaces.MultiDiscrete):
+        return rng.integers(np.zeros(space.shape, np.int64), space.nvec, size=(rows, *space.shape))
+    if isinstance(space, gym.spaces.Box) and space.is_bounded():
+        return rng.uniform(space.low, space.high, (rows, *space.shape)).astype(np.float32)
+    raise ValueError(f"cannot draw uniformly from {space}; bound its Box")
+
+
+def uniform_logp(space: gym.Space) -> float:
+    """Log density of `uniform_actions`."""
+    if isinstance(space, gym.spaces.Discrete):
+        return -float(np.log(space.n))
+    if isinstance(space, gym.spaces.MultiDiscrete):
+        return -float(np.log(space.nvec).sum())
+    return -float(np.log(space.high - space.low).sum())
+
+
+def tensor_like(values: np.ndarray | Sequence[Any], like: torch.Tensor) -> torch.Tensor:
+    """Return `values` as a tensor with the dtype, device and shape of `like` (a time dimension of 1 is
+    added)."""
+    return torch.as_tensor(np.asarray(values), dtype=like.dtype, device=like.device).reshape(like.shape)
