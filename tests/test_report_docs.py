@@ -1,0 +1,175 @@
+"""docs/metrics.md and docs/from-old-rllib.md say what the code does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlkit import registry
+from rlkit.metrics import FAMILIES, PATHS, known, path_of
+from rlkit.recipe.words import CLOSED_METHODS, ELSEWHERE, IGNORED, OLD_TOP_KEYS, RENAMED
+
+DOCS = Path(__file__).parents[1] / "docs"
+OLD = (DOCS / "from-old-rllib.md").read_text()
+METRICS = (DOCS / "metrics.md").read_text()
+
+
+def table(text: str, heading: str) -> list[list[str]]:
+    """The rows of all tables below a heading, without their heads."""
+    section = re.split(r"^## ", text.split(f"\n## {heading}\n")[1], flags=re.M)[0]
+    rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in row] for row in rows]
+    heads = {i for i, row in enumerate(cells) if set("".join(row)) <= set("-")}
+    return [row for i, row in enumerate(cells) if i not in heads and i + 1 not in heads]
+
+
+def names(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+@pytest.mark.parametrize("name", [*PATHS, *FAMILIES])
+def test_every_metric_is_explained(name: str) -> None:
+    rows = [line for line in METRICS.splitlines() if line.startswith("|")]
+    assert any(f"`{name}`" in row or f"`{name}<" in row for row in rows), name
+
+
+def test_old_results_lead_to_names_that_hold_the_same_value() -> None:
+    rows = [row for row in table(OLD, "Results and files") if len(row) == 3]
+    assert len(rows) == 12
+    for _, now, here in rows:
+        for name in names(here):
+            if "rlkit" in name or name == "Throughput":
+                continue
+            tidy = name.replace("<agent>", "a")
+            assert known(tidy), name
+            if "<" not in name and len(names(now)) == 1 and name != "agent_steps":
+                assert path_of(tidy) == names(now)[0]
+
+
+def test_old_configuration_keys_are_answered_as_rlkit_check_answers_them() -> None:
+    ignored = {key for group in (IGNORED, ELSEWHERE) for keys in group.values() for key in keys}
+    checked = 0
+    for old, new in table(OLD, "Configuration keys"):
+        for word in names(old):
+            key = re.split(r"[:=]", word)[0]
+            if key in RENAMED:
+                checked += 1
+                leaf = re.split(r"[.:]", RENAMED[key])[-1].strip()
+                assert leaf in new or new.startswith("remove"), (
+                    f"{key}: {new}, but rlkit check says {RENAMED[key]}"
+                )
+            elif key in ignored or key in OLD_TOP_KEYS or key in CLOSED_METHODS:
+                checked += 1
+    assert checked > 25
+
+
+def test_recipe_words_on_the_right_are_arguments_of_rllib() -> None:
+    import inspect
+
+    from ray.rllib.algorithms.dqn import DQNConfig
+    from ray.rllib.algorithms.ppo import PPOConfig
+
+    found = re.findall(r"config: \{(\w+): \{(\w+):", OLD)
+    assert len(found) > 15
+    for method, argument in found:
+        methods = [m for c in (PPOConfig, DQNConfig) for m in _methods(c, method)]
+        assert any(argument in inspect.signature(m).parameters for m in methods), f"{method}.{argument}"
+
+
+def _methods(config: Any, name: str) -> list[Any]:
+    return [vars(c)[name] for c in config.__mro__ if name in vars(c)]
+
+
+def test_names_of_callbacks_explorations_and_algorithms_exist() -> None:
+    callbacks = set(registry.TABLES["callbacks"])
+    for name in re.findall(r"[Tt]he callback `(\w+)`", OLD) + re.findall(
+        r"callbacks: \[\{name: (?!Mine)(\w+)", OLD
+    ):
+        assert name in callbacks, name
+    for name in re.findall(r"exploration: \{type: (\w+)", OLD):
+        assert name in registry.TABLES["explorations"], name
+    for row in table(OLD, "Exploration"):
+        for name in re.findall(r"type: (\w+)|^`(\w+)`$", row[0]):
+            assert "".join(name) in registry.TABLES["explorations"], name
+    for name in re.findall(r"algorithm: (\w+)", OLD):
+        assert name in registry.TABLES["algorithms"], name
+
+
+def test_python_names_exist() -> None:
+    import importlib
+
+    import rlkit
+
+    for dotted in sorted(set(re.findall(r"\brlkit\.([a-zA-Z_][\w.]*)", OLD))):
+        here: Any = rlkit
+        for part in dotted.split("."):
+            here = getattr(here, part, None) or importlib.import_module(f"{here.__name__}.{part}")
+        assert here is not None
+
+
+def test_commands_and_options_exist() -> None:
+    import typer.main
+
+    from rlkit.cli import app
+
+    group: Any = typer.main.get_command(app)
+    for text in (OLD, METRICS):
+        calls = re.findall(r"(?:`|^    )rlkit ([\w-]+)\b([^`\n|]*)", text, re.M)
+        assert len(calls) > 4
+        for command, rest in calls:
+            assert command in group.commands, f"rlkit {command} is no command"
+            options = {o for p in group.commands[command].params for o in (*p.opts, *p.secondary_opts)}
+            for option in re.findall(r"(?<!\S)(--?[a-z]+)\b", rest):
+                assert option in options, f"rlkit {command} {option}"
+
+
+def test_links_lead_somewhere() -> None:
+    for text in (OLD, METRICS):
+        for target in re.findall(r"\]\((?!https?:)([^)#]*)(?:#[^)]*)?\)", text):
+            assert not target or (DOCS / target).exists(), target
+        anchors = {
+            re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in re.findall(r"^## (.+)$", text, re.M)
+        }
+        for anchor in re.findall(r"\]\(#([^)]*)\)", text):
+            assert anchor in anchors, anchor
+
+
+def test_the_walk_through_an_action_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", OLD, re.S)
+    values: dict[str, Any] = {}
+    exec(code, values)
+    assert capsys.readouterr().out.strip() == "[2.]"
+    assert values["batch"]["obs"].shape == (1, 3)
+    order = [
+        type(piece).__name__
+        for pipe in ("env_to_module", "module_to_env")
+        for piece in values[pipe].connectors
+    ]
+    section = OLD.split("in RLlib's default order")[1]
+    places = [section.index(f"`{name}`") for name in order]
+    assert places == sorted(places), "the table lists the connectors in another order than RLlib runs them"
+
+
+def test_the_trajectory_example_runs() -> None:
+    block = OLD.split("    from rlkit.callbacks import TrajectoryPostprocessor\n")[1].split("\n| old |")[0]
+    values: dict[str, Any] = {}
+    lines = [
+        "from rlkit.callbacks import TrajectoryPostprocessor",
+        *(line[4:] for line in block.splitlines()),
+    ]
+    exec("\n".join(lines), values)
+
+    from ray.rllib.algorithms.ppo import PPOConfig
+    from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
+
+    config = (
+        PPOConfig().environment("CartPole-v1").env_runners(num_env_runners=0).callbacks(values["MoreReward"])
+    )
+    runner = SingleAgentEnvRunner(config=config)
+    (episode,) = runner.sample(num_episodes=1, random_actions=True)
+    assert set(episode.get_rewards()) == {100.0}
+    assert len(episode.get_extra_model_outputs("near")) == len(episode)
+    assert runner.get_metrics()["episode_return_mean"].peek() == len(episode)
