@@ -1,0 +1,307 @@
+"""DRON: a Q-network that models its opponents.
+
+Paper: He, Boyd-Graber, Kwok, Daumé III, "Opponent Modeling in Deep Reinforcement Learning", ICML 2016
+(arXiv 1609.05559). Reference code: github.com/hhexiy/opponent (Lua/Torch). Networks: `rlkit.models.dron`;
+features: `rlkit.algos.opponent_history`; how they reach runner and learner: `rlkit.algos.opponent_features`.
+Everything else is this package's DQN: double, dueling, distributional, n-step and prioritized replay work.
+
+    Q(s, o) = sum_k w_k(s, o) Q_k(s)        moe: K experts on the state, a gate on state and opponent
+    Q(s, o) = Q([h_s(s), h_o(o)])           concat
+    loss    = TD loss + weight * CE(head(hidden of the opponent layer), opponent's action or type)
+
+Defaults are those of the reference code: discount .9, 100k uniform replay, 16 replayed steps per env step in
+batches of 64, targets copied every 10k steps, learning from step 1,000, epsilon .3 -> .1 over 500k steps, no
+double and no dueling Q, TD error clipped at 1 (Huber).
+
+Deviations from the reference code:
+1. Opponent features are repaired (`rlkit.algos.opponent_history`) and include action frequencies.
+2. Adam in place of centred RMSProp (the paper says AdaGrad).
+3. The supervised loss has an explicit weight; 1/64 equals the reference's effective one.
+4. Several opponents: the layer that reads an opponent is shared and averaged over them.
+5. `history` > 0 adds a learned code: a GRU over the last steps of each opponent (after DRPIQN, Hong et al.
+2018,
+   and LIAM, Papoudakis et al. 2021). It reads a window that is part of the observation, from a zero state, so
+   that replayed rows need no stored state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from ray.rllib.algorithms.algorithm_config import NotProvided
+from ray.rllib.algorithms.dqn.torch.default_dqn_torch_rl_module import DefaultDQNTorchRLModule
+from ray.rllib.algorithms.dqn.torch.dqn_torch_learner import DQNTorchLearner
+from ray.rllib.connectors.common import AddObservationsFromEpisodesToBatch
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from torch import nn
+
+from rlkit.algos.dqn import DQN, DQNConfig
+from rlkit.algos.learner import ColumnLearner
+from rlkit.algos.opponent_features import ACTION_LABEL, TYPE_LABEL, UNKNOWN, OpponentFeatures, Opponents
+from rlkit.algos.opponent_history import FEATURES, FeatureOptions
+from rlkit.errors import did_you_mean
+from rlkit.models.dron import GATE, GATE_INPUTS, NETWORKS, DRONCatalog
+
+SUPERVISE = ("none", "action", "type")
+LABELS = {"action": ACTION_LABEL, "type": TYPE_LABEL}
+OPPONENT_LOGITS = "opponent_logits"
+
+
+def supervised_loss(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cross-entropy of the opponent head and its accuracy, over the opponents that acted.
+
+    Args:
+        logits: (B, M, C).
+        labels: (B, M), or (B,) for one opponent, int64; -1 where the opponent did not act.
+    """
+    labels = labels.reshape(logits.shape[:2])
+    known = labels != UNKNOWN
+    count = known.sum().clamp(min=1)
+    losses = nn.functional.cross_entropy(
+        logits.flatten(0, 1), labels.flatten(), ignore_index=UNKNOWN, reduction="sum"
+    )
+    right = (logits.argmax(dim=-1) == labels) & known
+    return losses / count, right.sum() / count
+
+
+class DRONModule(DefaultDQNTorchRLModule):
+    """RLlib's DQN module with DRON's encoder and heads. `compute_q_values` also returns `gate` (B, K)."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        kwargs["catalog_class"] = DRONCatalog
+        super().__init__(*args, **kwargs)
+
+    def _qf_forward_helper(self, batch: Any, encoder: Any, head: Any) -> dict[str, Any]:
+        encoded = encoder(batch)
+        out = super()._qf_forward_helper(batch, lambda _: encoded, head)
+        if GATE in encoded:
+            out[GATE] = encoded[GATE]
+        return out
+
+    def _forward_train(self, batch: dict[str, Any]) -> dict[str, Any]:
+        out = super()._forward_train(batch)
+        if self.encoder.head is not None:
+            out[OPPONENT_LOGITS] = self.encoder.predict(batch[Columns.OBS])
+        return out
+
+    def gate(self, observations: Any) -> torch.Tensor:
+        """Return the weight of each expert, (B, K), for observations as the module sees them.
+
+        Raises:
+            ValueError: this network has no experts.
+        """
+        if not self.encoder.experts:
+            raise ValueError("this DRON has no experts and so no gate; use training(network='moe')")
+        with torch.no_grad():
+            return self.encoder({Columns.OBS: observations})[GATE]
+
+
+class DRONTorchLearner(DQNTorchLearner):
+    """RLlib's DQN loss plus the supervised loss on the opponent."""
+
+    def compute_loss_for_module(
+        self, *, module_id: str, config: Any, batch: Any, fwd_out: Any
+    ) -> torch.Tensor:
+        loss = super().compute_loss_for_module(
+            module_id=module_id, config=config, batch=batch, fwd_out=fwd_out
+        )
+        if OPPONENT_LOGITS not in fwd_out:
+            return loss
+        labels = batch[f"infos/{LABELS[config.supervise]}"]
+        extra, accuracy = supervised_loss(fwd_out[OPPONENT_LOGITS], labels)
+        self.metrics.log_dict(
+            {"opponent_loss": extra, "opponent_accuracy": accuracy}, key=module_id, window=1
+        )
+        return loss + config.supervise_weight * extra
+
+
+class DRONLearner(ColumnLearner, DRONTorchLearner):
+    """The DRON learner, updated from columns."""
+
+
+class DRONConfig(DQNConfig):
+    """Configuration of DRON: DQN's, and what the opponents are and how they are modelled."""
+
+    def __init__(self, algo_class: type | None = None):
+        super().__init__(algo_class=algo_class or DRON)
+        self.gamma = 0.9
+        self.lr = 5e-4
+        self.train_batch_size_per_learner = 64
+        self.training_intensity = 16
+        self.target_network_update_freq = 10_000
+        self.num_steps_sampled_before_learning_starts = 1_000
+        self.replay_buffer_config = {"type": "EpisodeReplayBuffer", "capacity": 100_000}
+        self.epsilon = [(0, 0.3), (500_000, 0.1)]
+        self.double_q = False
+        self.dueling = False
+        self.network: str = "moe"
+        self.hidden: int = 50
+        self.experts: int = 3
+        self.gate_inputs: str = "state_and_opponent"
+        self.opponents: Opponents = ["*"]
+        self.features: Sequence[str] = list(FEATURES)
+        self.clock_horizon: int = 100
+        self.history: int = 0
+        self.encoder_size: int = 32
+        self.supervise: str = "none"
+        self.supervise_weight: float = 1 / 64
+        self.opponent_types: int = 2
+        self.opponent_actions: int | None = None
+        self.shuffle_features: bool = False
+
+    def training(
+        self,
+        *,
+        network: Literal["moe", "concat", "flat"] = NotProvided,
+        hidden: int = NotProvided,
+        experts: int = NotProvided,
+        gate_inputs: Literal["state_and_opponent", "opponent"] = NotProvided,
+        opponents: list[str] | dict[str, list[str]] = NotProvided,
+        features: list[str] = NotProvided,
+        clock_horizon: int = NotProvided,
+        history: int = NotProvided,
+        encoder_size: int = NotProvided,
+        supervise: Literal["none", "action", "type"] = NotProvided,
+        supervise_weight: float = NotProvided,
+        opponent_types: int = NotProvided,
+        opponent_actions: int | None = NotProvided,
+        shuffle_features: bool = NotProvided,
+        **kwargs: Any,
+    ) -> DRONConfig:
+        """Set DRON's options, and DQN's.
+
+        Args:
+            network: `moe` (experts weighted by a gate), `concat` (state and opponent joined), or `flat`
+                (everything in one plain network: DQN; with `features: []` it sees the state alone).
+            hidden: width of every hidden layer.
+            experts: K of `moe`, at least 1.
+            gate_inputs: what the gate reads: `state_and_opponent` as in the authors' code, or `opponent`
+                alone as in the paper's figure.
+            opponents: globs of the agents that are modelled by all others, or {glob of learners: [globs of
+                opponents]}. An environment with one agent has its opponents inside: leave it out.
+            features: which opponent features, of moves, last_moves, last_action, lost, clock, frequencies.
+                The first two and `lost` need events that the environment puts into its infos (soccer does).
+            clock_horizon: step at which the clock feature reads 1.
+            history: steps of each opponent's history that a recurrent encoder reads; 0: no encoder.
+            encoder_size: hidden size of that encoder.
+            supervise: also predict the opponents' `action` or `type`.
+            supervise_weight: weight of that loss.
+            opponent_types: number of types.
+            opponent_actions: number of the opponents' actions, if not as many as the learner's own.
+            shuffle_features: a placebo: every game gets the opponent features of another one.
+        """
+        super().training(**kwargs)
+        given = {
+            "network": network, "hidden": hidden, "experts": experts, "gate_inputs": gate_inputs,
+            "opponents": opponents, "features": features, "clock_horizon": clock_horizon, "history": history,
+            "encoder_size": encoder_size, "supervise": supervise, "supervise_weight": supervise_weight,
+            "opponent_types": opponent_types, "opponent_actions": opponent_actions,
+            "shuffle_features": shuffle_features,
+        }  # fmt: skip
+        for name, value in given.items():
+            if value is not NotProvided:
+                setattr(self, name, value)
+        return self
+
+    def validate(self) -> None:
+        """Check DRON's options.
+
+        Raises:
+            ValueError: what was got, what is expected.
+        """
+        choices = {"network": NETWORKS, "gate_inputs": GATE_INPUTS, "supervise": SUPERVISE}
+        for name, known in choices.items():
+            value = getattr(self, name)
+            if value not in known:
+                raise ValueError(
+                    f"{name}: got {value!r}{did_you_mean(value, known)}; expected one of {', '.join(known)}"
+                )
+        for name in ("hidden", "experts", "encoder_size", "opponent_types"):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+                raise ValueError(
+                    f"{name}: got {getattr(self, name)!r}, expected a whole number of at least 1"
+                )
+        if self.supervise_weight < 0:
+            raise ValueError(f"supervise_weight: got {self.supervise_weight}, expected at least 0")
+        if not self.opponents:
+            raise ValueError(f"opponents: got {self.opponents!r}, expected at least one glob, such as ['*']")
+        options = FeatureOptions(tuple(self.features), self.history, self.clock_horizon)
+        if not self.observes_opponents and (self.network != "flat" or self.supervise != "none"):
+            what = f"network: {self.network}" if self.network != "flat" else f"supervise: {self.supervise}"
+            raise ValueError(
+                f"{what} reads opponents, got features {list(options.features)} and history {options.window}; "
+                "switch some on, or use network: flat without supervise"
+            )
+        if self.supervise != "none" and self.network == "flat":
+            raise ValueError(
+                f"supervise: {self.supervise} trains the layer that reads the opponents, and network: flat has none; "
+                "use concat or moe"
+            )
+        if self.supervise != "none":
+            column = f"infos/{LABELS[self.supervise]}"
+            columns = list(self.replay_buffer_config.get("columns") or ())
+            if column not in columns:
+                self.replay_buffer_config = {**self.replay_buffer_config, "columns": [*columns, column]}
+        super().validate()
+
+    @property
+    def observes_opponents(self) -> bool:
+        """Whether there are any opponent features."""
+        return bool(self.features) or self.history > 0
+
+    @property
+    def _model_config_auto_includes(self) -> dict[str, Any]:
+        return super()._model_config_auto_includes | {
+            "dron": {
+                "network": self.network,
+                "hidden": self.hidden,
+                "experts": self.experts,
+                "gate_inputs": self.gate_inputs,
+                "encoder_size": self.encoder_size,
+                "supervise": self.supervise,
+                "opponent_types": self.opponent_types,
+                "opponent_actions": self.opponent_actions,
+            }
+        }
+
+    def get_default_rl_module_spec(self) -> RLModuleSpec:
+        return RLModuleSpec(module_class=DRONModule, catalog_class=DRONCatalog)
+
+    def get_default_learner_class(self) -> Any:
+        return DRONLearner
+
+    def build_env_to_module_connector(self, env: Any = None, spaces: Any = None, device: Any = None) -> Any:
+        """RLlib's pipeline with `OpponentFeatures` as its last step before observations become batches."""
+        pipeline = super().build_env_to_module_connector(env, spaces, device)
+        if self.observes_opponents:
+            pipeline.insert_before(
+                AddObservationsFromEpisodesToBatch,
+                OpponentFeatures(
+                    opponents=_plain(self.opponents),
+                    features=tuple(self.features),
+                    window=self.history,
+                    clock_horizon=self.clock_horizon,
+                    opponent_actions=self.opponent_actions,
+                    label_actions=self.supervise == "action",
+                    label_types=self.supervise == "type",
+                    shuffle=self.shuffle_features,
+                ),
+            )
+        return pipeline
+
+
+def _plain(opponents: Opponents) -> Opponents:
+    if isinstance(opponents, Mapping):
+        return {learner: list(globs) for learner, globs in opponents.items()}
+    return list(opponents)
+
+
+class DRON(DQN):
+    """DQN that models its opponents."""
+
+    @classmethod
+    def get_default_config(cls) -> DRONConfig:
+        return DRONConfig()

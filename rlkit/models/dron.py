@@ -1,0 +1,259 @@
+"""The networks of DRON (He et al., ICML 2016, section 3) as encoders and heads for RLlib's DQN module.
+
+An encoder turns `{state (B, S), opponent (B, M, F), history (B, M, H, D)}` into what the heads read; a head
+gives one value per action (and atom), or, in a dueling network, one value per state. Everything else (double,
+dueling, distributional Q-learning, target networks) is RLlib's own. Structures and sizes are those of the
+authors' code (github.com/hhexiy/opponent, SoccerONeuralQLearner.lua); with several opponents the layer that
+reads an opponent is shared and its outputs are averaged, so one opponent is the paper's case.
+
+    flat     [state, opponents] -> hidden -> hidden -> Q               DQN; without features: DQN-world
+    concat   (opponent -> hidden, state -> hidden) -> hidden -> Q
+    moe      state -> hidden -> hidden -> K experts; Q = sum_k w_k Q_k, w = softmax(gate(state, opponent))
+
+Legend: B rows, S state, M opponents, F features, H window, D window entry, h hidden, K experts, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium as gym
+import torch
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.models.base import ENCODER_OUT
+from ray.rllib.models.torch.torch_distributions import TorchCategorical
+from torch import nn
+
+STATE, OPPONENT, HISTORY = "state", "opponent", "history"
+GATE = "gate"
+NETWORKS = ("moe", "concat", "flat")
+GATE_INPUTS = ("state_and_opponent", "opponent")
+
+
+def sizes(space: gym.Space) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the parts of an observation space, without features just the state's.
+
+    Raises:
+        ValueError: a space that neither is a vector nor comes from `OpponentFeatures`.
+    """
+    if isinstance(space, gym.spaces.Box) and len(space.shape) == 1:
+        return {STATE: tuple(space.shape)}
+    if isinstance(space, gym.spaces.Dict) and STATE in space.spaces:
+        return {name: tuple(part.shape or ()) for name, part in space.spaces.items()}
+    raise ValueError(
+        f"DRON's networks got observations {space}, expected a vector or what OpponentFeatures writes"
+    )
+
+
+class Encoder(nn.Module):
+    """Base of the three encoders.
+
+    Args:
+        shapes: of the observation's parts, from `sizes`.
+        hidden: h.
+        encoder_size: hidden size of the recurrent encoder that reads `history`.
+
+    Attributes:
+        output_size: length of what the heads get.
+        experts: K, or 0.
+    """
+
+    experts = 0
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]], hidden: int, encoder_size: int):
+        super().__init__()
+        self.shapes = dict(shapes)
+        self.hidden = hidden
+        self.state_size = shapes[STATE][0]
+        self.opponent_size = shapes.get(OPPONENT, (0, 0))[1]
+        self.opponents = shapes[OPPONENT][0] if OPPONENT in shapes else shapes.get(HISTORY, (0,))[0]
+        self.history: nn.GRU | None = None
+        if HISTORY in shapes:
+            self.history = nn.GRU(shapes[HISTORY][2], encoder_size, batch_first=True)
+            self.opponent_size += encoder_size
+        self.output_size = hidden
+        self.head: nn.Linear | None = None
+
+    def add_head(self, classes: int) -> None:
+        """Add the head that predicts an opponent's action or type from its hidden layer."""
+        self.head = nn.Linear(self.hidden, classes)
+
+    def parts(self, observation: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return state (B, S) and opponents (B, M, F') of an observation.
+
+        Raises:
+            ValueError: sizes other than those the network was built for.
+        """
+        if torch.is_tensor(observation):
+            observation = {STATE: observation}
+        got = {name: tuple(part.shape[1:]) for name, part in observation.items()}
+        if got != self.shapes:
+            raise ValueError(
+                f"DRON's network got observations of sizes {got}, expected {self.shapes}: the env runner and the "
+                "learner build different opponent features; give both the same `training(features=, history=)`"
+            )
+        opponent = observation.get(OPPONENT)
+        if self.history is not None:
+            window = observation[HISTORY]
+            b, m = window.shape[:2]
+            code = self.history(window.flatten(0, 1))[0][:, -1].view(b, m, -1)
+            opponent = code if opponent is None else torch.cat([opponent, code], dim=-1)
+        return observation[STATE], opponent
+
+    def opponent_hidden(self, observation: Any) -> torch.Tensor:
+        """Return the hidden layer that reads each opponent, (B, M, h)."""
+        raise NotImplementedError
+
+    def predict(self, observation: Any) -> torch.Tensor:
+        """Return the supervised head's logits, (B, M, C)."""
+        assert self.head is not None
+        return self.head(self.opponent_hidden(observation))
+
+
+class FlatEncoder(Encoder):
+    """[state, opponents] -> h -> h."""
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]], hidden: int, encoder_size: int):
+        super().__init__(shapes, hidden, encoder_size)
+        inputs = self.state_size + self.opponents * self.opponent_size
+        self.layers = nn.Sequential(
+            nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()
+        )
+
+    def forward(self, batch: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+        state, opponent = self.parts(batch[Columns.OBS])
+        inputs = state if opponent is None else torch.cat([state, opponent.flatten(1)], dim=-1)
+        return {ENCODER_OUT: self.layers(inputs)}
+
+
+class ConcatEncoder(Encoder):
+    """(opponent -> h, averaged over opponents; state -> h) -> concatenated -> h."""
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]], hidden: int, encoder_size: int):
+        super().__init__(shapes, hidden, encoder_size)
+        self.opponent = nn.Linear(self.opponent_size, hidden)
+        self.state = nn.Linear(self.state_size, hidden)
+        self.both = nn.Linear(2 * hidden, hidden)
+
+    def opponent_hidden(self, observation: Any) -> torch.Tensor:
+        return torch.relu(self.opponent(self.parts(observation)[1]))
+
+    def forward(self, batch: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+        state, opponent = self.parts(batch[Columns.OBS])
+        seen = torch.relu(self.opponent(opponent)).mean(dim=1)
+        both = torch.cat([seen, torch.relu(self.state(state))], dim=-1)
+        return {ENCODER_OUT: torch.relu(self.both(both))}
+
+
+class MixtureEncoder(Encoder):
+    """The trunk of the experts, state -> h -> h, and behind it their weights: (B, h + K).
+
+    Args:
+        experts: K.
+        gate_inputs: `state_and_opponent` as in the authors' code, or `opponent` as in the paper's figure.
+    """
+
+    def __init__(
+        self,
+        shapes: Mapping[str, tuple[int, ...]],
+        hidden: int,
+        encoder_size: int,
+        experts: int = 3,
+        gate_inputs: str = "state_and_opponent",
+    ):
+        super().__init__(shapes, hidden, encoder_size)
+        self.experts, self.gate_sees_state = experts, gate_inputs == "state_and_opponent"
+        self.trunk = nn.Sequential(
+            nn.Linear(self.state_size, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()
+        )
+        self.gate_hidden = nn.Linear(self.opponent_size + self.gate_sees_state * self.state_size, hidden)
+        self.gate = nn.Linear(hidden, experts)
+        self.output_size = hidden + experts
+
+    def _gate_hidden(self, state: torch.Tensor, opponent: torch.Tensor) -> torch.Tensor:
+        if self.gate_sees_state:
+            opponent = torch.cat([opponent, state[:, None].expand(-1, self.opponents, -1)], dim=-1)
+        return torch.relu(self.gate_hidden(opponent))
+
+    def opponent_hidden(self, observation: Any) -> torch.Tensor:
+        state, opponent = self.parts(observation)
+        assert opponent is not None
+        return self._gate_hidden(state, opponent)
+
+    def forward(self, batch: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+        state, opponent = self.parts(batch[Columns.OBS])
+        assert opponent is not None
+        weights = torch.softmax(self.gate(self._gate_hidden(state, opponent).mean(dim=1)), dim=-1)
+        return {ENCODER_OUT: torch.cat([self.trunk(state), weights], dim=-1), GATE: weights}
+
+
+class MixtureHead(nn.Module):
+    """K linear experts and their weighted sum: (B, h + K) -> (B, outputs)."""
+
+    def __init__(self, hidden: int, experts: int, outputs: int):
+        super().__init__()
+        self.hidden, self.count, self.outputs = hidden, experts, outputs
+        self.experts = nn.Linear(hidden, experts * outputs)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        features, weights = inputs[:, : self.hidden], inputs[:, self.hidden :]
+        values = self.experts(features).view(-1, self.count, self.outputs)
+        return torch.einsum("bk,bko->bo", weights, values)
+
+
+def build_encoder(space: gym.Space, options: Mapping[str, Any]) -> Encoder:
+    """Build the encoder that `options` (a module's `model_config["dron"]`) describes.
+
+    Raises:
+        ValueError: an unknown network or gate, K < 1, or opponents missing where the network needs them.
+    """
+    network, shapes = options["network"], sizes(space)
+    args = (shapes, int(options["hidden"]), int(options["encoder_size"]))
+    encoder: Encoder
+    if network == "flat":
+        encoder = FlatEncoder(*args)
+    elif not ({OPPONENT, HISTORY} & shapes.keys()):
+        raise ValueError(
+            f"network {network!r} reads opponents, got observations with {sorted(shapes)} alone; "
+            "switch features or history on, or use network: flat"
+        )
+    elif network == "concat":
+        encoder = ConcatEncoder(*args)
+    else:
+        encoder = MixtureEncoder(*args, experts=int(options["experts"]), gate_inputs=options["gate_inputs"])
+    return encoder
+
+
+class DRONCatalog:
+    """What RLlib's DQN module asks for its parts. Options stand in `model_config["dron"]`."""
+
+    def __init__(
+        self, observation_space: gym.Space, action_space: gym.Space, model_config_dict: Any, **kwargs: Any
+    ):
+        self.options = dict(model_config_dict["dron"])
+        self.observation_space = observation_space
+        self.actions = int(action_space.n)
+        self.outputs = self.actions * int(model_config_dict["num_atoms"])
+
+    def build_encoder(self, framework: str = "torch") -> Encoder:
+        self.encoder = build_encoder(self.observation_space, self.options)
+        if self.options["supervise"] == "action":
+            self.encoder.add_head(int(self.options["opponent_actions"] or self.actions))
+        elif self.options["supervise"] == "type":
+            self.encoder.add_head(int(self.options["opponent_types"]))
+        return self.encoder
+
+    def build_af_head(self, framework: str = "torch") -> nn.Module:
+        return self._head(self.outputs)
+
+    def build_vf_head(self, framework: str = "torch") -> nn.Module:
+        return self._head(1)
+
+    def _head(self, outputs: int) -> nn.Module:
+        if self.encoder.experts:
+            return MixtureHead(self.encoder.hidden, self.encoder.experts, outputs)
+        return nn.Linear(self.encoder.hidden, outputs)
+
+    def get_action_dist_cls(self, framework: str = "torch") -> type[TorchCategorical]:
+        return TorchCategorical
