@@ -88,7 +88,7 @@ class Callback(RLlibCallback):
             setattr(cls, name, _guarded(name, member))
 
     @classmethod
-    def options(cls) -> list[str]:
+    def option_names(cls) -> list[str]:
         """Return the names of the options this callback takes."""
         parameters = inspect.signature(cls).parameters.values()
         return [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
@@ -101,7 +101,7 @@ class Callback(RLlibCallback):
             ValueError: an unknown option, or a value the class refuses; known here, before any process
             starts.
         """
-        known = cls.options()
+        known = cls.option_names()
         for option in options:
             if option not in known:
                 raise ValueError(
@@ -177,9 +177,9 @@ class Callback(RLlibCallback):
         """Driver, after every iteration. Change `result` to add to it."""
         self._raise_remote_failure(algorithm=algorithm, result=result)
 
-    def on_env_runners_recreated(self, *, algorithm: Any, env_runner_indices: Any, **kwargs: Any) -> None:
+    def on_env_runners_recreated(self, *args: Any, **kwargs: Any) -> None:
         """Driver, after RLlib restarted env runners that had died."""
-        self._resend(algorithm=algorithm, env_runner_indices=env_runner_indices)
+        self._resend(**kwargs)
 
     def on_learn_on_batch(
         self, *, learner: Any, module_id: str, train_batch: Any, metrics_logger: Any, **kwargs: Any
