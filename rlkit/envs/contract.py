@@ -182,7 +182,7 @@ class CheckedMultiAgentEnv(MultiAgentEnv):
         super().__init__()
         self.observation_spaces, self.action_spaces = inner.observation_spaces, inner.action_spaces
         self.observation_space, self.action_space = inner.observation_space, inner.action_space
-        self.render_mode, self.metadata, self.spec = inner.render_mode, inner.metadata, env.spec
+        self.render_mode, self.metadata = inner.render_mode, inner.metadata
         self.contract = _Contract(name, bounds)
         self._spaces = {agent: inner.get_observation_space(agent) for agent in self.possible_agents}
         self._fits = {agent: predicate(space, bounds) for agent, space in self._spaces.items()}
@@ -193,6 +193,15 @@ class CheckedMultiAgentEnv(MultiAgentEnv):
     @property
     def unwrapped(self) -> Any:
         return self.env.unwrapped
+
+    @property
+    def spec(self) -> Any:
+        """Of the environment inside: `gymnasium.make` sets it there and reads it here."""
+        return self.env.unwrapped.spec
+
+    @spec.setter
+    def spec(self, value: Any) -> None:
+        self.env.unwrapped.spec = value
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[dict, dict]:
         contract = self.contract
