@@ -60,8 +60,8 @@ def _box(space: gym.spaces.Box, bounds: bool) -> Callable[[Any], bool]:
     if low.size <= SMALL and len(shape) == 1 and dtype.kind == "f":
         limits = list(
             zip(
-                np.where(np.isfinite(low), low, -_LARGEST).tolist(),
-                np.where(np.isfinite(high), high, _LARGEST).tolist(),
+                (max(value, -_LARGEST) for value in low.tolist()),
+                (min(value, _LARGEST) for value in high.tolist()),
                 strict=True,
             )
         )
