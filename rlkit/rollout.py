@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from rlkit.errors import EnvError, RlkitError
+from rlkit.errors import EnvError
 from rlkit.inference import ALONE, BLOCK, Answer, Policy
 
 ENDLESS = 100_000  # steps after which an episode without a limit is an error
@@ -126,12 +126,10 @@ class _Slot:
         self.number = number
 
     def error(self, call: str, error: Exception) -> Exception:
-        if isinstance(error, RlkitError):
-            return error
-        return EnvError(
-            f"the environment's {call}() failed in the episode with seed {self.row.seed}, step "
-            f"{self.row.length}: {type(error).__name__}: {error}"
-        )
+        where = f"in the episode with seed {self.row.seed}, step {self.row.length}"
+        if isinstance(error, EnvError):
+            return EnvError(f"{error} ({where})")
+        return EnvError(f"the environment's {call}() failed {where}: {type(error).__name__}: {error}")
 
 
 class _Play:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from ray.rllib.core import (
     COMPONENT_ENV_TO_MODULE_CONNECTOR,
     COMPONENT_MODULE_TO_ENV_CONNECTOR,
@@ -16,6 +15,7 @@ from ray.rllib.core import (
 )
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, EVALUATION_RESULTS
+from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
 from rlkit.errors import UsageError
 from rlkit.inference import BLOCK
@@ -73,10 +73,10 @@ class TrainingEvaluation:
         seeds = range(self.seed, self.seed + self.episodes)
         with _evaluating(modules):
             self.rows = play(policy, self._pool, seeds, slots=self.slots)
-        results = summary(self.rows)
+        logger = summary(self.rows)
+        results = logger.peek()
         # `Algorithm.evaluate` returns what its logger holds, not what this function returns (2.60).
-        for path, value in _leaves(results):
-            algorithm.metrics.log_value((EVALUATION_RESULTS, ENV_RUNNER_RESULTS, *path), value, reduce="item")
+        algorithm.metrics.aggregate([logger.reduce()], key=(EVALUATION_RESULTS, ENV_RUNNER_RESULTS))
         steps = sum(row.length for row in self.rows)
         agents = max(1, len({name for row in self.rows for name in row.agents}))
         return {ENV_RUNNER_RESULTS: results}, steps, steps * agents
@@ -127,37 +127,27 @@ class TrainingEvaluation:
         return {**self.__dict__, "_pool": None, "_connectors": None, "rows": []}
 
 
-def summary(rows: list[Row]) -> dict[str, Any]:
-    """Return rows under the names that RLlib's env runners give their results."""
-    returns, lengths = np.array([row.ret for row in rows]), np.array([row.length for row in rows])
-    names = dict.fromkeys(name for row in rows for name in row.agents)
-    found: dict[str, Any] = {
-        "episode_return_mean": float(returns.mean()),
-        "episode_return_min": float(returns.min()),
-        "episode_return_max": float(returns.max()),
-        "episode_len_mean": float(lengths.mean()),
-        "episode_len_min": int(lengths.min()),
-        "episode_len_max": int(lengths.max()),
-        "num_episodes": len(rows),
-        "num_env_steps_sampled": int(lengths.sum()),
-    }
-    if names:
-        found["agent_episode_returns_mean"] = {
-            name: float(np.mean([row.agents.get(name, 0.0) for row in rows])) for name in names
-        }
-    return found
+def summary(rows: list[Row]) -> MetricsLogger:
+    """Return a logger that holds rows as an RLlib env runner's holds its episodes, under the same names.
+
+    Statistics of the same kinds, because a restored algorithm may go on with RLlib's own evaluation, and its logger
+    refuses to merge a mean into a single value (`MetricsLogger.aggregate`, 2.60).
+    """
+    logger = MetricsLogger()
+    for row in rows:
+        for name, value in (("return", row.ret), ("len", row.length)):
+            logger.log_value(f"episode_{name}_mean", value, window=len(rows))
+            logger.log_value(f"episode_{name}_min", value, reduce="min", window=len(rows))
+            logger.log_value(f"episode_{name}_max", value, reduce="max", window=len(rows))
+        for agent, value in row.agents.items():
+            logger.log_value(("agent_episode_returns_mean", agent), value, window=len(rows))
+    logger.log_value("num_episodes", len(rows), reduce="sum")
+    logger.log_value("num_env_steps_sampled", sum(row.length for row in rows), reduce="sum")
+    return logger
 
 
 def _components(runner: Any) -> dict[str, Any]:
     return dict(runner.get_checkpointable_components())
-
-
-def _leaves(tree: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, (*path, key))
-        else:
-            yield (*path, key), value
 
 
 @contextmanager
