@@ -16,6 +16,7 @@ from rlkit.recipe.spaces import SearchSpace
 from rlkit.recipe.tree import MAX_DEPTH, MAX_NODES, Node, Unusable, compose
 
 COMMAND_LINE = "command line"
+ITERATIONS = ("iteration", "iterations")  # two spellings of one stop key
 _PART = re.compile(r"([^.\[\]]+)((?:\[\d+\])*)")
 Overrides = Sequence[str] | Mapping[str, Any]
 
@@ -143,8 +144,9 @@ def _set(root: Node, path: Path, value: Node, mark: Mark, report: Report) -> Non
                 fix="check the key",
             )
             return
+        same = ITERATIONS if path[:1] == ("stop",) and part in ITERATIONS else (part,)
         found = next(
-            (i for i, (key, _) in enumerate(here.value) if key.kind == "scalar" and key.value == part), None
+            (i for i, (key, _) in enumerate(here.value) if key.kind == "scalar" and key.value in same), None
         )
         if last:
             pair = (_key(part, mark), value)
