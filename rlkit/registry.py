@@ -52,7 +52,10 @@ TABLES: dict[str, dict[str, Entry]] = {
         ("rllib/DQN", "ray.rllib.algorithms.dqn:DQNConfig", "RLlib's DQN, untouched"),
         ("rllib/SAC", "ray.rllib.algorithms.sac:SACConfig", "RLlib's SAC, untouched"),
     ),
-    "envs": {},
+    "envs": _table(
+        ("grid_world", "rlkit.envs.gridworld:GridWorld", "one reward in a grid; tasks: distance, goal"),
+        ("coin_race", "rlkit.envs.coin_race:CoinRace", "two players race for a coin; for self-play"),
+    ),
     # A model's target is `build(observation_space, **options) -> torch.nn.Module` (rlkit.models.features).
     "models": _table(
         (
@@ -81,7 +84,17 @@ TABLES: dict[str, dict[str, Entry]] = {
         ("Throughput", "rlkit.callbacks:Throughput", "steps per second, and where the time goes"),
         ("TimeLimit", "rlkit.callbacks:TimeLimit", "end the run after so many seconds"),
     ),
-    "curricula": {},
+    "curricula": _table(
+        ("lessons", "rlkit.curriculum.lessons:Lessons", "tasks in an order, each until a measure reaches a threshold"),
+        ("random", "rlkit.curriculum.randomise:DomainRandomisation", "domain randomisation"),
+        ("annealing", "rlkit.curriculum.randomise:Annealing", "task values that move with the env steps"),
+        ("expanding_box", "rlkit.curriculum.randomise:ExpandingBox", "a box of tasks that grows where it is mastered"),
+        ("learning_progress", "rlkit.curriculum.levels:LearningProgress", "plays what is being learnt or forgotten"),
+        ("learnability", "rlkit.curriculum.levels:Learnability", "plays what succeeds sometimes"),
+        ("plr", "rlkit.curriculum.plr:PrioritisedLevelReplay", "prioritised level replay, by the critic's error"),
+        ("alp_gmm", "rlkit.curriculum.alp_gmm:ALPGMM", "learning progress over a continuous space"),
+        ("self_play", "rlkit.curriculum.self_play:SelfPlay", "a pool of past policies, with Elo"),
+    ),
     "explorations": _table(
         ("CountBased", "rlkit.exploration:CountBased", "bonus for states that were rarely visited"),
         ("Curiosity", "rlkit.exploration:Curiosity", "bonus for steps a model cannot predict (ICM)"),

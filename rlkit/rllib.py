@@ -427,3 +427,8 @@ def hanging_actions(episode: Any) -> dict[Any, Any]:
     `_hanging_actions_end`, no accessor).
     """
     return episode._hanging_actions_end
+
+
+def optimizers_of(learner: Any) -> list[Any]:
+    """Return the torch optimisers of a learner (2.60: kept by name, no accessor for all)."""
+    return list(learner._named_optimizers.values())

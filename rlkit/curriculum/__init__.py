@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from rlkit.curriculum.base import Clock, Curriculum, Outcome
     from rlkit.curriculum.callback import CurriculumCallback
     from rlkit.curriculum.conditions import Condition
-    from rlkit.curriculum.section import active, configure
     from rlkit.curriculum.lessons import Lesson, Lessons
     from rlkit.curriculum.phases import train_phases
     from rlkit.curriculum.route import Route
     from rlkit.curriculum.schema import TYPES, validate
+    from rlkit.curriculum.section import active, configure
     from rlkit.curriculum.task_env import TaskEnv, TaskEnvCreator
 
 _WHERE = {

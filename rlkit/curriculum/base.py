@@ -45,7 +45,9 @@ class Report:
 
     life: int  # increases with every restore; an older one belongs to a history that was rolled back
     stage: int  # the curriculum's stage when the task was drawn
-    order: tuple[int, int, int, int]  # worker, its birth, sub-environment, number: a fixed order for the driver
+    order: tuple[
+        int, int, int, int
+    ]  # worker, its birth, sub-environment, number: a fixed order for the driver
     task: Task
     outcome: Outcome
     name: str | None = None  # of the task, in an evaluation of each
@@ -109,10 +111,10 @@ class Curriculum(ABC):
         """Return what of a task goes to the environment; an empty dict leaves it alone."""
         return task
 
-    def advance(self, clock: Clock) -> None:
+    def advance(self, clock: Clock) -> None:  # noqa: B027  (a hook that most curricula leave empty)
         """Decide at the end of an iteration, after its outcomes. Called on the driver."""
 
-    def on_algorithm(self, algorithm: Any) -> None:
+    def on_algorithm(self, algorithm: Any) -> None:  # noqa: B027
         """Touch the algorithm after `advance`, and once after it was built or restored (self-play: its policies)."""
 
     def final(self, rng: Generator) -> Task:

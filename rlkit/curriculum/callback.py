@@ -30,13 +30,16 @@ from rlkit.curriculum.driver import Decider, Evaluations, Push
 from rlkit.curriculum.route import Route
 from rlkit.curriculum.samplers import Task
 from rlkit.curriculum.success import Success
+from rlkit.curriculum.transfer import forget
 from rlkit.errors import EnvError
 
 logger = logging.getLogger(__name__)
 
 REPORTS = "curriculum_reports"
 TAG = "curriculum"
-TASK = "curriculum_task"  # keys in `episode.custom_data`: the task, and the mark that joins learner and runner
+TASK = (
+    "curriculum_task"  # keys in `episode.custom_data`: the task, and the mark that joins learner and runner
+)
 KEY = "curriculum_key"
 
 
@@ -65,6 +68,14 @@ class CurriculumCallback(Callback):
         from rlkit.curriculum.make import make
 
         made = make(options, curriculum)
+        if not made.carry["weights"]:
+            raise ValueError(
+                "carry.weights: false builds the algorithm anew; use rlkit.curriculum.train_phases"
+            )
+        if any(getattr(lesson, "config", None) for lesson in getattr(made.curriculum, "lessons", ())):
+            raise ValueError(
+                "a lesson's `config` builds the algorithm anew; use rlkit.curriculum.train_phases"
+            )
         self.curriculum = made.curriculum
         self.route: Route = made.route
         self.success: Success = made.success
@@ -113,7 +124,11 @@ class CurriculumCallback(Callback):
         reports = _take(result, REPORTS)
         if self._scores is not None:
             self._scores.fill(algorithm, reports)
+        stage = self.curriculum.stage
         summary = self.decider.end_iteration(reports, result, self._evaluated)
+        if self.curriculum.stage != stage:
+            carry = self.options.carry
+            forget(algorithm, optimizer=not carry["optimizer"], replay=not carry["replay"])
         self.curriculum.on_algorithm(algorithm)
         if self._evaluated and self._evaluation_returns:
             summary["eval"] = self._evaluation_returns
@@ -176,7 +191,9 @@ class CurriculumCallback(Callback):
         self._evaluating = evaluating
         self._rngs.clear()
 
-    def on_episode_created(self, *, episode: Any, env_runner: Any, env: Any, env_index: int, **kwargs: Any) -> None:
+    def on_episode_created(
+        self, *, episode: Any, env_runner: Any, env: Any, env_index: int, **kwargs: Any
+    ) -> None:
         """Draw the task of the episode that is about to be reset, and give it to its sub-environment."""
         playing = self._draw(env_runner, env_index)
         self._playing[env_index] = playing
@@ -192,7 +209,13 @@ class CurriculumCallback(Callback):
             self._apply(env_runner, env, env_index, playing)
 
     def on_episode_end(
-        self, *, episode: Any, env_runner: Any, env_index: int, prev_episode_chunks: list[Any] | None = None, **kwargs: Any
+        self,
+        *,
+        episode: Any,
+        env_runner: Any,
+        env_index: int,
+        prev_episode_chunks: list[Any] | None = None,
+        **kwargs: Any,
     ) -> None:
         """Note how the episode went, its earlier chunks included."""
         playing = self._playing.get(env_index)
@@ -205,7 +228,9 @@ class CurriculumCallback(Callback):
             success=self.success.of(chunks) if self.options.reports_success else None,
             returns=_module_returns(chunks) if "returns" in self.curriculum.needs else {},
         )
-        self._reports.append(Report(playing.life, playing.stage, playing.order, playing.task, outcome, playing.name))
+        self._reports.append(
+            Report(playing.life, playing.stage, playing.order, playing.task, outcome, playing.name)
+        )
 
     def on_sample_end(self, *, metrics_logger: Any, **kwargs: Any) -> None:
         """Send the finished episodes to the driver, among the runner's metrics."""

@@ -47,7 +47,9 @@ class Condition:
         if not math.isfinite(self.threshold):
             raise ValueError(f"threshold: got {self.threshold}, expected a finite number")
         if self.measure in ("success", "progress") and not 0 <= self.threshold <= 1:
-            raise ValueError(f"threshold: got {self.threshold}, expected a share in [0, 1] for {self.measure}")
+            raise ValueError(
+                f"threshold: got {self.threshold}, expected a share in [0, 1] for {self.measure}"
+            )
         if self.min_episodes == -1:
             object.__setattr__(self, "min_episodes", 20 if self.per_episode else 0)
         if self.smoothing == -1:
@@ -129,7 +131,8 @@ class Meter:
         """Does the condition hold, on enough episodes and a full window?"""
         value = self.value(clock)
         full = self.condition.measure in CLOCK_MEASURES or len(self.window) == self.window.maxlen
-        return value is not None and full and self.episodes >= self.condition.min_episodes and self.condition.holds(value)
+        enough = full and self.episodes >= self.condition.min_episodes
+        return value is not None and enough and self.condition.holds(value)
 
     def out_of_reach(self) -> str | None:
         """Say from the data why no episode can reach the threshold, or None while there is no sign of that.
@@ -147,7 +150,8 @@ class Meter:
         if c.holds(self.best):
             return None
         sign = ">=" if c.direction == "above" else "<="
-        facts = f"it waits for {c.measure} {sign} {c.threshold:g}, and the best of {self.episodes} episodes was {self.best:g}"
+        goal = f"{c.measure} {sign} {c.threshold:g}"
+        facts = f"it waits for {goal}, and the best of {self.episodes} episodes was {self.best:g}"
         if self.at_best >= self.episodes / 4:
             return f"{facts}, reached {self.at_best} times: no episode seems able to do better"
         return facts if self.episodes >= 1000 else None

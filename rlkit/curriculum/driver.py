@@ -51,7 +51,9 @@ class Decider:
         self._number = 0
         self._push: Push | None = None
 
-    def end_iteration(self, reports: Iterable[Report], result: Mapping[str, Any], evaluated: bool) -> dict[str, Any]:
+    def end_iteration(
+        self, reports: Iterable[Report], result: Mapping[str, Any], evaluated: bool
+    ) -> dict[str, Any]:
         """Update, advance, and return the iteration's `curriculum` metrics."""
         stage = self.curriculum.stage
         counted = sorted(

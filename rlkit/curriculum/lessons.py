@@ -63,9 +63,14 @@ class Lessons(Curriculum):
     def __init__(self, lessons: Sequence[Lesson | Mapping[str, Any]]):
         self.lessons = [Lesson.parse(lesson) for lesson in lessons]
         for path, message in problems(self.lessons):
-            raise ValueError(f"lessons{''.join(f'[{p}]' if isinstance(p, int) else f'.{p}' for p in path)}: {message}")
+            raise ValueError(
+                f"lessons{''.join(f'[{p}]' if isinstance(p, int) else f'.{p}' for p in path)}: {message}"
+            )
         conditions = [c for lesson in self.lessons for c in (lesson.until, lesson.back) if c]
-        needs = {"success": any(c.measure == "success" for c in conditions), "returns": any(c.of for c in conditions)}
+        needs = {
+            "success": any(c.measure == "success" for c in conditions),
+            "returns": any(c.of for c in conditions),
+        }
         self.needs = frozenset(name for name, needed in needs.items() if needed)
         self.history: list[dict[str, Any]] = []
         self._begin(0, 0)
@@ -199,11 +204,14 @@ def problems(lessons: Sequence[Lesson]) -> list[tuple[tuple[int | str, ...], str
         names.setdefault(lesson.name, i)
     for i, lesson in enumerate(lessons[:-1]):
         if lesson.until is None:
-            found.append(((i,), f"lesson {lesson.name!r} has no `until`, so the lessons after it are never played"))
+            found.append(
+                ((i,), f"lesson {lesson.name!r} has no `until`, so the lessons after it are never played")
+            )
     if lessons[-1].until is not None:
-        found.append(
-            ((len(lessons) - 1, "until"), f"lesson {lessons[-1].name!r} is the last one: nothing follows it; remove `until`")
-        )
+        message = f"lesson {lessons[-1].name!r} is the last one: nothing follows it; remove `until`"
+        found.append(((len(lessons) - 1, "until"), message))
     if lessons[0].back is not None:
-        found.append(((0, "back"), f"lesson {lessons[0].name!r} is the first one: there is nothing to go back to"))
+        found.append(
+            ((0, "back"), f"lesson {lessons[0].name!r} is the first one: there is nothing to go back to")
+        )
     return found

@@ -37,7 +37,9 @@ def make(options: Mapping[str, Any], curriculum: Curriculum | None = None) -> Ma
     """
     if curriculum is not None:
         if strangers := sorted(set(options) - COMMON):
-            raise ValueError(f"options {strangers} belong to a `type`; with curriculum= give them to its class")
+            raise ValueError(
+                f"options {strangers} belong to a `type`; with curriculum= give them to its class"
+            )
         problems = validate({**options, "type": type(curriculum)})
     else:
         problems = validate(options)

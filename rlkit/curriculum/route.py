@@ -71,7 +71,9 @@ class Route:
 
             wrapper = next((layer for layer in layers(env) if isinstance(layer, TaskEnv)), None)
             if wrapper is None:
-                raise EnvError(f"via: {self.via} needs the environment inside rlkit.curriculum.TaskEnv; got {env}")
+                raise EnvError(
+                    f"via: {self.via} needs the environment inside rlkit.curriculum.TaskEnv; got {env}"
+                )
             wrapper.take_task(task, self.via)
 
     def apply_to(self, vector: Any, index: int, task: Task, make: Maker) -> None:
@@ -110,7 +112,9 @@ class Route:
                         f"asynchronous vectorisation cannot reach the attribute path {path!r}; "
                         "give the environment a set_task method, or use gym_env_vectorize_mode: sync"
                     )
-                _call_one(vector, index, "_call", ("get_wrapper_attr", (path,), {}))  # fails on a misspelt name
+                _call_one(
+                    vector, index, "_call", ("get_wrapper_attr", (path,), {})
+                )  # fails on a misspelt name
                 _call_one(vector, index, "_setattr", (path, value))
 
 

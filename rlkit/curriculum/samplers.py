@@ -61,7 +61,9 @@ class Integer(Sampler):
     def __post_init__(self) -> None:
         _ordered(self.word, self.lo, self.hi)
         if not isinstance(self.lo, int) or not isinstance(self.hi, int):
-            raise ValueError(f"integer: got [{self.lo}, {self.hi}], expected two whole numbers; or use uniform")
+            raise ValueError(
+                f"integer: got [{self.lo}, {self.hi}], expected two whole numbers; or use uniform"
+            )
 
     def draw(self, rng: Generator) -> int:
         return int(rng.integers(self.lo, self.hi + 1))
@@ -152,7 +154,9 @@ def parse(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
     if len(value) != 1:
-        raise ValueError(f"got a mapping with keys {sorted(map(str, value))}, expected a value or {{sampler: [...]}}")
+        raise ValueError(
+            f"got a mapping with keys {sorted(map(str, value))}, expected a value or {{sampler: [...]}}"
+        )
     word, arguments = next(iter(value.items()))
     if word not in WORDS:
         raise ValueError(f"unknown sampler {word!r}{did_you_mean(word, WORDS)}; known: {', '.join(WORDS)}")
@@ -166,7 +170,9 @@ def parse(value: Any) -> Any:
         return MultiRange(tuple((r[0], r[1]) for r in arguments))
     if word == "gaussian":
         if len(arguments) not in (2, 4):
-            raise ValueError(f"gaussian: got {list(arguments)!r}, expected [mean, std] or [mean, std, lo, hi]")
+            raise ValueError(
+                f"gaussian: got {list(arguments)!r}, expected [mean, std] or [mean, std, lo, hi]"
+            )
         return Gaussian(*arguments)
     if len(arguments) != 2:
         raise ValueError(f"{word}: got {list(arguments)!r}, expected [lo, hi]")

@@ -216,7 +216,9 @@ def validate(
     if kind in known or isinstance(kind, type):
         return _fields(Common, {k: v for k, v in curriculum.items() if k in COMMON})
     if not isinstance(kind, str) or kind not in SPECS:
-        return [(("type",), f"unknown curriculum {kind!r}{did_you_mean(kind, SPECS)}; known: {', '.join(SPECS)}")]
+        return [
+            (("type",), f"unknown curriculum {kind!r}{did_you_mean(kind, SPECS)}; known: {', '.join(SPECS)}")
+        ]
     problems = _fields(SPECS[kind], curriculum)
     if not problems:
         problems = _together(kind, curriculum, total_steps)
@@ -241,9 +243,14 @@ def _explain(model: type[BaseModel], error: Any) -> Problem:
         return path, f"{path[-1]!r} is missing"
     if error["type"] == "literal_error":
         words = error["ctx"]["expected"].replace("'", "").replace(" or ", ", ")
-        return path, f"got {error['input']!r}, expected one of {words}{did_you_mean(error['input'], words.split(', '))}"
+        return (
+            path,
+            f"got {error['input']!r}, expected one of {words}{did_you_mean(error['input'], words.split(', '))}",
+        )
     message = error["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
-    return path, message if message.startswith(("got", "expected a")) else f"{message} (got {error['input']!r})"
+    return path, message if message.startswith(
+        ("got", "expected a")
+    ) else f"{message} (got {error['input']!r})"
 
 
 def _keys(model: type[BaseModel]) -> set[str]:
@@ -256,7 +263,8 @@ def _together(kind: str, curriculum: Mapping[str, Any], total_steps: float | Non
     found: list[Problem] = []
     route = curriculum.get("task") or {}
     if route.get("via", "attribute") != "set_task":
-        found += [(("task", k), f"belongs to via: set_task, not via: {route.get('via')}") for k in ("method", "key") if k in route]
+        message = f"belongs to via: set_task, not via: {route.get('via', 'attribute')}"
+        found += [(("task", key), message) for key in ("method", "key") if key in route]
     if len(curriculum.get("success") or {}) > 1:
         found.append((("success",), "give one of info, return_at_least, terminated"))
     if kind == "lessons":
@@ -267,10 +275,14 @@ def _together(kind: str, curriculum: Mapping[str, Any], total_steps: float | Non
         elif "tasks" in curriculum and not curriculum["tasks"]:
             found.append((("tasks",), "the list is empty; a curriculum needs at least one task"))
         if kind == "learning_progress" and "space" in curriculum:
-            found.append((("space",), "learning_progress is for a list of `tasks`; for a continuous space use type: alp_gmm"))
+            found.append(
+                (("space",), "learning_progress needs a list of `tasks`; for a space use type: alp_gmm")
+            )
     elif kind == "annealing":
         if set(curriculum["start"]) != set(curriculum["end"]):
-            found.append((("end",), f"start has {sorted(curriculum['start'])}, end has {sorted(curriculum['end'])}"))
+            found.append(
+                (("end",), f"start has {sorted(curriculum['start'])}, end has {sorted(curriculum['end'])}")
+            )
         elif curriculum.get("shape") == "exponential":
             found += [
                 ((side, k), f"got {v}, expected a number > 0 for shape: exponential")
@@ -288,13 +300,14 @@ def _together(kind: str, curriculum: Mapping[str, Any], total_steps: float | Non
 def _lessons(curriculum: Mapping[str, Any], total_steps: float | None) -> list[Problem]:
     from rlkit.curriculum.lessons import Lesson, problems
 
-    found: list[Problem] = [(("lessons", *p), m) for p, m in problems([Lesson.parse(x) for x in curriculum["lessons"]])]
+    found: list[Problem] = [
+        (("lessons", *p), m) for p, m in problems([Lesson.parse(x) for x in curriculum["lessons"]])
+    ]
     for i, lesson in enumerate(curriculum["lessons"]):
         for key in ("until", "back"):
             if (lesson.get(key) or {}).get("measure") == "progress" and not total_steps:
-                found.append(
-                    (("lessons", i, key, "measure"), "progress needs the env steps of the run: set total_steps or stop.env_steps")
-                )
+                message = "progress needs the env steps of the run: set total_steps"
+                found.append((("lessons", i, key, "measure"), message))
     return found
 
 
@@ -305,7 +318,9 @@ def _boxes(start: Mapping[str, Any], space: Mapping[str, Any]) -> list[Problem]:
     for key in space:
         inner, outer = parse(start[key]), parse(space[key])
         if inner.lo < outer.lo or inner.hi > outer.hi:
-            found.append((("start", key), f"[{inner.lo}, {inner.hi}] is not inside the space [{outer.lo}, {outer.hi}]"))
+            found.append(
+                (("start", key), f"[{inner.lo}, {inner.hi}] is not inside the space [{outer.lo}, {outer.hi}]")
+            )
     return found
 
 

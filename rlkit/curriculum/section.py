@@ -36,7 +36,8 @@ def configure(
 
         prepare(config, options, TASK)
     route = Route(**(options.get("task") or {}))
-    if route.needs_wrapper and str(getattr(config.gym_env_vectorize_mode, "value", config.gym_env_vectorize_mode)) == "async":
+    mode = config.gym_env_vectorize_mode
+    if route.needs_wrapper and getattr(mode, "value", mode) == "async":
         _wrap_environment(config)
     rllib.add_callbacks(config, [bound])
 
@@ -47,7 +48,9 @@ def _wrap_environment(config: Any) -> None:
 
     from rlkit.curriculum.task_env import TaskEnvCreator, creator_of
 
-    name = f"curriculum/{config.env if isinstance(config.env, str) else getattr(config.env, '__name__', 'env')}"
+    name = (
+        f"curriculum/{config.env if isinstance(config.env, str) else getattr(config.env, '__name__', 'env')}"
+    )
     register_env(name, TaskEnvCreator(creator_of(config)))
     config.environment(env=name)
 

@@ -19,6 +19,8 @@ class TaskEnv(gym.Wrapper):
         make: builds it anew from constructor arguments that override the configured ones.
     """
 
+    env: Any
+
     def __init__(self, env: Any, make: Callable[[Mapping[str, Any]], Any]):
         super().__init__(env)
         self._make = make
@@ -42,7 +44,9 @@ class TaskEnv(gym.Wrapper):
         self.env = new
         self._built = dict(task)
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
         if self._options:
             options = {**self._options, **(options or {})}
         return self.env.reset(seed=seed, options=options)
@@ -66,7 +70,9 @@ def _check_same_interface(old: Any, new: Any, task: Task) -> None:
     for agent, before, after in pairs:
         if before != after:
             who = f" of {agent}" if agent else ""
-            raise EnvError(f"task {task} changes the space{who} from {before} to {after}; the modules are built for {before}")
+            raise EnvError(
+                f"task {task} changes the space{who} from {before} to {after}; the modules expect {before}"
+            )
 
 
 class TaskEnvCreator:

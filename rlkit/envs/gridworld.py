@@ -90,10 +90,14 @@ class GridWorld(gym.Env):
             if abs(r - row) + abs(c - column) == self.distance and (r, c) not in self.walls
         ]
         if not cells:
-            raise ValueError(f"no free cell is {self.distance} steps from goal {(row, column)} on a grid of {self.size}")
+            raise ValueError(
+                f"no free cell is {self.distance} steps from goal {(row, column)} in a grid of {self.size}"
+            )
         return cells
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
         if options:
             self.set_task(options)
@@ -120,6 +124,14 @@ class GridWorld(gym.Env):
 
     def render(self) -> str:
         def symbol(cell: Cell) -> str:
-            return "A" if cell == self._agent else "G" if cell == self._target else "#" if cell in self.walls else "."
+            return (
+                "A"
+                if cell == self._agent
+                else "G"
+                if cell == self._target
+                else "#"
+                if cell in self.walls
+                else "."
+            )
 
         return "\n".join("".join(symbol((r, c)) for c in range(self.size)) for r in range(self.size))
