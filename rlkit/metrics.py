@@ -69,7 +69,7 @@ _ROOT = _words(
     mean_num_training_step_calls_since_last_synch_worker_weights trial_id trial_name experiment_tag date
     timestamp time_this_iter_s time_total_s time_since_restore iterations_since_restore pid hostname node_ip
     should_checkpoint timesteps_total timesteps_this_iter timesteps_since_restore episodes_total
-    episodes_this_iter hist_stats counters info warmup_time checkpoint_dir_name
+    episodes_this_iter hist_stats counters info warmup_time checkpoint_dir_name checkpoint_score
     """
 )
 _RUNNERS = _words(

@@ -98,6 +98,14 @@ def test_evaluations_are_dashed_and_lessons_are_bands(tmp_path: Path) -> None:
     assert lesson_borders(group, "time_s") == [(0.0, "short pole"), (12.0, "long pole")]
 
 
+def test_one_seed_shows_a_lesson_taken_back(tmp_path: Path) -> None:
+    steps = [0, 0, 1, 1, 0, 1, 2, 2, 2, 2]
+    rows = line(1, **{"curriculum/lesson": lambda i, seed: float(steps[i - 1])})
+    run = write_run(tmp_path / "a/t", rows, curriculum={"lessons": [{"name": "a"}, {"name": "b"}]})
+    (group,) = load_groups(run, "episode_return")
+    assert lesson_borders(group, "iteration") == [(0, "a"), (3, "b"), (5, "a"), (6, "b"), (7, "lesson 2")]
+
+
 def test_the_mean_ends_where_the_first_seed_ends(tmp_path: Path) -> None:
     def rows(seed: int) -> Any:
         return line(10, end=10 if seed else 5)(seed)
@@ -122,13 +130,12 @@ def test_seeds_are_grouped_across_runs_and_recipes_told_apart(tmp_path: Path) ->
     assert load_groups(open_run(b), "episode_return")[0].label == "dqn"
 
 
-def test_nan_and_missing_points_are_left_out(tmp_path: Path) -> None:
-    rows = line(
-        1, **{"eval/episode_return": lambda i, seed: float("nan") if i == 4 else i if i % 2 == 0 else None}
-    )
+def test_nan_infinite_and_missing_points_are_left_out(tmp_path: Path) -> None:
+    values = {2: 2.0, 4: float("nan"), 6: 6.0, 8: float("-inf"), 10: 10.0}
+    rows = line(1, **{"eval/episode_return": lambda i, seed: values.get(i)})
     (group,) = load_groups(write_run(tmp_path / "a/t", rows), "eval/episode_return")
     (curve,) = group.curves("eval/episode_return", "iteration")
-    assert curve.x.tolist() == [2, 6, 8, 10]
+    assert curve.x.tolist() == [2, 6, 10]
 
 
 @pytest.mark.parametrize(

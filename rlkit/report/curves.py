@@ -24,6 +24,7 @@ SUFFIXES = (".png", ".svg", ".pdf")
 # Okabe and Ito's palette: told apart by readers with any kind of colour vision, and in print.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
 POINTS = 400  # of a mean curve
+LETTER = 0.013  # width of a letter above the axes, as a share of their width
 
 
 def draw(groups: Sequence[Group], metric: str, x: str, path: Path) -> None:
@@ -51,9 +52,9 @@ def draw(groups: Sequence[Group], metric: str, x: str, path: Path) -> None:
         if evaluations:
             dashed: dict[str, Any] = {"color": "0.35", "ls": "--", "lw": 1.4, "marker": "o", "ms": 3}
             notes["dashed"] = Line2D([], [], label="evaluation", **dashed)
-    lessons = next(((g, found) for g in groups if (found := lesson_borders(g, x))), None)
+    lessons = next((found for g in groups if (found := lesson_borders(g, x))), None)
     if lessons:
-        _bands(axes, *lessons)
+        _bands(axes, lessons)
     axes.set_title(title(groups), fontsize=10, loc="left", pad=18 if lessons else 8)
     axes.set_xlabel(label(x))
     axes.set_ylabel(label(metric))
@@ -106,19 +107,30 @@ def title(groups: Sequence[Group]) -> str:
 
 
 def lesson_borders(group: Group, x: str) -> list[tuple[float, str]]:
-    """Where each lesson of a group's curriculum begins: (x, name), the median over its seeds."""
+    """Where the lessons of a group's curriculum begin: (x, name).
+
+    One seed shows every change, also back to an earlier lesson; with several, a lesson that most of them reached
+    begins where the median seed first reached it.
+    """
     curves = group.curves("curriculum/lesson", x)
     if not curves:
         return []
     section = group.params.get("curriculum")
     lessons = section.get("lessons") if isinstance(section, dict) else None
     names = [str(item.get("name", i)) for i, item in enumerate(lessons)] if isinstance(lessons, list) else []
+
+    def name(number: int) -> str:
+        return names[number] if number < len(names) else f"lesson {number}"
+
+    if len(curves) == 1:
+        at, lesson = curves[0].x, curves[0].y.astype(int)
+        changes = np.flatnonzero(np.diff(lesson)) + 1
+        return [(0.0, name(int(lesson[0]))), *((float(at[i]), name(int(lesson[i]))) for i in changes)]
     borders = []
     for number in range(1 + int(max(c.y.max() for c in curves))):
         begins = [float(c.x[np.argmax(c.y >= number)]) for c in curves if (c.y >= number).any()]
-        if 2 * len(begins) > len(curves):  # most seeds got there
-            begin = 0.0 if number == 0 else float(np.median(begins))
-            borders.append((begin, names[number] if number < len(names) else f"lesson {number}"))
+        if 2 * len(begins) > len(curves):
+            borders.append((float(np.median(begins)) if number else 0.0, name(number)))
     return borders
 
 
@@ -144,17 +156,21 @@ def _evaluation(axes: Axes, curves: Sequence[Curve], color: str) -> None:
         axes.plot(grid, values.mean(axis=0), color=color, ls="--", lw=1.4, marker=marker, ms=3)
 
 
-def _bands(axes: Axes, group: Group, borders: Sequence[tuple[float, str]]) -> None:
-    """Shade every second lesson, and write each one's name above the axes."""
+def _bands(axes: Axes, borders: Sequence[tuple[float, str]]) -> None:
+    """Shade every second lesson, and write each one's name above the axes where it does not hit its neighbour."""
     end = axes.dataLim.x1
     ends = [begin for begin, _ in borders[1:]] + [end]
+    written = 0.0
     for number, ((begin, name), stop) in enumerate(zip(borders, ends, strict=True)):
         if number % 2 == 0:
             axes.axvspan(begin, stop, color="0.5", alpha=0.10, lw=0, zorder=0)
-        if stop - begin < 0.013 * len(name) * end:
-            continue  # the name would run into its neighbours
+        half = 0.5 * LETTER * len(name) * end
+        centre = min((begin + stop) / 2, end - half)
+        if centre - half < written:
+            continue
+        written = centre + half
         axes.annotate(
-            name, ((begin + stop) / 2, 1.0), xycoords=axes.get_xaxis_transform(), xytext=(0, 3),
+            name, (centre, 1.0), xycoords=axes.get_xaxis_transform(), xytext=(0, 3),
             textcoords="offset points", ha="center", va="bottom", fontsize=8, color="0.35",
         )  # fmt: skip
 

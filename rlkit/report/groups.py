@@ -26,7 +26,7 @@ SEED_KEYS = ("seed", "tune")  # what may differ between the seeds of one group
 
 @dataclass(frozen=True)
 class Curve:
-    """One trial's metric. x rises strictly; points where either value is absent or NaN are left out."""
+    """One trial's metric. x rises strictly; points where either value is absent, NaN or infinite are left out."""
 
     trial: Trial
     x: Array
@@ -54,9 +54,9 @@ class Group:
             frame = self.frames[trial.run.path]
             if metric not in frame or x not in frame:
                 continue
-            rows = frame.loc[frame["trial"] == trial.name, [x, metric]].dropna()
-            if len(rows):
-                values = rows.to_numpy(dtype=np.float64)
+            values = frame.loc[frame["trial"] == trial.name, [x, metric]].to_numpy(dtype=np.float64)
+            values = values[np.isfinite(values).all(axis=1)]
+            if len(values):
                 rising = np.concatenate([[True], np.diff(np.maximum.accumulate(values[:, 0])) > 0])
                 found.append(Curve(trial, values[rising, 0], values[rising, 1]))
         return found
