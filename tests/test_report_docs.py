@@ -91,11 +91,28 @@ def test_names_of_callbacks_explorations_and_algorithms_exist() -> None:
         assert name in callbacks, name
     for name in re.findall(r"exploration: \{type: (\w+)", OLD):
         assert name in registry.TABLES["explorations"], name
-    for row in table(OLD, "Exploration"):
-        for name in re.findall(r"type: (\w+)|^`(\w+)`$", row[0]):
-            assert "".join(name) in registry.TABLES["explorations"], name
     for name in re.findall(r"algorithm: (\w+)", OLD):
         assert name in registry.TABLES["algorithms"], name
+
+
+def test_old_exploration_types_keep_their_parameters() -> None:
+    import importlib
+    import inspect
+
+    from rlkit import exploration
+
+    rows = [re.fullmatch(r"\{type: (\w+)(.*)\}", names(row[0])[0]) for row in table(OLD, "Exploration")]
+    found = {m[1]: re.findall(r"\w+", m[2]) for m in rows if m}
+    assert len(found) == 10
+    for name, parameters in found.items():
+        here = inspect.signature(getattr(exploration, name)).parameters
+        module = re.sub(r"(?<!^)(?=[A-Z](?![A-Z]|$))|(?<=t)(?=Q$)", "_", name).lower()
+        there = inspect.signature(
+            getattr(importlib.import_module(f"ray.rllib.utils.exploration.{module}"), name)
+        )
+        for parameter in parameters:
+            assert parameter in here, f"{name}: {parameter}"
+            assert parameter in there.parameters, f"{name}: {parameter} was never RLlib's"
 
 
 def test_python_names_exist() -> None:
