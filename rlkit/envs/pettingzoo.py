@@ -186,7 +186,7 @@ class _TurnBased(PettingZooEnv):
     def step(self, action_dict: Mapping[Agent, Any]) -> MultiStep:
         actor = self.env.agent_selection
         if actor not in action_dict:
-            raise ValueError(f"it is {actor!r}'s turn; got actions of {sorted(action_dict)}")
+            raise ValueError(f"it is the turn of {actor!r}; got actions of {sorted(action_dict)}")
         self.env.step(action_dict[actor])
         observations, rewards, terminated, truncated, infos = self._advance()
         terminated, truncated = self._flags(terminated, truncated, over=not self.agents)

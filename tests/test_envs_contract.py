@@ -1,0 +1,335 @@
+"""Environments that break their contract: the error comes in the same step and says where and what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from env_samples import BOX, Scripted
+from ray.rllib.env.multi_agent_env import MultiAgentEnv
+
+from rlkit.envs import PettingZooEnv, checked, make_env
+from rlkit.errors import EnvError
+
+
+class Single(gym.Env):
+    """Returns `result` in step 2 and is fine before."""
+
+    observation_space = BOX
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self, **result: Any):
+        self.result = result
+        self.task = 0
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
+        self.time = 0
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action: int) -> Any:
+        self.time += 1
+        wrong = self.result if self.time == 2 else {}
+        if isinstance(wrong.get("raises"), Exception):
+            raise wrong["raises"]
+        if "all" in wrong:
+            return wrong["all"]
+        names = ("observation", "reward", "terminated", "truncated", "info")
+        good = (np.zeros(2, np.float32), 1.0, False, False, {})
+        return tuple(wrong.get(name, value) for name, value in zip(names, good, strict=True))
+
+    def set_task(self, task: int) -> None:
+        self.task = task
+
+    def render(self) -> str:
+        return "picture"
+
+
+class Team(MultiAgentEnv):
+    """Two agents, fine in step 1; `change` edits the five dicts of step 2 in place."""
+
+    def __init__(self, change: Callable[..., Any] | None = None):
+        self.possible_agents = ["a_0", "a_1"]
+        self.agents = list(self.possible_agents)
+        super().__init__()
+        self.observation_spaces = dict.fromkeys(self.possible_agents, BOX)
+        self.action_spaces = dict.fromkeys(self.possible_agents, gym.spaces.Discrete(2))
+        self.change = change
+        self.task = 0
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[dict, dict]:
+        self.time = 0
+        return {a: np.zeros(2, np.float32) for a in self.agents}, {}
+
+    def step(self, actions: dict) -> tuple[dict, dict, dict, dict, dict]:
+        self.time += 1
+        flags = {"a_0": False, "a_1": False, "__all__": False}
+        here = list(actions)
+        result = (
+            {a: np.zeros(2, np.float32) for a in here},
+            dict.fromkeys(here, 1.0),
+            dict(flags),
+            dict(flags),
+            {},
+        )
+        if self.time == 2 and self.change is not None:
+            self.change(*result)
+        return result
+
+    def set_task(self, task: int) -> None:
+        self.task = task
+
+
+SINGLE = {
+    "reward_nan": ({"reward": float("nan")}, "reward: got nan; expected one finite number"),
+    "reward_inf": ({"reward": np.float32("inf")}, "reward: got"),
+    "reward_none": ({"reward": None}, "reward: got None; expected one finite number"),
+    "reward_array": ({"reward": np.zeros(1)}, "reward: got ndarray"),
+    "observation_nan": (
+        {"observation": np.array([0, np.nan], np.float32)},
+        "observation: got nan at index 1; expected finite numbers",
+    ),
+    "observation_shape": (
+        {"observation": np.zeros(3, np.float32)},
+        r"got shape \(3,\); expected shape \(2,\)",
+    ),
+    "observation_dtype": (
+        {"observation": np.zeros(2)},
+        r"got dtype float64; expected dtype float32. Fix: return observation.astype\(np.float32\)",
+    ),
+    "observation_bounds": (
+        {"observation": np.array([0, 1.5], np.float32)},
+        "got 1.5 at index 1; expected between -1.0 and 1.0",
+    ),
+    "observation_list": ({"observation": [0.0, 0.0]}, "got list of 2; expected an array of float32"),
+    "terminated_int": ({"terminated": 1}, r"terminated: got 1 \(int\); expected True or False"),
+    "truncated_none": ({"truncated": None}, "truncated: got None"),
+    "four_values": ({"all": (np.zeros(2, np.float32), 1.0, False, {})}, r"step\(\): got 4 values; expected"),
+    "raises": ({"raises": KeyError("door")}, r"step\(\) in step 2 of episode 1 raised KeyError: 'door'"),
+}
+
+
+@pytest.mark.parametrize("fault", SINGLE)
+def test_a_single_agent_environment_is_caught_in_the_step(fault: str) -> None:
+    result, words = SINGLE[fault]
+    env = checked(Single(**result), name=f"Single-{fault}")
+    env.reset()
+    env.step(0)
+    with pytest.raises(EnvError, match=words) as caught:
+        env.step(0)
+    assert f"Single-{fault}" in str(caught.value)
+    assert "step 2" in str(caught.value)
+
+
+def _edit(part: int, agent: str, value: Any) -> Callable[..., None]:
+    def change(*results: dict) -> None:
+        results[part][agent] = value
+
+    return change
+
+
+def _drop(part: int, agent: str) -> Callable[..., None]:
+    return lambda *results: results[part].pop(agent)
+
+
+def _everybody_done_in_two_ways(
+    obs: dict, rewards: dict, terminateds: dict, truncateds: dict, infos: dict
+) -> None:
+    terminateds["a_0"], truncateds["a_1"] = True, True
+
+
+def _cut_without_observation(
+    obs: dict, rewards: dict, terminateds: dict, truncateds: dict, infos: dict
+) -> None:
+    truncateds["__all__"] = True
+    obs.pop("a_1")
+
+
+TEAM = {
+    "reward": (_edit(1, "a_1", float("nan")), r"agent 'a_1', step 2 of episode 1: reward: got nan"),
+    "reward_none": (_edit(1, "a_1", None), "agent 'a_1', step 2 of episode 1: reward: got None"),
+    "observation": (_edit(0, "a_0", np.full(2, 9, np.float32)), "agent 'a_0'.*got 9.0 at index 0"),
+    "dtype": (_edit(0, "a_0", np.zeros(2)), "agent 'a_0'.*got dtype float64"),
+    "unknown": (_edit(0, "a_2", np.zeros(2, np.float32)), "the unknown agent 'a_2'; did you mean 'a_"),
+    "unknown_reward": (_edit(1, "b", 1.0), "rewards: got the unknown agent 'b'"),
+    "unknown_flag": (_edit(3, "b", False), "truncateds: got the unknown agent 'b'"),
+    "no_all": (_drop(2, "__all__"), "terminateds: got .* expected a key '__all__'"),
+    "flag_type": (_edit(2, "a_1", 1), r"agent 'a_1'.*terminateds: got 1 \(int\)"),
+    "no_reward": (_drop(1, "a_1"), "agent 'a_1'.*rewards: got none; expected the reward of the action"),
+    "nobody_left": (_everybody_done_in_two_ways, "no agent is left"),
+    "no_last_observation": (
+        _cut_without_observation,
+        "agent 'a_1'.*the last observation of a truncated agent",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", TEAM)
+def test_a_team_is_caught_in_the_step(fault: str) -> None:
+    change, words = TEAM[fault]
+    env = checked(Team(change), name=f"Team-{fault}")
+    env.reset()
+    env.step({"a_0": 0, "a_1": 0})
+    with pytest.raises(EnvError, match=words):
+        env.step({"a_0": 0, "a_1": 0})
+
+
+def test_a_revived_agent_is_caught() -> None:
+    env = checked(Team(_edit(2, "a_1", True)), name="Team-revived")
+    env.reset()
+    both = {"a_0": 0, "a_1": 0}
+    env.step(both)
+    env.step(both)
+    with pytest.raises(EnvError, match="agent 'a_1', step 3 of episode 1: observations: got a value for an"):
+        env.step(both)
+    env.reset()  # a new episode may bring it back
+    env.step(both)
+
+
+@pytest.mark.parametrize("wrong", ["nan", "missing"])
+def test_reset_is_checked(wrong: str) -> None:
+    class Bad(Single):
+        def reset(self, **kwargs: Any) -> Any:
+            return np.array([np.nan, 0], np.float32), {}
+
+    class Empty(Team):
+        def reset(self, **kwargs: Any) -> Any:
+            return {}, {}
+
+    env = checked(Bad() if wrong == "nan" else Empty(), name=f"reset-{wrong}")
+    words = "reset of episode 1: observation: got nan" if wrong == "nan" else "at least one agent's"
+    with pytest.raises(EnvError, match=words):
+        env.reset()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "CartPole-v1",
+        "Pendulum-v1",
+        "MountainCar-v0",
+        "Acrobot-v1",
+        "FrozenLake-v1",
+        "Taxi-v3",
+        "Blackjack-v1",
+        "pettingzoo/mpe2.simple_world_comm_v3",
+        "pettingzoo/classic.tictactoe_v3",
+        "pettingzoo/classic.rps_v2",
+        "pettingzoo/butterfly.knights_archers_zombies_v11",
+    ],
+)
+def test_environments_that_keep_their_contract_pass(name: str) -> None:
+    env = checked(make_env(name))
+    multi = isinstance(env.unwrapped, MultiAgentEnv)
+    observations, _ = env.reset(seed=0)
+    for _ in range(150):
+        if multi:
+            actions = {a: env.action_spaces[a].sample() for a in observations if a in env.agents}
+            observations, _, terminateds, truncateds, _ = env.step(actions)
+            over = terminateds["__all__"] or truncateds["__all__"]
+        else:
+            _, _, terminated, truncated, _ = env.step(env.action_space.sample())
+            over = terminated or truncated
+        if over:
+            observations, _ = env.reset()
+    assert env.contract.step + env.contract.episode > 1
+
+
+def test_values_that_are_odd_but_fine_pass() -> None:
+    space = gym.spaces.Box(-np.inf, np.inf, (2,), np.float64)
+    for observation in (np.array([1e300, -1e300]), np.zeros(2, np.float32), np.zeros((2, 2))[:, 0]):
+        env = Single(observation=observation)
+        env.observation_space = space
+        wrapped = checked(env, name="odd")
+        wrapped.reset()
+        wrapped.step(0)
+        wrapped.step(0)
+    rounding = checked(
+        Single(observation=np.array([0, 1.0000001], np.float32), reward=np.int64(3)), name="odd"
+    )
+    rounding.reset()
+    rounding.step(0)
+    rounding.step(0)
+    unbounded = checked(Single(observation=np.array([0, 5], np.float32)), name="odd", bounds=False)
+    unbounded.reset()
+    unbounded.step(0)
+    unbounded.step(0)
+
+
+def test_nested_observations_name_the_part() -> None:
+    env = Single(observation={"view": np.zeros((2, 2, 3), np.uint8), "speed": np.array([np.inf], np.float32)})
+    env.observation_space = gym.spaces.Dict(
+        view=gym.spaces.Box(0, 255, (2, 2, 3), np.uint8), speed=gym.spaces.Box(-9, 9, (1,), np.float32)
+    )
+    env.reset = lambda **kwargs: (env.observation_space.sample(), {})  # type: ignore[method-assign]
+    env.time = 1
+    wrapped = checked(env, name="nested")
+    wrapped.reset()
+    with pytest.raises(EnvError, match=r"observation\['speed'\]: got inf at index 0"):
+        wrapped.step(0)
+
+
+def test_the_wrapper_hides_nothing() -> None:
+    single, team = Single(), Team()
+    for raw in (single, team):
+        env = checked(raw, name="hides nothing")
+        assert env.unwrapped is raw
+        env.set_task(4)
+        assert env.task == 4
+        assert env.get_wrapper_attr("task") == 4
+    assert checked(single, name="x").render() == "picture"
+    wrapped = checked(team, name="x")
+    assert isinstance(wrapped, MultiAgentEnv)
+    assert wrapped.get_observation_space("a_0") == BOX
+    scripted = checked(PettingZooEnv(Scripted({"a": (0, 2, "terminated")})), name="x")
+    scripted.set_task(5)
+    assert scripted.unwrapped.env.task == 5
+
+
+def test_rllibs_runner_takes_a_checked_team_and_cuts_its_episodes() -> None:
+    from ray.rllib.algorithms.ppo import PPOConfig
+    from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
+    from ray.tune import register_env
+
+    register_env(
+        "checked_spread", lambda config: checked(make_env("pettingzoo/mpe2.simple_spread_v3", config))
+    )
+    config = (
+        PPOConfig()
+        .environment("checked_spread", env_config={"max_cycles": 4})
+        .env_runners(num_env_runners=0, num_envs_per_env_runner=2)
+        .multi_agent(policies={"shared"}, policy_mapping_fn=lambda agent, episode, **kwargs: "shared")
+    )
+    runner = MultiAgentEnvRunner(config=config)
+    episodes = runner.sample(num_episodes=2)
+    assert [len(episode) for episode in episodes] == [4, 4]
+    for episode in episodes:
+        parts = episode.agent_episodes
+        assert list(sorted(parts)) == ["agent_0", "agent_1", "agent_2"]
+        assert all(part.is_truncated and not part.is_terminated for part in parts.values())
+
+
+def test_an_environment_that_always_fails_is_given_up() -> None:
+    for _ in range(3):
+        env = checked(Single(raises=ValueError("broken")), name="always failing", rebuilds=3)
+        env.reset()
+        env.step(0)
+        with pytest.raises(EnvError, match="broken"):
+            env.step(0)
+    with pytest.raises(EnvError, match="always failing: failed 3 times in a row"):
+        checked(Single(), name="always failing", rebuilds=3)
+
+
+def test_a_finished_episode_starts_the_count_anew() -> None:
+    for _ in range(5):
+        env = checked(Single(raises=ValueError("now and then")), name="sometimes failing", rebuilds=2)
+        env.reset()
+        env.step(0)
+        with pytest.raises(EnvError):
+            env.step(0)
+        env.unwrapped.result = {"terminated": True}
+        env.reset()
+        env.step(0)
+        env.step(0)
