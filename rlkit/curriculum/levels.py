@@ -171,29 +171,35 @@ class LearningProgress(LevelCurriculum):
     """Play what is being learnt or forgotten: weight = |fast - slow| average of the outcome.
 
     Absolute learning progress (Baranes & Oudeyer 2013, doi:10.1016/j.robot.2012.05.008) as the distance of two
-    exponential averages (Kanitscheider et al. 2021, arXiv:2106.14876, without its reweighting). A task that is
-    mastered, hopeless or random has no progress and is played for `explore` alone. The outcome is the success where
-    the environment tells, else the return.
+    exponential averages of the success rate, each reweighted so that the first successes count most (Kanitscheider
+    et al. 2021, arXiv:2106.14876, with its θ of 0.1; deviation: tasks are drawn in proportion, not by a sigmoid of
+    the rank). A task that is mastered or hopeless has no progress: it is played for `explore`, and when nothing
+    else progresses either. Where the environment tells no success, the return takes its place, without the reweighting.
 
     Args:
         tasks: as in `LevelCurriculum`.
         fast, slow: coefficients of the averages, per episode of the task.
     """
 
+    needs = frozenset({"success"})
+
     def __init__(
         self,
         tasks: Sequence[Mapping[str, Any]] | Mapping[str, Mapping[str, Any]],
-        explore: float = 0.1,
+        explore: float = 0.2,
         fast: float = 0.2,
         slow: float = 0.03,
     ):
         super().__init__(tasks=tasks, explore=explore)
         self.fast, self.slow = fast, slow
 
-    needs = frozenset({"success"})
+    @property
+    def _rates(self) -> bool:
+        return all(x.notes.get("rate", True) for x in self.levels)
 
     def learn(self, level: Level, outcome: Outcome) -> None:
         value = outcome.episode_return if outcome.success is None else outcome.success
+        level.notes["rate"] = outcome.success is not None
         for name, rate in (("fast", self.fast), ("slow", self.slow)):
             # The first episodes average plainly, so that the first of all is not remembered for 1 / rate episodes.
             rate = max(rate, 1.0 / level.plays)
@@ -201,7 +207,13 @@ class LearningProgress(LevelCurriculum):
             level.notes[name] = old + rate * (value - old)
 
     def weights(self) -> np.ndarray:
-        return np.array([abs(x.notes.get("fast", 0.0) - x.notes.get("slow", 0.0)) for x in self.levels])
+        fast = np.array([x.notes.get("fast", 0.0) for x in self.levels])
+        slow = np.array([x.notes.get("slow", 0.0) for x in self.levels])
+        if self._rates:
+            fast, slow = _magnify(fast), _magnify(slow)
+        progress = np.abs(fast - slow)
+        # A floor, or the last traces of progress on mastered tasks would be all there is to choose by.
+        return progress + 0.01 * (1.0 if self._rates else float(np.abs(fast).max(initial=0.0)))
 
 
 class Learnability(LevelCurriculum):
@@ -245,6 +257,11 @@ class Learnability(LevelCurriculum):
             least = (1 / (self.window + 2)) * (1 - 1 / (self.window + 2))
             return p * (1 - p) - least
         return np.exp(-0.5 * ((p - self.target) / 0.1) ** 2)
+
+
+def _magnify(p: np.ndarray, theta: float = 0.1) -> np.ndarray:
+    """Stretch success rates near 0: θ becomes 1/2, 0 and 1 stay."""
+    return (1 - theta) * p / (p + theta * (1 - 2 * p))
 
 
 def _key(task: Mapping[str, Any]) -> Key:

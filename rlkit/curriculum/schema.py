@@ -146,7 +146,9 @@ class LevelsSpec(Common):
     explore: Share = 0.1
 
 
-class LearningProgressSpec(LevelsSpec):
+class LearningProgressSpec(Common):
+    tasks: Tasks
+    explore: Share = 0.2
     slow: Share = 0.03
     fast: Share = 0.2
 
@@ -274,10 +276,8 @@ def _together(kind: str, curriculum: Mapping[str, Any], total_steps: float | Non
             found.append(((), f"{kind} needs one of `tasks` (a list) and `space` (samplers)"))
         elif "tasks" in curriculum and not curriculum["tasks"]:
             found.append((("tasks",), "the list is empty; a curriculum needs at least one task"))
-        if kind == "learning_progress" and "space" in curriculum:
-            found.append(
-                (("space",), "learning_progress needs a list of `tasks`; for a space use type: alp_gmm")
-            )
+    elif kind == "learning_progress" and not curriculum["tasks"]:
+        found.append((("tasks",), "the list is empty; a curriculum needs at least one task"))
     elif kind == "annealing":
         if set(curriculum["start"]) != set(curriculum["end"]):
             found.append(
