@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from rlkit import manifest
 
 TAG = "pettingzoo/mpe2.simple_tag_v3"
@@ -25,12 +27,11 @@ class Trained:
 _made: dict[str, Trained] = {}
 
 
-def trained(folder: Path) -> dict[str, Trained]:
-    """Return the checkpoints by name; the first call trains them. Needs Ray."""
-    if not _made:
-        for build in (_dqn, _sac_filtered, _ppo_lstm, _ppo_tag):
-            _made[build.__name__[1:]] = build(folder)
-    return _made
+def trained(name: str, folders: pytest.TempPathFactory) -> Trained:
+    """Return a checkpoint by name (dqn, sac_filtered, ppo_lstm, ppo_tag), trained on first use. Needs Ray."""
+    if name not in _made:
+        _made[name] = globals()[f"_{name}"](folders.mktemp("trained"))
+    return _made[name]
 
 
 def _finish(config: Any, folder: Path, name: str, env: str, env_config: dict[str, Any]) -> Trained:
