@@ -52,10 +52,14 @@ def make_env(name: str, env_config: Mapping[str, Any], imports: Sequence[str] = 
 
 def env_creator(name: str, imports: Sequence[str] = ()) -> Any:
     """Return RLlib's `env_creator`: called in every process with an `EnvContext` that holds `env_config`."""
-    return functools.partial(_create, name, tuple(imports))
+    own = [(kind, entry) for kind, entry in registry.own_entries() if kind == "envs" and entry.name == name]
+    return functools.partial(_create, name, tuple(imports), own)
 
 
-def _create(name: str, imports: tuple[str, ...], context: Mapping[str, Any]) -> Any:
+def _create(
+    name: str, imports: tuple[str, ...], own: Sequence[tuple[str, registry.Entry]], context: Mapping[str, Any]
+) -> Any:
+    registry.add_entries(own)
     return make_env(name, dict(context), imports)
 
 

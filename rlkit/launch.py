@@ -147,7 +147,7 @@ def _tune(
     from rlkit.metrics import path_of
     from rlkit.search import first_value, param_space, scheduler, searcher
     from rlkit.tracking import Interrupt, StopRule, Tracker
-    from rlkit.trial import IMPORTS, SCORE, trainable
+    from rlkit.trial import IMPORTS, REGISTERED, SCORE, trainable
 
     if not verbose:
         quiet_loggers()
@@ -157,6 +157,7 @@ def _tune(
     require(algorithm_class.default_resource_request(example))
     space, samples = param_space(recipe)
     space[IMPORTS] = list(info.imports)
+    space[REGISTERED] = registry.own_entries()
     mode = recipe.tune.mode
     checkpoint = recipe.checkpoint
     with Interrupt(show.say) as interrupt:

@@ -31,7 +31,11 @@ class JsonLogger(JsonLoggerCallback):
         path = Path(trial.path, EXPR_RESULT_FILE)
         path.parent.mkdir(parents=True, exist_ok=True)
         truncate_results(path, _iteration_of(trial.checkpoint))
-        params = json.dumps(trial.config, indent=2, cls=SafeFallbackEncoder)
+        params = json.dumps(
+            {k: v for k, v in trial.config.items() if k != "__registered__"},
+            indent=2,
+            cls=SafeFallbackEncoder,
+        )
         write_atomic(path.with_name(EXPR_PARAM_FILE), params + "\n")
         self._trial_files[trial] = path.open("a")
 

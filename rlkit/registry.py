@@ -85,13 +85,29 @@ TABLES: dict[str, dict[str, Entry]] = {
         ("TimeLimit", "rlkit.callbacks:TimeLimit", "end the run after so many seconds"),
     ),
     "curricula": _table(
-        ("lessons", "rlkit.curriculum.lessons:Lessons", "tasks in an order, each until a measure reaches a threshold"),
+        (
+            "lessons",
+            "rlkit.curriculum.lessons:Lessons",
+            "tasks in an order, each until a measure reaches a threshold",
+        ),
         ("random", "rlkit.curriculum.randomise:DomainRandomisation", "domain randomisation"),
         ("annealing", "rlkit.curriculum.randomise:Annealing", "task values that move with the env steps"),
-        ("expanding_box", "rlkit.curriculum.randomise:ExpandingBox", "a box of tasks that grows where it is mastered"),
-        ("learning_progress", "rlkit.curriculum.levels:LearningProgress", "plays what is being learnt or forgotten"),
+        (
+            "expanding_box",
+            "rlkit.curriculum.randomise:ExpandingBox",
+            "a box of tasks that grows where it is mastered",
+        ),
+        (
+            "learning_progress",
+            "rlkit.curriculum.levels:LearningProgress",
+            "plays what is being learnt or forgotten",
+        ),
         ("learnability", "rlkit.curriculum.levels:Learnability", "plays what succeeds sometimes"),
-        ("plr", "rlkit.curriculum.plr:PrioritisedLevelReplay", "prioritised level replay, by the critic's error"),
+        (
+            "plr",
+            "rlkit.curriculum.plr:PrioritisedLevelReplay",
+            "prioritised level replay, by the critic's error",
+        ),
         ("alp_gmm", "rlkit.curriculum.alp_gmm:ALPGMM", "learning progress over a continuous space"),
         ("self_play", "rlkit.curriculum.self_play:SelfPlay", "a pool of past policies, with Elo"),
     ),
@@ -172,6 +188,19 @@ def resolve(kind: str, name: str) -> Any:
             f"{did_you_mean(name, TABLES[kind])} (`rlkit list {kind}` shows all)"
         )
     return entry.load()
+
+
+def own_entries() -> list[tuple[str, Entry]]:
+    """Return (kind, entry) of what was registered as an object, to be registered again in other processes."""
+    return [
+        (kind, e) for kind, table in TABLES.items() for e in table.values() if not isinstance(e.target, str)
+    ]
+
+
+def add_entries(entries: Sequence[tuple[str, Entry]]) -> None:
+    """Register what `own_entries` returned in another process."""
+    for kind, entry in entries:
+        TABLES[kind].setdefault(entry.name, entry)
 
 
 def load_plugins(imports: Sequence[str] = ()) -> None:

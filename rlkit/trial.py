@@ -16,18 +16,20 @@ from typing import Any
 
 from ray.rllib.algorithms.algorithm import Algorithm
 
-from rlkit import manifest, rllib
+from rlkit import manifest, registry, rllib
 from rlkit.build import build
 from rlkit.errors import CheckpointError
 from rlkit.metrics import tidy
 from rlkit.recipe import Recipe
 
 IMPORTS = "__imports__"
+REGISTERED = "__registered__"
 SCORE = "checkpoint_score"
 
 
 def parse(config: Mapping[str, Any]) -> tuple[Recipe, list[str]]:
     """Return the recipe and the imports in a trial's config. Tune's own keys (`__stdout_file__`, ...) are left out."""
+    registry.add_entries(config.get(REGISTERED, ()))
     recipe = Recipe.from_dict({key: value for key, value in config.items() if not key.startswith("__")})
     return recipe, list(config.get(IMPORTS, ()))
 

@@ -1,0 +1,192 @@
+"""A whole run through tune.run: files, resume, search spaces, failures."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+import rlkit
+from rlkit import launch, manifest
+from rlkit.errors import RunFailed, UsageError
+from rlkit.registry import TABLES, register_env
+
+TINY = {
+    "name": "tiny",
+    "algorithm": "PPO",
+    "env": "CartPole-v1",
+    "config": {
+        "training": {"train_batch_size_per_learner": 128, "minibatch_size": 64, "num_epochs": 1},
+        "env_runners": {"num_env_runners": 0, "num_envs_per_env_runner": 4},
+    },
+    "model": {"name": "mlp", "hiddens": [16]},
+    "stop": {"iterations": 3},
+    "evaluation": {"every": 2, "episodes": 3},
+    "checkpoint": {"every": 1, "keep": 2},
+}
+
+
+def without(recipe: dict, *keys: str) -> dict:
+    return {key: value for key, value in recipe.items() if key not in keys}
+
+
+def results_of(run: rlkit.Run) -> list[dict]:
+    lines = (run.trials[0].path / "result.json").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+@pytest.fixture(scope="module")
+def run(ray_local: None, tmp_path_factory: pytest.TempPathFactory) -> rlkit.Run:
+    return rlkit.train(TINY, out=tmp_path_factory.mktemp("runs"), command="rlkit train tiny")
+
+
+def test_a_run_leaves_its_recipe_its_versions_and_one_row_per_iteration(run: rlkit.Run) -> None:
+    assert run.status == "done"
+    assert run.info.command == "rlkit train tiny"
+    assert run.info.versions["ray"].startswith("2.60")
+    assert run.recipe.env == "CartPole-v1"
+    assert list(run.metrics["iteration"]) == [1, 2, 3]
+    assert list(run.metrics["env_steps"].diff().dropna() > 0) == [True, True]
+    assert run.metrics["eval/episode_return"].notna().tolist() == [False, True, False]
+    assert [row["training_iteration"] for row in results_of(run)] == [1, 2, 3]
+    assert list(run.trials[0].path.glob("events.out.tfevents.*"))
+
+
+def test_the_best_checkpoint_is_the_evaluated_one_and_outlives_newer_ones(run: rlkit.Run) -> None:
+    assert run.best_checkpoint is not None
+    assert run.best_checkpoint.name == "checkpoint_000002"
+    assert run.info.best is not None
+    assert run.info.best["metric"] == "eval/episode_return"
+    assert [path.name for path in run.trials[0].checkpoints] == ["checkpoint_000002", "checkpoint_000003"]
+    assert not list(run.trials[0].path.glob(".writing_*"))
+
+
+def test_every_checkpoint_verifies_and_reads_back_as_the_plain_algorithm(run: rlkit.Run) -> None:
+    from ray.rllib.algorithms.algorithm import Algorithm
+    from ray.rllib.algorithms.ppo import PPO
+
+    for path in run.trials[0].checkpoints:
+        notes = manifest.verify(path)
+        assert notes.recipe is not None
+        assert notes.recipe["algorithm"] == "PPO"
+    algorithm = Algorithm.from_checkpoint(str(run.last_checkpoint))
+    assert type(algorithm) is PPO
+    assert algorithm.training_iteration == 3 or algorithm.metrics is not None
+    algorithm.stop()
+
+
+def test_two_runs_never_share_a_folder(run: rlkit.Run, tmp_path: Path) -> None:
+    from rlkit.runs import new_run_folder
+
+    assert len({new_run_folder(tmp_path, "same") for _ in range(3)}) == 3
+
+
+def test_a_finished_run_goes_on_to_a_new_limit(run: rlkit.Run) -> None:
+    with pytest.raises(UsageError, match="finished"):
+        rlkit.resume(run.path)
+    with pytest.raises(UsageError, match=r"config.training.lr cannot change"):
+        rlkit.resume(run.path, ["config.training.lr=1e-3"])
+    before = run.metrics
+    again = rlkit.resume(run.path, ["stop.iterations=5"])
+    assert again.status == "done"
+    assert list(again.metrics["iteration"]) == [1, 2, 3, 4, 5]
+    assert again.metrics["env_steps"].is_monotonic_increasing
+    assert list(again.metrics["env_steps"][:3]) == list(before["env_steps"])
+    assert [row["training_iteration"] for row in results_of(again)] == [1, 2, 3, 4, 5]
+
+
+def test_resume_passes_over_a_damaged_checkpoint_and_computes_its_rows_again(
+    ray_local: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = rlkit.train({**TINY, "checkpoint": {"every": 1, "keep": None}}, out=tmp_path)
+    newest = first.trials[0].checkpoints[-1]
+    victim = newest / "learner_group" / "learner" / "state.pkl"
+    victim.write_bytes(victim.read_bytes()[:-10])
+    again = rlkit.resume(first.path, ["stop.iterations=4"], quiet=False)
+    assert list(again.metrics["iteration"]) == [1, 2, 3, 4]
+    assert [row["training_iteration"] for row in results_of(again)] == [1, 2, 3, 4]
+    said = capsys.readouterr().err.replace("\n", " ")
+    assert "passing over" in said
+    assert "state.pkl" in said
+    assert "going on from checkpoint_000002" in said
+
+
+def test_samples_with_a_seed_are_seeds_and_grids_reach_the_model(ray_local: None, tmp_path: Path) -> None:
+    recipe = {
+        **without(TINY, "evaluation"),
+        "stop": {"iterations": 1},
+        "model": {"name": "mlp", "hiddens": {"grid_search": [[8], [12]]}},
+        "tune": {"samples": 2},
+    }
+    run = rlkit.train(recipe, {"seed": 3}, out=tmp_path)
+    asked = sorted((trial.recipe.seed, trial.recipe.model["hiddens"]) for trial in run.trials)
+    assert asked == [(3, [8]), (3, [12]), (4, [8]), (4, [12])]
+    assert run.metrics["trial"].nunique() == 4
+    sizes = set()
+    for trial in run.trials:
+        agent = rlkit.load(trial.last_checkpoint)
+        module = next(iter(agent.modules.values()))
+        sizes.add(sum(parameter.numel() for parameter in module.parameters()))
+    assert len(sizes) == 2
+
+
+class Raises(gym.Env):
+    """Breaks in its third step."""
+
+    observation_space = gym.spaces.Box(-1, 1, (2,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self) -> None:
+        self.steps = 0
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple:
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action: int) -> tuple:
+        self.steps += 1
+        if self.steps > 2:
+            raise RuntimeError("the robot fell over")
+        return np.zeros(2, np.float32), 0.0, False, False, {}
+
+
+def test_an_environment_that_raises_ends_the_run_with_its_own_words(ray_local: None, tmp_path: Path) -> None:
+    register_env("raises", Raises)
+    try:
+        with pytest.raises(RunFailed, match="the robot fell over") as error:
+            rlkit.train({**without(TINY, "evaluation"), "env": "raises"}, out=tmp_path)
+    finally:
+        del TABLES["envs"]["raises"]
+    assert "error.txt" in str(error.value)
+    (folder,) = tmp_path.glob("tiny/*")
+    assert rlkit.open_run(folder).status == "failed"
+
+
+def test_parts_that_do_not_fit_are_found_before_a_trial_starts(ray_local: None, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="DQN"):
+        rlkit.train({**TINY, "algorithm": "DQN", "env": "Pendulum-v1", "config": {}}, out=tmp_path)
+
+
+def test_a_disk_without_space_is_refused_with_the_bytes(tmp_path: Path) -> None:
+    with pytest.raises(RunFailed, match=r"bytes free, .* needed"):
+        launch.check_disk(tmp_path, need=1 << 62)
+
+
+def test_root_cause_is_the_innermost_exception_line() -> None:
+    text = "Traceback:\n  File x\nRayTaskError(ValueError): ray::f()\n  File y\nValueError: alpha is 7\n\n"
+    assert launch.root_cause(text) == "ValueError: alpha is 7"
+
+
+def test_the_second_signal_ends_at_once() -> None:
+    from rlkit.tracking import Interrupt
+
+    said: list[str] = []
+    with Interrupt(said.append) as interrupt:
+        signal.raise_signal(signal.SIGINT)
+        assert interrupt.signal == signal.SIGINT
+        assert "checkpoint" in said[0]
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
