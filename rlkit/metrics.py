@@ -113,10 +113,8 @@ def tidy(result: Mapping[str, Any]) -> dict[str, float]:
         steps = runners.get("num_agent_steps_sampled_lifetime")
         if isinstance(steps, Mapping):
             _put(row, "agent_steps", sum(value for _, value in _leaves(steps)))
-        sampled, seconds = (
-            _number(runners.get("num_env_steps_sampled")),
-            _number(result.get("time_this_iter_s")),
-        )
+        sampled = _number(runners.get("num_env_steps_sampled"))
+        seconds = _number(result.get("time_this_iter_s"))
         if sampled is not None and seconds:
             row["steps_per_s"] = sampled / seconds
         _episodes(row, runners, prefix="")
@@ -125,9 +123,8 @@ def tidy(result: Mapping[str, Any]) -> dict[str, float]:
             if not _bookkeeping(name):
                 row[f"loss/{module}/{name}"] = value
     evaluation = result.get("evaluation")
-    if (
-        isinstance(evaluation, Mapping) and "num_healthy_workers" in evaluation
-    ):  # absent from a repeated evaluation
+    # RLlib adds this key when it evaluates (Algorithm._run_one_evaluation), not when it repeats the last values
+    if isinstance(evaluation, Mapping) and "num_healthy_workers" in evaluation:
         _episodes(row, evaluation.get("env_runners") or {}, prefix="eval/")
     for name, value in _leaves(_get(result, "curriculum")):
         row[f"curriculum/{name}"] = value

@@ -196,9 +196,23 @@ class Run:
 
     @property
     def recipe(self) -> Recipe:
-        from rlkit.recipe import load
+        """recipe.yaml, without looking up the names in it: the user's own may not be registered here.
 
-        return load(self.path / RECIPE)
+        Raises:
+            RecipeError: the file is missing or is no recipe.
+        """
+        from rlkit.recipe import Recipe, RecipeError
+        from rlkit.recipe.problems import Report
+        from rlkit.recipe.source import parse, read_text
+        from rlkit.recipe.tree import Reader, Unusable
+
+        path = self.path / RECIPE
+        report = Report(str(path))
+        try:
+            values = Reader(report).read(parse(read_text(path, report), report))
+        except Unusable:
+            raise RecipeError(report.problems) from None
+        return Recipe.from_dict(values)
 
     @property
     def trials(self) -> list[Trial]:
@@ -217,8 +231,9 @@ class Run:
     def last_checkpoint(self) -> Path | None:
         """The newest finished checkpoint: of the trial that run.json says wrote last, else by file time."""
         found = {trial.name: c for trial in self.trials if (c := trial.last_checkpoint)}
-        named = found.get(Path(self.info.last_checkpoint or "").parts[0] if self.info.last_checkpoint else "")
-        return named or max(found.values(), key=lambda c: (c / MANIFEST).stat().st_mtime, default=None)
+        wrote_last = (self.info.last_checkpoint or "").partition("/")[0]
+        newest = max(found.values(), key=lambda c: (c / MANIFEST).stat().st_mtime, default=None)
+        return found.get(wrote_last, newest)
 
     @property
     def metrics(self) -> pandas.DataFrame:

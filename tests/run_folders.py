@@ -26,7 +26,13 @@ def write_run(
     folder: Path, rows: Rows, seeds: Sequence[int] = (0,), status: str = "done", **params: Any
 ) -> Path:
     """A run with one trial per seed; `rows(seed)` gives the rows of its metrics."""
-    params = {"name": folder.parent.name, "env": "CartPole-v1", "algorithm": "DQN", **params}
+    params = {
+        "name": folder.parent.name,
+        "env": "CartPole-v1",
+        "algorithm": "DQN",
+        "stop": {"iteration": 10},
+        **params,
+    }
     folder.mkdir(parents=True)
     writer = MetricsWriter(folder / "metrics.csv")
     for number, seed in enumerate(seeds):

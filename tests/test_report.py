@@ -75,7 +75,7 @@ def test_two_recipes_have_two_colors_and_a_legend(tmp_path: Path, monkeypatch: p
 
 
 def test_evaluations_are_dashed_and_lessons_are_bands(tmp_path: Path) -> None:
-    lessons = [{"name": "short pole"}, {"name": "long pole"}, {"name": "never reached"}]
+    lessons = [{"name": "short $pole$"}, {"name": "long pole"}, {"name": "never reached"}]
     rows = line(
         40,
         **{
@@ -87,15 +87,15 @@ def test_evaluations_are_dashed_and_lessons_are_bands(tmp_path: Path) -> None:
     text = Path(plot(run, out=tmp_path / "a.svg")).read_text()
     assert "<!-- evaluation -->" in text
     assert "stroke-dasharray" in text
-    assert "<!-- short pole -->" in text
+    assert "<!-- short $pole$ -->" in text
     assert "<!-- long pole -->" in text
     assert "never reached" not in text
     (group,) = load_groups(run, "episode_return")
     assert lesson_borders(group, "env_steps") == [
-        (0.0, "short pole"),
+        (0.0, "short $pole$"),
         (6000.0, "long pole"),
     ]  # median of 5, 6, 7
-    assert lesson_borders(group, "time_s") == [(0.0, "short pole"), (12.0, "long pole")]
+    assert lesson_borders(group, "time_s") == [(0.0, "short $pole$"), (12.0, "long pole")]
 
 
 def test_one_seed_shows_a_lesson_taken_back(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from run_folders import write_checkpoint, write_run
 
 from rlkit.errors import CheckpointError, UsageError
+from rlkit.recipe import RecipeError
 from rlkit.runs import RunInfo, find_checkpoint, git_state, installed_versions, new_run_folder, open_run
 
 
@@ -44,7 +45,8 @@ def test_a_run_tells_its_trials_metrics_and_checkpoints(run: Path) -> None:
     assert (found.name, found.status) == ("dqn", "done")
     assert [t.name for t in found.trials] == ["trial_00000_seed=0", "trial_00001_seed=1"]
     assert [c.name for c in found.trials[0].checkpoints] == ["checkpoint_000002", "checkpoint_000010"]
-    assert found.trials[1].params == {"name": "dqn", "env": "CartPole-v1", "algorithm": "DQN", "seed": 1}
+    assert found.trials[1].params["seed"] == 1
+    assert "__imports__" not in found.trials[1].params
     assert found.trials[1].last == {"iteration": 3, "env_steps": 300, "episode_return": 4}
     assert found.last_metrics["episode_return"] == 3  # of the best trial
     assert found.metrics.groupby("trial").episode_return.max().tolist() == [3, 4]
@@ -103,6 +105,34 @@ def test_a_wrong_path_is_explained(run: Path, path: str, message: str) -> None:
 def test_an_unfinished_checkpoint_is_refused(run: Path) -> None:
     with pytest.raises(CheckpointError, match=r"not a finished checkpoint .* no manifest\.json"):
         find_checkpoint(run / "trial_00000_seed=0/checkpoint_000011")
+
+
+RECIPE = """
+name: dqn
+algorithm: DQN
+env: mine
+stop: {iterations: 3}
+config: {training: {lr: !grid [1e-3, 1e-4]}}
+callbacks: [{name: NotRegisteredHere}]
+"""
+
+
+def test_recipes_of_a_run_and_of_its_trials(run: Path) -> None:
+    (run / "recipe.yaml").write_text(RECIPE)
+    recipe = open_run(run).recipe
+    assert (recipe.env, recipe.stop, recipe.callbacks[0]["name"]) == (
+        "mine",
+        {"iteration": 3},
+        "NotRegisteredHere",
+    )
+    assert tuple(recipe.config["training"]["lr"].args) == (1e-3, 1e-4)
+    trial = open_run(run).trials[0]
+    assert trial.recipe.seed == 0
+    (trial.path / "params.json").unlink()
+    assert trial.recipe == recipe
+    (run / "recipe.yaml").write_text("a: [")
+    with pytest.raises(RecipeError, match=r"recipe\.yaml:1"):
+        open_run(run).recipe  # noqa: B018
 
 
 def test_a_run_without_a_checkpoint_says_so(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def draw(groups: Sequence[Group], metric: str, x: str, path: Path) -> None:
         evaluations = [] if metric.startswith("eval/") else group.curves(f"eval/{metric}", x)
         _evaluation(axes, evaluations, color)
         if curves:
-            handles.append(Line2D([], [], color=color, ls=style, lw=2, label=legend(group, curves)))
+            handles.append(Line2D([], [], color=color, ls=style, lw=2, label=_plain(legend(group, curves))))
         if len(curves) >= MIN_SEEDS:
             notes["band"] = Patch(color="0.35", alpha=0.25, lw=0, label="95 % interval of the mean")
         if evaluations:
@@ -55,9 +55,9 @@ def draw(groups: Sequence[Group], metric: str, x: str, path: Path) -> None:
     lessons = next((found for g in groups if (found := lesson_borders(g, x))), None)
     if lessons:
         _bands(axes, lessons)
-    axes.set_title(title(groups), fontsize=10, loc="left", pad=18 if lessons else 8)
-    axes.set_xlabel(label(x))
-    axes.set_ylabel(label(metric))
+    axes.set_title(_plain(title(groups)), fontsize=10, loc="left", pad=18 if lessons else 8)
+    axes.set_xlabel(_plain(label(x)))
+    axes.set_ylabel(_plain(label(metric)))
     if x != "time_s":
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.xaxis.set_major_locator(MaxNLocator(7, integer=x != "time_s"))
@@ -170,9 +170,14 @@ def _bands(axes: Axes, borders: Sequence[tuple[float, str]]) -> None:
             continue
         written = centre + half
         axes.annotate(
-            name, (centre, 1.0), xycoords=axes.get_xaxis_transform(), xytext=(0, 3),
+            _plain(name), (centre, 1.0), xycoords=axes.get_xaxis_transform(), xytext=(0, 3),
             textcoords="offset points", ha="center", va="bottom", fontsize=8, color="0.35",
         )  # fmt: skip
+
+
+def _plain(text: str) -> str:
+    """Keep matplotlib from reading text between dollar signs as a formula."""
+    return text.replace("$", r"\$")
 
 
 def _dot(x: Array) -> str:
