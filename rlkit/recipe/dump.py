@@ -11,6 +11,9 @@ from rlkit.recipe.schema import Recipe
 from rlkit.recipe.spaces import SearchSpace
 
 
+_EMPTY: dict[str, Any] = {"env_config": {}, "config": {}, "callbacks": []}  # defaults that are left out
+
+
 class _Dumper(yaml.SafeDumper):
     """Block style for sections, one line for lists of plain values; quotes where our reader needs them."""
 
@@ -48,9 +51,10 @@ _Dumper.add_representer(float, _number)
 
 def dump(recipe: Recipe) -> str:
     """Return the recipe as YAML, defaults written out. `loads(dump(r)) == r`."""
-    values = {key: value for key, value in recipe.to_dict().items() if value not in ({}, [])}
+    values = {key: value for key, value in recipe.to_dict().items() if value != _EMPTY.get(key, ...)}
     values["stop"] = {
-        key: int(value) if value.is_integer() else value for key, value in values["stop"].items()
+        key: int(value) if value.is_integer() and abs(value) < 2**53 else value
+        for key, value in values["stop"].items()
     }
     values["tune"] = {key: value for key, value in values["tune"].items() if value is not None}
     if isinstance(values.get("policies"), dict):
