@@ -1,0 +1,208 @@
+"""The command line: exit codes, messages on stderr, results on stdout, names that lists and registry share."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import rlkit
+from rlkit import cli, registry
+
+ROOT = Path(__file__).parents[1]
+TINY = """\
+name: tiny
+algorithm: PPO
+env: CartPole-v1
+config:
+  training: {train_batch_size_per_learner: 128, minibatch_size: 64, num_epochs: 1}
+  env_runners: {num_envs_per_env_runner: 4}
+model: {name: mlp, hiddens: [16]}
+stop: {iterations: 2}
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY)
+    return path
+
+
+class Result:
+    def __init__(self, code: int, out: str, err: str):
+        self.code, self.out, self.err = code, out, err
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    def run(*words: object) -> Result:
+        monkeypatch.setattr(sys, "argv", ["rlkit", *map(str, words)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        said = capsys.readouterr()
+        return Result(int(stop.value.code or 0), said.out, said.err)
+
+    return run
+
+
+def test_check_names_file_line_column_path_and_fix(call, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(TINY.replace("num_epochs: 1", "num_epohcs: 1"))
+    result = call("check", bad)
+    assert result.code == 2
+    assert result.out == ""
+    assert f"{bad}:5:69: config.training.num_epohcs" in result.err
+    assert "num_epochs" in result.err
+    as_json = json.loads(call("check", bad, "--json").out)
+    assert as_json[0]["line"] == 5
+    assert as_json[0]["path"] == "config.training.num_epohcs"
+
+
+def test_check_of_a_good_recipe(call, recipe: Path) -> None:
+    result = call("check", recipe)
+    assert (result.code, result.err) == (0, "")
+    assert "ok" in result.out
+
+
+def test_train_refuses_a_bad_recipe_before_it_makes_a_folder(call, recipe: Path, tmp_path: Path) -> None:
+    result = call("train", recipe, "config.training.gamma=5", "--out", tmp_path / "runs")
+    assert result.code == 2
+    assert "command line" in result.err
+    assert "gamma" in result.err
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train"], "give one of"),
+        (["train", "a.yaml", "b.yaml"], "neither KEY=VALUE nor the recipe"),
+        (["train", "--algorithm", "DQN"], "--env"),
+        (["train", "nowhere.yaml"], "nowhere.yaml"),
+        (["train", "--resume", "nowhere"], "nowhere"),
+        (["evaluate", "nowhere"], "nowhere"),
+        (["list", "algoritms"], "did you mean 'algorithms'"),
+        (["plot", "nowhere"], "nowhere"),
+        (["compare", "nowhere"], "nowhere"),
+        (["check", "x.yaml", "--import", "no_such_module"], "no_such_module"),
+    ],
+)
+def test_wrong_usage_is_one_message_and_exit_2(call, words: list[str], message: str) -> None:
+    result = call(*words)
+    assert result.code == 2
+    assert result.out == ""
+    assert message in result.err
+    assert "Traceback" not in result.err
+
+
+def test_a_bug_leaves_3_and_names_its_log(call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "load_plugins", lambda imports=(): 1 / 0)
+    result = call("list", "models")
+    assert result.code == 3
+    log = Path(result.err.rpartition("log: ")[2].strip())
+    assert "ZeroDivisionError" in log.read_text()
+    log.unlink()
+
+
+def test_show_prints_a_recipe_that_reads_back_the_same(call, recipe: Path, tmp_path: Path) -> None:
+    first = call("show", recipe, "seed=7").out
+    again = tmp_path / "again.yaml"
+    again.write_text(first)
+    assert call("show", again).out == first
+    assert "seed: 7" in first
+
+
+@pytest.mark.parametrize("kind", registry.KINDS)
+def test_list_shows_what_the_registry_holds(call, kind: str) -> None:
+    assert set(json.loads(call("list", kind, "--json").out)) == set(registry.TABLES[kind])
+
+
+def test_list_recipes_shows_every_file_in_configs(call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    names = set(json.loads(call("list", "recipes", "--json").out))
+    assert names == {str(p) for p in Path("configs").rglob("*.yaml")}
+
+
+@pytest.mark.parametrize(("kind", "name"), [(k, n) for k in registry.KINDS for n in registry.TABLES[k]])
+def test_every_registered_name_can_be_imported(kind: str, name: str) -> None:
+    assert callable(registry.resolve(kind, name))
+
+
+def test_help_and_check_import_neither_ray_nor_torch(recipe: Path) -> None:
+    code = (
+        "import sys; sys.argv = ['rlkit', 'check', sys.argv[1]]\n"
+        "from rlkit.cli import app\n"
+        "app(standalone_mode=False)\n"
+        "print([m for m in ('ray', 'torch', 'pandas', 'matplotlib') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(recipe)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_user_module_given_with_import_registers_its_names(call, tmp_path: Path, recipe: Path) -> None:
+    (tmp_path / "my_plugin_module.py").write_text(
+        "import rlkit\nrlkit.register_env('my_env', lambda **options: None, 'Mine')\n"
+    )
+    try:
+        listed = json.loads(call("list", "envs", "--json", "--import", tmp_path / "my_plugin_module.py").out)
+        assert listed["my_env"] == "Mine"
+    finally:
+        registry.TABLES["envs"].pop("my_env", None)
+
+
+def test_train_prints_one_json_line_and_evaluate_reads_the_run(
+    call, recipe: Path, tmp_path: Path, ray_local: None
+) -> None:
+    result = call("train", recipe, "--out", tmp_path / "runs", "--json", "--quiet")
+    assert result.code == 0, result.err
+    (line,) = result.out.splitlines()
+    summary = json.loads(line)
+    assert list(summary) == [
+        "run", "status", "best_checkpoint", "last_checkpoint", "env_steps", "iterations", "episode_return", "time_s",
+    ]  # fmt: skip
+    assert summary["status"] == "done"
+    assert summary["iterations"] == 2
+    assert rlkit.open_run(summary["run"]).info.command.startswith("rlkit train")
+    rows = json.loads(call("evaluate", summary["run"], "--episodes", 3, "--json").out)
+    assert rows["checkpoint"] == summary["best_checkpoint"]
+    assert [row["seed"] for row in rows["per_episode"]] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_leaves_a_checkpoint_and_a_run_that_goes_on(
+    recipe: Path, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "rlkit",
+        "train",
+        recipe,
+        "stop.iterations=100000",
+        "--out",
+        tmp_path / "runs",
+    ]
+    env = {**os.environ, "RAY_ADDRESS": ""}
+    process = subprocess.Popen([*map(str, command), "--json"], stdout=subprocess.PIPE, text=True, env=env)
+    deadline = time.monotonic() + 240
+    while not list(tmp_path.glob("runs/tiny/*/metrics.csv")) and time.monotonic() < deadline:
+        assert process.poll() is None
+        os.sched_yield()
+        signal.sigtimedwait([], 0.2)
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == code
+    summary = json.loads(out.splitlines()[-1])
+    assert summary["status"] == {130: "interrupted", 143: "terminated"}[code]
+    run = rlkit.open_run(summary["run"])
+    assert run.last_checkpoint is not None
+    assert run.last_checkpoint.name == f"checkpoint_{summary['iterations']:06d}"
