@@ -14,7 +14,7 @@ from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.spaces import space_utils
 
-from rlkit.inference import ALONE, Answer, DirectPolicy, Policy, stack
+from rlkit.inference import ALONE, Answer, DirectPolicy, Policy, choose, stack
 
 LOOKBACK = 128  # steps that stay visible to connectors when a long episode is cut
 CHUNK = 1024  # steps after which it is cut, so that memory stays bounded
@@ -128,11 +128,13 @@ class ConnectorPolicy(Policy):
         if not inputs:
             return answers
         batches = inputs if self.multi_agent else {DEFAULT_MODULE_ID: inputs}
-        outs = self._forward(batches, explore, block)
+        outs = {name: dict(out) for name, out in self._forward(batches, explore, block).items()}
+        if type(self.module_to_env.connectors[0]) is module_to_env.GetActions:
+            # Done here, because its log-probabilities fail for the greedy action of a Dict or Tuple space (2.60).
+            for name, out in outs.items():
+                out[Columns.ACTIONS] = choose(self.modules[name], out, explore)
         columns = self.module_to_env(
-            batch={name: dict(out) for name, out in outs.items()}
-            if self.multi_agent
-            else dict(outs[DEFAULT_MODULE_ID]),
+            batch=outs if self.multi_agent else outs[DEFAULT_MODULE_ID],
             **call,
         )
         actions = columns.pop(Columns.ACTIONS)
