@@ -115,6 +115,23 @@ def test_old_exploration_types_keep_their_parameters() -> None:
             assert parameter in there.parameters, f"{name}: {parameter} was never RLlib's"
 
 
+def test_the_recipe_on_the_right_is_valid_and_the_file_on_the_left_is_answered(tmp_path: Path) -> None:
+    from rlkit.recipe import RecipeError, load
+
+    lines = [
+        line[4:]
+        for line in OLD.split("An old file and the same as a recipe:\n\n")[1].split("\n\n")[0].splitlines()
+    ]
+    old, new = zip(*(line.split("|", 1) for line in lines), strict=True)
+    (tmp_path / "new.yaml").write_text("\n".join(line[3:] for line in new))
+    recipe = load(tmp_path / "new.yaml")
+    assert recipe.stop == {"episode_return": 475, "env_steps": 100_000}
+    assert recipe.config["training"] == {"lr": 1e-3, "n_step": 3}
+    (tmp_path / "old.yaml").write_text("\n".join(old))
+    with pytest.raises(RecipeError, match="algorithm"):
+        load(tmp_path / "old.yaml")
+
+
 def test_python_names_exist() -> None:
     import importlib
 
