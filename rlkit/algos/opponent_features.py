@@ -215,7 +215,20 @@ class OpponentFeatures(ConnectorV2):
         history = learner.history
         rows = [self._row(agent, own, joint) for own, joint in parts]
         fresh = [i for i, (own, _) in enumerate(parts) if own.t == 0 or rows[i] not in self._times]
-        stepped = [i for i, (own, _) in enumerate(parts) if self._times.get(rows[i], own.t) < own.t]
+        for i in fresh:
+            self._heard[rows[i]] = {}
+            self._times.pop(rows[i], None)
+        stepped = [
+            i
+            for i, (own, joint) in enumerate(parts)
+            if (rows[i] in self._times and self._times[rows[i]] < own.t)
+            or (
+                joint is not None
+                and rows[i] not in self._times
+                and (not self.options.needs_events or MOVES in own.infos.data[-1])
+                and _moved_first(learner, joint)
+            )
+        ]
         where = np.array(rows)
         history.reset(where[fresh])
         if stepped:
@@ -231,7 +244,6 @@ class OpponentFeatures(ConnectorV2):
             self.placebo.exchange(where, columns)
         for i in fresh:
             parts[i][0].observation_space = learner.out
-            self._heard[rows[i]] = {}
         names = list(columns)
         for i, (values, (own, joint)) in enumerate(
             zip(zip(*columns.values(), strict=True), parts, strict=True)
@@ -285,6 +297,8 @@ class OpponentFeatures(ConnectorV2):
         learner.history.update(rows, actions, seen, moves=moves, lost=lost)
         if self.label_actions or self.label_types:
             for row, (own, _), info, actions_taken in zip(rows, parts, infos, taken, strict=True):
+                if int(row) not in self._times:
+                    continue  # before the learner's first observation
                 labels: dict[str, Any] = dict(info)
                 if self.label_actions:
                     labels[ACTION_LABEL] = np.array([learner.code.index(a) for a in actions_taken])
@@ -299,7 +313,7 @@ class OpponentFeatures(ConnectorV2):
         if ACTION not in info:
             raise EnvError(
                 f"step {episode.t}: infos has {sorted(info)}, expected {ACTION!r}: this environment shows no "
-                "opponent to model. Use an environment with opponents (a multi-agent one, or one that tells their actions), "
+                "opponent to model; use one with opponents (multi-agent, or one that tells their actions), "
                 "or algorithm: DQN"
             )
         action = info[ACTION]
@@ -347,6 +361,14 @@ class OpponentFeatures(ConnectorV2):
                 "let the environment put it there, or use supervise: action or none"
             )
         return info[TYPE]
+
+
+def _moved_first(learner: _Learner, joint: MultiAgentEpisode) -> bool:
+    """Whether opponents have acted before the learner's first observation, as in turn-based games."""
+    hanging = rllib.hanging_actions(joint)
+    return any(
+        o in hanging or (o in joint.agent_episodes and joint.agent_episodes[o].t) for o in learner.opponents
+    )
 
 
 class _Placebo:

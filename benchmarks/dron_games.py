@@ -1,0 +1,99 @@
+"""Playing soccer with opponent features and without RLlib: shared by the DRON benchmarks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from rlkit.algos.opponent_history import FeatureOptions, OpponentHistory
+from rlkit.envs.soccer_games import Moves, SoccerGames
+from rlkit.envs.soccer_rules import ACTIONS, SoccerRules
+
+Act = Callable[[np.ndarray], np.ndarray]
+
+
+class Player:
+    """Player A in N games: observations are the state followed by the features and the flattened window."""
+
+    def __init__(self, games: SoccerGames, options: FeatureOptions):
+        self.games, self.options = games, options
+        self.rows = np.arange(games.count)
+        states = games.observation
+        self.history = OpponentHistory(options, 1, len(ACTIONS), states.shape[1])
+        self.history.reset(self.rows)
+        self.history.observe(self.rows, states)
+        self._seen = np.ones((games.count, 1), bool)
+        self.observation = self._observe()
+        self.size = self.observation.shape[1]
+
+    def _observe(self) -> np.ndarray:
+        parts = [self.games.observation]
+        if self.history.size:
+            parts.append(self.history.features(self.rows)[:, 0])
+        if self.options.window:
+            parts.append(self.history.windows(self.rows).reshape(self.games.count, -1))
+        return np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
+
+    def step(self, actions: np.ndarray) -> Moves:
+        """Play one move in every game and observe; `restart` the games that are done before the next one."""
+        move = self.games.step(actions)
+        if self.options.features or self.options.window:
+            onehot = np.eye(len(ACTIONS), dtype=np.float32)[move.opponent_action][:, None]
+            self.history.update(
+                self.rows,
+                onehot,
+                self._seen,
+                moves=move.moves[:, None].astype(np.float32),
+                lost=move.ball_lost,
+            )
+            self.history.observe(self.rows, self.games.observation)
+        self.observation = self._observe()
+        return move
+
+    def restart(self, ended: np.ndarray) -> None:
+        """Start new games."""
+        if len(ended):
+            self.games.reset(ended)
+            self.history.reset(ended)
+            self.history.observe(ended, self.games.observation[ended])
+            self.observation = self._observe()
+
+
+def evaluate(
+    act: Act,
+    options: FeatureOptions,
+    games: int,
+    *,
+    opponents: str | Sequence[str] | Mapping[str, float],
+    rules: SoccerRules | None = None,
+    seed: int = 0,
+    batch: int = 250,
+    **switching: Any,
+) -> dict[str, dict[str, float]]:
+    """Play complete greedy games; return score, win, draw, loss, length per style and for `all`.
+
+    `batch` games run side by side, each plays the same number one after the other, so short games are not
+    favoured.
+    """
+    table = SoccerGames(batch, rules, opponents, seed=seed, **switching)
+    player = Player(table, options)
+    left = np.full(batch, games // batch) + (np.arange(batch) < games % batch)
+    rows: list[np.ndarray] = []
+    while (left > 0).any():
+        move = player.step(act(player.observation))
+        ended = np.flatnonzero(move.done)
+        counted = ended[left[ended] > 0]
+        rows.append(np.stack([table.style[counted], move.reward[counted], table.clock[counted]], axis=1))
+        left[counted] -= 1
+        player.restart(ended)
+    data = np.concatenate(rows)
+    groups = {"all": data} | {name: data[data[:, 0] == i] for i, name in enumerate(table.names)}
+    return {
+        name: {
+            "score": float(g[:, 1].mean()), "win": float((g[:, 1] > 0).mean()), "draw": float((g[:, 1] == 0).mean()),
+            "loss": float((g[:, 1] < 0).mean()), "length": float(g[:, 2].mean()), "games": len(g),
+        }
+        for name, g in groups.items()
+    }  # fmt: skip
