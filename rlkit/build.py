@@ -40,11 +40,16 @@ def make_env(name: str, env_config: Mapping[str, Any], imports: Sequence[str] = 
 
     Returns a `gymnasium.Env` or an RLlib `MultiAgentEnv`, wrapped in the contract checks of `rlkit.envs`.
     """
+    from gymnasium.vector import VectorEnv
+
     from rlkit import envs
 
     registry.load_plugins(imports)
     if name in registry.TABLES["envs"]:
-        env = envs.adapt(registry.resolve("envs", name)(**env_config))
+        env = registry.resolve("envs", name)(**env_config)
+        if isinstance(env, VectorEnv):  # asked for by RLlib, with num_envs: gym_env_vectorize_mode: vector_entry_point
+            return env
+        env = envs.adapt(env)
     else:
         env = envs.make_env(name, dict(env_config))
     return envs.checked(env)

@@ -46,6 +46,7 @@ TABLES: dict[str, dict[str, Entry]] = {
         ("PPO", "ray.rllib.algorithms.ppo:PPOConfig", "RLlib's PPO"),
         ("DQN", "rlkit.algos.dqn:DQNConfig", "RLlib's DQN on columnar replay"),
         ("SAC", "rlkit.algos.sac:SACConfig", "RLlib's SAC on columnar replay"),
+        ("DRON", "rlkit.algos.dron:DRONConfig", "DQN that models its opponents"),
         ("APPO", "ray.rllib.algorithms.appo:APPOConfig", "RLlib's APPO"),
         ("IMPALA", "ray.rllib.algorithms.impala:IMPALAConfig", "RLlib's IMPALA"),
         ("TQC", "ray.rllib.algorithms.tqc:TQCConfig", "RLlib's TQC"),
@@ -54,6 +55,8 @@ TABLES: dict[str, dict[str, Entry]] = {
     ),
     "envs": _table(
         ("grid_world", "rlkit.envs.gridworld:GridWorld", "one reward in a grid; tasks: distance, goal"),
+        ("soccer", "rlkit.envs.soccer:soccer", "grid soccer of the DRON paper against rule agents"),
+        ("soccer_two", "rlkit.envs.soccer:SoccerParallelEnv", "the same game with two players"),
         ("coin_race", "rlkit.envs.coin_race:CoinRace", "two players race for a coin; for self-play"),
     ),
     # A model's target is `build(observation_space, **options) -> torch.nn.Module` (rlkit.models.features).

@@ -12,6 +12,8 @@ from typing import Any
 _WHERE = {
     "DQN": "rlkit.algos.dqn",
     "DQNConfig": "rlkit.algos.dqn",
+    "DRON": "rlkit.algos.dron",
+    "DRONConfig": "rlkit.algos.dron",
     "SAC": "rlkit.algos.sac",
     "SACConfig": "rlkit.algos.sac",
 }
