@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from rlkit.errors import UsageError
+from rlkit.recipe.signatures import Config
 
 if TYPE_CHECKING:
     from rlkit.recipe import Recipe
@@ -137,21 +138,24 @@ class RaySession:
 def demand(recipe: Recipe) -> int:
     """Return the logical CPUs one trial asks for, at least the machine's cores.
 
-    Resources are logical: with fewer than a trial asks for, Tune would wait for ever.
+    Where the recipe is silent RLlib's own default counts (PPO: two env runners). Resources are logical: with fewer than a trial asks for, Tune would wait for ever.
     """
 
-    def largest(method: str, key: str, default: int) -> int:
+    signatures = Config(recipe.algorithm)
+
+    def largest(method: str, key: str) -> int:
+        default = signatures.default(method, key)
         value = recipe.config.get(method, {}).get(key, default)
         if isinstance(value, Mapping):
             value = value.get("grid_search")
         values: Any = getattr(value, "args", value)
         listed = values if isinstance(values, list | tuple) else [values]
-        return max((v for v in listed if isinstance(v, int)), default=default)
+        return max((v for v in listed if isinstance(v, int)), default=0)
 
-    runners = largest("env_runners", "num_env_runners", 0)
-    learners = largest("learners", "num_learners", 0)
-    evaluators = largest("evaluation", "evaluation_num_env_runners", 0)
-    per_runner = largest("env_runners", "num_cpus_per_env_runner", 1)
+    runners = largest("env_runners", "num_env_runners")
+    learners = largest("learners", "num_learners")
+    evaluators = largest("evaluation", "evaluation_num_env_runners")
+    per_runner = largest("env_runners", "num_cpus_per_env_runner") or 1
     return max(os.cpu_count() or 1, 1 + (runners + evaluators) * per_runner + learners)
 
 
