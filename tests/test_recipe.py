@@ -49,7 +49,8 @@ def test_evaluation_chooses_the_best_checkpoint() -> None:
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("1e-3", 0.001), ("1E-3", 0.001), ("1e6", 1_000_000), ("2.5e+3", 2500.0), (".5", 0.5), ("-.5", -0.5), ("5.", 5.0),
+        ("1e-3", 0.001), ("1E-3", 0.001), ("1e6", 1_000_000), ("2.5e+3", 2500.0), (".5", 0.5), ("-.5", -0.5),
+        ("5.", 5.0),
         ("1_000", 1000), ("0", 0), ("-0", 0), ("+3", 3), ("0x1F", 31), ("1e20", 1e20), ("true", True), ("False", False),
         ("null", None), ("~", None), ("", None), ("yess", "yess"), ("CartPole-v1", "CartPole-v1"), ("1.2.3", "1.2.3"),
         ("nan", "nan"), ("e3", "e3"), ("-", "-"), ("1e", "1e"), ("on_policy", "on_policy"),
@@ -61,7 +62,8 @@ def test_scalars(text: str, value: Any) -> None:
     assert type(found) is type(value)
 
 
-@pytest.mark.parametrize("text", ["yes", "NO", "On", "off", "y", "010", "0b1", "0o7", "1:30", "1:30:20.5", ".nan", "-.inf", "1e999",
+@pytest.mark.parametrize("text", ["yes", "NO", "On", "off", "y", "010", "0b1", "0o7", "1:30", "1:30:20.5", ".nan",
+                                  "-.inf", "1e999",
                                   "2026-01-01", "9" * 30, "99999999999999999999"])  # fmt: skip
 def test_ambiguous_scalars_are_errors(text: str) -> None:
     found = read_scalar(text)
@@ -196,7 +198,8 @@ def test_problem_as_json() -> None:
 
 def test_every_error_at_once_in_file_order() -> None:
     found = errors(
-        "algorithm: PPO\nenv: CartPole-v1\nseed: -1\nconfig:\n  training: {gamma: 5, lrr: 1}\n  oops: {}\nstop: {stepz: 3}\n"
+        "algorithm: PPO\nenv: CartPole-v1\nseed: -1\n"
+        "config:\n  training: {gamma: 5, lrr: 1}\n  oops: {}\nstop: {stepz: 3}\n"
     )
     assert [text.split(": ")[1] for text in found] == [
         "seed", "config.training.gamma", "config.training.lrr", "config.oops", "stop.stepz",
@@ -215,7 +218,7 @@ def test_names_a_user_registers_are_checked_too(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setitem(registry.TABLES, kind, dict(registry.TABLES[kind]))
     registry.register("envs", "spiral", make)
     registry.register("callbacks", "Spiral", Spiral)
-    good = "algorithm: PPO\nenv: spiral\nenv_config: {size: 3}\nstop: {iterations: 3}\ncallbacks: [{name: Spiral, turns: 5}]\n"
+    good = MINIMAL.replace("CartPole-v1", "spiral") + "env_config: {size: 3}\ncallbacks: [{name: Spiral, turns: 5}]\n"
     assert recipes.loads(good).env == "spiral"
     found = errors(good.replace("size: 3", "sise: 3").replace("turns: 5", "turns: many"))
     assert any("spiral has no argument 'sise'; did you mean 'size'?" in text for text in found)
@@ -338,3 +341,12 @@ def test_yaml_blocks_of_the_reference_are_recipes() -> None:
             "stop": "stop: {iterations: 100}\n",
         }
         recipes.loads(block + "".join(line for key, line in missing.items() if key not in keys))
+
+
+def test_errors_of_the_reference_are_what_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "recipe.md").read_text(encoding="utf-8")
+    shown = [line[4:] for line in text.split("$ cat broken.yaml\n")[1].split("\n\n")[0].splitlines()]
+    command = shown.index("$ rlkit check broken.yaml")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken.yaml").write_text("\n".join(shown[:command]))
+    assert [str(problem) for problem in recipes.check("broken.yaml")] == shown[command + 1 :]

@@ -90,12 +90,17 @@ OLD_STACK = re.compile(
 )
 # Reads of an ignored argument that the search finds in code of both stacks, each looked at by hand in 2.60.
 KNOWN_READS = {
-    "render_env": 0, "remote_worker_envs": 3, "preprocessor_pref": 2, "observation_filter": 1, "enable_tf1_exec_eagerly": 1,
+    "render_env": 0, "remote_worker_envs": 3, "preprocessor_pref": 2, "observation_filter": 1,
+    "enable_tf1_exec_eagerly": 1,
     "sample_collector": 1, "update_worker_filter_stats": 2, "use_worker_filter_stats": 3, "optimizer": 2, "noisy": 1,
-    "sigma0": 1, "lr_schedule": 3, "entropy_coeff_schedule": 2, "use_gae": 1, "minibatch_buffer_size": 5, "replay_proportion": 5,
-    "replay_buffer_num_slots": 2, "num_multi_gpu_tower_stacks": 4, "learner_queue_timeout": 2, "store_buffer_in_checkpoints": 1,
-    "q_model_config": 2, "policy_model_config": 2, "keep_per_episode_custom_metrics": 4, "ope_split_batch_by_episode": 3,
-    "metrics_episode_collection_timeout_s": 1, "policy_states_are_swappable": 4, "postprocess_inputs": 1, "output_config": 1,
+    "sigma0": 1, "lr_schedule": 3, "entropy_coeff_schedule": 2, "use_gae": 1, "minibatch_buffer_size": 5,
+    "replay_proportion": 5,
+    "replay_buffer_num_slots": 2, "num_multi_gpu_tower_stacks": 4, "learner_queue_timeout": 2,
+    "store_buffer_in_checkpoints": 1,
+    "q_model_config": 2, "policy_model_config": 2, "keep_per_episode_custom_metrics": 4,
+    "ope_split_batch_by_episode": 3,
+    "metrics_episode_collection_timeout_s": 1, "policy_states_are_swappable": 4, "postprocess_inputs": 1,
+    "output_config": 1,
     "input_config": 1,
 }  # fmt: skip
 

@@ -140,7 +140,7 @@ def _row(parameter: inspect.Parameter, hints: Mapping[str, Any]) -> dict[str, An
 
 
 def method_of(function: Callable[..., Any]) -> dict[str, Any]:
-    """Return `{"arguments": {name: row}, "open": bool}` of an AlgorithmConfig method; rows have `type` and `deprecated`."""
+    """Return the same of an AlgorithmConfig method; a row has `type`, and `deprecated` where that is so."""
     hints = hints_of(function)
     rows: dict[str, Any] = {}
     open_ended = False

@@ -9,9 +9,9 @@ from typing import Any
 
 from rlkit.recipe import overrides as overriding
 from rlkit.recipe.meaning import check_meaning
-from rlkit.recipe.run_check import check_spaces
 from rlkit.recipe.overrides import COMMAND_LINE, Overrides
 from rlkit.recipe.problems import Mark, Problem, RecipeError, Report, shown, sorted_problems
+from rlkit.recipe.run_check import check_spaces
 from rlkit.recipe.scalars import read_scalar
 from rlkit.recipe.schema import Recipe
 from rlkit.recipe.source import parse, read_text
@@ -69,7 +69,7 @@ def from_mapping(values: Mapping[str, Any], overrides: Overrides = ()) -> Recipe
 
 
 def from_flags(algorithm: str, env: str, overrides: Overrides = ()) -> Recipe:
-    """Return the recipe of `rlkit train --algorithm A --env E`: RLlib's defaults, 100,000 env steps unless told otherwise.
+    """Return the recipe of `rlkit train --algorithm A --env E`: RLlib's defaults, and 100,000 env steps.
 
     Raises:
         RecipeError: with every problem found.
@@ -148,14 +148,14 @@ def _refuse_old_shape(data: dict[str, Any], report: Report) -> None:
         if not (isinstance(body, Mapping) and {"run", "env"} <= set(body)) or "algorithm" in data:
             continue
         stop, config = body.get("stop"), body.get("config")
+        rules = "{" + ", ".join(stop) + "}" if isinstance(stop, Mapping) else "{env_steps: …}"
         keys = ", ".join(config) if isinstance(config, Mapping) else "…"
         report.add(
             (name,),
             "this is the shape of Ray's old `rllib train`; a recipe has its keys at the top",
             got=body,
             fix=f"write name: {shown(name)[1:-1]}, algorithm: {body['run']}, env: {body['env']}, stop: "
-            f"{'{' + ', '.join(stop) + '}' if isinstance(stop, Mapping) else '{env_steps: …}'}, and config: {{training: …, "
-            f"env_runners: …}} with {shown(keys)[1:-1]} below the method that takes it (docs/from-old-rllib.md)",
+            f"{rules}, and config: {{training: …, env_runners: …}} with {shown(keys)[1:-1]} below the method that takes it (docs/from-old-rllib.md)",
             key=True,
         )
         raise Unusable

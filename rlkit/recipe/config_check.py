@@ -1,4 +1,4 @@
-"""The section `config`: RLlib's methods and arguments against the generated table, and values that must fit together."""
+"""The section `config`: RLlib's methods and arguments against the generated table."""
 
 from __future__ import annotations
 
@@ -342,7 +342,8 @@ def _check_batch_fits_fragments(values: _Values, config: Config, report: Report)
     if reached - total > 0.1 * total:
         report.add(
             ("config", "env_runners", "rollout_fragment_length"),
-            f"{runners} runners x {envs} environments x {fragments[0]:g} steps give {reached:g}, not within 10 % of {name} {total:g}",
+            f"{runners} runners x {envs} environments x {fragments[0]:g} steps give {reached:g}, "
+            f"not within 10 % of {name} {total:g}",
             fix=f"write rollout_fragment_length: auto, or {max(1, int(total // (envs * runners)))}",
         )
 

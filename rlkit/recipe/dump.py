@@ -10,7 +10,6 @@ from rlkit.recipe.scalars import needs_quotes
 from rlkit.recipe.schema import Recipe
 from rlkit.recipe.spaces import SearchSpace
 
-
 _EMPTY: dict[str, Any] = {"env_config": {}, "config": {}, "callbacks": []}  # defaults that are left out
 
 

@@ -96,7 +96,7 @@ def _check_arguments(name: str, data: Mapping[str, Any], report: Report) -> None
 
 
 def action_of(name: str, env_config: Mapping[str, Any]) -> str | None:
-    """Return the kind of action space (`Discrete`, `Box`), or None where it is not known without making the environment."""
+    """Return the kind of action space (`Discrete`, `Box`); None where only the environment can tell."""
     found = table().get("gymnasium", {}).get(name) or table().get("mpe2", {}).get(name) or {}
     if name in registry.TABLES["envs"]:
         return None
@@ -185,7 +185,7 @@ def _check_policies(name: str, data: Mapping[str, Any], config: Config, report: 
                     ("policies", policy, "agents", index),
                     "earlier policies play all these agents already",
                     got=glob,
-                    fix="the first policy with a matching glob plays an agent; narrow the earlier globs, or remove this one",
+                    fix="the first matching policy plays an agent; narrow the earlier globs, or remove this one",
                 )
             played |= matched
     if not trained and policies:

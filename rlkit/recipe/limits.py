@@ -32,9 +32,11 @@ RANGES: dict[str, str] = {
     ),
     **dict.fromkeys(
         (
-            "num_epochs", "minibatch_size", "train_batch_size", "train_batch_size_per_learner", "num_envs_per_env_runner",
+            "num_epochs", "minibatch_size", "train_batch_size", "train_batch_size_per_learner",
+            "num_envs_per_env_runner",
             "rollout_fragment_length", "n_step", "num_atoms", "n_quantiles", "n_critics", "capacity", "batch_size_B",
-            "batch_length_T", "broadcast_interval", "circular_buffer_num_batches", "circular_buffer_iterations_per_batch",
+            "batch_length_T", "broadcast_interval", "circular_buffer_num_batches",
+            "circular_buffer_iterations_per_batch",
             "simple_queue_size", "learner_queue_size", "metrics_num_episodes_for_smoothing", "num_gpu_loader_threads",
             "max_requests_in_flight_per_env_runner", "max_requests_in_flight_per_learner", "episode_lookback_horizon",
             "max_requests_in_flight_per_aggregator_actor", "env_runner_state_server_max_concurrency", "policy_delay",
@@ -76,7 +78,8 @@ REPLAY_BUFFERS = (
 )  # fmt: skip
 # Activations and initializers that RLlib looks up in torch.nn and torch.nn.init.
 ACTIVATIONS = (
-    "relu", "tanh", "elu", "swish", "silu", "linear", "softmax", "ReLU", "Tanh", "ELU", "SiLU", "GELU", "LeakyReLU", "SELU",
+    "relu", "tanh", "elu", "swish", "silu", "linear", "softmax", "ReLU", "Tanh", "ELU", "SiLU", "GELU",
+    "LeakyReLU", "SELU",
     "CELU", "Mish", "Softplus", "Sigmoid", "Hardswish", "ReLU6", "PReLU", "Softsign", "Identity",
 )  # fmt: skip
 INITIALIZERS = (

@@ -20,7 +20,8 @@ from rlkit.recipe.words import OLD_METRICS
 COUNTERS = ("env_steps", "agent_steps", "iteration", "iterations", "time_s")
 # searcher -> the package it needs
 SEARCHERS: dict[str, str | None] = {
-    "random": None, "optuna": "optuna", "hyperopt": "hyperopt", "bayesopt": "bayes_opt", "ax": "ax", "bohb": "hpbandster",
+    "random": None, "optuna": "optuna", "hyperopt": "hyperopt", "bayesopt": "bayes_opt", "ax": "ax",
+    "bohb": "hpbandster",
     "nevergrad": "nevergrad", "hebo": "hebo", "zoopt": "zoopt",
 }  # fmt: skip
 SPACE_SECTIONS = ("config", "model", "env_config", "exploration")
@@ -238,13 +239,13 @@ def _check_asha(given: Mapping[str, Any], data: Mapping[str, Any], report: Repor
             fix=f"write at most {longest}",
         )
     iterations = section(data, "stop").get("iteration", section(data, "stop").get("iterations"))
-    if "max_t" not in given and given.get("time_attr", "iteration") in ("iteration", "training_iteration"):
-        if isinstance(iterations, int | float) and iterations > 100:
-            report.add(
-                path,
-                f"asha ends every trial at max_t 100, before stop.iterations {iterations:g}",
-                fix=f"write max_t: {int(iterations)}",
-            )
+    counted = given.get("time_attr", "iteration") in ("iteration", "training_iteration")
+    if "max_t" not in given and counted and isinstance(iterations, int | float) and iterations > 100:
+        report.add(
+            path,
+            f"asha ends every trial at max_t 100, before stop.iterations {iterations:g}",
+            fix=f"write max_t: {int(iterations)}",
+        )
 
 
 def _check_pbt(given: Mapping[str, Any], data: Mapping[str, Any], config: Config, report: Report) -> None:

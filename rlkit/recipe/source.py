@@ -126,7 +126,11 @@ def _syntax(error: yaml.MarkedYAMLError, text: str, report: Report) -> None:
 
 
 _REASONS: tuple[tuple[str, str, str], ...] = (
-    ("mapping values are not allowed", "a second colon, or an indentation that does not fit", "quote a value that holds ': ', or align the key"),
+    (
+        "mapping values are not allowed",
+        "a second colon, or an indentation that does not fit",
+        "quote a value that holds ': ', or align the key",
+    ),
     ("cannot start any token", "a value cannot start with this character", "quote the value"),
     ("expected ',' or ']'", "the list [ … ] that begins here is not closed", "add ] or a comma"),
     ("did not find expected ',' or ']'", "the list [ … ] that begins here is not closed", "add ] or a comma"),

@@ -1,7 +1,7 @@
 """The types of arguments, as short text: `float | list[tuple[int, float]] | None`.
 
 The generated table keeps an argument's annotation in this form. It is the part of Python's annotations that plain
-data can have; what it cannot (`class`, `callable`) is a word of its own, so that a recipe can be told what to use instead.
+data can have; what it cannot (`class`, `callable`) is a word of its own, so that an error can say what to use instead.
 """
 
 from __future__ import annotations

@@ -116,11 +116,8 @@ def _word(path: Path, entry: Mapping[str, Any], key: str, report: Report) -> Non
             fix=f"add {key}: …",
             key=bool(path) and isinstance(path[-1], str),
         )
-    elif not isinstance(entry[key], str) or not entry[key]:
-        if entry[key] is not INVALID:
-            report.add(
-                (*path, key), "a name is expected", got=entry[key], fix=f"write {key}: followed by a word"
-            )
+    elif (not isinstance(entry[key], str) or not entry[key]) and entry[key] is not INVALID:
+        report.add((*path, key), "a name is expected", got=entry[key], fix=f"write {key}: followed by a word")
 
 
 def _report(item: Any, values: Any, report: Report) -> None:
@@ -186,8 +183,10 @@ def _unknown_key(path: Path, report: Report) -> None:
 
 
 _NOUNS = {
-    "int_type": "a whole number", "int_from_float": "a whole number", "float_type": "a number", "bool_type": "true or false",
-    "string_type": "text", "dict_type": "a mapping (key: value)", "list_type": "a list", "model_type": "a mapping (key: value)",
+    "int_type": "a whole number", "int_from_float": "a whole number", "float_type": "a number",
+    "bool_type": "true or false",
+    "string_type": "text", "dict_type": "a mapping (key: value)", "list_type": "a list",
+    "model_type": "a mapping (key: value)",
     "mapping_type": "a mapping (key: value)",
 }  # fmt: skip
 
