@@ -27,13 +27,15 @@ def _random(batch: VmasBatch, generator: torch.Generator) -> dict[str, torch.Ten
 def test_every_scenario_keeps_its_contract_and_is_drawn(name: str) -> None:
     env = checked(make_env(name, {"max_steps": 3, "render_mode": "rgb_array"}))
     env.reset(seed=1)
-    for step in range(3):
+    steps = 0
+    while steps < 3:
+        steps += 1
         actions = {agent: space.sample() for agent, space in env.action_spaces.items()}
         _, rewards, terminateds, truncateds, _ = env.step(actions)
         assert list(rewards) == env.possible_agents
         if terminateds["__all__"] or truncateds["__all__"]:
             break
-    assert terminateds["__all__"] or (truncateds["__all__"] and step == 2)
+    assert terminateds["__all__"] or (truncateds["__all__"] and steps == 3)
     picture = env.render()
     assert picture.shape == (500, 500, 3)
     assert (picture != 255).any()
