@@ -159,6 +159,29 @@ def options() -> dict[str, Any]:
     }
 
 
+def misfits() -> dict[str, Any]:
+    """Return {exploration: {algorithm: {actions, reason}}} where one of the two kinds of action space is refused.
+
+    `actions` are the kinds that are accepted; `reason` is the exploration's own, where none is.
+    """
+    from rlkit.exploration import configure
+
+    found: dict[str, Any] = {}
+    for exploration in sorted(registry.TABLES["explorations"]):
+        for algorithm, entry in registry.TABLES["algorithms"].items():
+            actions, reason = [], ""
+            for kind, env in (("Discrete", "CartPole-v1"), ("Box", "Pendulum-v1")):
+                try:
+                    configure(entry.load()().environment(env), {"type": exploration})
+                    actions.append(kind)
+                except ValueError as error:
+                    reason = str(error).removeprefix(f"{exploration}: ")
+            if len(actions) < 2:
+                row = {"actions": actions} if actions else {"actions": [], "reason": reason}
+                found.setdefault(exploration, {})[algorithm] = row
+    return found
+
+
 def activations() -> list[str]:
     """Return the words that the option `activation` of rlkit's own models takes."""
     from rlkit.models.dense import ACTIVATIONS
@@ -252,6 +275,7 @@ def table() -> dict[str, Any]:
             "model_config": model_config(),
             "options": options(),
             "activations": activations(),
+            "misfits": misfits(),
             "schedulers": schedulers(),
             "gymnasium": gymnasium_table(),
             "mpe2": mpe2_table(),

@@ -155,7 +155,8 @@ def _refuse_old_shape(data: dict[str, Any], report: Report) -> None:
             "this is the shape of Ray's old `rllib train`; a recipe has its keys at the top",
             got=body,
             fix=f"write name: {shown(name)[1:-1]}, algorithm: {body['run']}, env: {body['env']}, stop: "
-            f"{rules}, and config: {{training: …, env_runners: …}} with {shown(keys)[1:-1]} below the method that takes it (docs/from-old-rllib.md)",
+            f"{rules}, and config: {{training: …, env_runners: …}} with {shown(keys)[1:-1]} "
+            "below the method that takes it (docs/from-old-rllib.md)",
             key=True,
         )
         raise Unusable

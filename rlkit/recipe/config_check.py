@@ -11,10 +11,11 @@ from rlkit.recipe.limits import REPLAY_BUFFERS, check_limits, section
 from rlkit.recipe.problems import Path, Report, instead
 from rlkit.recipe.signatures import METHODS, Config
 from rlkit.recipe.spaces import SearchSpace, candidates
+from rlkit.recipe.together import check_together
 from rlkit.recipe.tree import unreadable
 from rlkit.recipe.types import expressible, members, mismatch, noun, parse_type
 from rlkit.recipe.validate import type_fix
-from rlkit.recipe.words import CLOSED_METHODS, ELSEWHERE, FOREIGN, IGNORED, IGNORED_BY, RENAMED
+from rlkit.recipe.words import CLOSED_METHODS, EFFECTIVE, ELSEWHERE, FOREIGN, IGNORED, IGNORED_BY, RENAMED
 
 # Keys that RLlib or Ray would turn into an import, wherever they stand in an argument.
 IMPORTING = (
@@ -23,6 +24,17 @@ IMPORTING = (
 )  # fmt: skip
 
 
+# What a `replay_buffer_config` may hold: in rlkit's algorithms (rlkit.algos.offpolicy), and in RLlib's own (2.60).
+BUFFER_KEYS = {"type": "str", "capacity": "int", "alpha": "float", "beta": "float", "columns": "list[str]"}
+RLLIB_BUFFER_KEYS = {
+    "type": "str",
+    "capacity": "int",
+    "alpha": "float",
+    "beta": "float",
+    "batch_size_B": "int",
+    "batch_length_T": "int",
+    "metrics_num_episodes_for_smoothing": "int",
+}
 # Arguments whose default is a value and for which null means something as well.
 NULLABLE = (
     "grad_clip",
@@ -43,7 +55,7 @@ def check_config(data: Mapping[str, Any], config: Config, report: Report) -> Non
             for argument, value in arguments.items():
                 check_argument(config, method, argument, value, (*path, argument), report)
     if config.known:
-        _check_together(data, config, report)
+        check_together(data, config, report)
 
 
 def _unknown_method(method: str, arguments: Any, config: Config, report: Report) -> None:
@@ -112,6 +124,8 @@ def check_argument(
                 " | None", ""
             )  # RLlib annotates every argument Optional; null breaks most of them
         check_value(argument, value, text, path, report)
+        if argument == "replay_buffer_config":
+            _check_buffer(config, value, path, report)
 
 
 def check_value(
@@ -128,8 +142,6 @@ def check_value(
         return
     check_limits(argument, value, path, report)
     _check_inside(value, path, report)
-    if argument == "replay_buffer_config":
-        _check_buffer(value, path, report)
 
 
 def _unknown_argument(config: Config, method: str, argument: str, path: Path, report: Report) -> None:
@@ -162,6 +174,8 @@ def _unknown_argument(config: Config, method: str, argument: str, path: Path, re
 
 
 def _ignored(config: Config, method: str, argument: str) -> str | None:
+    if any(argument in EFFECTIVE.get(name, ()) for name in config.line):
+        return None
     for name in config.line:
         if method == "training" and argument in IGNORED_BY.get(name, {}):
             return IGNORED_BY[name][argument]
@@ -191,205 +205,26 @@ def _check_inside(value: Any, path: Path, report: Report) -> None:
             _check_inside(item, (*path, index), report)
 
 
-def _check_buffer(value: Any, path: Path, report: Report) -> None:
+def _check_buffer(config: Config, value: Any, path: Path, report: Report) -> None:
+    known = BUFFER_KEYS if "rlkit.OffPolicyConfig" in config.line else RLLIB_BUFFER_KEYS
     for buffer in candidates(value):
-        if not isinstance(buffer, Mapping):
-            continue
-        for kind in candidates(buffer.get("type")):
-            if (
-                kind is not None
-                and kind not in REPLAY_BUFFERS
-                and not (isinstance(kind, str) and "." in kind)
-            ):
-                hint = did_you_mean(kind, REPLAY_BUFFERS)
+        for key, item in buffer.items() if isinstance(buffer, Mapping) else ():
+            here = (*path, key)
+            if key in IMPORTING or report.has(here) or unreadable(item):
+                continue
+            if key not in known:
+                hint = did_you_mean(key, known)
                 report.add(
-                    (*path, "type"),
-                    f"unknown replay buffer{hint}",
-                    got=kind,
-                    fix=f"use one of {', '.join(REPLAY_BUFFERS)}",
+                    here, f"a replay buffer has no key {key!r}{hint}", fix=instead(hint, known), key=True
                 )
-        for key, item in buffer.items():
-            if key != "type" and not unreadable(item):
-                check_limits(key, item, (*path, key), report)
-        for key in ("capacity", "batch_size_B", "batch_length_T"):
-            for item in candidates(buffer.get(key)):
-                if item is not None and (isinstance(item, bool) or not isinstance(item, int)):
-                    report.add(
-                        (*path, key),
-                        "a whole number is expected",
-                        got=item,
-                        fix=type_fix("a whole number", item, key),
-                    )
+            elif key == "type":
+                _check_buffer_type(item, here, report)
+            else:
+                check_value(key, item, known[key], here, report)
 
 
-def _numbers(value: Any) -> list[float]:
-    return [x for x in candidates(value) if isinstance(x, int | float) and not isinstance(x, bool)]
-
-
-class _Values:
-    """Values of a recipe's config, with RLlib's defaults where it says nothing."""
-
-    def __init__(self, data: Mapping[str, Any], config: Config):
-        self.data, self.config = data, config
-
-    def given(self, method: str, argument: str) -> bool:
-        return argument in section(self.data, "config", method)
-
-    def get(self, method: str, argument: str) -> Any:
-        values = section(self.data, "config", method)
-        return values[argument] if argument in values else self.config.default(method, argument)
-
-    def numbers(self, method: str, argument: str) -> list[float]:
-        return _numbers(self.get(method, argument))
-
-    def one(self, method: str, argument: str, otherwise: float) -> float:
-        found = self.numbers(method, argument)
-        return min(found) if found else otherwise
-
-    def batch(self) -> tuple[str, list[float]]:
-        """Return the argument that sets the batch of one learner, and its candidates."""
-        per_learner = self.numbers("training", "train_batch_size_per_learner")
-        if per_learner:
-            return "train_batch_size_per_learner", per_learner
-        learners = max(1, int(self.one("learners", "num_learners", 0)))
-        return "train_batch_size", [size / learners for size in self.numbers("training", "train_batch_size")]
-
-
-def iteration_steps(data: Mapping[str, Any], config: Config) -> float:
-    """Return the least env steps that one iteration takes, as far as the config says; 0 where it does not."""
-    values = _Values(data, config)
-    steps = values.one("reporting", "min_sample_timesteps_per_iteration", 0)
-    if "PPOConfig" in config.line and "APPOConfig" not in config.line:
-        _, batch = values.batch()
-        steps = max(steps, min(batch, default=0) * max(1, values.one("learners", "num_learners", 0)))
-    return steps
-
-
-def _check_together(data: Mapping[str, Any], config: Config, report: Report) -> None:
-    values = _Values(data, config)
-    name, batch = values.batch()
-    minibatch = values.numbers("training", "minibatch_size")
-    if batch and minibatch and max(minibatch) > min(batch):
-        argument = "minibatch_size" if values.given("training", "minibatch_size") else name
-        report.add(
-            ("config", "training", argument),
-            f"minibatch_size {max(minibatch):g} is larger than the batch of a learner, {name} {min(batch):g}",
-            fix=f"write a minibatch_size of at most {min(batch):g}, or a larger {name}",
-        )
-    if "SACConfig" in config.line and section(data, "config", "training").get("lr") is not None:
-        report.add(
-            ("config", "training", "lr"),
-            f"{config.algorithm} has three learning rates and refuses lr",
-            fix="write actor_lr, critic_lr and alpha_lr",
-            key=True,
-        )
-    fragment, steps = values.get("env_runners", "rollout_fragment_length"), values.get("training", "n_step")
-    longest = max(
-        (max(x) if isinstance(x, list) and x else x for x in candidates(steps) if _countable(x)), default=0
-    )
-    if (
-        values.given("env_runners", "rollout_fragment_length")
-        and config.default("training", "n_step") is not None
-    ):
-        shortest = min(_numbers(fragment), default=longest)
-        if longest > shortest:
-            report.add(
-                ("config", "env_runners", "rollout_fragment_length"),
-                f"a fragment of {shortest:g} steps is shorter than n_step {longest:g}",
-                fix=f"write rollout_fragment_length: {longest:g} or auto",
-            )
-    _check_batch_fits_fragments(values, config, report)
-    _check_atoms(values, report)
-    buffer = values.get("training", "replay_buffer_config")
-    capacity = _numbers(buffer.get("capacity")) if isinstance(buffer, Mapping) else []
-    if capacity and batch and max(batch) > min(capacity) >= 1:
-        where = "replay_buffer_config" if values.given("training", "replay_buffer_config") else name
-        report.add(
-            ("config", "training", where, *(["capacity"] if where == "replay_buffer_config" else [])),
-            f"the replay buffer holds {min(capacity):g} steps, the batch takes {max(batch):g}",
-            fix=f"write a capacity above {max(batch):g}",
-        )
-    _check_learning_starts(values, capacity, report)
-    if values.numbers("fault_tolerance", "max_num_env_runner_restarts"):
-        low = min(values.numbers("fault_tolerance", "max_num_env_runner_restarts"))
-        if low < 0:
-            report.add(
-                ("config", "fault_tolerance", "max_num_env_runner_restarts"),
-                "must be at least 0",
-                got=low,
-                fix="write 1000",
-            )
-
-
-def _countable(value: Any) -> bool:
-    items = value if isinstance(value, list) else [value]
-    return bool(items) and all(isinstance(x, int) and not isinstance(x, bool) for x in items)
-
-
-def _check_batch_fits_fragments(values: _Values, config: Config, report: Report) -> None:
-    """PPO refuses a batch that fragments cannot make up to within 10 % (AlgorithmConfig.validate, RLlib 2.60)."""
-    if "PPOConfig" not in config.line or not values.given("env_runners", "rollout_fragment_length"):
-        return
-    fragments = values.numbers("env_runners", "rollout_fragment_length")
-    name, batch = values.batch()
-    runners = max(1, int(values.one("env_runners", "num_env_runners", 0)))
-    envs = max(1, int(values.one("env_runners", "num_envs_per_env_runner", 1)))
-    if len(fragments) != 1 or len(batch) != 1 or fragments[0] < 1 or batch[0] < 1:
-        return
-    total = batch[0] * max(1, int(values.one("learners", "num_learners", 0)))
-    round_size = runners * envs * fragments[0]
-    reached = round_size * -(-total // round_size)
-    if reached - total > 0.1 * total:
-        report.add(
-            ("config", "env_runners", "rollout_fragment_length"),
-            f"{runners} runners x {envs} environments x {fragments[0]:g} steps give {reached:g}, "
-            f"not within 10 % of {name} {total:g}",
-            fix=f"write rollout_fragment_length: auto, or {max(1, int(total // (envs * runners)))}",
-        )
-
-
-def _check_atoms(values: _Values, report: Report) -> None:
-    low, high = values.numbers("training", "v_min"), values.numbers("training", "v_max")
-    atoms = values.numbers("training", "num_atoms")
-    if atoms and max(atoms) > 1 and low and high and max(low) >= min(high):
-        where = next((a for a in ("v_min", "v_max") if values.given("training", a)), "num_atoms")
-        report.add(
-            ("config", "training", where),
-            f"v_min {max(low):g} is not below v_max {min(high):g}",
-            fix="write v_min and v_max around the returns to expect",
-        )
-    drop, quantiles = (
-        values.numbers("training", "top_quantiles_to_drop_per_net"),
-        values.numbers("training", "n_quantiles"),
-    )
-    if drop and quantiles and max(drop) >= min(quantiles):
-        where = next(
-            (a for a in ("top_quantiles_to_drop_per_net", "n_quantiles") if values.given("training", a)),
-            "n_quantiles",
-        )
-        report.add(
-            ("config", "training", where),
-            f"top_quantiles_to_drop_per_net {max(drop):g} leaves none of n_quantiles {min(quantiles):g}",
-            fix=f"write top_quantiles_to_drop_per_net of at most {int(min(quantiles)) - 1}",
-        )
-
-
-def _check_learning_starts(values: _Values, capacity: list[float], report: Report) -> None:
-    start = values.numbers("training", "num_steps_sampled_before_learning_starts")
-    limit = section(values.data, "stop").get("env_steps")
-    if (
-        not start
-        or isinstance(limit, bool)
-        or not isinstance(limit, int | float)
-        or len(section(values.data, "stop")) > 1
-    ):
-        return
-    if min(start) >= limit > 0:
-        given = values.given("training", "num_steps_sampled_before_learning_starts")
-        report.add(
-            ("config", "training", "num_steps_sampled_before_learning_starts")
-            if given
-            else ("stop", "env_steps"),
-            f"learning starts after {min(start):g} env steps, the run stops at {limit:g}",
-            fix="write a larger stop.env_steps, or a smaller num_steps_sampled_before_learning_starts",
-        )
+def _check_buffer_type(value: Any, path: Path, report: Report) -> None:
+    for kind in candidates(value):
+        if kind not in REPLAY_BUFFERS:
+            hint = did_you_mean(kind, REPLAY_BUFFERS)
+            report.add(path, f"unknown replay buffer{hint}", got=kind, fix=instead(hint, REPLAY_BUFFERS))

@@ -103,11 +103,7 @@ def range_of(argument: str) -> str | None:
     """Return the range of an argument, by its name."""
     if argument in RANGES:
         return RANGES[argument]
-    return (
-        NOT_NEGATIVE
-        if _COUNTS.fullmatch(argument) and argument not in ("max_num_env_runner_restarts",)
-        else None
-    )
+    return NOT_NEGATIVE if _COUNTS.fullmatch(argument) else None
 
 
 def choices_of(argument: str) -> tuple[str, ...]:

@@ -40,8 +40,6 @@ AROUND_MODEL = {
     "vf_gain": {"type": "float | None"},
 }
 ENCODER = ("fcnet_", "conv_")
-NEEDS_BOX = ("GaussianNoise", "OrnsteinUhlenbeckNoise")
-NEEDS_DISCRETE = ("EpsilonGreedy", "PerWorkerEpsilonGreedy", "SoftQ", "UpperConfidenceBound")
 
 
 def check_parts(data: Mapping[str, Any], config: Config, report: Report) -> None:
@@ -51,7 +49,7 @@ def check_parts(data: Mapping[str, Any], config: Config, report: Report) -> None
         _check_named("callbacks", entry, "name", ("callbacks", index), report)
     _check_model(data.get("model"), report)
     _check_named("explorations", data.get("exploration"), "type", ("exploration",), report)
-    _check_exploration_fits(data, report)
+    _check_exploration_fits(data, config, report)
     _check_curriculum(data, report)
 
 
@@ -153,19 +151,23 @@ def _check_registered_model(model: Mapping[str, Any], report: Report) -> None:
                 )
 
 
-def _check_exploration_fits(data: Mapping[str, Any], report: Report) -> None:
+def _check_exploration_fits(data: Mapping[str, Any], config: Config, report: Report) -> None:
+    """Report an exploration that the algorithm or its action space cannot use."""
     kind, env = section(data, "exploration").get("type"), data.get("env")
-    if not isinstance(kind, str) or not isinstance(env, str):
+    row = table().get("misfits", {}).get(kind, {}).get(config.algorithm) if isinstance(kind, str) else None
+    if row is None or not config.known:
         return
-    action = action_of(env, section(data, "env_config"))
-    if (kind in NEEDS_BOX and action == "Discrete") or (kind in NEEDS_DISCRETE and action == "Box"):
-        needed = "continuous" if kind in NEEDS_BOX else "discrete"
+    action = action_of(env, section(data, "env_config")) if isinstance(env, str) else None
+    path: Path = ("exploration", "type")
+    fix = "see `rlkit list explorations`, or remove the section"
+    if not row["actions"]:
         report.add(
-            ("exploration", "type"),
-            f"{kind} needs {needed} actions, {env} has {'discrete' if needed == 'continuous' else 'continuous'} ones",
-            got=kind,
-            fix=f"use {NEEDS_DISCRETE[0] if needed == 'continuous' else NEEDS_BOX[0]}, or remove the section",
+            path, row["reason"].replace(f"{config.algorithm}Config", config.algorithm), got=kind, fix=fix
         )
+    elif action in ("Discrete", "Box") and action not in row["actions"]:
+        words = {"Discrete": "discrete", "Box": "continuous"}
+        needed = f"{kind} needs {words[row['actions'][0]]} actions, {env} has {words[action]} ones"
+        report.add(path, needed, got=kind, fix=fix)
 
 
 def _check_curriculum(data: Mapping[str, Any], report: Report) -> None:

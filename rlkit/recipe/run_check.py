@@ -8,13 +8,14 @@ from typing import Any
 
 from rlkit import metrics
 from rlkit.errors import did_you_mean
-from rlkit.recipe.config_check import check_argument, iteration_steps
+from rlkit.recipe.config_check import check_argument
 from rlkit.recipe.env_check import agents_of
 from rlkit.recipe.limits import section
 from rlkit.recipe.parts_check import check_options
 from rlkit.recipe.problems import Path, Report, instead
 from rlkit.recipe.signatures import Config, table
 from rlkit.recipe.spaces import SearchSpace, spaces_in
+from rlkit.recipe.together import iteration_steps
 from rlkit.recipe.words import OLD_METRICS
 
 COUNTERS = ("env_steps", "agent_steps", "iteration", "iterations", "time_s")

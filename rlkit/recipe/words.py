@@ -142,7 +142,7 @@ IGNORED: dict[str, dict[str, str]] = {
         "optimization_config": "use actor_lr, critic_lr and alpha_lr",
         "q_model_config": "write model: {…} at the top of the recipe",
         "policy_model_config": "write model: {…} at the top of the recipe",
-        "store_buffer_in_checkpoints": "remove it; DQN and SAC save their replay buffer with every checkpoint",
+        "store_buffer_in_checkpoints": "use algorithm: DQN or SAC, which save their buffer",
         "noisy": "write exploration: {type: ParameterNoise}",
         "sigma0": "write exploration: {type: ParameterNoise}",
         "hiddens": "write model: {head_fcnet_hiddens: […]} at the top of the recipe",
@@ -200,6 +200,9 @@ IGNORED_BY: dict[str, dict[str, str]] = {
         "learner_queue_size": "use circular_buffer_num_batches",
     },
 }
+
+# Arguments of the tables above that a config class of rlkit brings back to life.
+EFFECTIVE: dict[str, tuple[str, ...]] = {"rlkit.OffPolicyConfig": ("store_buffer_in_checkpoints",)}
 
 # argument -> what replaced it, whatever method it stands in.
 RENAMED: dict[str, str] = {
