@@ -206,8 +206,10 @@ class DirectPolicy(Policy):
     ) -> list[Answer]:
         rows: dict[str, list[tuple[int, Any]]] = {}
         for index, memory in enumerate(memories):
-            for agent in memory.observations:
+            # Sorted, so that the same agent always draws the same random numbers.
+            for agent in sorted(memory.observations, key=str) if explore else memory.observations:
                 rows.setdefault(self._module_of(memory, agent), []).append((index, agent))
+        rows = dict(sorted(rows.items()))
         batches = {name: self._batch(name, memories, where) for name, where in rows.items()}
         outs = self._forward(batches, explore, block)
         answers = [Answer() for _ in memories]

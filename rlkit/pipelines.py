@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import torch
 from ray.rllib.connectors import common, module_to_env
 from ray.rllib.connectors.env_to_module import FlattenObservations, MeanStdFilter
 from ray.rllib.core import DEFAULT_MODULE_ID
@@ -14,7 +16,7 @@ from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.spaces import space_utils
 
-from rlkit.inference import ALONE, Answer, DirectPolicy, Policy, choose, stack
+from rlkit.inference import ALONE, Answer, DirectPolicy, Policy, choose, map_tensors, stack
 
 LOOKBACK = 128  # steps that stay visible to connectors when a long episode is cut
 CHUNK = 1024  # steps after which it is cut, so that memory stays bounded
@@ -128,11 +130,16 @@ class ConnectorPolicy(Policy):
         if not inputs:
             return answers
         batches = inputs if self.multi_agent else {DEFAULT_MODULE_ID: inputs}
+        orders = self._row_orders(call["shared_data"]) if explore and self.multi_agent else {}
+        batches = {name: _permuted(batches[name], orders.get(name)) for name in sorted(batches)}
         outs = {name: dict(out) for name, out in self._forward(batches, explore, block).items()}
         if type(self.module_to_env.connectors[0]) is module_to_env.GetActions:
             # Done here, because its log-probabilities fail for the greedy action of a Dict or Tuple space (2.60).
             for name, out in outs.items():
                 out[Columns.ACTIONS] = choose(self.modules[name], out, explore)
+        for name, order in orders.items():
+            back = np.argsort(order)
+            batches[name], outs[name] = _permuted(batches[name], back), _permuted(outs[name], back)
         columns = self.module_to_env(
             batch=outs if self.multi_agent else outs[DEFAULT_MODULE_ID],
             **call,
@@ -155,6 +162,18 @@ class ConnectorPolicy(Policy):
         if q_values:
             self._add_q_values(batches, memories, call["shared_data"], answers, judged, block)
         return answers
+
+    def _row_orders(self, shared: dict[str, Any]) -> dict[str, np.ndarray]:
+        """Return, by module, the order of its rows sorted by agent.
+
+        The pipeline takes agents from a set (`MultiAgentEpisode.get_agents_to_act`, 2.60), so their order changes
+        from process to process, and with it which random number an agent gets.
+        """
+        rows = shared.get("memorized_map_structure") or {}
+        return {
+            name: np.argsort([str(agent) for _, agent in where], kind="stable")
+            for name, where in rows.items()
+        }
 
     def _add_q_values(
         self,
@@ -192,6 +211,10 @@ def policy_of(modules: Any, env_to_module: Any, module_to_env: Any, env_steps: i
     if observing == _default(OBSERVING, multi_agent) and acting == _default(ACTING, multi_agent):
         return DirectPolicy(modules, env_to_module, module_to_env, env_steps)
     return ConnectorPolicy(modules, env_to_module, module_to_env, env_steps)
+
+
+def _permuted(batch: Any, order: np.ndarray | None) -> Any:
+    return batch if order is None else map_tensors(lambda x: x[torch.from_numpy(order)], batch)
 
 
 def _default(pieces: list[type], multi_agent: bool) -> list[type]:

@@ -1,0 +1,258 @@
+"""Both ways to compute actions agree, bit for bit, and with RLlib's env runners (no Ray, untrained modules)."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import random
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from policies import Pair, Steps, Untouched, both, make
+from ray.rllib.algorithms.dqn import DQNConfig
+from ray.rllib.algorithms.ppo import PPOConfig
+from ray.rllib.algorithms.sac import SACConfig
+from ray.rllib.connectors.env_to_module import FlattenObservations, MeanStdFilter, PrevActionsPrevRewards
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
+from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
+from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
+
+from rlkit import pipelines
+from rlkit.inference import DirectPolicy, in_blocks
+from rlkit.pipelines import ConnectorPolicy
+from rlkit.rollout import Pool, Row, play
+
+logging.getLogger("ray").setLevel(logging.ERROR)
+
+EXPLORING = ("PPO, continuous", "PPO, dict", "DQN, distributional")
+OBS = gym.spaces.Box(-1, 1, (3,), np.float32)
+LOPSIDED = gym.spaces.Box(np.array([-2, 0], np.float32), np.array([6, 1], np.float32))
+LSTM = {"use_lstm": True, "lstm_cell_size": 8, "max_seq_len": 5}
+
+CASES: dict[str, tuple[Callable[[], Any], gym.Space]] = {
+    "PPO, discrete": (PPOConfig, gym.spaces.Discrete(4)),
+    "PPO, continuous": (PPOConfig, LOPSIDED),
+    "PPO, clipped": (
+        lambda: PPOConfig().environment(normalize_actions=False, clip_actions=True),
+        LOPSIDED,
+    ),
+    "PPO, multi-discrete": (PPOConfig, gym.spaces.MultiDiscrete([3, 2])),
+    "PPO, dict": (PPOConfig, gym.spaces.Dict(push=gym.spaces.Discrete(3), turn=LOPSIDED)),
+    "PPO, LSTM": (lambda: PPOConfig().rl_module(model_config=LSTM), LOPSIDED),
+    "DQN, distributional": (lambda: DQNConfig().training(num_atoms=5), gym.spaces.Discrete(4)),
+    "SAC": (SACConfig, LOPSIDED),
+}
+
+
+def pool(env: Any) -> Pool:
+    return Pool(lambda render: copy.deepcopy(env))
+
+
+def mapping(agent: str, *args: Any, **kwargs: Any) -> str:
+    return f"{agent}_policy"
+
+
+def pair_config(config: Any = None) -> Any:
+    return (config or PPOConfig()).multi_agent(
+        policies={mapping(agent) for agent in Pair().possible_agents}, policy_mapping_fn=mapping
+    )
+
+
+@pytest.mark.parametrize(
+    ("case", "explore"), [*((case, False) for case in CASES), *((case, True) for case in EXPLORING)]
+)
+def test_the_short_way_gives_the_rows_of_the_pipelines_for_any_number_of_slots(
+    case: str, explore: bool
+) -> None:
+    build, actions = CASES[case]
+    env = Steps(OBS, actions)
+    direct, pipeline = both(build(), env)
+    assert isinstance(direct, DirectPolicy)
+    rows = play(direct, pool(env), range(7), slots=1, explore=explore)
+    assert [row.seed for row in rows] == list(range(7))
+    assert len({row.ret for row in rows}) > 1
+    for policy, slots in ((direct, 3), (direct, 7), (pipeline, 1), (pipeline, 4)):
+        assert play(policy, pool(env), range(7), slots=slots, explore=explore) == rows
+
+
+@pytest.mark.parametrize("explore", [False, True])
+def test_agents_that_come_and_go_with_spaces_of_their_own(explore: bool) -> None:
+    direct, pipeline = both(pair_config(), Pair())
+    rows = play(direct, pool(Pair()), range(5), slots=2, explore=explore)
+    assert set(rows[0].agents) == {"early", "late", "steady"}
+    assert rows[0].ret == pytest.approx(sum(rows[0].agents.values()))
+    assert play(pipeline, pool(Pair()), range(5), slots=5, explore=explore) == rows
+
+
+@pytest.mark.parametrize("case", ["DQN, distributional", "SAC", "PPO, discrete"])
+def test_both_ways_give_the_same_q_values(case: str) -> None:
+    build, actions = CASES[case]
+    env = Steps(OBS, actions)
+    answers = []
+    for policy in both(build(), env):
+        memories = [policy.begin(str(i)) for i in range(3)]
+        for i, memory in enumerate(memories):
+            policy.see(memory, env.reset(seed=i)[0])
+        answers.append(policy.act(memories, q_values=True, block=4))
+    width = {"DQN, distributional": (4,), "SAC": ()}
+    for one, other in zip(*answers, strict=True):
+        assert set(one.q_values) == set(one.actions if case in width else ())
+        for agent, values in one.q_values.items():
+            assert values.shape == width[case]
+            assert np.array_equal(values, other.q_values[agent])
+
+
+def looking_back() -> list[Any]:
+    return [PrevActionsPrevRewards(n_prev_actions=2, n_prev_rewards=2), FlattenObservations()]
+
+
+def runner_returns(config: Any, policy: Any, env: Any, seeds: range) -> list[float]:
+    """Greedy returns of RLlib's own env runner with the weights of a policy, one episode per seed."""
+    returns = []
+    for seed in seeds:
+        seeded = config.copy(copy_frozen=False).debugging(seed=seed)
+        seeded.environment(lambda _: copy.deepcopy(env))
+        runner = SingleAgentEnvRunner(config=seeded)
+        runner.module.load_state_dict(policy.modules[DEFAULT_MODULE_ID].state_dict(), strict=False)
+        (episode,) = runner.sample(num_episodes=1, explore=False)
+        returns.append(episode.get_return())
+        runner.stop()
+    return returns
+
+
+@pytest.mark.parametrize(
+    ("case", "first"),
+    [
+        ("PPO, continuous", list),
+        ("PPO, clipped", list),
+        ("PPO, LSTM", list),
+        ("SAC", list),
+        ("DQN, distributional", list),
+        ("PPO, discrete", looking_back),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_rows_are_those_of_rllibs_single_agent_runner(case: str, first: Callable[[], list[Any]]) -> None:
+    build, actions = CASES[case]
+    env = Steps(OBS, actions)
+    policy = make(build(), env, first=first)
+    config = build().env_runners(env_to_module_connector=lambda env=None, spaces=None, device=None: first())
+    rows = play(policy, pool(env), range(3))
+    assert isinstance(policy, DirectPolicy if first is list else ConnectorPolicy)
+    # A batch of one has other last bits than a block of 32.
+    assert runner_returns(config, policy, env, range(3)) == pytest.approx([row.ret for row in rows], rel=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_rows_are_those_of_rllibs_multi_agent_runner() -> None:
+    config = pair_config().environment(Pair).debugging(seed=0).env_runners(num_envs_per_env_runner=4)
+    policy = make(config, Pair())
+    runner = MultiAgentEnvRunner(config=config)
+    for name, module in policy.modules.items():
+        runner.module[name].load_state_dict(module.state_dict(), strict=False)
+    episodes = runner.sample(num_episodes=4, explore=False)
+    rows = play(policy, pool(Pair()), range(4))
+    assert [episode.get_return() for episode in episodes] == pytest.approx(
+        [row.ret for row in rows], rel=1e-5
+    )
+
+
+def test_filter_statistics_are_applied_and_frozen() -> None:
+    env = Steps(gym.spaces.Box(-9, 9, (3,), np.float32), LOPSIDED)
+    policy = make(PPOConfig(), env, first=lambda: [MeanStdFilter()])
+    connector = policy.env_to_module.connectors[0]
+    fresh = play(policy, pool(env), range(4))
+    connector._update_stats = True  # as during training
+    play(policy, pool(env), range(4))
+    connector._update_stats = False
+    learned = connector.get_state()
+    assert learned[None]["running_stats"][0]["num_pushes"] == 4 * 8
+    rows = play(policy, pool(env), range(4), slots=2)
+    assert rows != fresh
+    assert play(policy, pool(env), range(4), slots=1) == rows
+    assert connector.get_state() == learned
+
+
+def test_long_episodes_are_cut_without_a_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = Steps(OBS, gym.spaces.Discrete(4), length=40)
+    policy = make(PPOConfig(), env, first=looking_back)
+    rows = play(policy, pool(env), range(2))
+    _, several = both(pair_config(), Pair())
+    pairs = play(several, pool(Pair()), range(2))
+    monkeypatch.setattr(pipelines, "CHUNK", 4)
+    monkeypatch.setattr(pipelines, "LOOKBACK", 3)
+    assert play(policy, pool(env), range(2)) == rows
+    assert play(several, pool(Pair()), range(2)) == pairs
+
+
+def test_modules_that_see_each_other_are_called_together() -> None:
+    calls: list[set[str]] = []
+
+    class Joint(MultiRLModule):
+        def _forward_inference(self, batch: dict, **kwargs: Any) -> dict:
+            calls.append(set(batch))
+            return super()._forward_inference(batch, **kwargs)
+
+    direct, _ = both(pair_config(), Pair())
+    assert not direct._joint
+    modules = direct.modules
+    modules.__class__ = Joint
+    policy = DirectPolicy(modules, direct.env_to_module, direct.module_to_env)
+    rows = play(policy, pool(Pair()), range(2), slots=2)
+    assert len(rows) == 2
+    assert {"early_policy", "steady_policy"} in calls
+
+
+def test_global_random_numbers_are_left_as_they_were() -> None:
+    env = Steps(OBS, gym.spaces.Discrete(4))
+    policy = make(DQNConfig(), env)
+    before = (
+        torch.get_rng_state(),
+        np.random.get_state()[1].tolist(),
+        random.getstate(),
+        torch.get_num_threads(),
+    )
+    play(policy, pool(env), range(3), explore=True)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert (np.random.get_state()[1].tolist(), random.getstate(), torch.get_num_threads()) == before[1:]
+
+
+def test_exploration_follows_the_schedule_of_the_checkpoint() -> None:
+    env = Steps(OBS, gym.spaces.Discrete(4))
+    config = DQNConfig().training(epsilon=[(0, 1.0), (10_000, 0.0)])
+    policy = make(config, env)
+    policy.env_steps = 10_000
+    greedy = play(policy, pool(env), range(5))
+    assert play(policy, pool(env), range(5), explore=True) == greedy
+    policy.env_steps = 0
+    assert play(policy, pool(env), range(5), explore=True) != greedy
+
+
+def test_an_untouched_connector_means_pipelines_and_the_same_rows() -> None:
+    env = Steps(OBS, LOPSIDED)
+    rows: list[list[Row]] = []
+    for first in (list, lambda: [Untouched()]):
+        policy = make(SACConfig(), env, first=first)
+        rows.append(play(policy, pool(env), range(3)))
+    assert isinstance(policy, ConnectorPolicy)
+    assert rows[0] == rows[1]
+
+
+@pytest.mark.parametrize("rows", [1, 4, 5, 9])
+def test_blocks_pad_and_join(rows: int) -> None:
+    seen: list[int] = []
+
+    def run(batch: dict) -> dict:
+        seen.append(len(batch["obs"]["x"]))
+        return {"actions": batch["obs"]["x"] * 2, "state_out": {"h": (batch["state_in"]["h"] + 1,)}}
+
+    batch = {"obs": {"x": torch.arange(rows)}, "state_in": {"h": torch.arange(rows)}}
+    out = in_blocks(run, batch, 4)
+    assert out["actions"].tolist() == [2 * i for i in range(rows)]
+    assert out["state_out"]["h"][0].tolist() == [i + 1 for i in range(rows)]
+    assert seen == [4] * -(-rows // 4)
