@@ -74,7 +74,7 @@ def run(pool: str, model: str, seed: int, steps: int, eval_games: int = 2000) ->
     options = FeatureOptions(() if model == "dqn" else PAPER_FEATURES)
     games = SoccerGames(GAMES, opponents=pool, seed=seed)
     player = Player(games, options)
-    size = player.size
+    size = player.flat.shape[1]
     q, target = MODELS[model](size - STATE), MODELS[model](size - STATE)
     target.load_state_dict(q.state_dict())
     optimizer = torch.optim.Adam(q.parameters(), lr=1e-3, fused=True)
@@ -91,11 +91,11 @@ def run(pool: str, model: str, seed: int, steps: int, eval_games: int = 2000) ->
 
     for step in range(0, steps, GAMES):
         epsilon = max(0.1, 0.3 - 0.2 * step / 200_000)
-        x = player.observation
+        x = player.flat
         actions = np.where(rng.random(GAMES) < epsilon, rng.integers(0, ACTIONS, GAMES), greedy(x))
         move = player.step(actions)
         rows = (head + np.arange(GAMES)) % CAPACITY
-        data["x"][rows], data["y"][rows], data["a"][rows] = x, player.observation, actions
+        data["x"][rows], data["y"][rows], data["a"][rows] = x, player.flat, actions
         data["r"][rows], data["d"][rows] = move.reward, move.done
         player.restart(np.flatnonzero(move.done))
         head, filled = (head + GAMES) % CAPACITY, min(filled + GAMES, CAPACITY)
@@ -115,11 +115,11 @@ def run(pool: str, model: str, seed: int, steps: int, eval_games: int = 2000) ->
                     target.load_state_dict(q.state_dict())
         for check in CHECKS:
             if step < check <= step + GAMES:
-                scores[check] = evaluate(greedy, options, eval_games, opponents=pool, seed=10_000 + seed)[
-                    "all"
-                ]["score"]
+                scores[check] = evaluate(
+                    lambda p: greedy(p.flat), options, eval_games, opponents=pool, seed=10_000 + seed
+                )["all"]["score"]
                 print(f"{pool} {model} seed {seed}: {check:>7,} {scores[check]:.3f}", flush=True)
-    final = evaluate(greedy, options, eval_games, opponents=pool, seed=20_000 + seed)
+    final = evaluate(lambda p: greedy(p.flat), options, eval_games, opponents=pool, seed=20_000 + seed)
     return {
         "pool": pool, "model": model, "seed": seed, "steps": steps, "updates": updates, "scores": scores,
         "final": {name: row["score"] for name, row in final.items()},

@@ -7,34 +7,42 @@ from typing import Any
 
 import numpy as np
 
+from rlkit.algos.opponent_features import Placebo
 from rlkit.algos.opponent_history import FeatureOptions, OpponentHistory
 from rlkit.envs.soccer_games import Moves, SoccerGames
 from rlkit.envs.soccer_rules import ACTIONS, SoccerRules
 
-Act = Callable[[np.ndarray], np.ndarray]
-
 
 class Player:
-    """Player A in N games: observations are the state followed by the features and the flattened window."""
+    """Player A in N games: `observation` has the columns state, opponent and history that DRON's module reads."""
 
-    def __init__(self, games: SoccerGames, options: FeatureOptions):
+    def __init__(self, games: SoccerGames, options: FeatureOptions, shuffle: bool = False):
         self.games, self.options = games, options
         self.rows = np.arange(games.count)
         states = games.observation
         self.history = OpponentHistory(options, 1, len(ACTIONS), states.shape[1])
         self.history.reset(self.rows)
         self.history.observe(self.rows, states)
+        self.placebo = Placebo() if shuffle else None
         self._seen = np.ones((games.count, 1), bool)
         self.observation = self._observe()
-        self.size = self.observation.shape[1]
 
-    def _observe(self) -> np.ndarray:
-        parts = [self.games.observation]
+    @property
+    def flat(self) -> np.ndarray:
+        """The observation as one vector per game, (N, S + F)."""
+        return np.concatenate(
+            [part.reshape(self.games.count, -1) for part in self.observation.values()], axis=1
+        )
+
+    def _observe(self) -> dict[str, np.ndarray]:
+        columns = {"state": self.games.observation}
         if self.history.size:
-            parts.append(self.history.features(self.rows)[:, 0])
+            columns["opponent"] = self.history.features(self.rows)
         if self.options.window:
-            parts.append(self.history.windows(self.rows).reshape(self.games.count, -1))
-        return np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
+            columns["history"] = self.history.windows(self.rows)
+        if self.placebo is not None:
+            self.placebo.exchange(self.rows, columns)
+        return columns
 
     def step(self, actions: np.ndarray) -> Moves:
         """Play one move in every game and observe; `restart` the games that are done before the next one."""
@@ -62,7 +70,7 @@ class Player:
 
 
 def evaluate(
-    act: Act,
+    act: Callable[[Player], np.ndarray],
     options: FeatureOptions,
     games: int,
     *,
@@ -70,6 +78,7 @@ def evaluate(
     rules: SoccerRules | None = None,
     seed: int = 0,
     batch: int = 250,
+    shuffle: bool = False,
     **switching: Any,
 ) -> dict[str, dict[str, float]]:
     """Play complete greedy games; return score, win, draw, loss, length per style and for `all`.
@@ -78,11 +87,11 @@ def evaluate(
     favoured.
     """
     table = SoccerGames(batch, rules, opponents, seed=seed, **switching)
-    player = Player(table, options)
+    player = Player(table, options, shuffle)
     left = np.full(batch, games // batch) + (np.arange(batch) < games % batch)
     rows: list[np.ndarray] = []
     while (left > 0).any():
-        move = player.step(act(player.observation))
+        move = player.step(act(player))
         ended = np.flatnonzero(move.done)
         counted = ended[left[ended] > 0]
         rows.append(np.stack([table.style[counted], move.reward[counted], table.clock[counted]], axis=1))

@@ -31,6 +31,7 @@ from typing import Any, Literal
 
 import torch
 from ray.rllib.algorithms.algorithm_config import NotProvided
+from ray.rllib.algorithms.dqn.dqn_learner import QF_NEXT_PREDS, QF_PREDS
 from ray.rllib.algorithms.dqn.torch.default_dqn_torch_rl_module import DefaultDQNTorchRLModule
 from ray.rllib.algorithms.dqn.torch.dqn_torch_learner import DQNTorchLearner
 from ray.rllib.connectors.common import AddObservationsFromEpisodesToBatch
@@ -70,6 +71,8 @@ def supervised_loss(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.T
 class DRONModule(DefaultDQNTorchRLModule):
     """RLlib's DQN module with DRON's encoder and heads. `compute_q_values` also returns `gate` (B, K)."""
 
+    uses_double_q: bool
+
     def __init__(self, *args: Any, **kwargs: Any):
         kwargs["catalog_class"] = DRONCatalog
         super().__init__(*args, **kwargs)
@@ -82,7 +85,19 @@ class DRONModule(DefaultDQNTorchRLModule):
         return out
 
     def _forward_train(self, batch: dict[str, Any]) -> dict[str, Any]:
-        out = super()._forward_train(batch)
+        """RLlib's, except that double Q-learning looks at the next observation without a gradient.
+
+        RLlib sends both observations through the network as one batch, although the loss only reads which of the next
+        actions is best; the backward pass then covers rows that have no gradient.
+        """
+        double, self.uses_double_q = self.uses_double_q, False
+        try:
+            out = super()._forward_train(batch)
+        finally:
+            self.uses_double_q = double
+        if double:
+            with torch.no_grad():
+                out[QF_NEXT_PREDS] = self.compute_q_values({Columns.OBS: batch[Columns.NEXT_OBS]})[QF_PREDS]
         if self.encoder.head is not None:
             out[OPPONENT_LOGITS] = self.encoder.predict(batch[Columns.OBS])
         return out
@@ -127,6 +142,9 @@ class DRONConfig(DQNConfig):
 
     def __init__(self, algo_class: type | None = None):
         super().__init__(algo_class=algo_class or DRON)
+        self.normalize_actions = (
+            False  # actions are Discrete; RLlib copies and walks them in every step otherwise
+        )
         self.gamma = 0.9
         self.lr = 5e-4
         self.train_batch_size_per_learner = 64

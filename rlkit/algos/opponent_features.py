@@ -119,7 +119,7 @@ class OpponentFeatures(ConnectorV2):
         self.options = FeatureOptions(tuple(features), window, clock_horizon)
         self.opponents, self.opponent_actions = opponents, opponent_actions
         self.label_actions, self.label_types = label_actions, label_types
-        self.placebo = _Placebo() if shuffle else None
+        self.placebo = Placebo() if shuffle else None
         self._learners: dict[str | None, _Learner] = {}
         self._rows: dict[tuple[str, str | None], int] = {}  # (episode, agent) -> row
         self._free: list[int] = []
@@ -371,7 +371,7 @@ def _moved_first(learner: _Learner, joint: MultiAgentEpisode) -> bool:
     )
 
 
-class _Placebo:
+class Placebo:
     """Gives each row the columns of another episode, drawn from those seen lately; zeros if there is none."""
 
     def __init__(self) -> None:

@@ -111,6 +111,11 @@ class Encoder(nn.Module):
         return self.head(self.opponent_hidden(observation))
 
 
+def _pooled(hidden: torch.Tensor) -> torch.Tensor:
+    """Average (B, M, h) over the opponents."""
+    return hidden[:, 0] if hidden.shape[1] == 1 else hidden.mean(dim=1)
+
+
 class FlatEncoder(Encoder):
     """[state, opponents] -> h -> h."""
 
@@ -141,7 +146,7 @@ class ConcatEncoder(Encoder):
 
     def forward(self, batch: Mapping[str, Any]) -> dict[str, torch.Tensor]:
         state, opponent = self.parts(batch[Columns.OBS])
-        seen = torch.relu(self.opponent(opponent)).mean(dim=1)
+        seen = _pooled(torch.relu(self.opponent(opponent)))
         both = torch.cat([seen, torch.relu(self.state(state))], dim=-1)
         return {ENCODER_OUT: torch.relu(self.both(both))}
 
@@ -184,7 +189,7 @@ class MixtureEncoder(Encoder):
     def forward(self, batch: Mapping[str, Any]) -> dict[str, torch.Tensor]:
         state, opponent = self.parts(batch[Columns.OBS])
         assert opponent is not None
-        weights = torch.softmax(self.gate(self._gate_hidden(state, opponent).mean(dim=1)), dim=-1)
+        weights = torch.softmax(self.gate(_pooled(self._gate_hidden(state, opponent))), dim=-1)
         return {ENCODER_OUT: torch.cat([self.trunk(state), weights], dim=-1), GATE: weights}
 
 
@@ -199,7 +204,7 @@ class MixtureHead(nn.Module):
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         features, weights = inputs[:, : self.hidden], inputs[:, self.hidden :]
         values = self.experts(features).view(-1, self.count, self.outputs)
-        return torch.einsum("bk,bko->bo", weights, values)
+        return torch.bmm(weights.unsqueeze(1), values).squeeze(1)
 
 
 def build_encoder(space: gym.Space, options: Mapping[str, Any]) -> Encoder:
