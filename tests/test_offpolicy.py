@@ -1,0 +1,369 @@
+"""The off-policy step as a user sees it: settings, counts, faults, seeds, and a run that goes on where it was
+saved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
+
+from rlkit.algos import DQN, SAC, DQNConfig, SACConfig
+from rlkit.errors import EnvError, RunFailed
+
+UNIFORM = {"type": "EpisodeReplayBuffer", "capacity": 2000}
+PRIORITIZED = {"type": "PrioritizedEpisodeReplayBuffer", "capacity": 2000}
+
+
+def dqn(buffer: dict[str, Any] = UNIFORM, **training: Any) -> DQNConfig:
+    config = DQNConfig().environment("CartPole-v1").env_runners(num_envs_per_env_runner=4)
+    config.training(
+        train_batch_size_per_learner=16,
+        num_steps_sampled_before_learning_starts=100,
+        replay_buffer_config=buffer,
+        **{"training_intensity": 4, **training},
+    )
+    config.rl_module(model_config={"fcnet_hiddens": [16]})
+    return config.debugging(seed=3, log_level="ERROR").reporting(min_sample_timesteps_per_iteration=128)
+
+
+def sac(**training: Any) -> SACConfig:
+    config = SACConfig().environment("Pendulum-v1").env_runners(num_envs_per_env_runner=4)
+    config.training(
+        train_batch_size_per_learner=16,
+        num_steps_sampled_before_learning_starts=100,
+        replay_buffer_config=PRIORITIZED,
+        **{"training_intensity": 4, **training},
+    )
+    config.rl_module(model_config={"fcnet_hiddens": [16]})
+    config.reporting(min_sample_timesteps_per_iteration=128, min_time_s_per_iteration=0)
+    return config.debugging(seed=3, log_level="ERROR")
+
+
+def learner_of(algorithm: Any) -> Any:
+    found: list[Any] = []
+    algorithm.learner_group.foreach_learner(found.append)
+    return found[0]
+
+
+def weights(algorithm: Any) -> dict[str, torch.Tensor]:
+    state = learner_of(algorithm).module[DEFAULT_MODULE_ID].state_dict()
+    return {k: v.clone() for k, v in state.items()}
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+# Settings that cannot work ------------------------------------------------------------------------------
+
+
+def test_an_unknown_buffer_names_those_accepted() -> None:
+    with pytest.raises(
+        ValueError, match=r"unknown type 'PrioritisedEpisodeReplayBuffer'; did you mean 'PrioritizedE"
+    ):
+        dqn({"type": "PrioritisedEpisodeReplayBuffer", "capacity": 100}).validate()
+    with pytest.raises(
+        ValueError, match=r"unknown key 'size'.*accepted: type, capacity, alpha, beta, columns"
+    ):
+        dqn({**UNIFORM, "size": 5}).validate()
+
+
+def test_a_capacity_below_one_batch_gives_both_numbers() -> None:
+    with pytest.raises(ValueError, match=r"capacity 10 is smaller than one batch .* = 16"):
+        dqn({"type": "EpisodeReplayBuffer", "capacity": 10}).validate()
+    with pytest.raises(
+        ValueError, match=r"capacity 50 is smaller than what one step samples \(4 environments x 16"
+    ):
+        dqn({"type": "EpisodeReplayBuffer", "capacity": 50}).env_runners(
+            rollout_fragment_length=16
+        ).validate()
+
+
+def test_the_capacity_of_rllibs_default_stays_when_only_the_type_changes() -> None:
+    config = dqn({"type": "EpisodeReplayBuffer"})
+    config.validate()
+    assert config.replay_buffer_config["capacity"] == 50_000
+
+
+def test_auto_fragments_keep_rllibs_updates_per_env_step() -> None:
+    """RLlib: one update for each n_step steps of all environments."""
+    config = dqn(training_intensity=None, n_step=3)
+    assert config.get_rollout_fragment_length() * config.env_copies >= 64
+    assert config.updates_per_env_step == pytest.approx(1 / (3 * 4))
+    assert dqn(training_intensity=8).updates_per_env_step == pytest.approx(8 / 16)
+
+
+def test_a_learner_connector_that_reads_episodes_is_refused() -> None:
+    from ray.rllib.connectors.common.frame_stacking import FrameStacking
+
+    config = dqn().learners(
+        learner_connector=lambda *_: FrameStacking(num_frames=4, as_learner_connector=True),
+    )
+    learner = config.build_learner(env=gym.make("CartPole-v1"))
+    with pytest.raises(
+        ValueError, match=r"FrameStacking reads episodes, and replay holds columns.*rllib/DQN"
+    ):
+        learner.update_from_columns([], num_updates=0, env_steps=0, timesteps={})
+
+
+# A learner alone ----------------------------------------------------------------------------------------
+
+
+def columns(k: int, b: int = 16) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    return {
+        DEFAULT_MODULE_ID: {
+            "obs": rng.standard_normal((k, b, 4), np.float32),
+            "new_obs": rng.standard_normal((k, b, 4), np.float32),
+            "actions": rng.integers(0, 2, (k, b)),
+            "rewards": np.ones((k, b), np.float32),
+            "terminateds": np.zeros((k, b), bool),
+            "weights": np.ones((k, b), np.float32),
+            "n_step": np.ones((k, b), np.float32),
+        }
+    }
+
+
+def update(learner: Any, chunk: dict[str, Any], k: int, t: int, env_steps: int) -> Any:
+    return learner.update_from_columns(
+        [chunk], num_updates=k, env_steps=env_steps, timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: t}
+    )
+
+
+def test_targets_follow_within_a_call() -> None:
+    """256 env steps and 8 updates in a call: a target every 64 env steps is one every 2 updates."""
+    learner = dqn(target_network_update_freq=64).build_learner(env=gym.make("CartPole-v1"))
+    results = update(learner, columns(8), 8, t=1000, env_steps=256)
+    assert results[DEFAULT_MODULE_ID]["num_target_updates"].peek() == 4
+    module = learner.module[DEFAULT_MODULE_ID]
+    for main, target in module.get_target_network_pairs():
+        assert not same(main.state_dict(), target.state_dict()) or not list(main.parameters())
+    # the seventh update was the last to copy: one more call copies at its second update
+    update(learner, columns(2), 2, t=1064, env_steps=64)
+    update(learner, columns(1), 1, t=1128, env_steps=64)
+    for main, target in module.get_target_network_pairs():
+        assert same(main.state_dict(), target.state_dict())
+
+
+def test_td_errors_come_back_for_every_row() -> None:
+    learner = dqn().build_learner(env=gym.make("CartPole-v1"))
+    got: list[Any] = []
+    learner.update_from_columns(
+        [columns(3), columns(2)], num_updates=5, env_steps=10, timesteps={}, feedback=got.append
+    )
+    assert [errors[DEFAULT_MODULE_ID].shape for errors in got] == [(3, 16), (2, 16)]
+    assert all((errors[DEFAULT_MODULE_ID] > 0).all() for errors in got)
+
+
+@pytest.mark.parametrize("poison", ["rewards", "obs"])
+def test_nan_stops_before_it_reaches_a_weight(poison: str) -> None:
+    learner = dqn().build_learner(env=gym.make("CartPole-v1"))
+    chunk = columns(5)
+    chunk[DEFAULT_MODULE_ID][poison][3] = np.nan
+    # RLlib's loss turns NaN Q-values into 0: a NaN observation shows in the gradients alone
+    loss = {"rewards": "the loss of module 'default_policy' is nan", "obs": "all losses are finite"}[poison]
+    message = rf"update 4 of this call: {loss}; first NaN or inf gradient: default_policy/\w+.*weights are those before"
+    with pytest.raises(RunFailed, match=message):
+        update(learner, chunk, 5, t=100, env_steps=10)
+    state = learner.get_state()
+    for value in learner.module[DEFAULT_MODULE_ID].state_dict().values():
+        assert torch.isfinite(value).all()
+    moments = state["optimizer"]["default_policy_default_optimizer"]["state"]["state"]
+    assert all(np.isfinite(m["exp_avg"]).all() for m in moments.values())
+
+
+def test_a_gradient_that_explodes_names_its_parameter() -> None:
+    """The loss is finite; the gradient of one parameter alone is not."""
+    learner = dqn().build_learner(env=gym.make("CartPole-v1"))
+    name, parameter = next(iter(learner.module[DEFAULT_MODULE_ID].named_parameters()))
+    handle = parameter.register_hook(lambda g: g * float("inf"))
+    with pytest.raises(
+        RunFailed, match=rf"all losses are finite; first NaN or inf gradient: default_policy/{name} "
+    ):
+        update(learner, columns(1), 1, t=100, env_steps=10)
+    handle.remove()
+
+
+class Doubled:
+    """A learner connector piece of a user: works on the batch."""
+
+    def __call__(self, *, batch: Any, **kwargs: Any) -> Any:
+        return {mid: {**b, "rewards": b["rewards"] * 0 + 7.0} for mid, b in batch.items()}
+
+
+def test_a_users_learner_connector_sees_the_batch() -> None:
+    from ray.rllib.connectors.connector_v2 import ConnectorV2
+
+    class Piece(Doubled, ConnectorV2):  # type: ignore[misc]
+        pass
+
+    plain = dqn().build_learner(env=gym.make("CartPole-v1"))
+    custom = dqn().learners(learner_connector=lambda *_: Piece()).build_learner(env=gym.make("CartPole-v1"))
+    custom.module.set_state(plain.module.get_state())
+    chunk = columns(2)
+    update(custom, chunk, 2, t=10, env_steps=4)
+    chunk[DEFAULT_MODULE_ID]["rewards"][:] = 7.0
+    update(plain, chunk, 2, t=10, env_steps=4)
+    a, b = (x.module[DEFAULT_MODULE_ID].state_dict() for x in (plain, custom))
+    assert same(a, b)
+
+
+# Whole algorithms -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("ray_local")
+class TestAlgorithm:
+    def test_updates_match_the_intensity_and_learning_starts_on_time(self) -> None:
+        algorithm = dqn(training_intensity=4).build_algo()
+        try:
+            results = [algorithm.train() for _ in range(3)]
+        finally:
+            algorithm.stop()
+        sampled = [int(r["num_env_steps_sampled_lifetime"]) for r in results]
+        before = 64  # the first sample; the second one passes 100
+        updates = results[-1]["learners"]["__all_modules__"]["num_updates_lifetime"]
+        assert updates == pytest.approx((sampled[-1] - before) * 4 / 16, abs=1.5)
+        assert results[-1]["replay_buffer"][DEFAULT_MODULE_ID]["rows"] == sampled[-1]
+        assert np.isfinite(results[-1]["learners"][DEFAULT_MODULE_ID]["qf_loss"])
+
+    @pytest.mark.parametrize(
+        "make", [dqn, lambda: dqn(PRIORITIZED, n_step=3), sac], ids=["dqn", "per", "sac"]
+    )
+    def test_same_seed_same_weights(self, make: Any) -> None:
+        runs = []
+        for seed in (3, 3, 4):
+            algorithm = make().debugging(seed=seed).build_algo()
+            for _ in range(2):
+                algorithm.train()
+            runs.append(weights(algorithm))
+            algorithm.stop()
+        assert same(runs[0], runs[1])
+        assert not same(runs[0], runs[2])
+
+    @pytest.mark.parametrize(
+        ("make", "cls"),
+        [(dqn, DQN), (lambda: dqn(PRIORITIZED, n_step=3), DQN), (sac, SAC)],
+        ids=["dqn", "per", "sac"],
+    )
+    def test_a_saved_run_goes_on_bit_for_bit(self, make: Any, cls: Any, tmp_path: Path) -> None:
+        original = make().build_algo()
+        for _ in range(3):
+            original.train()
+        original.save_to_path(str(tmp_path / "c"))
+        generator = torch.get_rng_state()
+        restored = make().build_algo()
+        restored.restore_from_path(str(tmp_path / "c"))
+        assert torch.equal(torch.get_rng_state(), generator)
+        loaded = cls.from_checkpoint(str(tmp_path / "c"))
+        copies = [original, restored, loaded]
+        try:
+            before = original.replays[DEFAULT_MODULE_ID].get_state()
+            for copy in copies[1:]:
+                state = copy.replays[DEFAULT_MODULE_ID].get_state()
+                assert state["counters"] == before["counters"]
+                for name, array in before["arrays"].items():
+                    np.testing.assert_array_equal(state["arrays"][name], array)
+                assert same(weights(copy), weights(original))
+            for copy in copies:
+                # SAC draws from torch's generator, which the three share
+                torch.set_rng_state(generator)
+                copy.learn(5, 64)
+            state = learner_of(original).get_state()
+            for copy in copies[1:]:
+                assert same(weights(copy), weights(original))
+                other = learner_of(copy).get_state()
+                assert_equal(other["optimizer"], state["optimizer"])
+                for key in ("last_update_ts", "log_alpha"):
+                    assert_equal(other["column_learner"][key], state["column_learner"][key])
+                assert len(copy.train()["learners"]) == 2
+        finally:
+            for copy in copies:
+                copy.stop()
+
+    def test_a_buffer_can_be_left_out_of_checkpoints(self, tmp_path: Path) -> None:
+        algorithm = dqn(store_buffer_in_checkpoints=False).build_algo()
+        algorithm.train()
+        algorithm.save_to_path(str(tmp_path / "c"))
+        assert not list((tmp_path / "c").rglob("*.npy"))
+        algorithm.stop()
+        restored = DQN.from_checkpoint(str(tmp_path / "c"))
+        assert len(restored.replays[DEFAULT_MODULE_ID]) == 0
+        restored.stop()
+
+    def test_seeds_differ_between_runners_calls_and_a_resumed_run(self, tmp_path: Path) -> None:
+        def first_observations(algorithm: Any) -> list[float]:
+            episodes, _ = algorithm.sample()
+            return [float(e.get_observations(0)[0]) for e in episodes if e.t_started == 0]
+
+        config = dqn().env_runners(
+            num_env_runners=2, num_envs_per_env_runner=2, batch_mode="complete_episodes"
+        )
+        algorithm = config.build_algo()
+        seen = first_observations(algorithm)
+        assert len(set(seen)) == len(seen) >= 4
+        algorithm.train()
+        again = first_observations(algorithm)
+        assert not set(seen) & set(again)
+        algorithm.save_to_path(str(tmp_path / "c"))
+        algorithm.stop()
+        resumed = DQN.from_checkpoint(str(tmp_path / "c"))
+        # it goes on with the seeds of its own env step; RLlib's runner would begin with `seen` again
+        assert not set(first_observations(resumed)) & set(seen)
+        resumed.stop()
+
+    def test_remote_runners_and_learners(self) -> None:
+        config = dqn(PRIORITIZED).env_runners(num_env_runners=1).learners(num_learners=1)
+        algorithm = config.build_algo()
+        try:
+            result = [algorithm.train() for _ in range(2)][-1]
+            assert np.isfinite(result["learners"][DEFAULT_MODULE_ID]["qf_loss"])
+            replay = algorithm.replays[DEFAULT_MODULE_ID]
+            assert replay.tree is not None
+            # TD errors came back from the learner process
+            assert len(np.unique(replay.tree.leaves(len(replay)))) > 20
+        finally:
+            algorithm.stop()
+
+    def test_nan_from_the_environment_names_the_column(self) -> None:
+        algorithm = dqn().environment(NanAfter).build_algo()
+        try:
+            with pytest.raises(EnvError, match=r"step 9: rewards is nan, expected finite numbers"):
+                algorithm.train()
+        finally:
+            algorithm.stop()
+
+
+class NanAfter(gym.Env):
+    """Ten steps; the reward of the last is NaN."""
+
+    observation_space = gym.spaces.Box(-1, 1, (4,))
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self, config: Any = None):
+        self.t = 0
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        self.t = 0
+        return np.zeros(4, np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        self.t += 1
+        return np.zeros(4, np.float32), float("nan") if self.t == 10 else 1.0, self.t == 10, False, {}
+
+
+def assert_equal(a: Any, b: Any) -> None:
+    if isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert_equal(a[key], b[key])
+    elif isinstance(a, list | tuple):
+        for x, y in zip(a, b, strict=True):
+            assert_equal(x, y)
+    else:
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
