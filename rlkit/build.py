@@ -6,33 +6,20 @@ That is why nothing here writes an attribute of the config.
 
 from __future__ import annotations
 
-import fnmatch
 import functools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import gymnasium as gym
+
 from rlkit import registry
 from rlkit.errors import UsageError
+from rlkit.policies import PolicyMapping, Roster, policy_map
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
     from rlkit.recipe import Recipe
-
-SHARED_MODULE = "shared"
-
-
-class PolicyMapping:
-    """RLlib's `policy_mapping_fn` from globs: the first policy with a matching glob plays the agent."""
-
-    def __init__(self, policies: Mapping[str, Sequence[str]]):
-        self.policies = {name: tuple(globs) for name, globs in policies.items()}
-
-    def __call__(self, agent_id: Any, *args: Any, **kwargs: Any) -> str:
-        for name, globs in self.policies.items():
-            if any(fnmatch.fnmatchcase(str(agent_id), glob) for glob in globs):
-                return name
-        raise UsageError(f"no policy plays agent {agent_id!r}; policies: {self.policies}")
 
 
 def make_env(name: str, env_config: Mapping[str, Any], imports: Sequence[str] = ()) -> Any:
@@ -47,7 +34,9 @@ def make_env(name: str, env_config: Mapping[str, Any], imports: Sequence[str] = 
     registry.load_plugins(imports)
     if name in registry.TABLES["envs"]:
         env = registry.resolve("envs", name)(**env_config)
-        if isinstance(env, VectorEnv):  # asked for by RLlib, with num_envs: gym_env_vectorize_mode: vector_entry_point
+        if isinstance(
+            env, VectorEnv
+        ):  # asked for by RLlib, with num_envs: gym_env_vectorize_mode: vector_entry_point
             return env
         env = envs.adapt(env)
     else:
@@ -87,7 +76,9 @@ def build(recipe: Recipe, imports: Sequence[str] = ()) -> AlgorithmConfig:
     config.debugging(seed=recipe.seed)
     for method, arguments in recipe.config.items():
         _call(config, method, arguments)
-    _set_policies(config, recipe, imports)
+    roster = read_roster(recipe, imports)
+    _flatten_observations(config, roster)
+    _set_policies(config, recipe, roster)
     if recipe.exploration:
         from rlkit import exploration
 
@@ -123,19 +114,26 @@ def _named(section: str, configure: Any, *args: Any) -> None:
         raise UsageError(f"{section}: {error}") from error
 
 
-def _set_policies(config: AlgorithmConfig, recipe: Recipe, imports: Sequence[str]) -> None:
-    """Modules: one for a single agent; by `policies` for several (default one per agent); `model` for each."""
-    from rlkit import envs, models
+def read_roster(recipe: Recipe, imports: Sequence[str]) -> Roster:
+    """Create the environment once, to know its agents and spaces."""
+    env = make_env(recipe.env, recipe.env_config, imports)
+    try:
+        return Roster.of(env)
+    finally:
+        env.close()
 
-    single = recipe.env not in registry.TABLES["envs"] and not envs.is_multi_agent(recipe.env)
-    agents = None if single else agents_of(recipe.env, recipe.env_config, imports)
-    if agents is None:
+
+def _set_policies(config: AlgorithmConfig, recipe: Recipe, roster: Roster) -> None:
+    """Modules: one for a single agent; by `policies` for several (default one per agent); `model` for each."""
+    from rlkit import models
+
+    if roster.single:
         if recipe.policies:
             raise UsageError(f"policies: {recipe.env} has one agent; remove the section")
         if recipe.model:
             config.rl_module(rl_module_spec=_module(config, recipe.model, models))
         return
-    mapping = policy_map(recipe.policies, agents)
+    mapping = policy_map(recipe.policies, roster)
     trained = [name for name in mapping if getattr(_policy(recipe.policies, name), "train", True)]
     if not trained:
         raise UsageError("policies: every policy has `train: false`; nothing is left to learn")
@@ -154,6 +152,22 @@ def _set_policies(config: AlgorithmConfig, recipe: Recipe, imports: Sequence[str
         )
 
 
+def _flatten_observations(config: AlgorithmConfig, roster: Roster) -> None:
+    """Discrete, MultiDiscrete, Dict and Tuple observations become one-hot and flat vectors, as on the old stack.
+
+    RLlib's own connector does it; without it RLlib has no encoder for these spaces (2.60, Catalog).
+    """
+    if all(isinstance(observation, gym.spaces.Box) for observation, _ in roster.spaces.values()):
+        return
+    config.env_runners(env_to_module_connector=functools.partial(_flatten, not roster.single))
+
+
+def _flatten(multi_agent: bool, env: Any = None, spaces: Any = None, device: Any = None) -> Any:
+    from ray.rllib.connectors.env_to_module import FlattenObservations
+
+    return FlattenObservations(multi_agent=multi_agent)
+
+
 def _module(config: AlgorithmConfig, model: Mapping[str, Any], models: Any) -> Any:
     try:
         return models.module_spec(config, model)
@@ -163,40 +177,6 @@ def _module(config: AlgorithmConfig, model: Mapping[str, Any], models: Any) -> A
 
 def _policy(policies: Any, name: str) -> Any:
     return policies.get(name) if isinstance(policies, Mapping) else None
-
-
-def agents_of(env: str, env_config: Mapping[str, Any], imports: Sequence[str] = ()) -> list[Any] | None:
-    """Return the agents of a multi-agent environment in its own order, or None for a single-agent one."""
-    from ray.rllib.env.multi_agent_env import MultiAgentEnv
-
-    instance = make_env(env, env_config, imports)
-    try:
-        if not isinstance(instance.unwrapped, MultiAgentEnv):
-            return None
-        return list(instance.possible_agents)
-    finally:
-        instance.close()
-
-
-def policy_map(policies: Any, agents: Sequence[Any]) -> dict[str, list[str]]:
-    """Return {policy: globs of the agents it plays}; each agent is played by exactly one policy.
-
-    Raises:
-        UsageError: an agent that no policy plays, or a policy that plays nobody.
-    """
-    if policies is None:
-        return {str(agent): [str(agent)] for agent in agents}
-    if isinstance(policies, str):
-        return {policies: ["*"]}
-    mapping = {name: list(policy.agents) for name, policy in policies.items()}
-    choose = PolicyMapping(mapping)
-    used = {choose(agent) for agent in agents}
-    idle = sorted(set(mapping) - used)
-    if idle:
-        raise UsageError(
-            f"policies.{idle[0]}: no agent matches {mapping[idle[0]]}; the agents are {list(map(str, agents))}"
-        )
-    return mapping
 
 
 def _add_callbacks(config: AlgorithmConfig, callbacks: Sequence[Mapping[str, Any]]) -> None:

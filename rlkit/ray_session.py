@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import threading
 import warnings
 from collections.abc import Mapping
@@ -116,6 +117,9 @@ class RaySession:
         try:
             import ray
 
+            # Ray's processes inherit the mask: a SIGTERM to the whole process group (timeout, Slurm, systemd) must
+            # leave them alive until the checkpoint is written. Ray ends them with SIGKILL where SIGTERM does not.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
             options: dict[str, Any] = {
                 "logging_level": logging.INFO if self.verbose else logging.CRITICAL,
                 "log_to_driver": self.verbose,

@@ -128,7 +128,8 @@ def _ppo_tag(folder: Path) -> Trained:
     from ray.rllib.algorithms.ppo import PPOConfig
     from ray.tune.registry import register_env
 
-    from rlkit.build import PolicyMapping, env_creator
+    from rlkit.build import env_creator
+    from rlkit.policies import PolicyMapping
 
     register_env(TAG, env_creator(TAG))
     mapping = {"predators": ["adversary_*"], "prey": ["agent_*"]}
