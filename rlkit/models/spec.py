@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,8 @@ REPLACED = ("fcnet_", "conv_")
 # DefaultModelConfig's; a stateful module whose model_config dict lacks the key fails in the learner (2.60).
 DEFAULT_SEQUENCE = 20
 OWN = ("share", "pi_gain", "vf_gain")
+# Options of mlp and cnn, which somebody may give without `name`.
+SHIPPED = ("hiddens", "activation", "layer_norm", "orthogonal", "gain", "filters", "hidden")
 
 
 def module_spec(config: AlgorithmConfig, model: Mapping[str, Any] | None) -> RLModuleSpec:
@@ -111,9 +112,7 @@ def _check_defaults(options: Mapping[str, Any]) -> None:
         if key in known:
             continue
         hint = did_you_mean(key, known)
-        if not hint and difflib.get_close_matches(
-            key, ["hiddens", "filters", "layer_norm", "orthogonal", "share"], 1
-        ):
+        if key in (*OWN, *SHIPPED):
             models = ", ".join(sorted(registry.TABLES["models"]))
             hint = f"; it is an option of a registered model: add `name:` ({models})"
         raise UsageError(f"model.{key}: RLlib's DefaultModelConfig has no such field{hint}")
