@@ -214,8 +214,8 @@ def _scenario_options(scenario: str) -> list[str]:
 class VmasEnv(MultiAgentEnv):
     """One copy of a scenario as a `MultiAgentEnv`; arguments as for `VmasBatch`.
 
-    A copy alone costs as much as a batch of hundreds (about 2 ms a step for `balance` on one core); use it to
-    look and to evaluate, and `VmasBatch` to train.
+    One copy costs as much as hundreds: a step of `simple_spread` takes 1.8 ms of CPU for 1 copy and 1.9 ms for 512
+    (one core; `balance` 5.1 and 7.6 ms). Use this class to look and to evaluate, `VmasBatch` to train.
     """
 
     def __init__(self, scenario: str, *, render_mode: str | None = None, **kwargs: Any):
