@@ -205,6 +205,10 @@ def schedulers() -> dict[str, Any]:
     return {**found, "fifo": {"arguments": {}, "open": False}}
 
 
+# Gymnasium's families of environments -> the package they need beside it.
+FAMILIES = {".mujoco": "mujoco", ".box2d": "Box2D", ".phys2d": "jax", ".tabular": "jax"}
+
+
 def gymnasium_table() -> dict[str, Any]:
     """Return {id: {arguments, observation, action}} of Gymnasium's own environments.
 
@@ -217,7 +221,7 @@ def gymnasium_table() -> dict[str, Any]:
         point = spec.entry_point
         if not isinstance(point, str) or not point.startswith("gymnasium.envs."):
             continue
-        table[name] = {}
+        table[name] = {"needs": package for family, package in FAMILIES.items() if family in point}
         module, _, attribute = point.partition(":")
         if ".classic_control" not in point and ".toy_text" not in point:
             continue

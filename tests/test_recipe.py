@@ -112,14 +112,16 @@ def test_odd_text_round_trips(value: str) -> None:
     )
     text = recipes.dump(recipe)
     read = recipes.loads(
-        text.replace("CartPole-v1", "Ant-v5")
+        text.replace("CartPole-v1", "pettingzoo/sisl.multiwalker_v9")
     )  # an environment whose arguments are not known
     assert read.env_config == recipe.env_config
 
 
 @pytest.mark.parametrize("value", [1e-5, 1e16, 1e22, 0.1, -0.0, 123456789.123, 5.0, 2**62])
 def test_numbers_round_trip(value: float) -> None:
-    recipe = recipes.loads(MINIMAL.replace("CartPole-v1", "Ant-v5"), {"env_config.x": value})
+    recipe = recipes.loads(
+        MINIMAL.replace("CartPole-v1", "pettingzoo/sisl.multiwalker_v9"), {"env_config.x": value}
+    )
     assert recipes.loads(recipes.dump(recipe)).env_config == {"x": value}
 
 
@@ -218,7 +220,10 @@ def test_names_a_user_registers_are_checked_too(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setitem(registry.TABLES, kind, dict(registry.TABLES[kind]))
     registry.register("envs", "spiral", make)
     registry.register("callbacks", "Spiral", Spiral)
-    good = MINIMAL.replace("CartPole-v1", "spiral") + "env_config: {size: 3}\ncallbacks: [{name: Spiral, turns: 5}]\n"
+    good = (
+        MINIMAL.replace("CartPole-v1", "spiral")
+        + "env_config: {size: 3}\ncallbacks: [{name: Spiral, turns: 5}]\n"
+    )
     assert recipes.loads(good).env == "spiral"
     found = errors(good.replace("size: 3", "sise: 3").replace("turns: 5", "turns: many"))
     assert any("spiral has no argument 'sise'; did you mean 'size'?" in text for text in found)
@@ -350,3 +355,39 @@ def test_errors_of_the_reference_are_what_is_printed(tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
     (tmp_path / "broken.yaml").write_text("\n".join(shown[:command]))
     assert [str(problem) for problem in recipes.check("broken.yaml")] == shown[command + 1 :]
+
+
+def test_thousands_of_problems_end_the_check() -> None:
+    found = errors(MINIMAL + "".join(f"key_{i}: {i}\n" for i in range(4000)))
+    assert len(found) == 101
+    assert found[0] == "recipe: more problems follow; fix: put these right first"
+    found = errors(MINIMAL + "x" * 100_000 + ": 3\n")
+    assert max(map(len, found)) < 3000
+
+
+def test_environments_whose_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from rlkit.recipe import env_check
+
+    monkeypatch.setattr(env_check.importlib.util, "find_spec", lambda name: None)
+    (found,) = errors(MINIMAL.replace("CartPole-v1", "Ant-v5"))
+    assert (
+        "Ant-v5 needs the package mujoco, which is not installed; fix: pip install 'gymnasium[mujoco]'"
+        in found
+    )
+
+
+@pytest.mark.parametrize(
+    "path", [*GOOD, *sorted((FOLDER / "bad").glob("[bcd]_*.yaml"))], ids=lambda path: path.stem
+)
+def test_pyyaml_without_libyaml(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyYAML's own parser accepts and rejects the same files; only the words and columns of syntax errors differ."""
+    from rlkit.recipe import tree
+
+    fast = recipes.check(path)
+    monkeypatch.setattr(tree, "_EVENTS", yaml.SafeLoader)
+    slow = recipes.check(path)
+    if path.name.startswith("b_"):
+        assert slow
+        assert all(problem.fix and problem.line for problem in slow)
+    else:
+        assert slow == fast

@@ -10,12 +10,12 @@ from typing import Any
 from rlkit.recipe import overrides as overriding
 from rlkit.recipe.meaning import check_meaning
 from rlkit.recipe.overrides import COMMAND_LINE, Overrides
-from rlkit.recipe.problems import Mark, Problem, RecipeError, Report, shown, sorted_problems
+from rlkit.recipe.problems import Mark, Problem, RecipeError, Report, Unusable, shown, sorted_problems
 from rlkit.recipe.run_check import check_spaces
 from rlkit.recipe.scalars import read_scalar
 from rlkit.recipe.schema import Recipe
 from rlkit.recipe.source import parse, read_text
-from rlkit.recipe.tree import Node, Reader, Unusable
+from rlkit.recipe.tree import Node, Reader
 from rlkit.recipe.validate import validated
 from rlkit.recipe.words import OLD_SHAPE_KEYS
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,7 +41,13 @@ def check_env(data: Mapping[str, Any], config: Config, report: Report) -> None:
 
 
 def _known(name: str, report: Report) -> bool:
-    if name in registry.TABLES["envs"] or name in table().get("gymnasium", {}):
+    if name in registry.TABLES["envs"]:
+        return True
+    if name in table().get("gymnasium", {}):
+        package = table()["gymnasium"][name].get("needs")
+        if package and importlib.util.find_spec(package) is None:
+            fix = f"pip install 'gymnasium[{package.lower()}]'"
+            report.add(("env",), f"{name} needs the package {package}, which is not installed", fix=fix)
         return True
     if len(name) > 200 or not name.isprintable():
         report.add(("env",), "this is not the name of an environment", got=name, fix="see `rlkit list envs`")

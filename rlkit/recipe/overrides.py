@@ -10,10 +10,10 @@ from typing import Any
 
 import yaml
 
-from rlkit.recipe.problems import Mark, Path, Report, dotted, shown
+from rlkit.recipe.problems import Mark, Path, Report, Unusable, dotted, shown
 from rlkit.recipe.scalars import needs_quotes
 from rlkit.recipe.spaces import SearchSpace
-from rlkit.recipe.tree import MAX_DEPTH, MAX_NODES, Node, Unusable, compose
+from rlkit.recipe.tree import MAX_DEPTH, MAX_NODES, Node, compose
 
 COMMAND_LINE = "command line"
 ITERATIONS = ("iteration", "iterations")  # two spellings of one stop key

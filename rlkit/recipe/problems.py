@@ -12,6 +12,11 @@ Path = tuple[str | int, ...]
 """Where a value stands in a recipe: `("config", "training", "lr")`, `("callbacks", 0, "name")`."""
 
 MISSING: Any = object()
+MAX_PROBLEMS = 100
+
+
+class Unusable(Exception):
+    """Nothing more can or need be read; the report holds the reason."""
 
 
 def dotted(path: Iterable[str | int]) -> str:
@@ -38,6 +43,10 @@ def shown(value: object, limit: int = 60) -> str:
         text = repr(value[: limit + 1])
     else:
         text = str(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _cut(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
@@ -135,16 +144,22 @@ class Report:
     ) -> None:
         """Record a problem at a path; `key` points at the key rather than at its value."""
         mark = self.place(path, key)
-        text = "" if got is MISSING else shown(got)
-        self.problems.append(Problem(mark.file, mark.line, mark.column, dotted(path), message, text, fix))
+        self.at(mark, path, message, got="" if got is MISSING else shown(got), fix=fix)
 
     def at(
         self, mark: Mark, path: Path, message: str, *, got: str = "", fix: str = "", excerpt: str = ""
     ) -> None:
-        """Record a problem at a place of the source."""
-        self.problems.append(
-            Problem(mark.file, mark.line, mark.column, dotted(path), message, got, fix, excerpt)
-        )
+        """Record a problem at a place of the source.
+
+        Raises:
+            Unusable: this is one more than anyone reads.
+        """
+        texts = (_cut(dotted(path), 200), _cut(message, 600), got, _cut(fix, 1500), excerpt)
+        self.problems.append(Problem(mark.file, mark.line, mark.column, *texts))
+        if len(self.problems) == MAX_PROBLEMS:
+            rest = "more problems follow", "", "put these right first"
+            self.problems.append(Problem(self.file, 0, 0, "", *rest))
+            raise Unusable
 
     def has(self, path: Path) -> bool:
         """True if a problem is already recorded at this path or below it."""

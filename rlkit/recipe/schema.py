@@ -155,7 +155,7 @@ class Recipe(_Section):
         return {"iteration" if name == "iterations" else name: value for name, value in stop.items()}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data that `from_dict` takes back, JSON-able except for search spaces; without absent sections."""
+        """Return plain data that `from_dict` takes back, JSON-able except for search spaces; no absent sections."""
         return {
             name: _plain(getattr(self, name))
             for name, field in type(self).model_fields.items()

@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from rlkit.recipe.problems import Mark, Report
-from rlkit.recipe.tree import Node, Unusable, compose
+from rlkit.recipe.problems import Mark, Report, Unusable
+from rlkit.recipe.tree import Node, compose
 
 MAX_BYTES = 256 * 1024
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x80-\x84\x86-\x9f\ufffe\uffff\ud800-\udfff]")

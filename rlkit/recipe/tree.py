@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from rlkit.recipe.problems import MISSING, Mark, Path, Report, shown
+from rlkit.recipe.problems import MISSING, Mark, Path, Report, Unusable, shown
 from rlkit.recipe.scalars import BadScalar, read_scalar
 from rlkit.recipe.spaces import KINDS, SearchSpace, space_error
 
@@ -30,10 +30,6 @@ class Invalid:
 
 
 INVALID: Any = Invalid()
-
-
-class Unusable(Exception):
-    """The text cannot be read further; the problem is in the report."""
 
 
 @dataclass

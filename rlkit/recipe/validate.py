@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from rlkit.errors import did_you_mean
-from rlkit.recipe.problems import MISSING, Path, RecipeError, Report, instead
+from rlkit.recipe.problems import MISSING, Path, RecipeError, Report, Unusable, instead
 from rlkit.recipe.schema import Checkpoint, Evaluation, Policy, Recipe, Tune
 from rlkit.recipe.tree import INVALID
 from rlkit.recipe.words import OLD_TOP_KEYS
@@ -35,7 +35,10 @@ def recipe_from_dict(values: Mapping[str, Any]) -> Recipe:
         RecipeError: with every problem.
     """
     report = Report("recipe")
-    recipe = validated(dict(values), report)
+    try:
+        recipe = validated(dict(values), report)
+    except Unusable:
+        recipe = None
     if recipe is None or report.problems:
         raise RecipeError(report.problems)
     return recipe
