@@ -313,13 +313,13 @@ def _guarded(hook: str, function: Callable[..., Any]) -> Callable[..., Any]:
     before = _BEFORE.get(hook)
 
     @functools.wraps(function)
-    def guarded(self: Callback, *args: Any, **kwargs: Any) -> Any:
+    def guarded(self: Callback, **kwargs: Any) -> Any:  # RLlib calls every hook with keywords only
         if self._failure is not None:
-            return None
+            return
         if before is not None:
             before(self, **kwargs)
         try:
-            return function(self, *args, **kwargs)
+            function(self, **kwargs)
         except Exception as error:
             _report(self, hook, error, kwargs)
 

@@ -193,7 +193,7 @@ class TrajectoryPostprocessor(Callback):
 
 def _total(rewards: Any) -> float:
     try:
-        return float(np.sum(rewards))
+        return float(rewards.sum()) if isinstance(rewards, np.ndarray) else float(np.sum(rewards))
     except (TypeError, ValueError):
         return 0.0  # `to_episode` reports what is wrong with it
 

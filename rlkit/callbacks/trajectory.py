@@ -40,7 +40,7 @@ class Trajectory:
         self._episode = episode
         self._edits: dict[str, Any] = {}
         self._env_steps = env_steps
-        self.columns = Columns(episode)
+        self._columns: Columns | None = None
         self.id = id
         self.agent = episode.agent_id
         self.module = episode.module_id
@@ -51,6 +51,13 @@ class Trajectory:
 
     def __len__(self) -> int:
         return len(self._episode)
+
+    @property
+    def columns(self) -> Columns:
+        """What the module put out at each step, and what you add: {name: (T, …)}."""
+        if self._columns is None:
+            self._columns = Columns(self._episode)
+        return self._columns
 
     @property
     def observations(self) -> Array:
@@ -121,7 +128,7 @@ class Trajectory:
         """
         other = copy.copy(self)
         size = len(self) if length is None else length
-        piece = copy.copy(self._episode)
+        piece = clone(self._episode)
         for name, extra in (("observations", 1), ("infos", 1), ("actions", 0), ("rewards", 0)):
             data = self._edits.get(name, original(getattr(self._episode, name)))
             setattr(piece, name, rebuilt(getattr(self._episode, name), head(data, size + extra), lookback=0))
@@ -130,7 +137,7 @@ class Trajectory:
         }
         piece.t = piece.t_started + size
         piece.id_ = uuid.uuid4().hex
-        other._episode, other._edits, other.columns, other.id = piece, {}, Columns(piece), piece.id_
+        other._episode, other._edits, other._columns, other.id = piece, {}, None, piece.id_
         other._env_steps = None if self._env_steps is None else self._env_steps[: size + 1]
         if size < len(self):
             other.terminated = other.truncated = piece.is_terminated = piece.is_truncated = False
@@ -160,9 +167,10 @@ class Trajectory:
         """
         source = self._episode
         ends = (self.terminated, self.truncated) != (source.is_terminated, source.is_truncated)
-        if not self._edits and not self.columns.changed and not ends:
+        added = self._columns.changed if self._columns is not None else {}
+        if not self._edits and not added and not ends:
             return source
-        episode = copy.copy(source)
+        episode = clone(source)
         size = len(self)
         for name, value in self._edits.items():
             buffer = getattr(source, name)
@@ -175,12 +183,12 @@ class Trajectory:
                 expected = original(buffer) if buffer.finalized else as_arrays(buffer)
                 value = checked_like(name, value, expected)
             setattr(episode, name, rebuilt(buffer, value))
-        if self.columns.changed:
+        if added:
             episode.extra_model_outputs = dict(source.extra_model_outputs)
-            for name in self.columns.changed:
+            for name in added:
                 episode.extra_model_outputs[name] = rebuilt(
                     source.extra_model_outputs.get(name, source.rewards if size else None),
-                    tree.map_structure(lambda c, n=name: checked_column(n, c, size), self.columns.peek(name)),
+                    tree.map_structure(lambda c, n=name: checked_column(n, c, size), added[name]),
                     fill=name not in source.extra_model_outputs,
                 )
         episode.is_terminated, episode.is_truncated = self.terminated, self.truncated
@@ -275,7 +283,16 @@ class Aligned:
 
 
 # episodes and their buffers
-# -------------------------------------------------------------------------------------
+
+
+def clone(episode: SingleAgentEpisode) -> SingleAgentEpisode:
+    """Return a shallow copy: `copy.copy`, but 4 times faster for a class with slots."""
+    if type(episode) is not SingleAgentEpisode:
+        return copy.copy(episode)
+    new = SingleAgentEpisode.__new__(SingleAgentEpisode)
+    for name in SingleAgentEpisode.__slots__:
+        setattr(new, name, getattr(episode, name))
+    return new
 
 
 def original(buffer: InfiniteLookbackBuffer) -> Any:
@@ -305,11 +322,15 @@ def rebuilt(
         fill: the lookback entries are zeros shaped like `data` instead of `buffer`'s own.
     """
     keep = 0 if buffer is None else (buffer.lookback if lookback is None else lookback)
-    new = InfiniteLookbackBuffer()
+    new = InfiniteLookbackBuffer.__new__(InfiniteLookbackBuffer)
+    new._space = new._space_struct = None
     new.lookback = keep
     if buffer is not None and not fill:
         new._space, new._space_struct = buffer._space, buffer._space_struct
     as_list = isinstance(data, list)
+    if keep and not fill and isinstance(data, np.ndarray) and buffer is not None and buffer.finalized:
+        new.data, new.finalized = np.concatenate([buffer.data[:keep], data]), True
+        return new
     if buffer is not None and not buffer.finalized and not as_list:
         data = [tree.map_structure(lambda d, i=i: d[i], data) for i in range(len(tree.flatten(data)[0]))]
         as_list = True

@@ -13,7 +13,7 @@ from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.env.utils.infinite_lookback_buffer import InfiniteLookbackBuffer
 
-from rlkit.callbacks.trajectory import original, rebuilt
+from rlkit.callbacks.trajectory import clone, original, rebuilt
 
 Episode = Any  # SingleAgentEpisode or MultiAgentEpisode
 
@@ -61,7 +61,7 @@ def _join_single(pieces: list[SingleAgentEpisode]) -> SingleAgentEpisode:
                 f"episode {first.id_}: a fragment ends at step {before.t}, "
                 f"the next begins at {after.t_started}"
             )
-    whole = copy.copy(last)
+    whole = clone(last)
     for name in ("observations", "infos"):
         buffers = [getattr(p, name) for p in pieces]
         setattr(whole, name, _concatenated(buffers, drop_last=True))
