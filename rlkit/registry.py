@@ -57,6 +57,7 @@ TABLES: dict[str, dict[str, Entry]] = {
         ("grid_world", "rlkit.envs.gridworld:GridWorld", "one reward in a grid; tasks: distance, goal"),
         ("soccer", "rlkit.envs.soccer:soccer", "grid soccer of the DRON paper against rule agents"),
         ("soccer_two", "rlkit.envs.soccer:SoccerParallelEnv", "the same game with two players"),
+        ("tag_pool", "rlkit.envs.tag_pool:TagPool", "simple_tag's prey against a pool of frozen hunters"),
         ("coin_race", "rlkit.envs.coin_race:CoinRace", "two players race for a coin; for self-play"),
     ),
     # A model's target is `build(observation_space, **options) -> torch.nn.Module` (rlkit.models.features).

@@ -6,7 +6,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from ray.rllib.algorithms.dqn.dqn_learner import QF_PREDS
+from ray.rllib.algorithms.dqn.dqn_learner import QF_NEXT_PREDS, QF_PREDS, QF_TARGET_NEXT_PREDS
+from ray.rllib.algorithms.dqn.torch.default_dqn_torch_rl_module import DefaultDQNTorchRLModule
 from ray.rllib.core.columns import Columns
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.tune.registry import register_env
@@ -135,6 +136,26 @@ def test_rainbow_options_work_with_every_network(network, options):
     out = sampler.module.compute_q_values({Columns.OBS: observation})
     assert out[QF_PREDS].shape == (3, 5)
     assert ("gate" in out) is (network == "moe")
+
+
+def test_double_q_learning_computes_what_rllib_computes():
+    made = config(network="moe", double_q=True)
+    sampler = SingleAgentEnvRunner(config=made)
+    spec = made.get_rl_module_spec(spaces=sampler.get_spaces(), inference_only=False)
+    spec.observation_space, spec.action_space = sampler.get_spaces()["default_policy"]
+    module = spec.build()
+    module.make_target_networks()
+    torch.manual_seed(0)
+    batch = {
+        name: {STATE: torch.rand(7, 15), OPPONENT: torch.rand(7, 1, 30)}
+        for name in (Columns.OBS, Columns.NEXT_OBS)
+    }
+    ours = module.forward_train(batch)
+    theirs = DefaultDQNTorchRLModule._forward_train(module, batch)
+    for key in (QF_PREDS, QF_NEXT_PREDS, QF_TARGET_NEXT_PREDS):
+        torch.testing.assert_close(ours[key], theirs[key])
+    assert ours[QF_PREDS].requires_grad
+    assert not ours[QF_NEXT_PREDS].requires_grad
 
 
 def test_gate_says_what_each_expert_weighs():
