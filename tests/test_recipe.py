@@ -82,7 +82,7 @@ def test_pyyaml_agrees_on_what_we_write(path: Path) -> None:
         assert {key: plain[key] for key in ("name", "algorithm", "env", "stop")} == {
             "name": recipe.name, "algorithm": recipe.algorithm, "env": recipe.env, "stop": recipe.stop,
         }  # fmt: skip
-        assert plain.get("config", {}) == recipe.config
+        assert plain.get("config", {}) == recipe.to_dict()["config"]
 
 
 @pytest.mark.parametrize(
@@ -391,3 +391,12 @@ def test_pyyaml_without_libyaml(path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         assert all(problem.fix and problem.line for problem in slow)
     else:
         assert slow == fast
+
+
+def test_n_step_range_is_the_tuple_rllib_asks_for() -> None:
+    recipe = recipes.load(FOLDER / "good" / "sac_pendulum.yaml")
+    assert recipe.config["training"]["n_step"] == (1, 3)
+    assert recipe.to_dict()["config"]["training"]["n_step"] == [1, 3]
+    assert Recipe.from_dict(recipe.to_dict()) == recipe
+    schedule = recipes.load(FOLDER / "good" / "ppo_spread.yaml").config["training"]["lr"]
+    assert schedule == [[0, 3e-4], [1_000_000, 0]]

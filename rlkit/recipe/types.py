@@ -172,6 +172,15 @@ def mismatch(value: Any, kind: Type, path: Path = ()) -> tuple[Path, Type, Any] 
     return None if _fits(value, kind.name) else (path, kind, value)
 
 
+def shaped(value: Any, kind: Type) -> Any:
+    """Return a list as a tuple where only a tuple fits: RLlib compares `n_step` with `isinstance(…, tuple)`."""
+    if isinstance(value, list):
+        fitting = [m.name for m in members(kind) if mismatch(value, m) is None]
+        if "tuple" in fitting and "list" not in fitting:
+            return tuple(value)
+    return value
+
+
 def _items(value: list[Any], kind: Type, path: Path) -> tuple[Path, Type, Any] | None:
     args = kind.args
     if kind.name == "tuple" and args and ... not in args:

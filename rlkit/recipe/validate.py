@@ -10,7 +10,9 @@ from pydantic import ValidationError
 from rlkit.errors import did_you_mean
 from rlkit.recipe.problems import MISSING, Path, RecipeError, Report, Unusable, instead
 from rlkit.recipe.schema import Checkpoint, Evaluation, Policy, Recipe, Tune
+from rlkit.recipe.signatures import Config
 from rlkit.recipe.tree import INVALID
+from rlkit.recipe.types import parse_type, shaped
 from rlkit.recipe.words import OLD_TOP_KEYS
 
 SECTIONS = {
@@ -75,7 +77,20 @@ def validated(data: Mapping[str, Any], report: Report) -> Recipe | None:
         for item in error.errors(include_url=False, include_context=True):
             _report(item, values, report)
         return None
-    return recipe if named and not report.problems else None
+    return _with_tuples(recipe) if named and not report.problems else None
+
+
+def _with_tuples(recipe: Recipe) -> Recipe:
+    """Return the recipe with lists turned into tuples where RLlib takes nothing else."""
+    config = Config(recipe.algorithm)
+    values: dict[str, dict[str, Any]] = {}
+    for method, arguments in recipe.config.items():
+        rows = config.arguments(method)
+        values[method] = {
+            name: shaped(value, parse_type(rows[name]["type"])) if name in rows else value
+            for name, value in arguments.items()
+        }
+    return recipe.model_copy(update={"config": values}) if values else recipe
 
 
 def _named_lists(values: Mapping[str, Any], report: Report) -> bool:
