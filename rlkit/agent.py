@@ -11,6 +11,7 @@ import copy
 import functools
 import logging
 import pickle
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -209,6 +210,8 @@ def load(
 ) -> Agent:
     """Read an agent from a checkpoint, or from a trial or run folder (its best checkpoint, else its last).
 
+    If a run's best checkpoint is damaged, the newest intact one of its trial takes its place, with a word on stderr.
+
     Args:
         path: the folder.
         imports: modules that define the user's own models or connectors, beside those noted at training.
@@ -220,7 +223,7 @@ def load(
         CheckpointError: what is missing, damaged, not trusted or of another version.
         UsageError: no such path.
     """
-    notes = manifest.verify(checkpoint_at(path), trust=trust, force=force)
+    notes = _verified(Path(path), trust, force)
     registry.load_plugins(imports)
     for module in notes.imports:
         try:
@@ -233,14 +236,21 @@ def load(
     return Agent(_policy(notes), notes, explore)
 
 
-def checkpoint_at(path: str | Path) -> Path:
-    """Return the checkpoint a path stands for: a checkpoint, a trial or a run."""
-    path = Path(path)
+def _verified(path: Path, trust: bool, force: bool) -> Manifest:
+    """Find and verify the checkpoint a path stands for."""
     if manifest.is_checkpoint(path):
-        return path
+        return manifest.verify(path, trust=trust, force=force)
     from rlkit.runs import find_checkpoint
 
-    return find_checkpoint(path)
+    chosen = find_checkpoint(path)
+    try:
+        return manifest.verify(chosen, trust=trust, force=force)
+    except CheckpointError as error:
+        good, _ = manifest.latest_good(chosen.parent, trust=trust, force=force)
+        if good is None:
+            raise
+        print(f"skipping {chosen.name}: {error}\nusing {good} instead", file=sys.stderr)
+        return manifest.verify(good, trust=trust, force=force)
 
 
 def _policy(notes: Manifest) -> Policy:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from rlkit.build import make_env
 from rlkit.errors import CheckpointError, UsageError
 from rlkit.evaluation import evaluate
 from rlkit.observations import as_rows
+from rlkit.runs import RunInfo
 
 NAMES = ("dqn", "sac_filtered", "ppo_lstm", "ppo_tag")
 
@@ -278,3 +280,23 @@ def test_nested_observations_row_by_row() -> None:
         UsageError, match=r"got an observation with \['place'\], expected \['place', 'sight'\]"
     ):
         as_rows({"place": 1}, SPACE)
+
+
+def test_a_damaged_best_checkpoint_of_a_run_is_passed_over_aloud(
+    agents: dict[str, Agent], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "dqn" / "now"
+    trial = run / "trial_0"
+    for number in (1, 2, 3):
+        shutil.copytree(agents["dqn"].manifest.path, trial / f"checkpoint_{number:06d}")
+    best = {"trial": "trial_0", "checkpoint": "trial_0/checkpoint_000001", "metric": "x", "value": 1.0}
+    RunInfo(name="dqn", status="done", best=best, trial_best={"trial_0": best}).write(run)
+    (trial / "params.json").write_text("{}")
+    assert load(run).manifest.path.name == "checkpoint_000001"
+    os.truncate(trial / "checkpoint_000001" / "algorithm_state.pkl", 10)
+    assert load(run).manifest.path.name == "checkpoint_000003"
+    said = capsys.readouterr().err
+    assert "skipping checkpoint_000001" in said
+    assert "algorithm_state.pkl: damaged, 10 bytes" in said
+    with pytest.raises(CheckpointError, match=r"algorithm_state\.pkl"):
+        load(trial / "checkpoint_000001")  # named itself, it has no stand-in
