@@ -79,8 +79,8 @@ def main() -> None:
     )
     print(f"medians: {statistics.median(cpu['rlkit']):.1f} and {statistics.median(cpu['plain']):.1f} s CPU, "
           f"{statistics.median(wall['rlkit']):.1f} and {statistics.median(wall['plain']):.1f} s wall")  # fmt: skip
-    recipes = sorted(str(p) for p in (ROOT / "configs").glob("*.yaml"))
-    for words, bar in ((["--help"], 0.3), (["check", recipes[0]], 1.0)):
+    recipe_file = str(ROOT / "configs" / "dqn_cartpole.yaml")
+    for words, bar in ((["--help"], 0.3), (["check", recipe_file], 1.0)):
         costs = [measure([sys.executable, "-m", "rlkit", *words], env).cpu for _ in range(5)]
         print(f"rlkit {words[0]:<7} {statistics.median(costs):.2f} s CPU (bar: {bar} s)")
 

@@ -1,0 +1,130 @@
+"""Recipe to AlgorithmConfig: sections, policies, observations; and the tune section in Tune's words."""
+
+from __future__ import annotations
+
+import gymnasium as gym
+import pytest
+
+from rlkit import recipe as recipes
+from rlkit.build import build
+from rlkit.errors import UsageError
+from rlkit.policies import PolicyMapping, Roster, policy_map
+from rlkit.ray_session import demand
+from rlkit.recipe import Policy
+from rlkit.search import first_value, has_spaces, param_space, scheduler, searcher
+
+BOX, DISCRETE = gym.spaces.Box(-1, 1, (3,)), gym.spaces.Discrete(2)
+TAG = Roster(
+    {"adversary_0": (BOX, DISCRETE), "adversary_1": (BOX, DISCRETE), "agent_0": (BOX, gym.spaces.Discrete(5))}
+)
+
+
+def recipe(**values: object) -> recipes.Recipe:
+    base = {"name": "r", "algorithm": "PPO", "env": "CartPole-v1", "stop": {"env_steps": 1000}}
+    return recipes.from_mapping({**base, **values})
+
+
+def test_sections_become_settings_of_the_algorithm_config() -> None:
+    config = build(
+        recipe(
+            seed=7,
+            config={"training": {"lr": 1e-3, "gamma": 0.9}, "env_runners": {"num_envs_per_env_runner": 3}},
+            evaluation={"every": 1, "episodes": 6},
+        )
+    )
+    assert (config.lr, config.gamma, config.num_envs_per_env_runner, config.seed) == (1e-3, 0.9, 3, 7)
+    assert (config.evaluation_interval, config.evaluation_duration) == (1, 6)
+    assert config.custom_evaluation_function is not None
+
+
+def connectors(config: object, observation: gym.Space) -> list[str]:
+    spaces = {"__env_single__": (observation, DISCRETE), "default_policy": (observation, DISCRETE)}
+    return [type(piece).__name__ for piece in config.build_env_to_module_connector(spaces=spaces).connectors]
+
+
+def test_discrete_observations_are_flattened_by_rllibs_connector() -> None:
+    assert "FlattenObservations" in connectors(build(recipe(env="FrozenLake-v1")), gym.spaces.Discrete(16))
+    assert "FlattenObservations" not in connectors(build(recipe()), BOX)
+
+
+def test_one_policy_per_agent_shared_and_globs() -> None:
+    assert policy_map(None, TAG) == {
+        "adversary_0": ["adversary_0"],
+        "adversary_1": ["adversary_1"],
+        "agent_0": ["agent_0"],
+    }
+    chosen = policy_map({"hunters": Policy(agents=["adversary_*"]), "prey": Policy(agents=["*"])}, TAG)
+    mapping = PolicyMapping(chosen)
+    assert [mapping(agent) for agent in TAG.spaces] == ["hunters", "hunters", "prey"]
+
+
+@pytest.mark.parametrize(
+    ("policies", "message"),
+    [
+        ({"hunters": ["adversary_*"]}, "no policy plays agent 'agent_0'"),
+        (
+            {"hunters": ["*"], "prey": ["agent_9"]},
+            r"policies.prey: no agent matches \['agent_9'\]; the agents are adversary_0",
+        ),
+        (
+            {"all": ["*"]},
+            r"one module cannot play adversary_0 and agent_0: adversary_0 acts in Discrete\(2\)",
+        ),
+    ],
+)
+def test_policies_that_do_not_fit_the_agents(policies: dict, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        policy_map({name: Policy(agents=globs) for name, globs in policies.items()}, TAG)
+
+
+def test_policies_for_a_single_agent_are_an_error() -> None:
+    with pytest.raises(UsageError, match="CartPole-v1"):
+        build(recipes.Recipe.from_dict({**recipe().to_dict(), "policies": "shared"}))
+
+
+def test_shared_module_of_a_multi_agent_environment() -> None:
+    config = build(recipe(env="pettingzoo/mpe2.simple_spread_v3", policies="shared"))
+    assert set(config.policies) == {"shared"}
+    assert config.policy_mapping_fn("agent_2") == "shared"
+
+
+def test_seeds_and_grids_are_tunes_grid_search() -> None:
+    space, samples = param_space(
+        recipe(seed=5, tune={"samples": 3}, config={"training": {"lr": {"grid_search": [1e-3, 1e-4]}}})
+    )
+    assert samples == 1
+    assert space["seed"] == {"grid_search": [5, 6, 7]}
+    assert space["config"]["training"]["lr"] == {"grid_search": [1e-3, 1e-4]}
+
+
+def test_a_recipe_with_spaces_is_built_once_with_their_first_values() -> None:
+    values = {"a": {"grid_search": [3, 4]}, "b": [{"c": 1}]}
+    assert has_spaces(values)
+    assert first_value(values) == {"a": 3, "b": [{"c": 1}]}
+
+
+def test_schedulers_by_name_with_their_options() -> None:
+    asha = scheduler(
+        recipe(tune={"samples": 2, "scheduler": {"type": "asha", "grace_period": 3, "max_t": 9}})
+    )
+    assert type(asha).__name__ == "AsyncHyperBandScheduler"
+    pbt = scheduler(
+        recipe(
+            tune={
+                "samples": 2,
+                "scheduler": {
+                    "type": "pbt",
+                    "perturbation_interval": 2,
+                    "mutations": {"config.training.lr": [1e-3, 1e-4]},
+                },
+            }
+        )
+    )
+    assert pbt._hyperparam_mutations == {"config": {"training": {"lr": [1e-3, 1e-4]}}}
+    assert scheduler(recipe()) is None
+    assert searcher(recipe()) is None
+
+
+def test_embedded_ray_has_room_for_one_trial() -> None:
+    assert demand(recipe(config={"env_runners": {"num_env_runners": 7}})) == 8
+    assert demand(recipe()) >= 3  # RLlib's PPO starts two env runners by default
