@@ -63,7 +63,7 @@ def test_one_policy_per_agent_shared_and_globs() -> None:
     [
         ({"hunters": ["adversary_*"]}, "no policy plays agent 'agent_0'"),
         (
-            {"hunters": ["*"], "prey": ["agent_9"]},
+            {"hunters": ["adv*"], "rest": ["agent_0"], "prey": ["agent_9"]},
             r"policies.prey: no agent matches \['agent_9'\]; the agents are adversary_0",
         ),
         (
