@@ -64,7 +64,7 @@ def train(
 
     if resume is None:
         if file is None:
-            if not (algorithm and env):
+            if algorithm is None or env is None:
                 raise UsageError(
                     "--algorithm and --env go together: rlkit train --algorithm DQN --env CartPole-v1"
                 )
