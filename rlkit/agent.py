@@ -26,7 +26,7 @@ from ray.rllib.utils.spaces import space_utils
 
 from rlkit import manifest, registry
 from rlkit.errors import CheckpointError, UsageError, did_you_mean
-from rlkit.inference import ALONE, Answer, Policy, has_q_values
+from rlkit.inference import ALONE, Answer, Policy, experts_of, has_q_values
 from rlkit.manifest import Manifest
 from rlkit.observations import as_rows
 from rlkit.pipelines import policy_of
@@ -56,7 +56,7 @@ class Agent:
         self._memories: dict[int, Any] = {}
         self._rows = 0
 
-    def act(self, obs: Any, *, explore: bool | None = None, reward: Any = 0.0) -> Any:
+    def act(self, obs: Any, *, explore: bool | None = None, reward: Any = 0.0, info: Any = None) -> Any:
         """Return the action for an observation, or for each row of a batch.
 
         A recurrent module, or connectors that look back (frame stacking), remember what each row has seen:
@@ -67,6 +67,8 @@ class Agent:
                 a dict of the agents that act, or a list of such dicts.
             explore: sample instead of the best action; None means as loaded.
             reward: what the last step paid, for connectors that feed it to the module.
+            info: what `reset` or `step` gave beside the observation, for connectors that read it (DRON's opponents);
+                for a batch a list.
 
         Returns:
             An action inside `action_space`, clipped and scaled as in training; for a batch an array (rows,
@@ -76,18 +78,19 @@ class Agent:
             UsageError: an observation of another shape, an unknown agent, or another batch size than before.
         """
         rows, batched = self._split(obs)
-        memories = self._see(rows, reward)
+        memories = self._see(rows, reward, _infos(info, len(rows), batched))
         answers = self.policy.act(memories, explore=self.explore if explore is None else explore)
         actions = [self._unpack(answer.actions) for answer in answers]
         return self._join(actions) if batched else actions[0]
 
-    def q_values(self, obs: Any, actions: Any = None) -> Any:
+    def q_values(self, obs: Any, actions: Any = None, *, info: Any = None) -> Any:
         """Return what actions are worth in an observation, without acting: memories stay as they are.
 
         Args:
             obs: as for `act`.
             actions: the actions to judge, inside `action_space`, of the shape `act` returns. By default every
                 action of a discrete space, and in a continuous one the action the agent would take.
+            info: as for `act`.
 
         Returns:
             For every action of a discrete space (n,), or (rows, n); for given or continuous actions a scalar,
@@ -102,18 +105,32 @@ class Agent:
             raise UsageError(f"{names} has no Q-values; agents of DQN, SAC and their kin have")
         rows, batched = self._split(obs)
         given = self._split_actions(actions, len(rows), batched)
-        kept = copy.deepcopy((self._memories, self._rows))
-        try:
-            memories = self._see(rows, 0.0)
-            judged = given and [{a: self._to_module(v, a) for a, v in row.items()} for row in given]
-            answers = self.policy.act(memories, q_values=True, judged=judged)
-        finally:
-            self._memories, self._rows = kept
+        answers = self._judge(rows, _infos(info, len(rows), batched), given)
         values = [
             self._unpack(self._picked(answer, given[row] if given else None))
             for row, answer in enumerate(answers)
         ]
         return self._join(values) if batched else values[0]
+
+    def gate(self, obs: Any, *, info: Any = None) -> Any:
+        """Return how much each expert of DRON's mixture weighs in an observation, without acting.
+
+        Args:
+            obs, info: as for `act`.
+
+        Returns:
+            (K,), or (rows, K). Multi-agent: a dict of the agents whose module has experts, or a list of them.
+
+        Raises:
+            UsageError: no module mixes experts.
+        """
+        if not any(experts_of(module) for module in self.modules.values()):
+            names = ", ".join(f"{name} ({type(m).__name__})" for name, m in self.modules.items())
+            raise UsageError(f"{names} has no gate; DRON with network: moe has one")
+        rows, batched = self._split(obs)
+        answers = self._judge(rows, _infos(info, len(rows), batched), None)
+        weights = [self._unpack(answer.gates) for answer in answers]
+        return self._join(weights) if batched else weights[0]
 
     def reset(self, rows: int | Iterable[int] | None = None) -> None:
         """Forget what has been seen: of every row, or of the given rows of the batch."""
@@ -126,7 +143,19 @@ class Agent:
     def __repr__(self) -> str:
         return f"Agent({str(self.manifest.path)!r}, modules={list(self.modules)})"
 
-    def _see(self, observations: Sequence[Any], reward: Any) -> list[Any]:
+    def _judge(
+        self, rows: Sequence[Any], infos: Sequence[Any], given: list[dict[Any, Any]] | None
+    ) -> list[Answer]:
+        """Answer with Q-values, leaving the memories as they are."""
+        kept = copy.deepcopy((self._memories, self._rows))
+        try:
+            memories = self._see(rows, 0.0, infos)
+            judged = given and [{a: self._to_module(v, a) for a, v in row.items()} for row in given]
+            return self.policy.act(memories, q_values=True, judged=judged)
+        finally:
+            self._memories, self._rows = kept
+
+    def _see(self, observations: Sequence[Any], reward: Any, infos: Sequence[Any]) -> list[Any]:
         """Return the memories of the rows, which have now seen the observations."""
         if self.policy.memoryless:
             self._memories = {}
@@ -139,7 +168,7 @@ class Agent:
         for row, observation in enumerate(observations):
             if row not in self._memories:
                 self._memories[row] = self.policy.begin(f"row-{row}")
-            self.policy.see(self._memories[row], observation, reward=reward)
+            self.policy.see(self._memories[row], observation, infos[row], reward=reward)
         return [self._memories[row] for row in range(self._rows)]
 
     def _split(self, obs: Any) -> tuple[list[Any], bool]:
@@ -198,6 +227,14 @@ class Agent:
         if self.policy.multi_agent or not isinstance(rows[0], np.ndarray | np.generic):
             return rows
         return np.stack(rows)
+
+
+def _infos(info: Any, rows: int, batched: bool) -> list[Any]:
+    """Return one info per row."""
+    infos = list(info) if batched and info is not None else [info] * (rows if info is None else 1)
+    if len(infos) != rows:
+        raise UsageError(f"got {len(infos)} infos for {rows} observations")
+    return infos
 
 
 def load(

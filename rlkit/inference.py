@@ -35,10 +35,12 @@ BLOCK = 32  # rows of one forward pass in evaluations
 
 @dataclass
 class Answer:
-    """What a policy says for one episode, by agent: the action for the environment; Q-values if asked."""
+    """What a policy says for one episode, by agent: the action for the environment; if asked, Q-values and, where a
+    module mixes experts, the weight of each."""
 
     actions: dict[Any, Any] = field(default_factory=dict)
     q_values: dict[Any, np.ndarray] = field(default_factory=dict)
+    gates: dict[Any, np.ndarray] = field(default_factory=dict)
 
 
 class Policy:
@@ -155,6 +157,16 @@ class Policy:
         with torch.no_grad():
             values = in_blocks(run, inputs, block)["q"]
         return (values.squeeze(1) if module.is_stateful() else values).numpy()
+
+    def _gates(self, name: str, batch: Mapping[str, Any], block: int | None) -> np.ndarray | None:
+        """Weights of the experts (B, K) of a module that mixes some."""
+        module = self.modules[name]
+        if not experts_of(module):
+            return None
+        with torch.no_grad():
+            return in_blocks(lambda part: {"gate": module.gate(part[Columns.OBS])}, batch, block)[
+                "gate"
+            ].numpy()
 
 
 @dataclass
@@ -292,6 +304,11 @@ def has_q_values(module: Any) -> bool:
     return callable(getattr(module, "compute_q_values", None)) and not getattr(
         module, "inference_only", False
     )
+
+
+def experts_of(module: Any) -> int:
+    """How many experts a module mixes; 0 for all but DRON's mixtures."""
+    return int(getattr(module, "experts", 0))
 
 
 def in_blocks(run: Callable[[dict], dict], batch: Mapping[str, Any], block: int | None) -> dict:

@@ -201,6 +201,10 @@ class ConnectorPolicy(Policy):
             if values is not None:
                 for (index, agent), value in zip(where, values, strict=True):
                     answers[index].q_values[agent] = value
+            weights = self._gates(name, batches[name], block)
+            if weights is not None:
+                for (index, agent), value in zip(where, weights, strict=True):
+                    answers[index].gates[agent] = value
 
 
 def policy_of(modules: Any, env_to_module: Any, module_to_env: Any, env_steps: int = 0) -> Policy:

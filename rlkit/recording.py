@@ -14,7 +14,7 @@ import numpy as np
 import tree
 
 from rlkit.errors import UsageError
-from rlkit.inference import Policy, has_q_values
+from rlkit.inference import Policy, experts_of, has_q_values
 from rlkit.rollout import Moment
 
 SUFFIXES = (".mp4", ".gif")
@@ -119,7 +119,8 @@ class Trace:
     """One CSV row per step and agent, in the order of the episodes.
 
     Columns: episode, seed, t, agent (multi-agent only), observation_0…, action_0…, reward, terminated,
-    truncated, q_0… where a module has Q-values (one per action, or the value of a continuous action). The
+    truncated, q_0… where a module has Q-values (one per action, or the value of a continuous action), gate_0… where
+    it mixes experts (their weights). The
     observation is what the environment gave, before connectors; the action is what it got. Observations of
     more than 1,024 numbers (pictures) are left out.
     """
@@ -140,6 +141,7 @@ class Trace:
             actions,
             choices if self.wants_q_values else 0,
         )
+        self.gate_width = max((experts_of(module) for module in policy.modules.values()), default=0)
         self._file: IO[str] = open(self.output.temporary, "w", newline="")  # noqa: SIM115
         self._csv = csv.writer(self._file)
         self._csv.writerow(self._header())
@@ -161,6 +163,7 @@ class Trace:
             row.append(_cells(moment.rewards.get(agent, 0.0), 1)[0])
             row += [_flag(moment.terminated, agent), _flag(moment.truncated, agent)]
             row += _cells(moment.answer.q_values.get(agent), q_width)
+            row += _cells(moment.answer.gates.get(agent), self.gate_width)
             self._rows[index].append(row)
 
     def end(self, index: int) -> None:
@@ -185,7 +188,8 @@ class Trace:
         )
         agent = ["agent"] if self.multi_agent else []
         before = ["episode", "seed", "t", *agent, *observations, *actions]
-        return [*before, "reward", "terminated", "truncated", *values]
+        gates = [f"gate_{k}" for k in range(self.gate_width)]
+        return [*before, "reward", "terminated", "truncated", *values, *gates]
 
 
 def _widest(space: Any, multi_agent: bool, size: Any) -> int:

@@ -73,6 +73,11 @@ class DRONModule(DefaultDQNTorchRLModule):
 
     uses_double_q: bool
 
+    @property
+    def experts(self) -> int:
+        """K of a mixture, else 0."""
+        return self.encoder.experts
+
     def __init__(self, *args: Any, **kwargs: Any):
         kwargs["catalog_class"] = DRONCatalog
         super().__init__(*args, **kwargs)
@@ -87,8 +92,8 @@ class DRONModule(DefaultDQNTorchRLModule):
     def _forward_train(self, batch: dict[str, Any]) -> dict[str, Any]:
         """RLlib's, except that double Q-learning looks at the next observation without a gradient.
 
-        RLlib sends both observations through the network as one batch, although the loss only reads which of the next
-        actions is best; the backward pass then covers rows that have no gradient.
+        RLlib sends both observations through the network as one batch, although the loss only reads which of
+        the next actions is best; the backward pass then covers rows that have no gradient.
         """
         double, self.uses_double_q = self.uses_double_q, False
         try:
