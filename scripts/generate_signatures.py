@@ -221,7 +221,8 @@ def gymnasium_table() -> dict[str, Any]:
         point = spec.entry_point
         if not isinstance(point, str) or not point.startswith("gymnasium.envs."):
             continue
-        table[name] = {"needs": package for family, package in FAMILIES.items() if family in point}
+        package = next((package for family, package in FAMILIES.items() if family in point), None)
+        table[name] = {"needs": package} if package else {}
         module, _, attribute = point.partition(":")
         if ".classic_control" not in point and ".toy_text" not in point:
             continue
