@@ -94,12 +94,12 @@ def test_options_are_bound_without_lambdas() -> None:
 
 
 def test_hooks_that_never_fire_are_refused_where_they_are_written() -> None:
-    with pytest.raises(TypeError, match="never calls it; subclass rlkit.callbacks.TrajectoryPostprocessor"):
+    with pytest.raises(TypeError, match=r"never calls it; subclass rlkit\.callbacks\.TrajectoryPostprocessor"):
 
         class Old(Callback):
             def on_postprocess_trajectory(self, **kwargs: Any) -> None: ...
 
-    with pytest.raises(TypeError, match="no such hook; did you mean 'on_episode_start'"):
+    with pytest.raises(TypeError, match=r"no such hook; did you mean 'on_episode_start'"):
 
         class Misspelt(Callback):
             def on_episode_strat(self, **kwargs: Any) -> None: ...
@@ -136,7 +136,9 @@ def test_state_survives_in_a_script_of_ones_own(ray_local: None, tmp_path: Path,
 def test_a_local_hook_that_raises_names_callback_hook_and_episode(ray_local: None) -> None:
     algorithm = ppo(FailsInStep).build_algo()
     try:
-        with pytest.raises(CallbackError, match=r"callback FailsInStep failed in on_episode_step \(episode \w+, "):
+        with pytest.raises(
+            CallbackError, match=r"callback FailsInStep failed in on_episode_step \(episode \w+, "
+        ):
             algorithm.train()
     finally:
         algorithm.stop()
@@ -145,7 +147,9 @@ def test_a_local_hook_that_raises_names_callback_hook_and_episode(ray_local: Non
 def test_a_remote_hook_that_raises_ends_the_run_with_the_same_words(ray_local: None) -> None:
     algorithm = ppo(FailsInStep, runners=1).build_algo()
     try:
-        with pytest.raises(CallbackError, match=r"on_episode_step \(episode .*env runner 1\): KeyError: 'no such"):
+        with pytest.raises(
+            CallbackError, match=r"on_episode_step \(episode .*env runner 1\): KeyError: 'no such"
+        ):
             algorithm.train()
     finally:
         algorithm.stop()
@@ -215,7 +219,11 @@ class NanReward(gym.Wrapper):
 
 
 def test_guard_names_the_reward(ray_local: None) -> None:
-    config = ppo(NumericsGuard).environment(NanReward, env_config={"bad": 7}).env_runners(num_envs_per_env_runner=1)
+    config = (
+        ppo(NumericsGuard)
+        .environment(NanReward, env_config={"bad": 7})
+        .env_runners(num_envs_per_env_runner=1)
+    )
     algorithm = config.build_algo()
     try:
         with pytest.raises(CallbackError, match=r"a reward that is not finite \(episode \w+, step 6\)"):

@@ -105,15 +105,23 @@ def test_epsilon_greedy_on_a_policy_mixes_and_says_so(actions: str, uniform: flo
     config = config_of(PPOConfig, actions)
     runner = runner_of(config, {"type": "EpsilonGreedy", "epsilon_schedule": [[0, 0.4], [1, 0.4]]})
     with torch.no_grad():  # a policy that is almost sure of action 0
-        runner.module.pi.net.mlp[-1].bias[:] = torch.tensor([8.0] + [0.0] * (1 if actions == "discrete" else 4))
+        runner.module.pi.net.mlp[-1].bias[:] = torch.tensor(
+            [8.0] + [0.0] * (1 if actions == "discrete" else 4)
+        )
     (episode, *_) = runner.sample()
     runner.sample(num_timesteps=2000)
     taken = actions_of(runner, num_timesteps=4000)
     first = taken if actions == "discrete" else taken[:, 0]
     assert (first != 0).mean() == pytest.approx(0.4 / 2, abs=0.03)
     module = runner.module
-    logits = module.forward_inference({"obs": torch.as_tensor(episode.get_observations()[:-1])})["action_dist_inputs"]
-    own = module.get_inference_action_dist_cls().from_logits(logits).logp(torch.as_tensor(episode.get_actions()))
+    logits = module.forward_inference({"obs": torch.as_tensor(episode.get_observations()[:-1])})[
+        "action_dist_inputs"
+    ]
+    own = (
+        module.get_inference_action_dist_cls()
+        .from_logits(logits)
+        .logp(torch.as_tensor(episode.get_actions()))
+    )
     expected = np.log(0.6 * np.exp(own.detach().numpy()) + 0.4 * uniform)
     np.testing.assert_allclose(episode.get_extra_model_outputs("action_logp"), expected, rtol=1e-4)
     assert runner.get_metrics()["exploration"]["default_policy"]["epsilon"].peek() == pytest.approx(0.4)
@@ -258,7 +266,9 @@ def test_explore_false_and_evaluation_act_as_without(kind: str) -> None:
 
 
 def small_sac() -> Any:
-    return config_of(SACConfig, "box", envs=2, train_batch_size_per_learner=8, num_steps_sampled_before_learning_starts=10)
+    return config_of(
+        SACConfig, "box", envs=2, train_batch_size_per_learner=8, num_steps_sampled_before_learning_starts=10
+    )
 
 
 def noise_scale(result: dict[str, Any]) -> float:
@@ -269,7 +279,9 @@ def noise_scale(result: dict[str, Any]) -> float:
 def test_schedules_follow_all_runners_and_resume(ray_local: None, tmp_path: Path, runners: int) -> None:
     config = small_sac().env_runners(num_env_runners=runners, rollout_fragment_length=10)
     config.reporting(min_sample_timesteps_per_iteration=80, min_time_s_per_iteration=0)
-    configure(config, {"type": "GaussianNoise", "random_timesteps": 0, "final_scale": 0.0, "scale_timesteps": 1000})
+    configure(
+        config, {"type": "GaussianNoise", "random_timesteps": 0, "final_scale": 0.0, "scale_timesteps": 1000}
+    )
     algorithm = config.build_algo()
     try:
         for _ in range(3):

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 
 from rlkit.callbacks.postprocess import TrajectoryPostprocessor
@@ -63,27 +64,38 @@ class HindsightRelabel(TrajectoryPostprocessor):
     def postprocess_trajectory(
         self, trajectory: Trajectory, others: Mapping[Any, Aligned]
     ) -> list[Trajectory]:
-        observations = trajectory.peek_observations()
-        if not isinstance(observations, dict) or any(key not in observations for key in KEYS):
-            got = sorted(observations) if isinstance(observations, dict) else type(observations).__name__
-            raise ValueError(f"observations need the keys {', '.join(KEYS)}, got {got}")
+        layout = self._layout(trajectory.peek_observations())
         made = []
         for _ in range(1 if self.strategy == "final" else self.copies):
-            last = (
-                len(trajectory)
-                if self.strategy == "final"
-                else int(self.rng.integers(1, len(trajectory) + 1))
-            )
+            last = len(trajectory)
+            if self.strategy == "future":
+                last = int(self.rng.integers(1, len(trajectory) + 1))
             copy = trajectory.copy(last)
-            seen = copy.observations
-            goal = seen["achieved_goal"][-1]
-            seen["desired_goal"] = np.broadcast_to(goal, seen["desired_goal"].shape).copy()
-            copy.rewards = np.asarray(
-                self._rewards(seen["achieved_goal"][1:], seen["desired_goal"][1:], copy), float
-            )
+            achieved, desired = (layout(copy.observations, key) for key in ("achieved_goal", "desired_goal"))
+            desired[:] = achieved[-1]
+            copy.rewards = np.asarray(self._rewards(achieved[1:], desired[1:], copy), np.float64)
             copy.terminated, copy.truncated = self.terminate, not self.terminate
             made.append(copy)
         return made
+
+    def _layout(self, observations: Any) -> Callable[[Any, str], np.ndarray]:
+        """Return a function that gives the part of observations (T + 1, …) under a key, as a view to write to.
+
+        RLlib's FlattenObservations puts vectors into the episodes: the parts in sorted order of their keys.
+        """
+        if isinstance(observations, dict) and all(key in observations for key in KEYS):
+            return lambda values, key: values[key]
+        space = self.env_runner.env.single_observation_space
+        if not isinstance(space, gym.spaces.Dict) or any(key not in space.spaces for key in KEYS):
+            raise ValueError(f"observations need the keys {', '.join(KEYS)}, got {space}")
+        shapes = {key: tuple(space[key].shape or ()) for key in sorted(space.spaces)}
+        ends = dict(zip(shapes, np.cumsum([int(np.prod(shape)) for shape in shapes.values()]), strict=True))
+        if np.asarray(observations).shape[1:] != (max(ends.values()),):
+            raise ValueError(
+                f"observations have shape {np.asarray(observations).shape[1:]} in the episode, expected the "
+                f"dict {space} or it flattened, ({max(ends.values())},)"
+            )
+        return lambda values, key: values[:, ends[key] - int(np.prod(shapes[key])) : ends[key]]
 
     def _rewards(self, achieved: np.ndarray, desired: np.ndarray, copy: Trajectory) -> np.ndarray:
         if self.reward is not None:

@@ -289,7 +289,7 @@ def clone(episode: SingleAgentEpisode) -> SingleAgentEpisode:
     """Return a shallow copy: `copy.copy`, but 4 times faster for a class with slots."""
     if type(episode) is not SingleAgentEpisode:
         return copy.copy(episode)
-    new = SingleAgentEpisode.__new__(SingleAgentEpisode)
+    new: SingleAgentEpisode = object.__new__(SingleAgentEpisode)
     for name in SingleAgentEpisode.__slots__:
         setattr(new, name, getattr(episode, name))
     return new

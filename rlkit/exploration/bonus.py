@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import tree
 from ray.rllib.core import DEFAULT_MODULE_ID
@@ -93,12 +94,11 @@ class IntrinsicRewards(TrajectoryPostprocessor):
         coefficient = self.coefficient(env_runner.num_env_steps_sampled_lifetime)
         self._ready.clear()
         for module_id, pieces in _pieces_by_module(samples, env_runner).items():
-            model = self._model(module_id, env_runner)
             columns = [
                 tree.map_structure(lambda *leaves: np.concatenate(leaves), *column)
                 for column in zip(*(_transitions(single) for _, single in pieces), strict=True)
             ]
-            values = model(*columns)
+            values = self._model(module_id, env_runner, columns[0])(*columns)
             ends = np.cumsum([len(single) for _, single in pieces])
             for (key, _), bonus in zip(pieces, np.split(values, ends[:-1]), strict=True):
                 self._ready[key] = coefficient * bonus
@@ -111,11 +111,14 @@ class IntrinsicRewards(TrajectoryPostprocessor):
         if bonus is not None:
             trajectory.rewards = trajectory.rewards + bonus
 
-    def _model(self, module_id: str, env_runner: Any) -> Bonus:
+    def _model(self, module_id: str, env_runner: Any, observations: Any) -> Bonus:
         if module_id not in self._models:
             seed = int(env_runner.config.seed or 0)
-            spaces = _env_spaces(env_runner, module_id)
-            model = self._models[module_id] = self.exploration.bonus(*spaces, seed)
+            space, action_space = _env_spaces(env_runner, module_id)
+            if isinstance(space, gym.spaces.Dict | gym.spaces.Tuple) and isinstance(observations, np.ndarray):
+                # RLlib's FlattenObservations put vectors into the episodes
+                space = gym.spaces.Box(-np.inf, np.inf, observations.shape[1:], np.float32)
+            model = self._models[module_id] = self.exploration.bonus(space, action_space, seed)
             if module_id in self._pending:
                 model.set_state(self._pending.pop(module_id))
         return self._models[module_id]

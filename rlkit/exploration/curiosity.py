@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium as gym
 import numpy as np
 import torch
+import tree
 from gymnasium.spaces import utils
 from torch import nn
 
@@ -50,9 +51,11 @@ class LearnedBonus(Bonus):
 
     def rows(self, observations: Any, learn: bool = False) -> torch.Tensor:
         """Return (N, size) float32, normalised."""
-        first = next(iter(observations.values())) if isinstance(observations, dict) else observations
-        size = len(first[0] if isinstance(first, tuple) else first)
-        flat = flat_rows(self.space, observations, np.ones(size, bool)).astype(np.float64)
+        if isinstance(observations, np.ndarray) and observations[0].size == self.moments.mean.size:
+            flat = observations.reshape(len(observations), -1).astype(np.float64)  # flat already
+        else:
+            size = len(tree.flatten(observations)[0])
+            flat = flat_rows(self.space, observations, np.ones(size, bool)).astype(np.float64)
         if learn:
             self.moments.update(flat)
         scaled = (flat - self.moments.mean) / np.sqrt(self.moments.var + 1e-8)
