@@ -26,7 +26,7 @@ from rlkit.rollout import Pool, Recorder, Row, play
 from rlkit.training_evaluation import during_training
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import RenderableType
 
 __all__ = ["Evaluation", "during_training", "evaluate", "statistics"]
 
@@ -96,18 +96,18 @@ class Evaluation:
         except OSError as error:
             raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
 
-    def table(self) -> Table:
-        """Return the statistics as a table for the terminal."""
+    def table(self) -> RenderableType:
+        """Return the statistics for the terminal (`rich.print(result.table())`)."""
+        from rich.console import Group
         from rich.table import Table
+        from rich.text import Text
+
+        def whole(text: str) -> Text:
+            return Text(text, no_wrap=True, overflow="ignore")  # a path must stay one word to be copied
 
         how = "sampled actions" if self.explore else "greedy"
         last = self.seed + self.episodes - 1
-        table = Table(
-            title=f"{self.env}: {self.episodes} episodes, seeds {self.seed} to {last}, {how}",
-            caption=self.checkpoint,
-            title_justify="left",
-            caption_justify="left",
-        )
+        table = Table()
         table.add_column("")
         for name in ("mean", "95 % interval", "std", "IQM", "min", "max"):
             table.add_column(name, justify="right")
@@ -120,7 +120,11 @@ class Evaluation:
                 f"{low:.2f} … {high:.2f}",
                 *(f"{found[key]:.2f}" for key in ("std", "iqm", "min", "max")),
             )
-        return table
+        return Group(
+            whole(self.checkpoint),
+            whole(f"{self.env}: {self.episodes} episodes, seeds {self.seed} to {last}, {how}"),
+            table,
+        )
 
 
 def evaluate(

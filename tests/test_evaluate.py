@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import pickle
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -357,3 +358,19 @@ def test_the_function_given_to_rllib_travels_without_environments() -> None:
     assert (copy.episodes, copy.seed, copy.slots) == (3, FIRST_SEED, 2)
     assert copy._pool is None
     assert copy.rows == []
+
+
+DOCS = Path(__file__).parents[1] / "docs" / "evaluation.md"
+
+
+def test_the_python_in_the_documentation_runs_and_the_walk_ends_at_the_agents_action(
+    agents: dict[str, Agent],
+) -> None:
+    use, walk = re.findall(r"```python\n(.*?)```", DOCS.read_text(), flags=re.DOTALL)
+    names: dict[str, Any] = {"gym": gym, "np": np, "path": agents["dqn"].manifest.path}
+    exec(compile(use, str(DOCS), "exec"), names)
+    assert names["values"].argmax() == names["action"]
+    obs, _ = make_env("Pendulum-v1", {}).reset(seed=4)
+    names = {"path": str(agents["sac_filtered"].manifest.path), "obs": obs}
+    exec(compile(walk, str(DOCS), "exec"), names)
+    assert names["action"] == pytest.approx(agents["sac_filtered"].act(obs), abs=1e-3)
