@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
+import numpy as np
 
 from rlkit import registry
 from rlkit.errors import UsageError
@@ -46,7 +47,11 @@ def make_env(name: str, env_config: Mapping[str, Any], imports: Sequence[str] = 
 
 def env_creator(name: str, imports: Sequence[str] = ()) -> Any:
     """Return RLlib's `env_creator`: called in every process with an `EnvContext` that holds `env_config`."""
-    own = [(kind, entry) for kind, entry in registry.own_entries() if kind == "envs" and entry.name == name]
+    own = [
+        (kind, entry)
+        for kind, entry in registry.own_entries(imports)
+        if kind == "envs" and entry.name == name
+    ]
     return functools.partial(_create, name, tuple(imports), own)
 
 
@@ -150,6 +155,52 @@ def _set_policies(config: AlgorithmConfig, recipe: Recipe, roster: Roster) -> No
                 rl_module_specs={name: _module(config, recipe.model, models) for name in mapping}
             )
         )
+
+
+FLAT = (gym.spaces.Box, gym.spaces.Discrete, gym.spaces.MultiDiscrete, gym.spaces.MultiBinary)
+
+
+def check_spaces(config: AlgorithmConfig, recipe: Recipe, imports: Sequence[str] = ()) -> None:
+    """Build the modules once, to find spaces that the algorithm or the model cannot take before anything starts.
+
+    Raises:
+        UsageError: names the agent, its space, and what can be done.
+    """
+    roster = read_roster(recipe, imports)
+    for agent, (observation, _) in roster.spaces.items():
+        for part in _leaves(observation):
+            if not isinstance(part, FLAT):
+                whom = f"agent {agent} of {recipe.env}" if agent is not None else recipe.env
+                raise UsageError(
+                    f"{whom} observes {observation}: {type(part).__name__} cannot become a vector; "
+                    "wrap the environment so that it returns Box, Discrete, or Dict and Tuple of them"
+                )
+    names = {None: "default_policy"} if roster.single else {}
+    spaces = {}
+    for agent, (observation, action) in roster.spaces.items():
+        if not isinstance(observation, gym.spaces.Box):
+            size = gym.spaces.flatdim(observation)
+            observation = gym.spaces.Box(-np.inf, np.inf, (size,), np.float32)
+        module = names.get(agent) or config.policy_mapping_fn(agent, None)
+        spaces[module] = (observation, action)
+    try:
+        config.get_multi_rl_module_spec(spaces=spaces).build()
+    except UsageError:
+        raise
+    except Exception as error:
+        shown = "; ".join(f"{name}: observes {o}, acts in {a}" for name, (o, a) in spaces.items())
+        raise UsageError(
+            f"{recipe.algorithm} cannot build its networks for {recipe.env} ({shown}): {error}; "
+            "choose a `model:` that takes this space, or wrap the environment"
+        ) from error
+
+
+def _leaves(space: gym.Space) -> list[gym.Space]:
+    if isinstance(space, gym.spaces.Dict):
+        return [leaf for part in space.spaces.values() for leaf in _leaves(part)]
+    if isinstance(space, gym.spaces.Tuple):
+        return [leaf for part in space.spaces for leaf in _leaves(part)]
+    return [space]
 
 
 def _flatten_observations(config: AlgorithmConfig, roster: Roster) -> None:

@@ -47,6 +47,7 @@ def train(
         UsageError: the parts of the recipe do not fit together.
         RunFailed: a trial failed; its traceback is in the trial's error.txt.
     """
+    imports = registry.absolute(imports)
     registry.load_plugins(imports)
     loaded = load_recipe(recipe, overrides)
     folder = new_run_folder(Path(out), loaded.name)
@@ -73,7 +74,8 @@ def resume(
         UsageError: not a run folder, another override, or a run with nothing left to do.
     """
     known = open_run(run)
-    imports = [*known.info.imports, *(m for m in imports if m not in known.info.imports)]
+    given = registry.absolute(imports)
+    imports = [*known.info.imports, *(m for m in given if m not in known.info.imports)]
     registry.load_plugins(imports)
     words = [*overrides] if not isinstance(overrides, Mapping) else [f"{k}={v}" for k, v in overrides.items()]
     for word in words:
@@ -142,7 +144,7 @@ def _tune(
     """Build once to find errors before anything starts, then hand over to Tune."""
     from ray import tune
 
-    from rlkit.build import build
+    from rlkit.build import build, check_spaces
     from rlkit.loggers import JsonLogger, TensorBoardLogger
     from rlkit.metrics import path_of
     from rlkit.search import first_value, param_space, scheduler, searcher
@@ -151,13 +153,15 @@ def _tune(
 
     if not verbose:
         quiet_loggers()
-    example = build(Recipe.from_dict({**first_value(recipe.to_dict()), "tune": {}}), info.imports)
+    first = Recipe.from_dict({**first_value(recipe.to_dict()), "tune": {}})
+    example = build(first, info.imports)
+    check_spaces(example, first, info.imports)
     algorithm_class = example.algo_class
     session.wait()
     require(algorithm_class.default_resource_request(example))
     space, samples = param_space(recipe)
     space[IMPORTS] = list(info.imports)
-    space[REGISTERED] = registry.own_entries()
+    space[REGISTERED] = registry.own_entries(info.imports)
     mode = recipe.tune.mode
     checkpoint = recipe.checkpoint
     with Interrupt(show.say) as interrupt:

@@ -194,11 +194,24 @@ def resolve(kind: str, name: str) -> Any:
     return entry.load()
 
 
-def own_entries() -> list[tuple[str, Entry]]:
-    """Return (kind, entry) of what was registered as an object, to be registered again in other processes."""
+def own_entries(imports: Sequence[str] = ()) -> list[tuple[str, Entry]]:
+    """Return (kind, entry) of what was registered as an object, to be registered again in other processes.
+
+    What the modules in `imports` have registered is left out: those processes import them themselves, and could not
+    unpickle a reference into a module they do not know yet.
+    """
+    modules = {Path(name).stem if name.endswith(".py") else name for name in imports}
     return [
-        (kind, e) for kind, table in TABLES.items() for e in table.values() if not isinstance(e.target, str)
+        (kind, e)
+        for kind, table in TABLES.items()
+        for e in table.values()
+        if not isinstance(e.target, str) and getattr(e.target, "__module__", None) not in modules
     ]
+
+
+def absolute(imports: Sequence[str]) -> list[str]:
+    """Make the paths of `.py` files absolute: a trial works in a folder of its own."""
+    return [str(Path(name).resolve()) if name.endswith(".py") else name for name in imports]
 
 
 def add_entries(entries: Sequence[tuple[str, Entry]]) -> None:
