@@ -154,10 +154,12 @@ def _tune(
     if not verbose:
         quiet_loggers()
     first = Recipe.from_dict({**first_value(recipe.to_dict()), "tune": {}})
+    registry.resolve("algorithms", recipe.algorithm)  # imports RLlib while Ray starts
+    # `register_env`, in `build`, starts a second Ray if it meets the first one half started (ray 2.60)
+    session.wait()
     example = build(first, info.imports)
     check_spaces(example, first, info.imports)
     algorithm_class = example.algo_class
-    session.wait()
     require(algorithm_class.default_resource_request(example))
     space, samples = param_space(recipe)
     space[IMPORTS] = list(info.imports)
