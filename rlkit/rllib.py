@@ -416,7 +416,7 @@ def forward(module: Any, call: str) -> Callable[..., Any]:
     from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 
     public = getattr(module, call)
-    own = getattr(type(module), call, None) is getattr(TorchRLModule, call)
+    own = getattr(type(module), call, None) is getattr(TorchRLModule, call) and call not in vars(module)
     return getattr(module, f"_{call}") if own and not module.training else public
 
 

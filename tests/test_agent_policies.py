@@ -24,6 +24,7 @@ from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 
 from rlkit import pipelines
 from rlkit.inference import DirectPolicy, in_blocks
+from rlkit.models import module_spec
 from rlkit.pipelines import ConnectorPolicy
 from rlkit.rollout import Pool, Row, play
 
@@ -231,6 +232,36 @@ def test_exploration_follows_the_schedule_of_the_checkpoint() -> None:
     assert play(policy, pool(env), range(5), explore=True) == greedy
     policy.env_steps = 0
     assert play(policy, pool(env), range(5), explore=True) != greedy
+
+
+@pytest.mark.parametrize("build", [PPOConfig, DQNConfig])
+def test_action_masks_are_obeyed(build: Callable[[], Any]) -> None:
+    class Masked(Steps):
+        """Only one action is legal: the one that the observation's first number points to."""
+
+        def _masked(self, observation: np.ndarray) -> dict[str, np.ndarray]:
+            self.legal = int(observation[0] > 0)
+            mask = np.eye(4, dtype=np.int8)[self.legal]
+            return {"observations": observation, "action_mask": mask}
+
+        def reset(self, **kwargs: Any) -> tuple[Any, dict]:
+            return self._masked(super().reset(**kwargs)[0]), {}
+
+        def step(self, action: Any) -> tuple[Any, float, bool, bool, dict]:
+            assert action == self.legal
+            observation, *rest = super().step(action)
+            return self._masked(observation), *rest
+
+    env = Masked(OBS, gym.spaces.Discrete(4))
+    outer = Masked(OBS, gym.spaces.Discrete(4))
+    outer.observation_space = gym.spaces.Dict(observations=OBS, action_mask=gym.spaces.MultiBinary(4))
+    config = build()
+    config.rl_module(rl_module_spec=module_spec(config, {"name": "mlp", "hiddens": [16]}))
+    rows = [play(policy, pool(env), range(4)) for policy in both(config, outer)]
+    assert rows[0] == rows[1]
+    assert [row.length for row in rows[0]] == [8] * 4
+    explored = play(both(config, outer)[0], pool(env), range(4), explore=True)
+    assert [row.length for row in explored] == [8] * 4
 
 
 def test_an_untouched_connector_means_pipelines_and_the_same_rows() -> None:
