@@ -89,7 +89,7 @@ def test_options_are_bound_without_lambdas() -> None:
         RewardScale.bind(scal=2.0)
     with pytest.raises(ValueError, match="clip must be positive, got -1"):
         RewardScale.bind(clip=-1)
-    with pytest.raises(ValueError, match="TimeLimit: .*seconds"):
+    with pytest.raises(ValueError, match=r"TimeLimit: .*seconds"):
         TimeLimit.bind()
 
 

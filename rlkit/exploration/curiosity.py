@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +71,7 @@ class LearnedBonus(Bonus):
     def get_state(self) -> State:
         return {
             "nets": {name: value.numpy().copy() for name, value in self.nets.state_dict().items()},
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": copy.deepcopy(self.optimizer.state_dict()),  # its tensors are the live ones
             "moments": self.moments.get_state(),
         }
 
@@ -132,7 +133,7 @@ class CuriosityModel(LearnedBonus):
                 {
                     "features": mlp(size, options.feature_hiddens, features),
                     "inverse": mlp(2 * features, options.inverse_net_hiddens, actions),
-                    "forward": mlp(features + actions, options.forward_net_hiddens, features),
+                    "dynamics": mlp(features + actions, options.forward_net_hiddens, features),
                 }
             )
         self.optimizer = torch.optim.Adam(self.nets.parameters(), lr=options.lr)
@@ -142,7 +143,7 @@ class CuriosityModel(LearnedBonus):
         after = self.nets["features"](self.rows(next_observations))
         taken = torch.as_tensor(flat_rows(self.action_space, actions, np.ones(len(before), bool)))
         # the forward model trains the features too, as in the paper's joint loss
-        predicted = self.nets["forward"](torch.cat([before, taken], 1))
+        predicted = self.nets["dynamics"](torch.cat([before, taken], 1))
         error = 0.5 * (predicted - after).pow(2).sum(1)
         loss = self.beta * error.mean() + (1.0 - self.beta) * self._inverse_loss(before, after, taken)
         self.step(loss)
