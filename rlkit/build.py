@@ -11,11 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
-import numpy as np
 
 from rlkit import registry
 from rlkit.errors import UsageError
-from rlkit.policies import PolicyMapping, Roster, policy_map
+from rlkit.policies import PolicyMapping, Roster, Spaces, policy_map
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
@@ -175,14 +174,7 @@ def check_spaces(config: AlgorithmConfig, recipe: Recipe, imports: Sequence[str]
                     f"{whom} observes {observation}: {type(part).__name__} cannot become a vector; "
                     "wrap the environment so that it returns Box, Discrete, or Dict and Tuple of them"
                 )
-    names = {None: "default_policy"} if roster.single else {}
-    spaces = {}
-    for agent, (observation, action) in roster.spaces.items():
-        if not isinstance(observation, gym.spaces.Box):
-            size = gym.spaces.flatdim(observation)
-            observation = gym.spaces.Box(-np.inf, np.inf, (size,), np.float32)
-        module = names.get(agent) or config.policy_mapping_fn(agent, None)
-        spaces[module] = (observation, action)
+    spaces = module_spaces(config, roster)
     try:
         config.get_multi_rl_module_spec(spaces=spaces).build()
     except UsageError:
@@ -193,6 +185,23 @@ def check_spaces(config: AlgorithmConfig, recipe: Recipe, imports: Sequence[str]
             f"{recipe.algorithm} cannot build its networks for {recipe.env} ({shown}): {error}; "
             "choose a `model:` that takes this space, or wrap the environment"
         ) from error
+
+
+def module_spaces(config: AlgorithmConfig, roster: Roster) -> dict[str, Spaces]:
+    """Return what each module observes and acts in, behind the connectors, as an EnvRunner would see it."""
+    if roster.single:
+        given = roster.spaces[None]
+    else:
+        given = tuple(
+            gym.spaces.Dict({agent: pair[k] for agent, pair in roster.spaces.items()}) for k in (0, 1)
+        )
+    pipeline = config.build_env_to_module_connector(spaces={"__env_single__": given})
+    if roster.single:
+        return {"default_policy": (pipeline.observation_space, given[1])}
+    return {
+        m: (pipeline.observation_space[m], pipeline.action_space[m])
+        for m in pipeline.observation_space.spaces
+    }
 
 
 def _leaves(space: gym.Space) -> list[gym.Space]:

@@ -165,9 +165,24 @@ def test_an_environment_that_raises_ends_the_run_with_its_own_words(ray_local: N
     assert rlkit.open_run(folder).status == "failed"
 
 
-def test_parts_that_do_not_fit_are_found_before_a_trial_starts(ray_local: None, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="DQN"):
-        rlkit.train({**TINY, "algorithm": "DQN", "env": "Pendulum-v1", "config": {}}, out=tmp_path)
+class Reads(Raises):
+    """Observes text, which no network takes."""
+
+    observation_space = gym.spaces.Text(5)
+
+
+def test_an_observation_no_network_takes_is_found_before_a_trial_starts(
+    ray_local: None, tmp_path: Path
+) -> None:
+    register_env("reads", Reads)
+    try:
+        with pytest.raises(UsageError, match=r"reads observes Text\(1, 5.*Text cannot become a vector"):
+            rlkit.train({**TINY, "env": "reads"}, out=tmp_path)
+    finally:
+        del TABLES["envs"]["reads"]
+    (folder,) = tmp_path.glob("tiny/*")
+    assert rlkit.open_run(folder).status == "failed"
+    assert not rlkit.open_run(folder).trials
 
 
 def test_a_disk_without_space_is_refused_with_the_bytes(tmp_path: Path) -> None:
