@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -229,17 +230,10 @@ def outcome(trials: Sequence[Any], tracker: Any, signal_number: int | None) -> t
 
 
 def root_cause(text: str) -> str:
-    """Return the last line of a traceback that names an exception, without Ray's wrapping."""
+    """Return the last exception of a traceback that says something; RLlib ends some with an empty RuntimeError."""
+    found = re.findall(r"^(?:[\w.]*\.)?(\w*(?:Error|Exception|Interrupt|Exit)): (\S.*)$", text, re.MULTILINE)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    for line in reversed(lines):
-        head = line.split(":", 1)[0]
-        if (
-            head
-            and head.replace(".", "").replace("_", "").isalnum()
-            and (head[-5:] == "Error" or "Exception" in head)
-        ):
-            return line
-    return lines[-1] if lines else "no reason was recorded"
+    return ": ".join(found[-1]) if found else lines[-1] if lines else "no reason was recorded"
 
 
 def trial_folder_name(trial: Any) -> str:
