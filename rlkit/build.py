@@ -81,7 +81,8 @@ def build(recipe: Recipe, imports: Sequence[str] = ()) -> AlgorithmConfig:
     for method, arguments in recipe.config.items():
         _call(config, method, arguments)
     roster = read_roster(recipe, imports)
-    _flatten_observations(config, roster)
+    if not (recipe.model and "name" in recipe.model):  # a registered model takes them as they are, masks included
+        _flatten_observations(config, roster)
     _set_policies(config, recipe, roster)
     if recipe.exploration:
         from rlkit import exploration
