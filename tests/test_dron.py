@@ -12,7 +12,7 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.tune.registry import register_env
 
-from rlkit.algos.dron import DRONConfig, supervised_loss
+from rlkit.algos.dron import DRON, DRONConfig, supervised_loss
 from rlkit.algos.opponent_history import PAPER_FEATURES
 from rlkit.envs.pettingzoo import PettingZooEnv
 from rlkit.envs.soccer import SoccerParallelEnv, soccer
@@ -246,6 +246,28 @@ def test_self_play_and_type_labels_and_prioritized_replay_and_n_step_train():
             assert 0 <= result["opponent_accuracy"] <= 1
         finally:
             algorithm.stop()
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_a_checkpoint_keeps_the_labels_in_the_replay(tmp_path):
+    made = config(supervise="action", num_steps_sampled_before_learning_starts=32)
+    algorithm = made.build_algo()
+    try:
+        algorithm.train()
+        algorithm.save_to_path(str(tmp_path / "saved"))
+        kept = algorithm.replays["default_policy"].get_state()["arrays"]
+    finally:
+        algorithm.stop()
+    restored = DRON.from_checkpoint(str(tmp_path / "saved"))
+    try:
+        arrays = restored.replays["default_policy"].get_state()["arrays"]
+        assert arrays.keys() == kept.keys()
+        assert "column.infos/dron_action" in arrays
+        for name, array in kept.items():
+            np.testing.assert_array_equal(arrays[name], array)
+        restored.train()
+    finally:
+        restored.stop()
 
 
 # Bad input -----------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 import numpy as np
 from pyarrow import fs as arrow
@@ -69,7 +70,10 @@ class SavedReplay(Checkpointable):
             counters[name] = buffer["counters"] | {"folder": str(index)}
             filesystem.create_dir((folder / str(index)).as_posix(), recursive=True)
             for label, array in buffer["arrays"].items():
-                with filesystem.open_output_stream((folder / str(index) / f"{label}.npy").as_posix()) as file:
+                target = (
+                    folder / str(index) / f"{quote(label, safe='')}.npy"
+                )  # names may hold "/": infos/label
+                with filesystem.open_output_stream(target.as_posix()) as file:
                     np.save(file, np.ascontiguousarray(array), allow_pickle=False)
         with filesystem.open_output_stream((folder / COUNTERS).as_posix()) as file:
             file.write(json.dumps(counters).encode())
@@ -91,7 +95,9 @@ class SavedReplay(Checkpointable):
             for entry in filesystem.get_file_info(arrow.FileSelector(where.as_posix())):
                 with filesystem.open_input_file(entry.path) as file:
                     try:
-                        arrays[entry.base_name.removesuffix(".npy")] = np.load(file, allow_pickle=False)
+                        arrays[unquote(entry.base_name.removesuffix(".npy"))] = np.load(
+                            file, allow_pickle=False
+                        )
                     except (ValueError, EOFError) as error:
                         raise CheckpointError(f"{entry.path}: not a readable array ({error})") from error
             state[name] = {"arrays": arrays, "counters": saved}
