@@ -86,20 +86,21 @@ def test_the_mean_is_rllibs_within_sampling_error(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_exactly_the_episodes_asked_for_twice_the_same(agents: dict[str, Agent], name: str) -> None:
-    result = evaluate(agents[name], episodes=7, seed=40)
+    options: dict[str, Any] = {"episodes": 7, "seed": 40, "max_steps": 60}
+    result = evaluate(agents[name], **options)
     assert [row.seed for row in result.rows] == [40, 41, 42, 43, 44, 45, 46]
     assert all(row.length > 0 for row in result.rows)
-    assert result.to_json() == evaluate(agents[name], episodes=7, seed=40).to_json()
+    assert result.to_json() == evaluate(agents[name], **options).to_json()
     for slots in (1, 3):
-        assert evaluate(agents[name], episodes=7, seed=40, num_envs=slots).rows == result.rows
-    assert evaluate(agents[name], episodes=3, seed=42).rows == result.rows[2:5]
+        assert evaluate(agents[name], num_envs=slots, **options).rows == result.rows
+    assert evaluate(agents[name], **{**options, "episodes": 3, "seed": 42}).rows == result.rows[2:5]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_exploring_episodes_are_the_same_twice(agents: dict[str, Agent], name: str) -> None:
-    rows = evaluate(agents[name], episodes=4, explore=True).rows
-    assert evaluate(agents[name], episodes=4, explore=True, num_envs=2).rows == rows
-    assert rows != evaluate(agents[name], episodes=4).rows
+    rows = evaluate(agents[name], episodes=4, max_steps=40, explore=True).rows
+    assert evaluate(agents[name], episodes=4, max_steps=40, explore=True, num_envs=2).rows == rows
+    assert rows != evaluate(agents[name], episodes=4, max_steps=40).rows
 
 
 def test_json_is_the_documented_object(agents: dict[str, Agent]) -> None:
@@ -214,8 +215,8 @@ def test_video_of_the_first_episodes(agents: dict[str, Agent], tmp_path: Path, s
     import imageio.v3
 
     path = tmp_path / f"film{suffix}"
-    result = evaluate(agents["dqn"], episodes=5, num_envs=3, video=path, video_episodes=2)
-    assert result.rows == evaluate(agents["dqn"], episodes=5).rows
+    result = evaluate(agents["dqn"], episodes=5, num_envs=3, max_steps=15, video=path, video_episodes=2)
+    assert result.rows == evaluate(agents["dqn"], episodes=5, max_steps=15).rows
     frames = imageio.v3.imread(path)
     assert frames.shape[1:] == (400, 600, 3)
     pictures = sum(row.length + 1 for row in result.rows[:2])
