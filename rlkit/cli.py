@@ -133,7 +133,9 @@ def evaluate(
     video: Annotated[Path | None, typer.Option(help="Write an mp4 or gif.")] = None,
     trace: Annotated[Path | None, typer.Option(help="Write one CSV row per step.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write one CSV row per episode.")] = None,
-    max_steps: Annotated[int | None, typer.Option(min=1, help="Cut an episode that does not end by itself.")] = None,
+    max_steps: Annotated[
+        int | None, typer.Option(min=1, help="Cut an episode that does not end by itself.")
+    ] = None,
     env: Annotated[str | None, typer.Option(help="Environment, for a checkpoint that names none.")] = None,
     imports: Imports = [],  # noqa: B006
     trust: Trust = False,

@@ -142,7 +142,8 @@ class RaySession:
 def demand(recipe: Recipe) -> int:
     """Return the logical CPUs one trial asks for, at least the machine's cores.
 
-    Where the recipe is silent RLlib's own default counts (PPO: two env runners). Resources are logical: with fewer than a trial asks for, Tune would wait for ever.
+    Where the recipe is silent RLlib's own default counts (PPO: two env runners). Resources are logical: with fewer
+    than a trial asks for, Tune would wait for ever.
     """
 
     signatures = Config(recipe.algorithm)

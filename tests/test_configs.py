@@ -17,7 +17,10 @@ CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 IMPORTS = {"custom_model.yaml": [str(ROOT / "examples" / "my_model.py")]}
 
 # One iteration of each, small: what is checked is that it starts, samples, learns and reports.
-SMALL = {"config.reporting.min_sample_timesteps_per_iteration": 64, "config.reporting.min_time_s_per_iteration": 0}
+SMALL = {
+    "config.reporting.min_sample_timesteps_per_iteration": 64,
+    "config.reporting.min_time_s_per_iteration": 0,
+}
 
 
 @pytest.fixture(params=CONFIGS, ids=lambda path: path.stem)

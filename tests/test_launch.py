@@ -191,7 +191,7 @@ def test_a_disk_without_space_is_refused_with_the_bytes(tmp_path: Path) -> None:
 
 
 def test_root_cause_is_the_innermost_exception_line() -> None:
-    text = "Traceback:\n  File x\nRayTaskError(ValueError): ray::f()\n  File y\nmy.ValueError: alpha is 7\n\nRuntimeError\n"
+    text = "RayTaskError(ValueError): ray::f()\n  File y\nmy.ValueError: alpha is 7\n\nRuntimeError\n"
     assert launch.root_cause(text) == "ValueError: alpha is 7"
     assert launch.root_cause("") == "no reason was recorded"
 
