@@ -62,14 +62,14 @@ def train(
         raise UsageError("give one of: a recipe file, --algorithm with --env, or --resume RUN")
     from rlkit.recipe import from_flags
 
-    if resume is None:
-        if file is None:
-            if algorithm is None or env is None:
-                raise UsageError(
-                    "--algorithm and --env go together: rlkit train --algorithm DQN --env CartPole-v1"
-                )
-            _plugins(imports)
-        loaded: Any = file if file is not None else from_flags(algorithm, env, overrides)
+    loaded: Any = file
+    if resume is None and file is None:
+        if algorithm is None or env is None:
+            raise UsageError(
+                "--algorithm and --env go together: rlkit train --algorithm DQN --env CartPole-v1"
+            )
+        _plugins(imports)
+        loaded = from_flags(algorithm, env, overrides)
     from rlkit import launch
 
     options: dict[str, Any] = {"imports": imports, "address": address, "quiet": quiet, "verbose": verbose}
