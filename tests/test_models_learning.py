@@ -150,3 +150,25 @@ def test_masked_turn_based_games_are_sampled_legally_and_learned() -> None:
     changed = [name for name, p in module.named_parameters() if not torch.equal(before[name], p)]
     assert any("actor_encoder" in name for name in changed)
     assert all(torch.isfinite(p).all() for p in module.parameters())
+
+
+def test_a_recipe_hands_masks_to_a_registered_model() -> None:
+    from rlkit.build import build, check_spaces
+    from rlkit.recipe import Recipe
+
+    recipe = Recipe.from_dict(
+        {
+            "name": "masked",
+            "algorithm": "PPO",
+            "env": "pettingzoo/classic.tictactoe_v3",
+            "policies": "shared",
+            "model": {"name": "mlp", "hiddens": [8]},
+            "stop": {"iterations": 1},
+        }
+    )
+    config = build(recipe)
+    check_spaces(config, recipe)
+    runner = MultiAgentEnvRunner(config=config.copy(copy_frozen=False).env_runners(num_env_runners=0))
+    space = runner.module["shared"].observation_space
+    assert isinstance(space, gym.spaces.Dict)
+    assert runner.module["shared"].pi.size == 8  # the mask is handed on behind eight features
