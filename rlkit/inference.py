@@ -2,8 +2,8 @@
 
 A `Policy` is the modules and connectors of one checkpoint; `rlkit.pipelines.policy_of` makes one. It has two
 forms with the same methods and, bit for bit, the same answers. `ConnectorPolicy` runs the checkpoint's own
-connector pipelines. RLlib's default pieces only stack observations and scale actions, at about 90 us per row
-and step; with those alone, `DirectPolicy` does the same on arrays.
+connector pipelines. RLlib's default pieces only stack observations and scale actions, at 20 to 50 us per row
+and step (benchmarks/evaluate_cost.py); with those alone, `DirectPolicy` does the same on arrays.
 
 Shapes: B rows (one per episode and acting agent), O observation, A action. Recurrent modules see (B, 1, O).
 """

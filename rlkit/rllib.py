@@ -410,8 +410,8 @@ def spaces_of_env(config: Any) -> tuple[Any, Any]:
 def forward(module: Any, call: str) -> Callable[..., Any]:
     """Return `module.forward_inference` or `forward_exploration`, the short way where it makes no difference.
 
-    The public methods of a TorchRLModule set evaluation mode on every sub-module at each call, a tenth of the
-    time of a small network, and then call the underscored ones (torch_rl_module.py, 2.60).
+    The public methods of a TorchRLModule set evaluation mode on every sub-module at each call and then call the
+    underscored ones (torch_rl_module.py, 2.60): 412 instead of 314 us for 32 rows of DQN's default module.
     """
     from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 
