@@ -333,3 +333,37 @@ def test_a_finished_episode_starts_the_count_anew() -> None:
         env.reset()
         env.step(0)
         env.step(0)
+
+
+@pytest.mark.parametrize("where", ["step", "reset"])
+def test_rllibs_rebuilding_of_a_failing_environment_ends(where: str) -> None:
+    from ray.rllib.algorithms.ppo import PPOConfig
+    from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
+    from ray.tune import register_env
+
+    built = []
+
+    class Broken(Single):
+        def step(self, action: int) -> Any:
+            raise ValueError("always")
+
+        def reset(self, **kwargs: Any) -> Any:
+            if where == "reset":
+                raise ValueError("always")
+            return super().reset(**kwargs)
+
+    def make(config: dict) -> gym.Env:
+        built.append(1)
+        return checked(Broken(), name=f"broken {where}")
+
+    register_env(f"broken_{where}", make)
+    config = (
+        PPOConfig()
+        .environment(f"broken_{where}")
+        .env_runners(num_env_runners=0)
+        .fault_tolerance(restart_failed_sub_environments=True)
+    )
+    runner = SingleAgentEnvRunner(config=config)
+    with pytest.raises(EnvError, match=f"broken {where}: failed 3 times in a row"):
+        runner.sample(num_timesteps=5)
+    assert len(built) <= 4
