@@ -11,9 +11,10 @@ same file works for DQN, PPO and SAC.
 from __future__ import annotations
 
 import gymnasium as gym
-import rlkit
 import torch
 from torch import nn
+
+import rlkit
 
 
 class FourierFeatures(nn.Module):
