@@ -75,7 +75,9 @@ def test_epsilon_per_worker_is_that_of_ape_x() -> None:
 
 
 def test_counters_tell_cells_apart() -> None:
-    box = StateCounter(gym.spaces.Box(np.array([-1.0, 0.0]), np.array([1.0, 10.0]), dtype=np.float64), bins=10)
+    box = StateCounter(
+        gym.spaces.Box(np.array([-1.0, 0.0]), np.array([1.0, 10.0]), dtype=np.float64), bins=10
+    )
     cells = box.cells(np.array([[-1.0, 0.0], [-0.81, 0.9], [-0.79, 0.9], [1.0, 10.0], [5.0, 99.0]]))
     assert cells[0] == cells[1] != cells[2]
     assert cells[3] == cells[4]
@@ -93,8 +95,10 @@ def test_counters_tell_cells_apart() -> None:
 
 
 def test_registry_and_table_name_the_same_types() -> None:
-    assert set(exploration.TYPES) == set(registry.TABLES["explorations"]) == set(exploration.__all__) & set(
-        exploration.TYPES
+    assert (
+        set(exploration.TYPES)
+        == set(registry.TABLES["explorations"])
+        == set(exploration.__all__) & set(exploration.TYPES)
     )
     for name in exploration.TYPES:
         assert type(exploration.create({"type": name})).__name__ == name

@@ -99,7 +99,7 @@ class Callback(RLlibCallback):
 
         Raises:
             ValueError: an unknown option, or a value the class refuses; known here, before any process
-            starts.
+                starts.
         """
         known = cls.option_names()
         for option in options:
@@ -116,7 +116,6 @@ class Callback(RLlibCallback):
         return bound
 
     # state
-    # ------------------------------------------------------------------------------------------------------
 
     def get_state(self) -> State:
         """State of the driver's instance."""
@@ -165,7 +164,6 @@ class Callback(RLlibCallback):
         return results
 
     # hooks of every callback
-    # ------------------------------------------------------------------------------------
 
     def on_algorithm_init(self, *, algorithm: Any, metrics_logger: Any = None, **kwargs: Any) -> None:
         """Driver, once, after the algorithm is set up and before a checkpoint is restored into it."""
@@ -193,7 +191,6 @@ class Callback(RLlibCallback):
         """
 
     # what happens before a hook of a subclass
-    # -------------------------------------------------------------------
 
     def _begin(self, *, algorithm: Any, **kwargs: Any) -> None:
         if self._algorithm is algorithm:

@@ -31,7 +31,7 @@ class TrajectoryPostprocessor(Callback):
 
     Args of every subclass that passes them on:
         scope: `fragment` processes each piece as it is sampled; `episode` holds the pieces back until the
-        episode
+            episode
             ends and gives the learner whole episodes.
         agents: globs of the agents to process; default all.
 
@@ -162,7 +162,6 @@ class TrajectoryPostprocessor(Callback):
         )
 
     # the edited return, beside the environment's own
-    # ------------------------------------------------------------
 
     def _count(self, trajectory: Trajectory) -> None:
         self._edits_rewards |= "rewards" in trajectory._edits

@@ -123,7 +123,7 @@ class Trajectory:
 
         Args:
             length: keep only the first `length` steps; the rest is cut off, and the copy is then neither
-            terminated
+                terminated
                 nor truncated until you say so.
         """
         other = copy.copy(self)
@@ -157,7 +157,6 @@ class Trajectory:
         return self._edits[name]
 
     # back to an episode
-    # -----------------------------------------------------------------------------------------
 
     def to_episode(self) -> SingleAgentEpisode:
         """Return an episode with the edits, checked; the original when nothing was read or written.

@@ -29,7 +29,7 @@ class WholeEpisodes:
 
         Args:
             ongoing: ids of the episodes the runner goes on with. Held fragments of any other episode were
-            cut off by
+                cut off by
                 a forced reset; they are returned as they are, not done.
         """
         ready: list[Episode] = []

@@ -124,7 +124,6 @@ class IntrinsicRewards(TrajectoryPostprocessor):
         return self._models[module_id]
 
     # between runners
-    # ------------------------------------------------------------------------------------------
 
     def on_train_result(self, *, algorithm: Any, result: dict, **kwargs: Any) -> None:
         """Driver: runners learn from each other's steps."""
