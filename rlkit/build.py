@@ -81,7 +81,9 @@ def build(recipe: Recipe, imports: Sequence[str] = ()) -> AlgorithmConfig:
     for method, arguments in recipe.config.items():
         _call(config, method, arguments)
     roster = read_roster(recipe, imports)
-    if not (recipe.model and "name" in recipe.model):  # a registered model takes them as they are, masks included
+    if not (
+        recipe.model and "name" in recipe.model
+    ):  # a registered model takes them as they are, masks included
         _flatten_observations(config, roster)
     _set_policies(config, recipe, roster)
     if recipe.exploration:
@@ -93,7 +95,12 @@ def build(recipe: Recipe, imports: Sequence[str] = ()) -> AlgorithmConfig:
     if recipe.curriculum:
         from rlkit import curriculum
 
-        _named("curriculum", curriculum.configure, config, recipe.curriculum)
+        configure = functools.partial(
+            curriculum.configure,
+            resolve=functools.partial(registry.resolve, "curricula"),
+            total_steps=recipe.stop.get("env_steps"),
+        )
+        _named("curriculum", configure, config, recipe.curriculum)
     _set_evaluation(config, recipe)
     try:
         config.validate()

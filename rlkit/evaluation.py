@@ -242,11 +242,21 @@ def _environment(
 
 
 def _make(agent: Agent, name: str, config: Mapping[str, Any], render: bool) -> Any:
-    """Make an environment; check that its spaces are those of the checkpoint."""
+    """Make an environment, with its curriculum's tasks; check that its spaces are those of the checkpoint."""
+    from rlkit import registry
     from rlkit.build import make_env
+    from rlkit.curriculum.evaluation import prepared_from
 
+    extra = {"render_mode": "rgb_array"} if render else {}
+    recipe = agent.manifest.recipe or {}
+    own = (name, dict(config)) == (recipe.get("env"), recipe.get("env_config") or {})
     try:
-        env = make_env(name, {**config, "render_mode": "rgb_array"} if render else config)
+        env = prepared_from(
+            recipe.get("curriculum") if own else None,
+            agent.manifest.path,
+            lambda task: make_env(name, {**config, **task, **extra}),
+            functools.partial(registry.resolve, "curricula"),
+        )
     except (TypeError, UsageError) as error:
         if render:
             raise UsageError(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, EVALUATION_RESULTS
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
+from rlkit.curriculum.evaluation import prepared
 from rlkit.errors import UsageError
 from rlkit.inference import BLOCK
 from rlkit.pipelines import policy_of
@@ -66,7 +68,8 @@ class TrainingEvaluation:
     def __call__(self, algorithm: Any, eval_env_runner_group: Any) -> tuple[dict[str, Any], int, int]:
         """Evaluate the current weights; return RLlib's result dict, environment steps and agent steps."""
         if self._pool is None:
-            self._pool = Pool(lambda render: self._make(algorithm.evaluation_config))
+            config = algorithm.evaluation_config
+            self._pool = Pool(lambda render: prepared(algorithm, functools.partial(self._make, config)))
         module = self._module(algorithm, eval_env_runner_group)
         modules = module if isinstance(module, MultiRLModule) else {DEFAULT_MODULE_ID: module}
         policy = policy_of(modules, *self._pipelines(algorithm))
@@ -106,21 +109,23 @@ class TrainingEvaluation:
             own.set_state(copy.deepcopy(source.get_state()))
         return self._connectors
 
-    def _make(self, config: Any) -> Any:
+    def _make(self, config: Any, task: Mapping[str, Any]) -> Any:
+        """Make the environment; a curriculum's task may override its arguments."""
+        arguments = {**config.env_config, **task}
         if self.environment is not None:
             from rlkit.build import make_env
 
-            return make_env(*self.environment)
+            return make_env(self.environment[0], {**self.environment[1], **task})
         from rlkit.rllib import registered_env
 
         if callable(config.env):
-            return config.env(config.env_config)
+            return config.env(arguments)
         creator = registered_env(config.env)
         if creator is not None:
-            return creator(config.env_config)
+            return creator(arguments)
         import gymnasium
 
-        return gymnasium.make(config.env, **config.env_config)
+        return gymnasium.make(config.env, **arguments)
 
     def __getstate__(self) -> dict[str, Any]:
         """The config travels to other processes and into checkpoints; environments and connectors do not."""

@@ -85,7 +85,7 @@ class CurriculumCallback(Callback):
         self.decider: Decider | None = None
         self._scores: Any = None
         self._evaluated = False
-        self._evaluation_returns: dict[str, float] = {}
+        self.evaluation_returns: dict[str, list[float]] = {}  # by task, of the latest evaluation of each
         # On the runners:
         self._push: Push | None = None
         self._evaluating = False
@@ -130,8 +130,8 @@ class CurriculumCallback(Callback):
             carry = self.options.carry
             forget(algorithm, optimizer=not carry["optimizer"], replay=not carry["replay"])
         self.curriculum.on_algorithm(algorithm)
-        if self._evaluated and self._evaluation_returns:
-            summary["eval"] = self._evaluation_returns
+        if self._evaluated and self.evaluation_returns:
+            summary["eval"] = {name: sum(v) / len(v) for name, v in self.evaluation_returns.items()}
         self._evaluated = False
         result["curriculum"] = summary
         self._send(algorithm.env_runner_group, self.decider.push())
@@ -139,6 +139,7 @@ class CurriculumCallback(Callback):
     def on_evaluate_start(self, *, algorithm: Any, **kwargs: Any) -> None:
         """Give the evaluation runners the present state. Without any, the training runner evaluates."""
         assert self.decider is not None
+        self.evaluation_returns.clear()
         group = algorithm.eval_env_runner_group or algorithm.env_runner_group
         self._send(group, self.decider.push(), evaluating=True)
 
@@ -146,11 +147,9 @@ class CurriculumCallback(Callback):
         """Take the evaluation's returns, by task where `each` task was played."""
         assert self.decider is not None
         self._evaluated = True
-        returns: dict[str, list[float]] = {}
         for report in _take({"env_runners": evaluation_metrics.get("env_runners")}, REPORTS):
             if report.name is not None:
-                returns.setdefault(report.name, []).append(report.outcome.episode_return)
-        self._evaluation_returns = {name: sum(v) / len(v) for name, v in returns.items()}
+                self.evaluation_returns.setdefault(report.name, []).append(report.outcome.episode_return)
         if algorithm.eval_env_runner_group is None:
             self._send(algorithm.env_runner_group, self.decider.push())
 

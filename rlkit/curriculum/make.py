@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +61,14 @@ def make(options: Mapping[str, Any], curriculum: Curriculum | None = None) -> Ma
         carry={"weights": True, "optimizer": True, "replay": True, **(options.get("carry") or {})},
         reports_success=success is not None or "success" in curriculum.needs,
     )
+
+
+def resolved(options: Mapping[str, Any], resolve: Callable[[str], Any] | None) -> dict[str, Any]:
+    """Return options with the class in place of a `type` that only `resolve` knows."""
+    kind = options.get("type", "lessons")
+    if resolve is None or not isinstance(kind, str) or kind in TYPES:
+        return dict(options)
+    return {**options, "type": resolve(kind)}
 
 
 def load(target: str) -> Any:

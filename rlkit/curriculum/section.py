@@ -9,7 +9,11 @@ from rlkit import rllib
 
 
 def configure(
-    config: Any, curriculum: Mapping[str, Any], *, resolve: Callable[[str], Any] | None = None
+    config: Any,
+    curriculum: Mapping[str, Any],
+    *,
+    resolve: Callable[[str], Any] | None = None,
+    total_steps: float | None = None,
 ) -> None:
     """Add the bound callback to an unfrozen config, and what the way of the tasks needs besides.
 
@@ -17,18 +21,19 @@ def configure(
         config: the environment must be set; asynchronous vectorisation too, where wanted.
         curriculum: the section of the recipe.
         resolve: name of a type the user registered -> its `Curriculum` class.
+        total_steps: env steps of the run, where the section does not say.
 
     Raises:
         ValueError: the problems `validate` finds.
     """
     from rlkit.curriculum.callback import CurriculumCallback
+    from rlkit.curriculum.make import resolved
     from rlkit.curriculum.route import Route
-    from rlkit.curriculum.schema import TYPES
 
-    options = dict(curriculum)
+    options = resolved(curriculum, resolve)
     kind = options.get("type", "lessons")
-    if isinstance(kind, str) and kind not in TYPES and resolve is not None:
-        options["type"] = resolve(kind)
+    if total_steps:
+        options.setdefault("total_steps", int(total_steps))
     bound = CurriculumCallback.bind(**options)
     if kind == "self_play":
         from rlkit.curriculum.callback import TASK

@@ -1,10 +1,19 @@
 """A grid with one reward: the task plain exploration does not solve, and a curriculum does.
 
     Actions       Discrete(4): 0 up, 1 right, 2 down, 3 left; a step against the border or a wall stays in place.
-    Observation   Box(0, 1, (4 size,), float32): one-hot row and column of the agent, then of the goal.
+    Observation   Box(0, 1, float32), by `view`: `lines`, (4 size,): one-hot row and column of the agent, then of
+                  the goal; `cells`, (2 size²,): one-hot cell of the agent, then of the goal.
     Reward        1 on reaching the goal, else 0.
-    Episode end   terminated at the goal; truncated after `max_steps`.
+    Episode end   terminated at the goal; truncated after `max_steps`; with `deadly`, terminated by a step that is
+                  against the border or a wall.
     Info          {"success": bool} in every step.
+
+Layouts: `open` has no walls; in `snake` walls leave one corridor that winds through the whole grid, so that the way
+from corner to corner takes about size² / 2 steps and no straight drift finds it (size is odd):
+
+    A#...#.
+    .#.#.#.
+    ...#..G
 
 The task (`distance`, `goal`) can be given in each way a curriculum knows: as attributes, by `set_task`, by
 `reset(options=…)`, by the constructor. It holds from the next reset on.
@@ -13,7 +22,7 @@ The task (`distance`, `goal`) can be given in each way a curriculum knows: as at
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
@@ -28,11 +37,15 @@ class GridWorld(gym.Env):
     Args:
         size: rows and columns.
         goal: (row, column); default the lower right corner.
-        distance: steps from the start to the goal; the start is drawn among the cells at this distance. None: the
-            start is `start`, fixed.
+        distance: length of the shortest way from the start to the goal; the start is drawn among the cells at this
+            distance. None: the start is `start`, fixed.
         start: (row, column); default the upper left corner.
-        walls: cells that cannot be entered. A goal inside a wall cannot be reached.
-        max_steps: default `2 * size`, which is little more than the way from corner to corner.
+        layout: see the module's docstring.
+        deadly: a step against the border or a wall ends the episode. A way of n steps in the snake then needs n right
+            actions in a row, about 2^-n for a random walk.
+        view: see Observation. Lines are shared between cells, so that what is learnt in one carries over to others.
+        walls: further cells that cannot be entered. A goal inside a wall cannot be reached.
+        max_steps: default `2 * size`, or `size²` in the snake.
 
     Raises:
         ValueError: a goal outside the grid, or a distance at which there is no cell.
@@ -46,7 +59,10 @@ class GridWorld(gym.Env):
         goal: Sequence[int] | None = None,
         distance: int | None = None,
         start: Sequence[int] = (0, 0),
+        layout: Literal["open", "snake"] = "open",
         walls: Sequence[Sequence[int]] = (),
+        deadly: bool = False,
+        view: Literal["lines", "cells"] = "lines",
         max_steps: int | None = None,
         render_mode: str | None = None,
     ):
@@ -54,14 +70,18 @@ class GridWorld(gym.Env):
         self.goal: Sequence[int] = (size - 1, size - 1) if goal is None else goal
         self.distance = distance
         self.start: Sequence[int] = start
-        self.walls = {(int(r), int(c)) for r, c in walls}
-        self.max_steps = 2 * size if max_steps is None else max_steps
+        self.walls = {(int(r), int(c)) for r, c in walls} | (snake(size) if layout == "snake" else set())
+        self.deadly = deadly
+        self.max_steps = max_steps or (2 * size if layout == "open" else size * size)
         self.render_mode = render_mode
-        self.observation_space = gym.spaces.Box(0.0, 1.0, (4 * size,), np.float32)
+        self.view = view
+        inputs = 4 * size if view == "lines" else 2 * size * size
+        self.observation_space = gym.spaces.Box(0.0, 1.0, (inputs,), np.float32)
         self.action_space = gym.spaces.Discrete(4)
         self._agent: Cell = (0, 0)
         self._target: Cell = (0, 0)
         self._steps = 0
+        self._ways: dict[Cell, dict[Cell, int]] = {}
         self._starts()
 
     def set_task(self, task: Mapping[str, Any]) -> None:
@@ -78,22 +98,32 @@ class GridWorld(gym.Env):
         self._starts()
 
     def _starts(self) -> list[Cell]:
-        row, column = (int(x) for x in self.goal)
-        if not (0 <= row < self.size and 0 <= column < self.size):
-            raise ValueError(f"goal {(row, column)} is outside the {self.size} x {self.size} grid")
+        goal = (int(self.goal[0]), int(self.goal[1]))
+        if not (0 <= goal[0] < self.size and 0 <= goal[1] < self.size):
+            raise ValueError(f"goal {goal} is outside the {self.size} x {self.size} grid")
         if self.distance is None:
             return [(int(self.start[0]), int(self.start[1]))]
-        cells = [
-            (r, c)
-            for r in range(self.size)
-            for c in range(self.size)
-            if abs(r - row) + abs(c - column) == self.distance and (r, c) not in self.walls
-        ]
+        cells = [cell for cell, steps in self.ways(goal).items() if steps == self.distance]
         if not cells:
-            raise ValueError(
-                f"no free cell is {self.distance} steps from goal {(row, column)} in a grid of {self.size}"
-            )
+            raise ValueError(f"no cell is {self.distance} steps from goal {goal} in a grid of {self.size}")
         return cells
+
+    def ways(self, goal: Cell) -> dict[Cell, int]:
+        """Return the length of the shortest way to a goal, for every cell that has one."""
+        if goal not in self._ways:
+            lengths, border = {goal: 0}, [goal]
+            while border:
+                cell = border.pop(0)
+                for down, right in MOVES:
+                    near = (cell[0] + down, cell[1] + right)
+                    if self._free(near) and near not in lengths:
+                        lengths[near] = lengths[cell] + 1
+                        border.append(near)
+            self._ways[goal] = lengths
+        return self._ways[goal]
+
+    def _free(self, cell: Cell) -> bool:
+        return 0 <= cell[0] < self.size and 0 <= cell[1] < self.size and cell not in self.walls
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -110,28 +140,33 @@ class GridWorld(gym.Env):
     def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         down, right = MOVES[int(action)]
         cell = (self._agent[0] + down, self._agent[1] + right)
-        if 0 <= cell[0] < self.size and 0 <= cell[1] < self.size and cell not in self.walls:
+        free = self._free(cell)
+        if free:
             self._agent = cell
         self._steps += 1
         success = self._agent == self._target
-        return self._observe(), float(success), success, self._steps >= self.max_steps, {"success": success}
+        over = success or (self.deadly and not free)
+        return self._observe(), float(success), over, self._steps >= self.max_steps, {"success": success}
 
     def _observe(self) -> np.ndarray:
-        observation = np.zeros(4 * self.size, np.float32)
-        for i, index in enumerate((*self._agent, *self._target)):
-            observation[i * self.size + index] = 1.0
+        size, observation = self.size, np.zeros(self.observation_space.shape, np.float32)
+        if self.view == "lines":
+            for i, index in enumerate((*self._agent, *self._target)):
+                observation[i * size + index] = 1.0
+        else:
+            for i, (row, column) in enumerate((self._agent, self._target)):
+                observation[i * size * size + row * size + column] = 1.0
         return observation
 
     def render(self) -> str:
-        def symbol(cell: Cell) -> str:
-            return (
-                "A"
-                if cell == self._agent
-                else "G"
-                if cell == self._target
-                else "#"
-                if cell in self.walls
-                else "."
-            )
+        marks = {**dict.fromkeys(self.walls, "#"), self._target: "G", self._agent: "A"}
+        cells = range(self.size)
+        return "\n".join("".join(marks.get((r, c), ".") for c in cells) for r in cells)
 
-        return "\n".join("".join(symbol((r, c)) for c in range(self.size)) for r in range(self.size))
+
+def snake(size: int) -> set[Cell]:
+    """Return the walls of the winding corridor: every second column, open at the bottom and at the top in turn."""
+    if size % 2 == 0:
+        raise ValueError(f"layout snake needs an odd size; got {size}")
+    gap = {column: size - 1 if column % 4 == 1 else 0 for column in range(1, size, 2)}
+    return {(row, column) for column, free in gap.items() for row in range(size) if row != free}
