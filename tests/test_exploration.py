@@ -127,6 +127,22 @@ def test_epsilon_greedy_on_a_policy_mixes_and_says_so(actions: str, uniform: flo
     assert runner.get_metrics()["exploration"]["default_policy"]["epsilon"].peek() == pytest.approx(0.4)
 
 
+@pytest.mark.parametrize("base", [DQNConfig, PPOConfig])
+def test_each_remote_runner_has_its_own_epsilon(base: Any) -> None:
+    seen = {}
+    for worker in (0, 1, 2, 3):
+        config = config_of(base).env_runners(num_env_runners=3, create_env_on_local_worker=True)
+        configure(config, {"type": "PerWorkerEpsilonGreedy", "epsilon_schedule": [[0, 0.9], [1, 0.9]]})
+        runner = SingleAgentEnvRunner(config=config, worker_index=worker)
+        runner.sample(num_timesteps=4)
+        if base is DQNConfig:
+            seen[worker] = float(runner.module.epsilon_schedule.get_current_value())
+        else:
+            seen[worker] = runner.get_metrics()["exploration"]["default_policy"]["epsilon"].peek()
+    expected = {0: 0.9, **{i: 0.4 ** (1 + 7 * (i - 1) / 2) for i in (1, 2, 3)}}
+    assert seen == pytest.approx(expected)
+
+
 def test_random_actions_end_after_their_steps() -> None:
     runner = runner_of(config_of(SACConfig, "box"), {"type": "Random", "random_timesteps": 400})
     early = actions_of(runner, 3)
@@ -336,3 +352,27 @@ def test_counts_survive_in_a_checkpoint(ray_local: None, tmp_path: Path) -> None
             assert str(again) == str(state)
     finally:
         restored.stop()
+
+
+def test_masked_actions_are_never_drawn() -> None:
+    from types import SimpleNamespace
+
+    from ray.rllib.core.distribution.torch.torch_distribution import TorchCategorical
+
+    from rlkit.exploration.explorers import with_random
+
+    place: Any = SimpleNamespace(
+        space=gym.spaces.Discrete(3),
+        rng=np.random.default_rng(0),
+        own_distribution=lambda out: TorchCategorical.from_logits(out["action_dist_inputs"]),
+    )
+    logits = torch.tensor([[0.0, -1e38, 1.0], [-1e38, -1e38, 0.0]]).repeat(500, 1)
+    for share in (0.0, 0.5, 1.0):
+        out = with_random(place, {"action_dist_inputs": logits}, share)
+        taken = out["actions"].numpy().reshape(-1, 2)
+        assert set(taken[:, 0]) == {0, 2}
+        assert set(taken[:, 1]) == {2}
+        policy = torch.softmax(logits[0], 0)[taken[:, 0]].numpy()
+        logp = out["action_logp"].numpy().reshape(-1, 2)
+        np.testing.assert_allclose(logp[:, 0], np.log((1 - share) * policy + share / 2), rtol=1e-5)
+        np.testing.assert_allclose(logp[:, 1], 0.0, atol=1e-6)
