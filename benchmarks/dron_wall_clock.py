@@ -70,7 +70,8 @@ def main() -> None:
             ]
             ours.append(timed([*command, f"stop.env_steps={arguments.steps}"], arguments.core))
         print(
-            f"seed {seed}: bare {bare[-1][0]:.0f} s wall, {bare[-1][1]:.0f} s CPU; rlkit train {ours[-1][0]:.0f} s wall; "
+            f"seed {seed}: bare {bare[-1][0]:.0f} s wall, {bare[-1][1]:.0f} s CPU; "
+            f"rlkit train {ours[-1][0]:.0f} s wall; "
             f"ratio {ours[-1][0] / bare[-1][0]:.2f}",
             flush=True,
         )
