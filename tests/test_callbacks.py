@@ -94,7 +94,9 @@ def test_options_are_bound_without_lambdas() -> None:
 
 
 def test_hooks_that_never_fire_are_refused_where_they_are_written() -> None:
-    with pytest.raises(TypeError, match=r"never calls it; subclass rlkit\.callbacks\.TrajectoryPostprocessor"):
+    with pytest.raises(
+        TypeError, match=r"never calls it; subclass rlkit\.callbacks\.TrajectoryPostprocessor"
+    ):
 
         class Old(Callback):
             def on_postprocess_trajectory(self, **kwargs: Any) -> None: ...

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
-from rlkit.callbacks.trajectory import Trajectory, env_steps_of, trajectories_of
+from rlkit.callbacks.episode_data import env_steps_of
+from rlkit.callbacks.trajectory import Trajectory, trajectories_of
 from rlkit.callbacks.whole_episodes import WholeEpisodes
 
 SPACE = gym.spaces.Dict({"x": gym.spaces.Box(-1e3, 1e3, (2,), np.float32), "n": gym.spaces.Discrete(100)})

@@ -14,7 +14,7 @@ from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 
 from rlkit import rllib
 from rlkit.callbacks.base import Callback, CallbackError
-from rlkit.callbacks.trajectory import as_arrays
+from rlkit.callbacks.episode_data import as_arrays
 
 
 class NumericsGuard(Callback):

@@ -19,7 +19,8 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
 from rlkit import rllib
 from rlkit.callbacks.base import Callback, CallbackError
-from rlkit.callbacks.trajectory import Aligned, Trajectory, original, trajectories_of
+from rlkit.callbacks.episode_data import original
+from rlkit.callbacks.trajectory import Aligned, Trajectory, trajectories_of
 from rlkit.callbacks.whole_episodes import WholeEpisodes
 
 SCOPES = ("fragment", "episode")

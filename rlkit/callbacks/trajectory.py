@@ -17,9 +17,18 @@ import tree
 from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.env.utils.infinite_lookback_buffer import InfiniteLookbackBuffer
-from ray.rllib.utils.spaces.space_utils import batch as batch_structs
 
-Array = Any  # an ndarray, or a dict / tuple of them for nested spaces
+from rlkit.callbacks.episode_data import (
+    Array,
+    as_arrays,
+    checked_column,
+    checked_like,
+    clone,
+    env_steps_of,
+    head,
+    original,
+    rebuilt,
+)
 
 
 class Trajectory:
@@ -279,124 +288,6 @@ class Aligned:
             return out
 
         return tree.map_structure(aligned, as_arrays(buffer))
-
-
-# episodes and their buffers
-
-
-def clone(episode: SingleAgentEpisode) -> SingleAgentEpisode:
-    """Return a shallow copy: `copy.copy`, but 4 times faster for a class with slots."""
-    if type(episode) is not SingleAgentEpisode:
-        return copy.copy(episode)
-    new: SingleAgentEpisode = object.__new__(SingleAgentEpisode)
-    for name in SingleAgentEpisode.__slots__:
-        setattr(new, name, getattr(episode, name))
-    return new
-
-
-def original(buffer: InfiniteLookbackBuffer) -> Any:
-    """Return a buffer's data without its lookback: arrays if finalized, else a list; views, not copies."""
-    if not buffer.finalized or isinstance(buffer.data, np.ndarray | list):
-        return buffer.data[buffer.lookback :]
-    return tree.map_structure(lambda d: d[buffer.lookback :], buffer.data)
-
-
-def as_arrays(buffer: InfiniteLookbackBuffer) -> Array:
-    """Return a buffer's data without its lookback as arrays, nested like its space."""
-    data = original(buffer)
-    if buffer.finalized:
-        return data
-    if not data:
-        return np.zeros((0,), np.float32)
-    return batch_structs(data) if isinstance(data[0], dict | tuple) else np.array(data)
-
-
-def rebuilt(
-    buffer: InfiniteLookbackBuffer | None, data: Any, *, lookback: int | None = None, fill: bool = False
-) -> InfiniteLookbackBuffer:
-    """Return a buffer with `data` behind the lookback of `buffer`.
-
-    Args:
-        lookback: keep this many lookback entries; default all of `buffer`'s.
-        fill: the lookback entries are zeros shaped like `data` instead of `buffer`'s own.
-    """
-    keep = 0 if buffer is None else (buffer.lookback if lookback is None else lookback)
-    new = InfiniteLookbackBuffer.__new__(InfiniteLookbackBuffer)
-    new._space = new._space_struct = None
-    new.lookback = keep
-    if buffer is not None and not fill:
-        new._space, new._space_struct = buffer._space, buffer._space_struct
-    as_list = isinstance(data, list)
-    if keep and not fill and isinstance(data, np.ndarray) and buffer is not None and buffer.finalized:
-        new.data, new.finalized = np.concatenate([buffer.data[:keep], data]), True
-        return new
-    if buffer is not None and not buffer.finalized and not as_list:
-        data = [tree.map_structure(lambda d, i=i: d[i], data) for i in range(len(tree.flatten(data)[0]))]
-        as_list = True
-    if keep and buffer is not None:
-        if as_list:
-            before = [tree.map_structure(np.zeros_like, data[0])] * keep if fill else list(buffer.data[:keep])
-            data = before + data
-        elif fill:
-            data = tree.map_structure(
-                lambda d: np.concatenate([np.zeros((keep, *d.shape[1:]), d.dtype), d]), data
-            )
-        else:
-            data = tree.map_structure(lambda old, d: np.concatenate([old[:keep], d]), buffer.data, data)
-    new.data, new.finalized = data, not as_list
-    return new
-
-
-def head(data: Any, size: int) -> Any:
-    """Return a copy of the first `size` entries of a list or of nested arrays."""
-    return data[:size] if isinstance(data, list) else tree.map_structure(lambda d: np.array(d[:size]), data)
-
-
-def checked_column(name: str, value: Any, size: int, scalar: bool = False) -> np.ndarray:
-    """Return `value` as an array of length `size`; a wrong length, dtype, NaN or inf is an error, never
-    broadcast."""
-    array = value if isinstance(value, np.ndarray) else np.asarray(value)
-    if array.dtype.kind not in "fiub":
-        raise ValueError(f"{name} has dtype {array.dtype}, expected numbers")
-    if array.ndim == 0 or len(array) != size or (scalar and array.ndim != 1):
-        wanted = f"({size},)" if scalar else f"({size}, …)"
-        raise ValueError(f"{name} has shape {array.shape}, expected {wanted}: one entry per step")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        step = int(np.argwhere(~np.isfinite(array))[0][0])
-        raise ValueError(f"{name} is {array[step]} at step {step}")
-    return array
-
-
-def checked_like(name: str, value: Any, expected: Any) -> Any:
-    """Return `value` in the dtypes of `expected`; another structure, shape or kind of dtype, or NaN, is an
-    error."""
-
-    def leaf(new: Any, old: np.ndarray) -> np.ndarray:
-        array = new if isinstance(new, np.ndarray) else np.asarray(new)
-        if array.shape != old.shape:
-            raise ValueError(f"{name} has shape {array.shape}, expected {old.shape}")
-        if not np.can_cast(array.dtype, old.dtype, "same_kind"):
-            raise ValueError(f"{name} has dtype {array.dtype}, expected {old.dtype}")
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            step = int(np.argwhere(~np.isfinite(array))[0][0])
-            raise ValueError(f"{name} is not finite at step {step}")
-        return array.astype(old.dtype, copy=False)
-
-    try:
-        tree.assert_same_structure(value, expected)
-    except (ValueError, TypeError):
-        raise ValueError(f"{name} has another structure than the space of {name}") from None
-    return tree.map_structure(leaf, value, expected)
-
-
-def env_steps_of(episode: MultiAgentEpisode, agent: Any) -> np.ndarray:
-    """Return (T + 1,) int: the environment step of each of an agent's observations in this piece."""
-    sa = episode.agent_episodes[agent]
-    buffer = episode.env_t_to_agent_t[agent]
-    first = episode.env_t_started - buffer.lookback
-    numbers = buffer.data
-    steps = [first + k for k, t in enumerate(numbers) if t != episode.SKIP_ENV_TS_TAG and t >= sa.t_started]
-    return np.array(steps[: len(sa) + 1])
 
 
 def trajectories_of(episode: MultiAgentEpisode, gamma: Mapping[Any, float]) -> dict[Any, Trajectory]:

@@ -13,7 +13,7 @@ from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.env.utils.infinite_lookback_buffer import InfiniteLookbackBuffer
 
-from rlkit.callbacks.trajectory import clone, original, rebuilt
+from rlkit.callbacks.episode_data import clone, original, rebuilt
 
 Episode = Any  # SingleAgentEpisode or MultiAgentEpisode
 

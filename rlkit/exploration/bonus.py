@@ -13,8 +13,9 @@ import tree
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 
+from rlkit.callbacks.episode_data import as_arrays
 from rlkit.callbacks.postprocess import TrajectoryPostprocessor
-from rlkit.callbacks.trajectory import Aligned, Trajectory, as_arrays
+from rlkit.callbacks.trajectory import Aligned, Trajectory
 from rlkit.exploration.counts import StateCounter
 from rlkit.exploration.intrinsic import IntrinsicReward
 from rlkit.exploration.schedule import Schedule

@@ -39,7 +39,7 @@ class Place:
     module: Any
     rng: np.random.Generator
 
-    @property
+    @functools.cached_property
     def space(self) -> gym.Space:
         """The module's actions, before they are rescaled and clipped to the environment's bounds."""
         space = self.module.action_space
