@@ -74,4 +74,10 @@ class MultiProbe(MultiAgentEnv):
     def step(self, action_dict: dict) -> tuple[dict, dict, dict, dict, dict]:
         obs, reward, done, _, info = self.inner.step(0)
         rewards = {"a": reward, "b": 2 * reward}
-        return {x: obs for x in self.agents}, rewards, {"__all__": done}, {"__all__": False}, {x: info for x in self.agents}
+        return (
+            {x: obs for x in self.agents},
+            rewards,
+            {"__all__": done},
+            {"__all__": False},
+            {x: info for x in self.agents},
+        )

@@ -13,6 +13,7 @@ from curriculum_envs import MultiProbe, Probe
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.dqn import DQNConfig
 from ray.rllib.algorithms.ppo import PPOConfig
+from ray.tune.registry import register_env
 
 from rlkit.curriculum import active, configure, train_phases
 from rlkit.curriculum.scores import td_errors
@@ -28,21 +29,24 @@ LESSONS: list[dict[str, Any]] = [
 ]
 
 
-def _race(config: Any) -> CoinRace:
-    return CoinRace(**config)
+register_env("coin-race", lambda config: CoinRace(**config))
 
 
 def ppo(env: Any = Probe, runners: int = 0, batch: int = 60, **section: Any) -> Any:
     config = (
         PPOConfig()
-        .environment(_race if env is CoinRace else env, env_config={"length": 3} if env is Probe else {})
+        .environment(
+            "coin-race" if env is CoinRace else env, env_config={"length": 3} if env is Probe else {}
+        )
         .env_runners(num_env_runners=runners, num_envs_per_env_runner=2, rollout_fragment_length="auto")
         .training(train_batch_size_per_learner=batch, minibatch_size=batch, num_epochs=1)
         .rl_module(model_config={"fcnet_hiddens": [4]})
         .debugging(seed=0)
     )
     if env in (MultiProbe, CoinRace):
-        config.multi_agent(policies={"main"}, policy_mapping_fn=lambda *_, **__: "main", policies_to_train=["main"])
+        config.multi_agent(
+            policies={"main"}, policy_mapping_fn=lambda *_, **__: "main", policies_to_train=["main"]
+        )
     if section:
         configure(config, section)
     return config
@@ -106,7 +110,10 @@ def train_until_restored(algorithm: Any, restarts: int, most: int = 200) -> list
     results = []
     for _ in range(most):
         results.append(algorithm.train())
-        if algorithm.env_runner_group.num_remote_worker_restarts() >= restarts and len(played_now(algorithm)) == 4:
+        if (
+            algorithm.env_runner_group.num_remote_worker_restarts() >= restarts
+            and len(played_now(algorithm)) == 4
+        ):
             return results
         time.sleep(0.1)  # the iterations of this toy are shorter than the start of a process
     raise AssertionError("the runner did not come back")
@@ -121,7 +128,10 @@ def check_levels(algorithm: Any, expected: set[float]) -> None:
 
 @pytest.mark.parametrize("rounds", [1, pytest.param(10, marks=pytest.mark.slow)])
 def test_a_runner_killed_in_the_middle_of_a_lesson_comes_back_in_that_lesson(rounds, stopped):
-    lessons = [{**LESSONS[0], "until": {"measure": "steps", "threshold": 60}}, {"name": "two", "task": {"level": 2}}]
+    lessons = [
+        {**LESSONS[0], "until": {"measure": "steps", "threshold": 60}},
+        {"name": "two", "task": {"level": 2}},
+    ]
     algorithm = ppo(runners=2, lessons=lessons).build_algo()
     stopped.append(algorithm)
     algorithm.train()
@@ -171,7 +181,9 @@ def test_going_back_to_an_older_checkpoint_in_the_same_process(tmp_path, stopped
 
 def test_evaluation_with_and_without_its_own_runners(stopped):
     section = {"lessons": LESSONS, "evaluate_on": "each"}
-    config = ppo(**section).evaluation(evaluation_interval=1, evaluation_duration=6, evaluation_num_env_runners=0)
+    config = ppo(**section).evaluation(
+        evaluation_interval=1, evaluation_duration=6, evaluation_num_env_runners=0
+    )
     algorithm = config.build_algo()
     stopped.append(algorithm)
     result = algorithm.train()
@@ -218,7 +230,8 @@ def test_off_policy_algorithms_report_the_same(stopped):
 
 def boundaries(results: list[dict]) -> list[int]:
     lessons = [r["curriculum"]["lesson"] for r in results]
-    return [int(r["num_env_steps_sampled_lifetime"]) for r, a, b in zip(results, lessons, lessons[1:]) if a != b]
+    pairs = zip(results, lessons[:-1], lessons[1:], strict=False)
+    return [int(r["num_env_steps_sampled_lifetime"]) for r, a, b in pairs if a != b]
 
 
 def test_the_training_function_ends_lessons_where_the_callback_does(stopped):
@@ -292,18 +305,24 @@ def test_the_callback_forgets_the_optimiser_when_told(stopped):
 
 def test_a_rejected_task_ends_the_build_with_its_name():
     lessons = [{"name": "low", "task": {"level": -1}}]
-    with pytest.raises(RunFailed, match=r"lesson 'low': the environment rejects the task \{'level': -1\}") as caught:
+    with pytest.raises(
+        RunFailed, match=r"lesson 'low': the environment rejects the task \{'level': -1\}"
+    ) as caught:
         ppo(lessons=lessons, task={"via": "set_task"}).build_algo()
     assert isinstance(caught.value.__cause__, EnvError)
 
 
 def test_a_task_rejected_on_a_remote_runner_ends_the_run(stopped):
-    section = {"type": "random", "space": {"level": {"choice": [-1]}}, "task": {"via": "set_task"}, "check": False}
+    section = {
+        "type": "random",
+        "space": {"level": {"choice": [-1]}},
+        "task": {"via": "set_task"},
+        "check": False,
+    }
     algorithm = ppo(runners=1, **section).build_algo()
     stopped.append(algorithm)
     with pytest.raises(RunFailed, match=r"rejects task \{'level': -1\}.*level must be >= 0"):
-        for _ in range(3):
-            algorithm.train()
+        [algorithm.train() for _ in range(3)]
 
 
 # scores and self-play

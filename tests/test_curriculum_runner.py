@@ -34,12 +34,16 @@ def config_of(env: Any, section: dict, *, mode: str = "sync", envs: int = 3, **f
         .fault_tolerance(**fault)
     )
     if env is MultiProbe or fault.get("multi"):
-        config.multi_agent(policies={"p", "q"}, policy_mapping_fn=lambda a, *_, **__: "p" if a == "a" else "q")
+        config.multi_agent(
+            policies={"p", "q"}, policy_mapping_fn=lambda a, *_, **__: "p" if a == "a" else "q"
+        )
     configure(config, section)
     return config
 
 
-def runner_of(config: PPOConfig, seed: int = 0, life: int = 0, evaluating: bool = False, worker: int = 0) -> Any:
+def runner_of(
+    config: PPOConfig, seed: int = 0, life: int = 0, evaluating: bool = False, worker: int = 0
+) -> Any:
     cls = MultiAgentEnvRunner if config.is_multi_agent else SingleAgentEnvRunner
     runner = cls(config=config, worker_index=worker)
     callback = runner._callbacks[-1]
@@ -110,7 +114,9 @@ def test_an_attribute_path_reaches_every_item_of_a_list():
 
 
 def test_set_task_may_take_one_value_by_another_name():
-    runner = runner_of(config_of(Probe, {**SPACE, "task": {"via": "set_task", "method": "set_task", "key": "level"}}))
+    runner = runner_of(
+        config_of(Probe, {**SPACE, "task": {"via": "set_task", "method": "set_task", "key": "level"}})
+    )
     assert all(seen == wanted for seen, wanted in levels(runner.sample(num_timesteps=30)))
 
 
@@ -128,7 +134,12 @@ def test_constructor_tasks_must_keep_the_spaces(mode):
 
             self.observation_space = gym.spaces.Box(-1e6, 1e6, (int(self.level) or 1,), np.float32)
 
-    section = {"type": "random", "space": {"level": {"integer": [2, 3]}}, "task": {"via": "constructor"}, "check": False}
+    section = {
+        "type": "random",
+        "space": {"level": {"integer": [2, 3]}},
+        "task": {"via": "constructor"},
+        "check": False,
+    }
     runner = runner_of(config_of(Growing, section, mode=mode))
     with pytest.raises(Exception, match="changes the space"):
         runner.sample(num_timesteps=10)
@@ -146,7 +157,9 @@ def test_a_failed_environment_is_rebuilt_with_the_tasks_of_its_new_episodes():
 
 def test_the_same_seed_gives_the_same_tasks_and_a_restore_does_not_repeat_them():
     def tasks(seed: int, life: int = 0, worker: int = 0) -> list[float]:
-        runner = runner_of(config_of(Probe, {**SPACE, "task": {"via": "attribute"}}), seed, life, worker=worker)
+        runner = runner_of(
+            config_of(Probe, {**SPACE, "task": {"via": "attribute"}}), seed, life, worker=worker
+        )
         return [wanted for _, wanted in levels(runner.sample(num_timesteps=60))]
 
     assert tasks(1) == tasks(1)
@@ -156,7 +169,9 @@ def test_the_same_seed_gives_the_same_tasks_and_a_restore_does_not_repeat_them()
 
 
 def test_reports_hold_the_whole_episode_although_it_came_in_chunks():
-    runner = runner_of(config_of(Probe, {**SPACE, "task": {"via": "attribute"}, "success": {"info": "success"}}, envs=1))
+    runner = runner_of(
+        config_of(Probe, {**SPACE, "task": {"via": "attribute"}, "success": {"info": "success"}}, envs=1)
+    )
     reports = []
     for _ in range(14):
         runner.sample(num_timesteps=1)
@@ -171,7 +186,9 @@ def test_reports_hold_the_whole_episode_although_it_came_in_chunks():
 
 def test_returns_of_each_policy_are_reported_when_a_lesson_asks():
     until = {"measure": "return", "of": "q", "threshold": 6}
-    section = {"lessons": [{"name": "a", "task": {"level": 1}, "until": until}, {"name": "b", "task": {"level": 2}}]}
+    section = {
+        "lessons": [{"name": "a", "task": {"level": 1}, "until": until}, {"name": "b", "task": {"level": 2}}]
+    }
     runner = runner_of(config_of(MultiProbe, section))
     runner.sample(num_timesteps=30)
     reports = [r for batch in runner.get_metrics()[REPORTS].peek() for r in batch]
@@ -209,7 +226,9 @@ def test_a_task_the_environment_rejects_is_named_with_its_lesson_before_the_run(
             {"name": "wrong", "task": {"level": {"uniform": [-2, 2]}}},
         ]
     )
-    with pytest.raises(EnvError, match=r"lesson 'wrong': .*\{'level': -2.0\}: ValueError: level must be >= 0"):
+    with pytest.raises(
+        EnvError, match=r"lesson 'wrong': .*\{'level': -2.0\}: ValueError: level must be >= 0"
+    ):
         try_tasks(PPOConfig().environment(Probe), lessons, Route("set_task"))
 
 

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 VIAS = ("attribute", "set_task", "reset_options", "constructor")
 Maker = Callable[[Mapping[str, Any]], Any]
+Owners = dict[
+    tuple[int, str], tuple[Any, Any]
+]  # (sub-environment, attribute) -> its environment, the owning layer
 
 
 @dataclass(frozen=True)
@@ -76,11 +79,13 @@ class Route:
                 )
             wrapper.take_task(task, self.via)
 
-    def apply_to(self, vector: Any, index: int, task: Task, make: Maker) -> None:
+    def apply_to(self, vector: Any, index: int, task: Task, make: Maker, known: Owners | None = None) -> None:
         """Give the task to sub-environment `index` of a vectorised environment, touching no other one.
 
         Args:
             make: builds a sub-environment from constructor arguments that override the configured ones.
+            known: a dict of the caller's in which the owners of plain attributes are remembered: looking for them
+                costs 2 % of the env steps of 32 CartPoles.
         """
         envs = getattr(vector, "envs", None)
         if envs is not None:
@@ -89,7 +94,8 @@ class Route:
 
                 if not any(isinstance(layer, TaskEnv) for layer in layers(envs[index])):
                     envs[index] = TaskEnv(envs[index], make)
-            self.apply(envs[index], task)
+            if known is None or self.via != "attribute" or not _set_known(known, envs[index], index, task):
+                self.apply(envs[index], task)
         elif hasattr(vector, "parent_pipes"):
             self._apply_async(vector, index, task)
         elif callable(getattr(vector, "set_task", None)):
@@ -116,6 +122,18 @@ class Route:
                     vector, index, "_call", ("get_wrapper_attr", (path,), {})
                 )  # fails on a misspelt name
                 _call_one(vector, index, "_setattr", (path, value))
+
+
+def _set_known(known: Owners, env: Any, index: int, task: Task) -> bool:
+    """Set attributes on the layers found before; False where a path has to be walked (its objects may be new)."""
+    for path, value in task.items():
+        if "." in path:
+            return False
+        found = known.get((index, path))
+        if found is None or found[0] is not env:
+            found = known[index, path] = (env, attribute_owners(env, path)[0][0])
+        setattr(found[1], path, value)
+    return True
 
 
 def _call_one(vector: AsyncVectorEnv, index: int, command: str, data: tuple[Any, ...]) -> None:
