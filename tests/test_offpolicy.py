@@ -4,13 +4,14 @@ saved."""
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.env.multi_agent_env import MultiAgentEnv
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 
 from rlkit.algos import DQN, SAC, DQNConfig, SACConfig
@@ -330,6 +331,55 @@ class TestAlgorithm:
         finally:
             algorithm.stop()
 
+    def test_a_recurrent_module_learns_from_sequences(self) -> None:
+        model = {"fcnet_hiddens": [16], "use_lstm": True, "lstm_cell_size": 8, "max_seq_len": 5}
+        config = dqn(burn_in_len=2).rl_module(model_config=model)
+        with pytest.raises(ValueError, match=r"got num_envs_per_env_runner 4, expected 1"):
+            config.build_algo()
+        config = dqn(burn_in_len=2).rl_module(model_config=model).env_runners(num_envs_per_env_runner=1)
+        algorithm = config.build_algo()
+        try:
+            before = weights(algorithm)
+            result = [algorithm.train() for _ in range(2)][-1]
+            assert np.isfinite(result["learners"][DEFAULT_MODULE_ID]["qf_loss"])
+            after = weights(algorithm)
+            moved = [name for name in before if not torch.equal(before[name], after[name])]
+            assert any("lstm" in name for name in moved)
+            rows, batch = algorithm.draw(DEFAULT_MODULE_ID, 2)
+            assert rows.shape == (2, 3)
+            assert batch["obs"].shape == (2, 3, 5, 4)
+            assert batch["loss_mask"][:, :, :3].all()
+        finally:
+            algorithm.stop()
+
+    def test_a_recurrent_module_with_priorities_is_refused(self) -> None:
+        config = dqn(PRIORITIZED).rl_module(
+            model_config={"use_lstm": True, "lstm_cell_size": 8, "max_seq_len": 5}
+        )
+        with pytest.raises(
+            ValueError, match=r"learn from sequences.*expected type 'EpisodeReplayBuffer' and n_step 1"
+        ):
+            config.build_algo()
+
+    def test_several_agents_learn_each_from_its_own_buffer(self) -> None:
+        config = dqn().environment(Pair)
+        config.multi_agent(
+            policies={"p0", "p1", "idle"},
+            policy_mapping_fn=lambda agent, *_: {"0": "p0", "1": "p1", "2": "idle"}[agent],
+            policies_to_train=["p0", "p1"],
+        )
+        algorithm = config.build_algo()
+        try:
+            result = [algorithm.train() for _ in range(2)][-1]
+            assert sorted(algorithm.replays) == ["p0", "p1"]
+            rows = result["replay_buffer"]
+            # agent 1 acts in every other env step
+            assert rows["p1"]["rows"] == pytest.approx(rows["p0"]["rows"] / 2, rel=0.1)
+            trained = {m for m, values in result["learners"].items() if "qf_loss" in values}
+            assert trained == {"p0", "p1"}
+        finally:
+            algorithm.stop()
+
     def test_nan_from_the_environment_names_the_column(self) -> None:
         algorithm = dqn().environment(NanAfter).build_algo()
         try:
@@ -337,6 +387,31 @@ class TestAlgorithm:
                 algorithm.train()
         finally:
             algorithm.stop()
+
+
+class Pair(MultiAgentEnv):
+    """Agents 0 and 2 act in each of twelve steps, agent 1 in every other."""
+
+    possible_agents: ClassVar = ["0", "1", "2"]
+    observation_spaces: ClassVar = dict.fromkeys(possible_agents, gym.spaces.Box(-1, 1, (3,)))
+    action_spaces: ClassVar = dict.fromkeys(possible_agents, gym.spaces.Discrete(2))
+
+    def __init__(self, config: Any = None):
+        super().__init__()
+        self.agents = list(self.possible_agents)
+        self.t = 0
+
+    def observe(self) -> dict[str, np.ndarray]:
+        acting = ["0", "2"] if self.t % 2 else ["0", "1", "2"]
+        return {a: np.full(3, self.t / 12, np.float32) for a in acting}
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        self.t = 0
+        return self.observe(), {}
+
+    def step(self, actions: Any) -> Any:
+        self.t += 1
+        return self.observe(), dict.fromkeys(actions, 1.0), {"__all__": self.t == 12}, {"__all__": False}, {}
 
 
 class NanAfter(gym.Env):

@@ -10,6 +10,7 @@ from typing import Any
 
 from ray.rllib.algorithms.dqn import DQN as RLlibDQN
 from ray.rllib.algorithms.dqn import DQNConfig as RLlibDQNConfig
+from ray.rllib.algorithms.dqn.torch.default_dqn_torch_rl_module import DefaultDQNTorchRLModule
 from ray.rllib.algorithms.dqn.torch.dqn_torch_learner import DQNTorchLearner
 
 from rlkit.algos.learner import ColumnLearner
@@ -32,6 +33,23 @@ class DQNConfig(OffPolicyConfig, RLlibDQNConfig):
 
 class DQN(OffPolicy, RLlibDQN):
     """RLlib's DQN on columnar replay."""
+
+    def setup(self, config: Any) -> None:
+        super().setup(config)
+        envs = self.config.num_envs_per_env_runner
+        if self.recurrent and envs > 1 and self._explores_one_env_only():
+            raise ValueError(
+                f"RLlib's recurrent DQN module explores wrongly with several environments (2.60: it mixes actions "
+                f"of shape (B,) and (B, 1)): got num_envs_per_env_runner {envs}, expected 1, or a module of your own"
+            )
+
+    def _explores_one_env_only(self) -> bool:
+        explore = DefaultDQNTorchRLModule._forward_exploration
+
+        def check(learner: Any) -> bool:
+            return any(type(m.unwrapped())._forward_exploration is explore for _, m in learner.module.items())
+
+        return bool(next(iter(self.learner_group.foreach_learner(check))).get())
 
     @classmethod
     def get_default_config(cls) -> DQNConfig:

@@ -25,7 +25,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -170,7 +170,9 @@ class ColumnLearner(TorchLearner):
                 gate.is_open = done == num_updates
                 batch = {mid: _row(batch, k) for mid, batch in columns.items()}
                 losses = self._update_once(batch, plan, forward, done)
-                self._update_targets(plan, before + (now - before) * done / num_updates, target_updates)
+                self._update_targets(
+                    plan, losses, before + (now - before) * done / num_updates, target_updates
+                )
                 for mid, values in gate.td_errors.items():
                     td_errors.setdefault(mid, []).append(values)
                 if gate.is_open:
@@ -237,8 +239,12 @@ class ColumnLearner(TorchLearner):
         finally:
             self.metrics = real
 
-    def _update_targets(self, plan: _Plan, timestep: float, counts: dict[str, int]) -> None:
+    def _update_targets(
+        self, plan: _Plan, updated: Collection[str], timestep: float, counts: dict[str, int]
+    ) -> None:
         for module_id, (mains, targets) in plan.targets.items():
+            if module_id not in updated:
+                continue
             config = self.config.get_config_for_module(module_id)
             if timestep - self.last_update_ts_by_mid[module_id] < config.target_network_update_freq:
                 continue

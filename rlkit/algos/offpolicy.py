@@ -166,7 +166,13 @@ class OffPolicy(Algorithm):
         super().setup(config)
         self.replays: dict[str, Replay] = {}
         self._carry = 0.0
-        self._recurrent = self._initial_states()
+        self.recurrent = self._initial_states()
+        if self.recurrent and (self.config.prioritized or self.config.n_step != 1):
+            raise ValueError(
+                f"the recurrent modules {sorted(self.recurrent)} learn from sequences, drawn uniformly and one step "
+                f"ahead: got replay_buffer_config type {self.config.replay_buffer_config['type']!r} and n_step "
+                f"{self.config.n_step}, expected type 'EpisodeReplayBuffer' and n_step 1"
+            )
         self.make_replays()
         saved = SavedReplay(self.replays, keep=self.config.store_buffer_in_checkpoints)
         state.attach(self, "replay", saved)
@@ -200,8 +206,8 @@ class OffPolicy(Algorithm):
         ):
             obs_space, action_space = self.spaces[module_id]
             states: dict[str, Any] = {OBS: obs_space}
-            if module_id in self._recurrent:
-                states[STATE_IN] = Column.like(STATE_IN, self._recurrent[module_id])
+            if module_id in self.recurrent:
+                states[STATE_IN] = Column.like(STATE_IN, self.recurrent[module_id])
             self.replays[module_id] = Replay(
                 int(buffer["capacity"]),
                 states,
@@ -216,7 +222,7 @@ class OffPolicy(Algorithm):
             episodes,
             default_module=DEFAULT_MODULE_ID,
             extras=self.extras,
-            initial_state=self._recurrent.get if self._recurrent else None,
+            initial_state=self.recurrent.get if self.recurrent else None,
         )
         for module_id, parts in fragments.items():
             if module_id in self.replays:
@@ -227,9 +233,9 @@ class OffPolicy(Algorithm):
         ...)."""
         config, replay = self.config, self.replays[module_id]
         size = config.total_train_batch_size
-        if module_id in self._recurrent:
+        if module_id in self.recurrent:
             length = int(config.model_config["max_seq_len"])
-            rows = replay.draw(max(1, size // length), updates)
+            rows = replay.draw_starts(max(1, size // length), updates, getattr(config, "burn_in_len", 0))
             flat = replay.sequences(rows.reshape(-1), length)
             return rows, _map(flat, lambda a: a.reshape(*rows.shape, *a.shape[1:]))
         rows = replay.draw(size, updates)

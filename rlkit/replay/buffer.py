@@ -111,6 +111,24 @@ class Replay:
         mass.sort(axis=1)  # neighbours share cache lines: 1,024 of 1e6 rows in 0.6 ms instead of 0.8
         return self.tree.find(mass.reshape(-1)).reshape(batches, batch_size)
 
+    def draw_starts(self, batch_size: int, batches: int = 1, longer_than: int = 0) -> np.ndarray:
+        """Draw rows that more than `longer_than` steps of their episode start at (for sequences with a
+        burn-in).
+
+        Where the buffer holds no such row after 20 rounds, shorter ones fill the batch.
+        """
+        rows = self.draw(batch_size, batches)
+        for _ in range(20):
+            last, alive = rows, np.ones(rows.shape, bool)
+            for _ in range(longer_than):
+                link = self.ring.link[last]
+                alive &= link >= 0
+                last = np.where(alive, link, last)
+            if alive.all():
+                break
+            rows = np.where(alive, rows, self.draw(batch_size, batches))
+        return rows
+
     def weights(self, rows: np.ndarray, beta: float) -> np.ndarray:
         """Return the importance weights of drawn rows, in (0, 1], float32 in the shape of `rows`."""
         if self.tree is None:
