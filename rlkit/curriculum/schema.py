@@ -159,6 +159,7 @@ class LearnabilitySpec(LevelsSpec):
 
 
 class PLRSpec(LevelsSpec):
+    explore: Share = 0.0
     score: Literal["value_loss", "td"] = "value_loss"
     temperature: Positive = 0.1
     staleness: Share = 0.1
