@@ -54,9 +54,19 @@ class MLP(nn.Module):
     """Linear, LayerNorm if asked for, activation; once per hidden size. (B, …) -> (B, hiddens[-1])."""
 
     def __init__(
-        self, inputs: int, hiddens: Sequence[int], activation: str, layer_norm: bool, gain: float | None
+        self,
+        inputs: int,
+        hiddens: Sequence[int],
+        activation: str,
+        layer_norm: bool,
+        gain: float | None,
+        bounds: tuple[torch.Tensor, torch.Tensor] | None = None,
     ):
         super().__init__()
+        self.scales = bounds is not None
+        if bounds is not None:
+            self.register_buffer("middle", (bounds[0] + bounds[1]) / 2, persistent=False)
+            self.register_buffer("radius", (bounds[1] - bounds[0]) / 2, persistent=False)
         kind = activation_class(activation)
         layers: list[nn.Module] = []
         for size in hiddens:
@@ -69,7 +79,24 @@ class MLP(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, observation: Any) -> torch.Tensor:
-        return self.layers(flatten(observation))
+        inputs = flatten(observation)
+        return self.layers((inputs - self.middle) / self.radius if self.scales else inputs)
+
+
+def bounds_of(space: gym.Space) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the lower and upper bound of each flattened dimension; -1 and 1 where a side is unbounded."""
+    if isinstance(space, gym.spaces.Dict | gym.spaces.Tuple):
+        parts = space.spaces.values() if isinstance(space, gym.spaces.Dict) else space.spaces
+        lows, highs = zip(*map(bounds_of, parts), strict=True)
+        return torch.cat(lows), torch.cat(highs)
+    if not isinstance(space, gym.spaces.Box):
+        size = flatten(zeros(space, 1)).shape[1]
+        return -torch.ones(size), torch.ones(size)
+    low = torch.from_numpy(space.low.astype("float32")).flatten()
+    high = torch.from_numpy(space.high.astype("float32")).flatten()
+    # environments write "no bound" as inf or as the largest float
+    bounded = (low.abs() < 1e30) & (high.abs() < 1e30) & (high > low)
+    return torch.where(bounded, low, -1.0), torch.where(bounded, high, 1.0)
 
 
 def mlp(
@@ -80,6 +107,7 @@ def mlp(
     layer_norm: bool = False,
     orthogonal: bool = True,
     gain: float = math.sqrt(2),
+    scale: bool = False,
 ) -> nn.Module:
     """Fully connected layers for observations of any kind; images and nested observations are flattened.
 
@@ -89,10 +117,12 @@ def mlp(
         layer_norm: normalise each layer's output before its activation.
         orthogonal: orthogonal weights and zero biases instead of torch's initialisation.
         gain: of the orthogonal weights; √2, as in the 37 details of PPO (Huang et al., 2022).
+        scale: map every bounded dimension of the observation space to -1…1 before the first layer.
     """
     if not hiddens or any(not isinstance(size, int) or size < 1 for size in hiddens):
         raise UsageError(
             f"model.hiddens: got {list(hiddens)!r}, expected one or more positive integers, e.g. [256, 256]"
         )
     inputs = flatten(zeros(observation_space, 1)).shape[1]
-    return MLP(inputs, hiddens, activation, layer_norm, gain if orthogonal else None)
+    bounds = bounds_of(observation_space) if scale else None
+    return MLP(inputs, hiddens, activation, layer_norm, gain if orthogonal else None, bounds)
