@@ -23,7 +23,6 @@ Legend: K updates of a chunk, B rows of a minibatch.
 from __future__ import annotations
 
 import math
-import warnings
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -43,11 +42,11 @@ from ray.rllib.utils.metrics import (
     NUM_MODULE_STEPS_TRAINED,
     NUM_MODULE_STEPS_TRAINED_LIFETIME,
     NUM_TARGET_UPDATES,
-    TD_ERROR_KEY,
     WEIGHTS_SEQ_NO,
 )
 
 from rlkit import rllib
+from rlkit.algos.minibatches import Gate, finite, first_leaf, length, row, tensors
 from rlkit.errors import RunFailed
 
 STATE = "column_learner"
@@ -68,34 +67,11 @@ class _Plan:
     own_gradients: bool = False
 
 
-class _Gate:
-    """Stands in for a learner's metrics while RLlib's loss runs: keeps the TD errors, passes on only what is
-    wanted."""
-
-    def __init__(self, metrics: Any):
-        self.metrics = metrics
-        self.is_open = False
-        self.td_errors: dict[str, torch.Tensor] = {}
-
-    def log_value(self, key: Any, value: Any, **kwargs: Any) -> None:
-        if isinstance(key, tuple) and key[-1] == TD_ERROR_KEY:
-            self.td_errors[key[0]] = value.detach()
-        elif self.is_open:
-            self.metrics.log_value(key, value, **kwargs)
-
-    def log_dict(self, value_dict: Any, **kwargs: Any) -> None:
-        if self.is_open:
-            self.metrics.log_dict(value_dict, **kwargs)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.metrics, name)
-
-
 class ColumnLearner(TorchLearner):
     """Mixin that updates RLlib's modules from columns. Put it before an RLlib learner class."""
 
     metrics: Any
-    _gate: _Gate | None = None
+    _gate: Gate | None = None
 
     def build(self) -> None:
         super().build()
@@ -156,19 +132,19 @@ class ColumnLearner(TorchLearner):
         self.before_gradient_based_update(timesteps=dict(timesteps))
         rllib.count_update(self)
         plan = self._plan or self._make_plan()
-        gate = self._gate = _Gate(self.metrics)
+        gate = self._gate = Gate(self.metrics)
         forward = rllib.forward_train_of(self)
         now = float(timesteps.get(NUM_ENV_STEPS_SAMPLED_LIFETIME, 0))
         before = now - env_steps
         done, target_updates, sizes = 0, dict.fromkeys(plan.targets, 0), {}
         losses: dict[str, torch.Tensor] = {}
         for chunk in chunks:
-            columns = {mid: _tensors(batch, self.device) for mid, batch in chunk.items()}
+            columns = {mid: tensors(batch, self.device) for mid, batch in chunk.items()}
             td_errors: dict[str, list[torch.Tensor]] = {}
-            for k in range(_length(columns)):
+            for k in range(length(columns)):
                 done += 1
                 gate.is_open = done == num_updates
-                batch = {mid: _row(batch, k) for mid, batch in columns.items()}
+                batch = {mid: row(batch, k) for mid, batch in columns.items()}
                 losses = self._update_once(batch, plan, forward, done)
                 self._update_targets(
                     plan, losses, before + (now - before) * done / num_updates, target_updates
@@ -176,7 +152,7 @@ class ColumnLearner(TorchLearner):
                 for mid, values in gate.td_errors.items():
                     td_errors.setdefault(mid, []).append(values)
                 if gate.is_open:
-                    sizes = {mid: len(_first_leaf(b)) for mid, b in batch.items()}
+                    sizes = {mid: len(first_leaf(b)) for mid, b in batch.items()}
             if feedback is not None:
                 feedback({mid: torch.stack(v).cpu().numpy() for mid, v in td_errors.items()})
         self._gate = None
@@ -329,12 +305,12 @@ class ColumnLearner(TorchLearner):
         log((ALL_MODULES, "num_updates_lifetime"), updates, reduce="lifetime_sum")
 
     def _stop(self, losses: Mapping[str, torch.Tensor], number: int) -> None:
-        bad_losses = [f"the loss of module {m!r} is {v.item()}" for m, v in losses.items() if not _finite(v)]
+        bad_losses = [f"the loss of module {m!r} is {v.item()}" for m, v in losses.items() if not finite(v)]
         bad = [
             f"{module_id}/{name}"
             for module_id in self.module.keys()  # noqa: SIM118 (a MultiRLModule is no dict)
             for name, p in self.module[module_id].unwrapped().named_parameters()
-            if p.grad is not None and not _finite(p.grad)
+            if p.grad is not None and not finite(p.grad)
         ]
         what = "; ".join(bad_losses) or "all losses are finite"
         where = (
@@ -372,37 +348,3 @@ class ColumnLearner(TorchLearner):
         for module_id, value in own["log_alpha"].items():
             with torch.no_grad():
                 self.curr_log_alpha[module_id].copy_(torch.from_numpy(value))
-
-
-def _finite(value: torch.Tensor) -> bool:
-    return bool(torch.isfinite(value).all())
-
-
-def _tensors(value: Any, device: Any) -> Any:
-    """Turn nested numpy arrays into tensors on `device`, without a copy on the CPU."""
-    if isinstance(value, Mapping):
-        return {k: _tensors(v, device) for k, v in value.items()}
-    if isinstance(value, tuple):
-        return tuple(_tensors(v, device) for v in value)
-    if isinstance(value, torch.Tensor):
-        return value.to(device, non_blocking=True)
-    with warnings.catch_warnings():
-        # arrays from Ray's object store are read-only, and are only read here
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(value).to(device, non_blocking=True)
-
-
-def _row(value: Any, k: int) -> Any:
-    if isinstance(value, dict):
-        return {key: _row(v, k) for key, v in value.items()}
-    return tuple(_row(v, k) for v in value) if isinstance(value, tuple) else value[k]
-
-
-def _first_leaf(value: Any) -> Any:
-    while isinstance(value, Mapping | tuple):
-        value = next(iter(value.values())) if isinstance(value, Mapping) else value[0]
-    return value
-
-
-def _length(columns: Mapping[str, Any]) -> int:
-    return len(_first_leaf(columns)) if columns else 0

@@ -5,26 +5,12 @@
 
     fragments from all env runners -> columns -> K updates in one learner call -> weights to the env runners
 
-RLlib's words keep their meaning:
-- `training_intensity`: steps drawn from replay per env step sampled, so K = intensity * env steps / batch
-  size. Fractions are carried to the next step, not rounded away. None: RLlib's natural value, one update for
-  every `rollout_fragment_length` steps of all environments.
-- `rollout_fragment_length: auto`: RLlib samples `n_step` steps per environment and updates once. Here a step
-  samples fragments long enough for at least 64 env steps in total, and does as many updates as RLlib would
-  for them.
-- `num_steps_sampled_before_learning_starts`, `target_network_update_freq`, `tau`, `epsilon`, learning-rate
-  schedules: counted in env steps sampled by all runners.
-- `train_batch_size_per_learner`: rows per update of each module.
-- `replay_buffer_config`: `type` (EpisodeReplayBuffer draws uniformly, PrioritizedEpisodeReplayBuffer by
-  priority; the MultiAgent names mean the same), `capacity` (steps per module), `alpha`, `beta`; and, new
-  here, `columns`: further step columns for the loss, such as `infos/label` or `extra/action_logp`.
-- `store_buffer_in_checkpoints`: True here, so that a resumed run has its buffer back.
+What RLlib's words mean here is in `rlkit.algos.offpolicy_config`.
 """
 
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +36,7 @@ from ray.rllib.utils.metrics import (
 from ray.rllib.utils.numpy import convert_to_numpy
 
 from rlkit import rllib, state
-from rlkit.errors import did_you_mean
+from rlkit.algos.offpolicy_config import OffPolicyConfig
 from rlkit.replay import Replay
 from rlkit.replay.buffer import ACTIONS, OBS, STATE_IN, WEIGHTS, NStep
 from rlkit.replay.columns import Column
@@ -60,103 +46,11 @@ from rlkit.replay.saving import SavedReplay
 if TYPE_CHECKING:
     from ray.rllib.core.learner.learner import Learner
 
-BUFFER_TYPES = {
-    "EpisodeReplayBuffer": False,
-    "MultiAgentEpisodeReplayBuffer": False,
-    "PrioritizedEpisodeReplayBuffer": True,
-    "MultiAgentPrioritizedEpisodeReplayBuffer": True,
-}
-BUFFER_KEYS = ("type", "capacity", "alpha", "beta", "columns")
-MIN_ENV_STEPS_PER_CALL = 64
 # rows drawn at once for uniform replay, in bytes of columns
 MAX_CHUNK_BYTES = 64 * 2**20
-NO_BUFFER = "no_local_replay_buffer"
+SAMPLE = "sample"
 
-
-class OffPolicyConfig(AlgorithmConfig):
-    """Mixin for configs of algorithms that learn from columnar replay."""
-
-    replay_buffer_config: dict[str, Any]
-
-    def __init__(self, algo_class: type | None = None):
-        super().__init__(algo_class=algo_class)
-        self.store_buffer_in_checkpoints = True
-        # RLlib drops the other keys of the section when its `type` changes
-        self.replay_buffer_defaults = dict(self.replay_buffer_config)
-
-    @property
-    def env_copies(self) -> int:
-        """Environments that are sampled in one step, over all runners."""
-        return self.num_envs_per_env_runner * max(1, self.num_env_runners)
-
-    def get_rollout_fragment_length(self, worker_index: int = 0) -> int:
-        """Return the steps per environment in one training step."""
-        if self.rollout_fragment_length != "auto":
-            return int(self.rollout_fragment_length)
-        return max(_largest(self.n_step), math.ceil(MIN_ENV_STEPS_PER_CALL / self.env_copies))
-
-    @property
-    def updates_per_env_step(self) -> float:
-        """Updates of each module for one env step."""
-        if self.training_intensity:
-            return self.training_intensity / self.total_train_batch_size
-        length = self.rollout_fragment_length
-        return 1 / (self.env_copies * (_largest(self.n_step) if length == "auto" else length))
-
-    @property
-    def prioritized(self) -> bool:
-        """Whether replay draws by priority."""
-        return BUFFER_TYPES[_type_name(self.replay_buffer_config)]
-
-    def validate(self) -> None:
-        """Check what RLlib's own `validate` lets pass.
-
-        Raises:
-            ValueError: a setting that cannot work; the message gives both numbers.
-        """
-        buffer: dict[str, Any] = {**self.replay_buffer_defaults, **self.replay_buffer_config}
-        buffer.pop(NO_BUFFER, None)
-        buffer.pop("metrics_num_episodes_for_smoothing", None)
-        name = _type_name(buffer)
-        if name not in BUFFER_TYPES:
-            raise ValueError(
-                f"replay_buffer_config: unknown type {name!r}{did_you_mean(name, BUFFER_TYPES)}; accepted: "
-                f"{', '.join(BUFFER_TYPES)}"
-            )
-        for key in buffer:
-            if key not in BUFFER_KEYS:
-                raise ValueError(
-                    f"replay_buffer_config: unknown key {key!r}{did_you_mean(key, BUFFER_KEYS)}; accepted: "
-                    f"{', '.join(BUFFER_KEYS)}"
-                )
-        # RLlib builds its own buffer of Python objects from this section unless told not to
-        self.replay_buffer_config = {**buffer, "type": name, NO_BUFFER: True}
-        super().validate()
-        capacity, batch = int(buffer.get("capacity", 0)), self.total_train_batch_size
-        if capacity < batch:
-            raise ValueError(
-                f"replay_buffer_config: capacity {capacity} is smaller than one batch "
-                f"(train_batch_size_per_learner x num_learners = {batch}); raise one or lower the other"
-            )
-        starts = self.num_steps_sampled_before_learning_starts
-        if (
-            not self.in_evaluation
-            and starts > 0
-            and capacity < self.env_copies * self.get_rollout_fragment_length()
-        ):
-            raise ValueError(
-                f"replay_buffer_config: capacity {capacity} is smaller than what one step samples "
-                f"({self.env_copies} environments x {self.get_rollout_fragment_length()} steps)"
-            )
-
-
-def _type_name(buffer: Mapping[str, Any]) -> str:
-    kind = buffer.get("type")
-    return kind if isinstance(kind, str) else getattr(kind, "__name__", str(kind))
-
-
-def _largest(n_step: NStep | list[int]) -> int:
-    return n_step if isinstance(n_step, int) else n_step[1]
+__all__ = ["OffPolicy", "OffPolicyConfig"]
 
 
 class OffPolicy(Algorithm):
@@ -166,6 +60,7 @@ class OffPolicy(Algorithm):
         super().setup(config)
         self.replays: dict[str, Replay] = {}
         self._carry = 0.0
+        self._samples = 0
         self.recurrent = self._initial_states()
         if self.recurrent and (self.config.prioritized or self.config.n_step != 1):
             raise ValueError(
@@ -176,10 +71,13 @@ class OffPolicy(Algorithm):
         self.make_replays()
         saved = SavedReplay(self.replays, keep=self.config.store_buffer_in_checkpoints)
         state.attach(self, "replay", saved)
-        state.attach(self, "offpolicy", state.Values(lambda: {"carry": self._carry}, self._put_counters))
+        state.attach(self, "offpolicy", state.Values(self._counters, self._put_counters))
+
+    def _counters(self) -> dict[str, Any]:
+        return {"carry": self._carry, "samples": self._samples}
 
     def _put_counters(self, saved: Mapping[str, Any]) -> None:
-        self._carry = saved["carry"]
+        self._carry, self._samples = saved["carry"], saved["samples"]
 
     def _initial_states(self) -> dict[str, Any]:
         """Return the initial state of each recurrent module, as numpy."""
@@ -295,20 +193,31 @@ class OffPolicy(Algorithm):
     def sample(self) -> tuple[list[Any], list[Any]]:
         """Sample one fragment from every environment of every runner.
 
+        Remote runners are asked for the next fragment before this one is learned from (`overlap_sampling`):
+        they play while the learner works, with the weights of the step before.
+
         Returns:
             The episodes of all runners, and the metrics of each.
         """
         group = self.env_runner_group
-        job = functools.partial(_sample, env_steps=self._env_steps(), seed=self.config.seed)
         if group.num_remote_env_runners() == 0:
-            answers = [job(group.local_env_runner)]
+            answers = [self._sample_job()(group.local_env_runner)]
         else:
-            answers = group.foreach_env_runner(
-                job, local_env_runner=False, timeout_seconds=self.config.sample_timeout_s
-            )
+            if not group.num_in_flight_async_reqs(SAMPLE):
+                group.foreach_env_runner_async(self._sample_job(), tag=SAMPLE)
+            ready = group.fetch_ready_async_reqs(tags=SAMPLE, timeout_seconds=self.config.sample_timeout_s)
+            answers = [answer for _, answer in ready]
+            if self.config.overlap_sampling:
+                group.foreach_env_runner_async(self._sample_job(), tag=SAMPLE)
         return [episode for episodes, _ in answers for episode in episodes], [
             metrics for _, metrics in answers
         ]
+
+    def _sample_job(self) -> Callable[[Any], tuple[list[Any], Any]]:
+        self._samples += 1
+        return functools.partial(
+            _sample, env_steps=self._env_steps(), seed=self.config.seed, number=self._samples - 1
+        )
 
     def learn(self, updates: int, sampled: int) -> list[Any]:
         """Run `updates` updates of every trained module in one call per learner; return the learners'
@@ -386,12 +295,12 @@ class OffPolicy(Algorithm):
         )
 
 
-def _sample(env_runner: Any, *, env_steps: int, seed: int | None) -> tuple[list[Any], Any]:
-    """Sample one fragment on a runner.
+def _sample(env_runner: Any, *, env_steps: int, seed: int | None, number: int) -> tuple[list[Any], Any]:
+    """Sample one fragment on a runner; `number` counts the samples of the run.
 
     Epsilon and other schedules see the env steps of all runners (RLlib tells them once per iteration). Seeds
-    differ between runners and between calls: RLlib gives runner i the seed `seed + i` and environment j of it
-    `seed + i + j`, so that runners share streams; it seeds every sample of whole episodes alike, and a
+    differ between runners and between samples: RLlib gives runner i the seed `seed + i` and environment j of
+    it `seed + i + j`, so that runners share streams; it seeds every sample of whole episodes alike, and a
     restored run repeats its first episodes.
     """
     env_runner.num_env_steps_sampled_lifetime = env_steps
@@ -399,8 +308,8 @@ def _sample(env_runner: Any, *, env_steps: int, seed: int | None) -> tuple[list[
         # RLlib's DQN and SAC record gradients while they explore, and switch modes back and forth at each
         # step
         env_runner.module.eval()
-    if seed is not None and (env_steps or env_runner.worker_index):
-        words = np.random.SeedSequence([seed, env_runner.worker_index or 0, env_steps]).generate_state(1)
+    if seed is not None and (number or env_runner.worker_index):
+        words = np.random.SeedSequence([seed, env_runner.worker_index or 0, number]).generate_state(1)
         rllib.seed_runner(env_runner, int(words[0]) >> 1)
     with torch.no_grad():
         return env_runner.sample(), env_runner.get_metrics()

@@ -1,0 +1,67 @@
+"""Small pieces of the learner: columns as tensors, and a stand-in for a learner's metrics."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from ray.rllib.utils.metrics import TD_ERROR_KEY
+
+
+class Gate:
+    """Stands in for a learner's metrics while RLlib's loss runs: keeps the TD errors, passes on only what is
+    wanted."""
+
+    def __init__(self, metrics: Any):
+        self.metrics = metrics
+        self.is_open = False
+        self.td_errors: dict[str, torch.Tensor] = {}
+
+    def log_value(self, key: Any, value: Any, **kwargs: Any) -> None:
+        if isinstance(key, tuple) and key[-1] == TD_ERROR_KEY:
+            self.td_errors[key[0]] = value.detach()
+        elif self.is_open:
+            self.metrics.log_value(key, value, **kwargs)
+
+    def log_dict(self, value_dict: Any, **kwargs: Any) -> None:
+        if self.is_open:
+            self.metrics.log_dict(value_dict, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.metrics, name)
+
+
+def finite(value: torch.Tensor) -> bool:
+    return bool(torch.isfinite(value).all())
+
+
+def tensors(value: Any, device: Any) -> Any:
+    """Turn nested numpy arrays into tensors on `device`, without a copy on the CPU."""
+    if isinstance(value, Mapping):
+        return {k: tensors(v, device) for k, v in value.items()}
+    if isinstance(value, tuple):
+        return tuple(tensors(v, device) for v in value)
+    if isinstance(value, torch.Tensor):
+        return value.to(device, non_blocking=True)
+    with warnings.catch_warnings():
+        # arrays from Ray's object store are read-only, and are only read here
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(value).to(device, non_blocking=True)
+
+
+def row(value: Any, k: int) -> Any:
+    if isinstance(value, dict):
+        return {key: row(v, k) for key, v in value.items()}
+    return tuple(row(v, k) for v in value) if isinstance(value, tuple) else value[k]
+
+
+def first_leaf(value: Any) -> Any:
+    while isinstance(value, Mapping | tuple):
+        value = next(iter(value.values())) if isinstance(value, Mapping) else value[0]
+    return value
+
+
+def length(columns: Mapping[str, Any]) -> int:
+    return len(first_leaf(columns)) if columns else 0
