@@ -2,7 +2,8 @@
 
     python sb3_sac.py --seed 0 [--eval-every 500] [--max-steps 20000]
 
-rl-zoo: learning rate 1e-3, everything else SB3's default (batch 256, one update per step, 256x256, learning starts 100).
+rl-zoo: learning rate 1e-3, everything else SB3's default (batch 256, one update per step, 256x256, 100 steps at
+random first).
 Runs in a virtual environment of its own (see ../peer_env.py). Prints one line of JSON.
 """
 
@@ -30,4 +31,4 @@ callback = EvalCallback(
 begin = time.process_time()
 model.learn(options.max_steps, callback=callback)
 seconds = time.process_time() - begin
-print(json.dumps({"steps": model.num_timesteps, "cpu_s": seconds, "return": callback.best_mean_reward}))
+print(json.dumps({"steps": model.num_timesteps, "cpu_s": seconds, "return": float(callback.best_mean_reward)}))
