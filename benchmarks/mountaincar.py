@@ -37,6 +37,8 @@ def main() -> int:
             {"tune.samples": options.seeds, "tune.concurrent": options.concurrent, "seed": 0},
             out=options.out,
         )
+        if run.status != "done":
+            raise SystemExit(f"{run.path}: {run.status}")
         name, means = Path(recipe).stem, []
         for trial in run.trials:
             checkpoint = trial.best_checkpoint or trial.last_checkpoint
