@@ -1,6 +1,6 @@
 """Sparse grid: how many seeds are solved with lessons, and how many without, on the same env steps.
 
-    python benchmarks/curriculum_sparse.py [--seeds 5] [--steps 60000] [--size 7]
+    python benchmarks/curriculum_sparse.py [--seeds 5] [--steps 60000] [--size 5]
 
 The grid is the snake of rlkit/envs/gridworld.py: one winding corridor, death at its walls,
 a reward at its end alone. Both sides run the
@@ -43,14 +43,14 @@ def run(seed: int, curriculum: bool, size: int, steps: int) -> dict[str, Any]:
     config = (
         PPOConfig()
         .environment(
-            "grid_world", env_config={"size": size, "layout": "snake", "deadly": True, "view": "cells"}
+            "grid_world", env_config={"size": size, "layout": "snake", "deadly": True}
         )
         .env_runners(num_env_runners=0, num_envs_per_env_runner=16)
         .training(
-            train_batch_size_per_learner=2000,
-            minibatch_size=500,
-            num_epochs=6,
-            lr=1e-3,
+            train_batch_size_per_learner=1000,
+            minibatch_size=250,
+            num_epochs=10,
+            lr=2e-3,
             entropy_coeff=0.03,
             use_kl_loss=False,
             gamma=0.97,
@@ -102,7 +102,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=60_000)
-    parser.add_argument("--size", type=int, default=7)
+    parser.add_argument("--size", type=int, default=5)
     args = parser.parse_args()
     torch.set_num_threads(1)
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)

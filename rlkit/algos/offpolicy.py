@@ -11,6 +11,7 @@ What RLlib's words mean here is in `rlkit.algos.offpolicy_config`.
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,9 @@ from ray.rllib.utils.metrics import (
 from ray.rllib.utils.numpy import convert_to_numpy
 
 from rlkit import rllib, state
+from rlkit.algos.minibatches import arrays_of, map_arrays, shard
 from rlkit.algos.offpolicy_config import OffPolicyConfig
+from rlkit.errors import RunFailed
 from rlkit.replay import Replay
 from rlkit.replay.buffer import ACTIONS, OBS, STATE_IN, WEIGHTS, NStep
 from rlkit.replay.columns import Column
@@ -61,6 +64,7 @@ class OffPolicy(Algorithm):
         self.replays: dict[str, Replay] = {}
         self._carry = 0.0
         self._samples = 0
+        self._last_answer = time.monotonic()
         self.recurrent = self._initial_states()
         if self.recurrent and (self.config.prioritized or self.config.n_step != 1):
             raise ValueError(
@@ -71,12 +75,12 @@ class OffPolicy(Algorithm):
         self.make_replays()
         saved = SavedReplay(self.replays, keep=self.config.store_buffer_in_checkpoints)
         state.attach(self, "replay", saved)
-        state.attach(self, "offpolicy", state.Values(self._counters, self._put_counters))
+        state.attach(self, "offpolicy", state.Values(self._progress, self._put_progress))
 
-    def _counters(self) -> dict[str, Any]:
+    def _progress(self) -> dict[str, Any]:
         return {"carry": self._carry, "samples": self._samples}
 
-    def _put_counters(self, saved: Mapping[str, Any]) -> None:
+    def _put_progress(self, saved: Mapping[str, Any]) -> None:
         self._carry, self._samples = saved["carry"], saved["samples"]
 
     def _initial_states(self) -> dict[str, Any]:
@@ -135,7 +139,7 @@ class OffPolicy(Algorithm):
             length = int(config.model_config["max_seq_len"])
             rows = replay.draw_starts(max(1, size // length), updates, getattr(config, "burn_in_len", 0))
             flat = replay.sequences(rows.reshape(-1), length)
-            return rows, _map(flat, lambda a: a.reshape(*rows.shape, *a.shape[1:]))
+            return rows, map_arrays(flat, lambda a: a.reshape(*rows.shape, *a.shape[1:]))
         rows = replay.draw(size, updates)
         batch = replay.transitions(rows, n_step=_n_step(config.n_step), gamma=config.gamma)
         batch[WEIGHTS] = replay.weights(rows, float(config.replay_buffer_config.get("beta") or 0.0))
@@ -149,7 +153,9 @@ class OffPolicy(Algorithm):
         with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
             episodes, results = self.sample()
         if not results:
+            self._wait_for_runners()
             return
+        self._last_answer = time.monotonic()
         self.metrics.aggregate(results, key=ENV_RUNNER_RESULTS)
         with self.metrics.log_time((TIMERS, REPLAY_BUFFER_ADD_DATA_TIMER)):
             self.add_to_replay(episodes)
@@ -167,6 +173,22 @@ class OffPolicy(Algorithm):
             self.metrics.aggregate(self.learn(updates, sampled), key=LEARNER_RESULTS)
         with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
             self.sync_weights()
+
+    def _wait_for_runners(self) -> None:
+        """Give runners that died time to come back; RLlib restores them before the next training step.
+
+        Raises:
+            RunFailed: none has answered for twice `sample_timeout_s`.
+        """
+        group, timeout = self.env_runner_group, self.config.sample_timeout_s or 60.0
+        silent = time.monotonic() - self._last_answer
+        if silent > 2 * timeout:
+            raise RunFailed(
+                f"no env runner has answered for {silent:.0f} s ({group.num_healthy_remote_env_runners()} of "
+                f"{group.num_remote_env_runners()} are alive); raise env_runners(sample_timeout_s={timeout:g}) for a "
+                f"slow environment, or lower rollout_fragment_length"
+            )
+        time.sleep(0.2)
 
     def _env_steps(self) -> int:
         return int(self.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), default=0))
@@ -246,7 +268,7 @@ class OffPolicy(Algorithm):
         shards = [
             ray.put(
                 {
-                    m: _map(batch, functools.partial(_shard, i=i, count=count))
+                    m: map_arrays(batch, functools.partial(shard, i=i, count=count))
                     for m, (_, batch) in drawn.items()
                 }
             )
@@ -275,7 +297,7 @@ class OffPolicy(Algorithm):
             done += min(at_once, updates - done)
             yield chunk
             # columns of images are drawn in pieces that fit the cache of a small machine
-            size = sum(a.nbytes for batch in chunk.values() for a in _arrays(batch)) / at_once
+            size = sum(a.nbytes for batch in chunk.values() for a in arrays_of(batch)) / at_once
             at_once = 1 if self.config.prioritized else max(1, int(MAX_CHUNK_BYTES / max(size, 1)))
 
     def _set_priorities(self, rows: dict[str, np.ndarray], td_errors: dict[str, np.ndarray]) -> None:
@@ -345,22 +367,3 @@ def _is_trained(config: AlgorithmConfig, module_id: str) -> bool:
 
 def _n_step(n_step: Any) -> NStep:
     return n_step if isinstance(n_step, int) else (int(n_step[0]), int(n_step[1]))
-
-
-def _shard(array: np.ndarray, *, i: int, count: int) -> np.ndarray:
-    size = array.shape[1] // count
-    return np.ascontiguousarray(array[:, i * size : (i + 1) * size])
-
-
-def _map(value: Any, function: Callable[[np.ndarray], np.ndarray]) -> Any:
-    if isinstance(value, Mapping):
-        return {k: _map(v, function) for k, v in value.items()}
-    return tuple(_map(v, function) for v in value) if isinstance(value, tuple) else function(value)
-
-
-def _arrays(value: Any) -> Iterator[np.ndarray]:
-    if isinstance(value, Mapping | tuple):
-        for v in value.values() if isinstance(value, Mapping) else value:
-            yield from _arrays(v)
-    else:
-        yield value
