@@ -3,6 +3,7 @@ saved."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -328,6 +329,31 @@ class TestAlgorithm:
             assert replay.tree is not None
             # TD errors came back from the learner process
             assert len(np.unique(replay.tree.leaves(len(replay)))) > 20
+        finally:
+            algorithm.stop()
+
+    @pytest.mark.slow
+    def test_a_killed_runner_comes_back(self) -> None:
+        config = dqn().env_runners(num_env_runners=1, sample_timeout_s=30)
+        algorithm = config.fault_tolerance(restart_failed_env_runners=True).build_algo()
+        try:
+            algorithm.train()
+            algorithm.env_runner_group.foreach_env_runner_async(lambda _: os._exit(1), tag="kill")
+            results = [algorithm.train() for _ in range(2)]
+            steps = [int(r["num_env_steps_sampled_lifetime"]) for r in results]
+            assert steps[1] > steps[0] > 128
+            assert algorithm.env_runner_group.num_healthy_remote_env_runners() == 1
+        finally:
+            algorithm.stop()
+
+    def test_runners_that_never_answer_end_the_run(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        algorithm = dqn().env_runners(sample_timeout_s=0.5).build_algo()
+        try:
+            monkeypatch.setattr(algorithm, "sample", lambda: ([], []))
+            with pytest.raises(
+                RunFailed, match=r"no env runner has answered for \d+ s .*sample_timeout_s=0.5"
+            ):
+                algorithm.train()
         finally:
             algorithm.stop()
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from ray.rllib.utils.metrics import TD_ERROR_KEY
 
@@ -65,3 +66,25 @@ def first_leaf(value: Any) -> Any:
 
 def length(columns: Mapping[str, Any]) -> int:
     return len(first_leaf(columns)) if columns else 0
+
+
+def map_arrays(value: Any, function: Callable[[np.ndarray], np.ndarray]) -> Any:
+    """Apply a function to every array of a nested value."""
+    if isinstance(value, Mapping):
+        return {k: map_arrays(v, function) for k, v in value.items()}
+    return tuple(map_arrays(v, function) for v in value) if isinstance(value, tuple) else function(value)
+
+
+def arrays_of(value: Any) -> Iterator[np.ndarray]:
+    """Iterate over the arrays of a nested value."""
+    if isinstance(value, Mapping | tuple):
+        for part in value.values() if isinstance(value, Mapping) else value:
+            yield from arrays_of(part)
+    else:
+        yield value
+
+
+def shard(array: np.ndarray, *, i: int, count: int) -> np.ndarray:
+    """Return the i-th of `count` equal parts of the rows of (K, B, ...)."""
+    size = array.shape[1] // count
+    return np.ascontiguousarray(array[:, i * size : (i + 1) * size])
