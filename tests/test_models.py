@@ -177,6 +177,16 @@ def test_layer_norm_and_activation() -> None:
     assert mlp(VECTOR, hiddens=[16], activation="tanh")(100 * batch_of(VECTOR, 7)).abs().max() <= 1.0
 
 
+def test_scale_maps_bounded_dimensions_and_leaves_the_others() -> None:
+    low = np.array([-4.8, -np.inf, 0.0], np.float32)
+    high = np.array([4.8, np.inf, 10.0], np.float32)
+    seen = []
+    net = mlp(gym.spaces.Box(low, high), hiddens=[4], scale=True)
+    net.layers[0].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    net(torch.tensor([[2.4, 7.0, 10.0]]))
+    assert seen[0].flatten().tolist() == pytest.approx([0.5, 7.0, 1.0])
+
+
 def test_head_settings_of_rllib_still_count() -> None:
     model = {
         "name": "tiny",

@@ -22,7 +22,7 @@ REPLACED = ("fcnet_", "conv_")
 DEFAULT_SEQUENCE = 20
 OWN = ("share", "pi_gain", "vf_gain")
 # Options of mlp and cnn, which somebody may give without `name`.
-SHIPPED = ("hiddens", "activation", "layer_norm", "orthogonal", "gain", "filters", "hidden")
+SHIPPED = ("hiddens", "activation", "layer_norm", "orthogonal", "gain", "scale", "filters", "hidden")
 
 
 def module_spec(config: AlgorithmConfig, model: Mapping[str, Any] | None) -> RLModuleSpec:
