@@ -322,7 +322,7 @@ def _restore(cls: Any, folder: Path) -> Any:
     try:
         with ctor.open("rb") as file:
             pickle.load(file)
-        component = cls.from_checkpoint(folder)
+        component = cls.from_checkpoint(folder.resolve())  # RLlib takes a relative path for a URI
         names = list(component.keys()) if cls is MultiRLModule else []
     except ImportError as error:
         raise CheckpointError(

@@ -160,7 +160,7 @@ def test_a_user_module_given_with_import_registers_its_names(call, tmp_path: Pat
 
 
 def test_train_prints_one_json_line_and_evaluate_reads_the_run(
-    call, recipe: Path, tmp_path: Path, ray_local: None
+    call, recipe: Path, tmp_path: Path, ray_local: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result = call("train", recipe, "--out", tmp_path / "runs", "--json", "--quiet")
     assert result.code == 0, result.err
@@ -172,8 +172,9 @@ def test_train_prints_one_json_line_and_evaluate_reads_the_run(
     assert summary["status"] == "done"
     assert summary["iterations"] == 2
     assert rlkit.open_run(summary["run"]).info.command.startswith("rlkit train")
-    rows = json.loads(call("evaluate", summary["run"], "--episodes", 3, "--json").out)
-    assert rows["checkpoint"] == summary["best_checkpoint"]
+    monkeypatch.chdir(tmp_path)  # a relative path too
+    rows = json.loads(call("evaluate", "runs/tiny", "--episodes", 3, "--json").out)
+    assert Path(rows["checkpoint"]).resolve() == Path(summary["best_checkpoint"]).resolve()
     assert [row["seed"] for row in rows["per_episode"]] == [0, 1, 2]
 
 
