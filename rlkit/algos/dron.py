@@ -39,10 +39,12 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from torch import nn
 
+from rlkit.algos.array_runner import ArrayEnvRunner
 from rlkit.algos.dqn import DQN, DQNConfig
 from rlkit.algos.learner import ColumnLearner
-from rlkit.algos.opponent_features import ACTION_LABEL, TYPE_LABEL, UNKNOWN, OpponentFeatures, Opponents
+from rlkit.algos.opponent_features import OpponentFeatures, Opponents
 from rlkit.algos.opponent_history import FEATURES, FeatureOptions
+from rlkit.algos.opponent_inputs import ACTION_LABEL, TYPE_LABEL, UNKNOWN
 from rlkit.errors import did_you_mean
 from rlkit.models.dron import GATE, GATE_INPUTS, NETWORKS, DRONCatalog
 
@@ -268,6 +270,8 @@ class DRONConfig(DQNConfig):
             columns = list(self.replay_buffer_config.get("columns") or ())
             if column not in columns:
                 self.replay_buffer_config = {**self.replay_buffer_config, "columns": [*columns, column]}
+        if self.env_runner_cls is None and not self.is_multi_agent:
+            self.env_runner_cls = ArrayEnvRunner
         super().validate()
 
     @property
