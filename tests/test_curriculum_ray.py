@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -142,25 +147,70 @@ def test_a_runner_killed_in_the_middle_of_a_lesson_comes_back_in_that_lesson(rou
         algorithm.train()
         check_levels(algorithm, {2.0})
         assert {r["curriculum"]["task"]["level"] for r in results if r["curriculum"]["episodes"]} == {2.0}
+        assert all(r["curriculum"]["ignored"] == 0 for r in results[1:])
     assert active(algorithm).decider.births == rounds
 
 
+KILLED = """
+name: killed
+algorithm: PPO
+env: grid_world
+env_config: {size: 9, max_steps: 4}
+seed: 0
+config:
+  training: {train_batch_size_per_learner: 200, minibatch_size: 200, num_epochs: 1}
+  env_runners: {num_env_runners: 1, num_envs_per_env_runner: 4}
+  reporting: {min_time_s_per_iteration: 0.3}
+model: {fcnet_hiddens: [4]}
+curriculum:
+  lessons:
+LESSONS
+    - {name: last, task: {distance: 12}}
+stop: {iterations: 400}
+checkpoint: {every: 1, keep: 3}
+"""
+
+
 @pytest.mark.slow
-def test_the_driver_starts_over_ten_times_in_the_lesson_it_was_in(tmp_path):
-    until = {"measure": "steps", "threshold": 120}
-    lessons = [{"name": f"l{i}", "task": {"level": i}, "until": until} for i in range(6)]
-    lessons.append({"name": "last", "task": {"level": 6}})
-    algorithm = ppo(runners=1, lessons=lessons).build_algo()
-    for i in range(10):
-        algorithm.train()
-        expected = active(algorithm).curriculum.lesson
-        path = algorithm.save_to_path(tmp_path / str(i))
-        algorithm.stop()
-        algorithm = Algorithm.from_checkpoint(path)
-        assert active(algorithm).curriculum.lesson.name == expected.name
-        result = algorithm.train()
-        assert result["curriculum"]["task"]["level"] == expected.task["level"]
-    algorithm.stop()
+def test_a_run_killed_ten_times_goes_on_in_the_lesson_it_was_in(tmp_path):
+    lessons = [
+        f"    - {{name: l{d}, task: {{distance: {d}}}, until: {{measure: steps, threshold: 4000}}}}"
+        for d in range(1, 12)
+    ]
+    recipe = tmp_path / "killed.yaml"
+    recipe.write_text(KILLED.replace("LESSONS", "\n".join(lessons)))
+    rlkit = [sys.executable, "-m", "rlkit", "train"]
+    command = [*rlkit, str(recipe), "--out", str(tmp_path / "runs"), "--quiet"]
+    seen = 0
+    for _ in range(11):
+        process = subprocess.Popen(
+            command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + 300
+        while time.monotonic() < deadline and len(rows_of(tmp_path)) < seen + 5:
+            time.sleep(0.3)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        seen = len(rows_of(tmp_path))
+        command = [*rlkit, "--resume", str(next((tmp_path / "runs" / "killed").iterdir())), "--quiet"]
+    rows = rows_of(tmp_path)
+    assert len(rows) > 40
+    lessons_played = [int(float(row["curriculum/lesson"])) for row in rows]
+    assert lessons_played == sorted(lessons_played)
+    assert lessons_played[-1] >= 3
+    for row, lesson, before in zip(rows, lessons_played, [0, *lessons_played], strict=False):
+        assert float(row["curriculum/task/distance"]) == lesson + 1
+        assert not row.get("curriculum/task_min/distance")
+        if lesson == before:  # also right after a restart: no episode was begun in another lesson
+            assert float(row["curriculum/ignored"]) == 0
+
+
+def rows_of(folder: Path) -> list[dict[str, str]]:
+    files = sorted(folder.glob("runs/killed/*/metrics.csv"))
+    if not files:
+        return []
+    with open(files[0], newline="") as file:
+        return [row for row in csv.DictReader(file) if row.get("curriculum/lesson")]
 
 
 def test_going_back_to_an_older_checkpoint_in_the_same_process(tmp_path, stopped):

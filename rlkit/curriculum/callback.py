@@ -10,7 +10,7 @@
 
 Works with every algorithm of the new API stack (checked against ray 2.60.0). `on_episode_created` runs before the
 reset of that very sub-environment; a finished episode travels to the driver in the runner's metrics; decisions are
-made in `on_train_result` and pushed without waiting, ahead of the next `sample` (an actor takes calls in order).
+made in `on_train_result` and pushed ahead of the next `sample` (an actor takes its calls in order).
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from rlkit.errors import EnvError
 logger = logging.getLogger(__name__)
 
 REPORTS = "curriculum_reports"
+PATIENCE_S = 60.0
 TAG = "curriculum"
 TASK = (
     "curriculum_task"  # keys in `episode.custom_data`: the task, and the mark that joins learner and runner
@@ -116,7 +117,7 @@ class CurriculumCallback(Callback):
 
             self._scores = Scores(algorithm, KEY, getattr(self.curriculum, "score", "value_loss"))
         self.curriculum.on_algorithm(algorithm)
-        self._send(algorithm.env_runner_group, self.decider.push())
+        self._send(algorithm.env_runner_group, self.decider.push(), wait=True)
 
     def on_train_result(self, *, algorithm: Any, result: dict[str, Any], **kwargs: Any) -> None:
         """Decide, and put the outcome into `result["curriculum"]`."""
@@ -135,14 +136,17 @@ class CurriculumCallback(Callback):
             summary["eval"] = {name: sum(v) / len(v) for name, v in self.evaluation_returns.items()}
         self._evaluated = False
         result["curriculum"] = summary
-        self._send(algorithm.env_runner_group, self.decider.push())
+        self._send(algorithm.env_runner_group, self.decider.push(), wait=self.curriculum.stage != stage)
 
     def on_evaluate_start(self, *, algorithm: Any, **kwargs: Any) -> None:
         """Give the evaluation runners the present state. Without any, the training runner evaluates."""
         assert self.decider is not None
         self.evaluation_returns.clear()
-        group = algorithm.eval_env_runner_group or algorithm.env_runner_group
-        self._send(group, self.decider.push(), evaluating=True)
+        push = self.decider.push()
+        if algorithm.eval_env_runner_group is not None:
+            self._send(algorithm.eval_env_runner_group, push, evaluating=True, wait=True)
+        elif algorithm.env_runner is not None:
+            _receive(algorithm.env_runner, push, evaluating=True)
 
     def on_evaluate_end(self, *, algorithm: Any, evaluation_metrics: dict[str, Any], **kwargs: Any) -> None:
         """Take the evaluation's returns, by task where `each` task was played."""
@@ -151,15 +155,16 @@ class CurriculumCallback(Callback):
         for report in _take({"env_runners": evaluation_metrics.get("env_runners")}, REPORTS):
             if report.name is not None:
                 self.evaluation_returns.setdefault(report.name, []).append(report.outcome.episode_return)
-        if algorithm.eval_env_runner_group is None:
-            self._send(algorithm.env_runner_group, self.decider.push())
+        if algorithm.eval_env_runner_group is None and algorithm.env_runner is not None:
+            _receive(algorithm.env_runner, self.decider.push(), evaluating=False)
 
     def on_env_runners_recreated(
         self, *, env_runner_group: Any, env_runner_indices: list[int], is_evaluation: bool, **kwargs: Any
     ) -> None:
         """RLlib gives a recreated runner weights and connectors; its callbacks start from nothing."""
         assert self.decider is not None
-        self._send(env_runner_group, self.decider.reborn(), evaluating=is_evaluation, only=env_runner_indices)
+        push = self.decider.reborn()
+        self._send(env_runner_group, push, evaluating=is_evaluation, only=env_runner_indices, wait=True)
 
     def get_state(self) -> State:
         assert self.decider is not None
@@ -170,16 +175,36 @@ class CurriculumCallback(Callback):
         assert self.decider is not None
         self.decider.set_state(state)
         self.curriculum.on_algorithm(self._algorithm)
-        self._send(self._algorithm.env_runner_group, self.decider.push())
+        self._send(self._algorithm.env_runner_group, self.decider.push(), wait=True)
 
-    def _send(self, group: Any, push: Push, evaluating: bool = False, only: list[int] | None = None) -> None:
-        """Hand a push to the runners of a group. Never waits for a remote one."""
+    def _send(
+        self,
+        group: Any,
+        push: Push,
+        *,
+        evaluating: bool = False,
+        only: list[int] | None = None,
+        wait: bool = False,
+    ) -> None:
+        """Hand a push to the runners of a group.
+
+        Args:
+            only: remote runners, by index; None for all, the local one included.
+            wait: until they have it (a minute at most). Otherwise RLlib drops the call to a runner that has not
+                answered the one before (2.60), which the push of the next iteration makes good.
+        """
         if group is None:
             return
         receive = functools.partial(_receive, push=push, evaluating=evaluating)
         if only is None and group.local_env_runner is not None:
             receive(group.local_env_runner)
-        if group.num_remote_env_runners() > 0:
+        if group.num_remote_env_runners() == 0:
+            return
+        if wait:
+            group.foreach_env_runner(
+                receive, local_env_runner=False, remote_worker_ids=only, timeout_seconds=PATIENCE_S
+            )
+        else:
             group.foreach_env_runner_async_fetch_ready(receive, tag=TAG, remote_worker_ids=only)
 
     # on the runners

@@ -55,7 +55,7 @@ class Decider:
         self, reports: Iterable[Report], result: Mapping[str, Any], evaluated: bool
     ) -> dict[str, Any]:
         """Update, advance, and return the iteration's `curriculum` metrics."""
-        stage = self.curriculum.stage
+        stage, reports = self.curriculum.stage, list(reports)
         counted = sorted(
             (r for r in reports if r.life == self.life and r.stage == stage), key=lambda report: report.order
         )
@@ -71,7 +71,8 @@ class Decider:
             )
         )
         self._push = None
-        return {**self.curriculum.metrics(), "stage": stage, **summary}
+        ignored = len(reports) - len(counted)
+        return {**self.curriculum.metrics(), "stage": stage, **summary, "ignored": ignored}
 
     def reborn(self) -> Push:
         """Return the push for runners that were just recreated."""
