@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+import ray
 from ray import tune
 from ray.tune.result import SHOULD_CHECKPOINT
 
@@ -19,6 +20,7 @@ from rlkit.recipe import Recipe
 from rlkit.runs import RunInfo
 
 SAVE_LIMIT_S = 25.0
+WAIT_LIMIT_S = 20.0  # a trial starts within 10 s when the resources it asks for are free
 
 
 class StopRule(tune.Stopper):
@@ -96,6 +98,7 @@ class Tracker(tune.Callback):
         self.errors: dict[str, str] = {}
         self._ended = False
         self._placed = not resumed
+        self._idle_since: float | None = None  # no trial is running since then
 
     # -- Tune's hooks --
 
@@ -167,6 +170,7 @@ class Tracker(tune.Callback):
         self.show.trial(name_of(trial), "failed")
 
     def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
+        self._tell_of_waiting(trials)
         if self.interrupt.signal is None or self._ended:
             return
         waited = time.monotonic() - self.interrupt.since
@@ -175,6 +179,23 @@ class Tracker(tune.Callback):
             signal.raise_signal(signal.SIGUSR1)
 
     # -- helpers --
+
+    def _tell_of_waiting(self, trials: list) -> None:
+        """Say once per wait what the next trial needs: with the cluster full, Tune waits for ever in silence."""
+        waiting = [trial for trial in trials if trial.status == trial.PENDING]
+        if self.running or not waiting:
+            self._idle_since = None
+            return
+        now = time.monotonic()
+        if self._idle_since is None:
+            self._idle_since = now
+        elif now - self._idle_since > WAIT_LIMIT_S:
+            self._idle_since = math.inf
+            need = waiting[0].placement_group_factory.required_resources
+            have = ray.available_resources()
+            asked = ", ".join(f"{amount:g} {name}" for name, amount in need.items())
+            free = ", ".join(f"{have.get(name, 0.0):g} {name}" for name in need)
+            self.show.say(f"waiting for Ray: the next trial needs {asked}; free are {free}")
 
     def _better(self, value: float, than: dict[str, Any] | None) -> bool:
         return than is None or self.sign * value > self.sign * than["value"]

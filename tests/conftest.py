@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,8 +18,11 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("RAY_DEDUP_LOGS", "0")
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 os.environ.setdefault("RAY_worker_niceness", "0")  # at Ray's 15, workers starve beside any busy process
+CPUS = 8
 # Ray's workers import the test modules that define environments and callbacks
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.path.dirname(__file__), os.environ.get("PYTHONPATH")]))
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, [os.path.dirname(__file__), os.environ.get("PYTHONPATH")])
+)
 # Checkpoints of the tests are signed with a key of their own, not with the user's.
 os.environ.setdefault("RLKIT_KEY", str(Path(tempfile.mkdtemp(prefix="rlkit-tests-"), "signing.key")))
 
@@ -25,6 +32,23 @@ def ray_local() -> Iterator[None]:
     """Ray, started once, with more logical CPUs than cores so that runners and trials fit."""
     import ray
 
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    ray.init(num_cpus=CPUS, include_dashboard=False, log_to_driver=False, configure_logging=False)
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_actor_is_left() -> Iterator[None]:
+    """A file that leaves env runners or trials behind starves the tests after it: it fails here, by name."""
+    yield
+    if "ray" not in sys.modules:
+        return
+    import ray
+
+    if not ray.is_initialized():
+        return
+    deadline = time.monotonic() + 30  # Ray frees the CPUs of an ended actor a moment later
+    while (free := ray.available_resources().get("CPU", 0.0)) < CPUS and time.monotonic() < deadline:
+        gc.collect()
+        threading.Event().wait(0.1)
+    assert free == CPUS, f"{CPUS - free:g} of Ray's {CPUS} logical CPUs are still taken: stop the algorithm"

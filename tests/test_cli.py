@@ -22,7 +22,7 @@ algorithm: PPO
 env: CartPole-v1
 config:
   training: {train_batch_size_per_learner: 128, minibatch_size: 64, num_epochs: 1}
-  env_runners: {num_envs_per_env_runner: 4}
+  env_runners: {num_env_runners: 0, num_envs_per_env_runner: 4}
 model: {name: mlp, hiddens: [16]}
 stop: {iterations: 2}
 """
@@ -195,8 +195,9 @@ def test_a_signal_leaves_a_checkpoint_and_a_run_that_goes_on(
     env = {**os.environ, "RAY_ADDRESS": ""}
     process = subprocess.Popen([*map(str, command), "--json"], stdout=subprocess.PIPE, text=True, env=env)
     deadline = time.monotonic() + 240
-    while not list(tmp_path.glob("runs/tiny/*/metrics.csv")) and time.monotonic() < deadline:
+    while not list(tmp_path.glob("runs/tiny/*/metrics.csv")):
         assert process.poll() is None
+        assert time.monotonic() < deadline
         os.sched_yield()
         signal.sigtimedwait([], 0.2)
     process.send_signal(number)

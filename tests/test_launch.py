@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import gymnasium as gym
 import numpy as np
 import pytest
 
 import rlkit
-from rlkit import launch, manifest
+from rlkit import launch, manifest, tracking
 from rlkit.errors import RunFailed, UsageError
+from rlkit.recipe import Recipe
 from rlkit.registry import TABLES, register_env
 
 TINY = {
@@ -206,3 +208,21 @@ def test_the_second_signal_ends_at_once() -> None:
         assert "checkpoint" in said[0]
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_full_cluster_is_said_once_and_not_waited_for_in_silence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    clock = iter(range(0, 1000, 15))
+    monkeypatch.setattr(tracking.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(tracking.ray, "available_resources", lambda: {"CPU": 1.0})
+    said: list[str] = []
+    tracker = tracking.Tracker(
+        Recipe.from_dict(TINY), tmp_path, SimpleNamespace(trial_best={}), SimpleNamespace(signal=None),
+        SimpleNamespace(say=said.append), resumed=False,
+    )  # fmt: skip
+    needs = SimpleNamespace(required_resources={"CPU": 3.0})
+    trial = SimpleNamespace(status="PENDING", PENDING="PENDING", placement_group_factory=needs)
+    for i in range(5):
+        tracker.on_step_end(i, [trial])
+    assert said == ["waiting for Ray: the next trial needs 3 CPU; free are 1 CPU"]
