@@ -52,6 +52,7 @@ def train(
     imports: Imports = [],  # noqa: B006 (typer reads the default, nothing writes it)
     resume: Annotated[str | None, typer.Option(metavar="RUN", help="Continue a run folder.")] = None,
     address: Annotated[str | None, typer.Option(help="Join a running Ray cluster.")] = None,
+    trust: Trust = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show what Ray and RLlib print.")] = False,
     as_json: AsJson = False,
@@ -70,11 +71,13 @@ def train(
             )
         _plugins(imports)
         loaded = from_flags(algorithm, env, overrides)
+    if trust and resume is None:
+        raise UsageError("--trust goes with --resume: a new run reads no checkpoint")
     from rlkit import launch
 
     options: dict[str, Any] = {"imports": imports, "address": address, "quiet": quiet, "verbose": verbose}
     if resume is not None:
-        run = launch.resume(resume, overrides, **options)
+        run = launch.resume(resume, overrides, trust=trust, **options)
     else:
         command = shlex.join(["rlkit", *sys.argv[1:]])
         run = launch.train(loaded, overrides if file else (), out=out, command=command, **options)

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rlkit import manifest, registry
 from rlkit import recipe as recipes
-from rlkit import registry
-from rlkit.errors import RunFailed, UsageError
+from rlkit.errors import CheckpointError, RunFailed, UsageError
 from rlkit.progress import Progress
 from rlkit.ray_session import RaySession, demand, quiet_loggers, require, set_quiet
 from rlkit.recipe import Recipe
@@ -65,15 +65,18 @@ def resume(
     *,
     imports: Sequence[str] = (),
     address: str | None = None,
+    trust: bool = False,
     quiet: bool = True,
     verbose: bool = False,
 ) -> Run:
     """Continue a run from its newest intact checkpoints, with everything RLlib and rlkit keep.
 
-    `overrides` may change `stop.…` (a finished run goes on to the new limit) and `tune.max_failures`.
+    `overrides` may change `stop.…` (a finished run goes on to the new limit) and `tune.max_failures`. A run
+    folder holds pickles of Tune and RLlib: `trust` accepts one whose checkpoints this user did not sign.
 
     Raises:
         UsageError: not a run folder, another override, or a run with nothing left to do.
+        CheckpointError: a trial's checkpoints are all damaged, or not signed by this user.
     """
     known = open_run(run)
     given = registry.absolute(imports)
@@ -96,8 +99,21 @@ def resume(
     info.address = address or info.address
     if not list(known.path.glob("experiment_state-*.json")):
         return _run(loaded, known.path, info, resume=None, quiet=quiet, verbose=verbose)
+    _check_checkpoints(known, trust)
     mode = "finished" if words else "unfinished"
-    return _run(loaded, known.path, info, resume=mode, quiet=quiet, verbose=verbose)
+    return _run(loaded, known.path, info, resume=mode, trust=trust, quiet=quiet, verbose=verbose)
+
+
+def _check_checkpoints(run: Run, trust: bool) -> None:
+    """Verify the checkpoints a run goes on from, before Tune unpickles anything in its folder.
+
+    Raises:
+        CheckpointError: a trial has checkpoints and none of them is good; why the newest is not.
+    """
+    for trial in run.trials:
+        good, skipped = manifest.latest_good(trial.path, trust=trust)
+        if good is None and skipped:
+            raise CheckpointError(f"{trial.name} has no checkpoint to go on from: {skipped[0][1]}")
 
 
 def load_recipe(recipe: Any, overrides: Mapping[str, Any] | Sequence[str]) -> Recipe:
@@ -109,7 +125,14 @@ def load_recipe(recipe: Any, overrides: Mapping[str, Any] | Sequence[str]) -> Re
 
 
 def _run(
-    recipe: Recipe, folder: Path, info: RunInfo, *, resume: str | None, quiet: bool, verbose: bool
+    recipe: Recipe,
+    folder: Path,
+    info: RunInfo,
+    *,
+    resume: str | None,
+    quiet: bool,
+    verbose: bool,
+    trust: bool = False,
 ) -> Run:
     set_quiet(verbose)
     algorithm = registry.TABLES["algorithms"][recipe.algorithm].target
@@ -120,7 +143,7 @@ def _run(
             Progress(recipe, quiet=quiet) as show,
             RaySession(info.address, demand(recipe), preload, verbose) as session,
         ):
-            _tune(recipe, folder, info, session, show, resume, verbose)
+            _tune(recipe, folder, info, session, show, resume, verbose, trust)
     except KeyboardInterrupt:
         info.status = "interrupted"
         raise
@@ -142,6 +165,7 @@ def _tune(
     show: Progress,
     resume: str | None,
     verbose: bool,
+    trust: bool,
 ) -> None:
     """Build once to find errors before anything starts, then hand over to Tune."""
     from ray import tune
@@ -171,7 +195,7 @@ def _tune(
     mode = recipe.tune.mode
     checkpoint = recipe.checkpoint
     with Interrupt(show.say) as interrupt:
-        tracker = Tracker(recipe, folder, info, interrupt, show, resumed=resume is not None)
+        tracker = Tracker(recipe, folder, info, interrupt, show, resumed=resume is not None, trust=trust)
         analysis = tune.run(
             trainable(algorithm_class),
             config=space,

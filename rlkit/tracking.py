@@ -14,10 +14,11 @@ import ray
 from ray import tune
 from ray.tune.result import SHOULD_CHECKPOINT
 
-from rlkit import manifest, rllib
+from rlkit import manifest, rllib, signing
 from rlkit.metrics import MetricsWriter, path_of, tidy
 from rlkit.recipe import Recipe
 from rlkit.runs import RunInfo
+from rlkit.trial import TRUST
 
 SAVE_LIMIT_S = 25.0
 WAIT_LIMIT_S = 20.0  # a trial starts within 10 s when the resources it asks for are free
@@ -86,7 +87,14 @@ class Tracker(tune.Callback):
     """Tune's callback in the driver. One instance follows all trials of a run."""
 
     def __init__(
-        self, recipe: Recipe, folder: Path, info: RunInfo, interrupt: Interrupt, show: Any, resumed: bool
+        self,
+        recipe: Recipe,
+        folder: Path,
+        info: RunInfo,
+        interrupt: Interrupt,
+        show: Any,
+        resumed: bool,
+        trust: bool = False,
     ):
         self.recipe, self.folder, self.info, self.interrupt, self.show = recipe, folder, info, interrupt, show
         self.metric = recipe.checkpoint.best
@@ -98,6 +106,7 @@ class Tracker(tune.Callback):
         self.errors: dict[str, str] = {}
         self._ended = False
         self._placed = not resumed
+        self._trust = trust or signing.read_key() is None  # without a key nothing can be signed
         self._idle_since: float | None = None  # no trial is running since then
 
     # -- Tune's hooks --
@@ -113,7 +122,8 @@ class Tracker(tune.Callback):
         for trial in trials:
             if trial.status == trial.TERMINATED:
                 continue
-            good, skipped = manifest.latest_good(self.folder / name_of(trial))
+            trial.config[TRUST] = self._trust
+            good, skipped = manifest.latest_good(self.folder / name_of(trial), trust=self._trust)
             for path, reason in skipped:
                 self.show.say(f"passing over {path}: {reason}")
             if good is not None:

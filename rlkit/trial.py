@@ -16,14 +16,16 @@ from typing import Any
 
 from ray.rllib.algorithms.algorithm import Algorithm
 
-from rlkit import manifest, registry, rllib
+from rlkit import manifest, registry, rllib, signing
 from rlkit.build import build
+from rlkit.callbacks.base import CallbackError
 from rlkit.errors import CheckpointError
 from rlkit.metrics import tidy
 from rlkit.recipe import Recipe
 
 IMPORTS = "__imports__"
 REGISTERED = "__registered__"
+TRUST = "__trust__"
 SCORE = "checkpoint_score"
 
 
@@ -44,6 +46,7 @@ class RecipeTrial:
     def __init__(self, config: dict[str, Any] | None = None, **kwargs: Any):
         config = config or {}
         trial_info = config.get("__trial_info__")
+        self._trust = bool(config.get(TRUST)) or signing.read_key() is None
         self.recipe, self.imports = parse(config)
         super().__init__(build(self.recipe, self.imports), **kwargs)  # type: ignore[call-arg]
         self._trial_info = trial_info
@@ -70,6 +73,19 @@ class RecipeTrial:
         worst = math.inf if self.recipe.tune.mode == "min" else -math.inf
         result[SCORE] = worst if math.isnan(score) else score
         return result
+
+    def train(self) -> dict[str, Any]:
+        """One iteration; before a callback that raised ends the run, what was learned is saved."""
+        try:
+            return super().train()  # type: ignore[misc]
+        except CallbackError:
+            folder = rllib.trial_folder(self)
+            if folder is not None and not (folder / self._checkpoint_name()).exists():
+                try:
+                    self.save()
+                except Exception as error:  # what the callback said matters more
+                    print(f"the state before the callback failed could not be saved: {error}")
+            raise
 
     def _checkpoint_name(self) -> str:
         return f"checkpoint_{rllib.progress_of(self)[0]:06d}"
@@ -113,7 +129,7 @@ class RecipeTrial:
         path = Path(getattr(getattr(checkpoint, "checkpoint", checkpoint), "path", checkpoint))
         folder = rllib.trial_folder(self)
         if folder is not None and path.parent.resolve() == folder.resolve():
-            good, skipped = manifest.latest_good(folder)
+            good, skipped = manifest.latest_good(folder, trust=self._trust)
             for bad, reason in skipped:
                 print(f"skipping {bad}: {reason}")
             if good is None:

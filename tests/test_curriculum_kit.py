@@ -50,7 +50,12 @@ def write(folder: Path, text: str) -> Path:
     [
         ("threshold: 100", "treshold: 100", 16, "did you mean 'threshold'"),
         ("distance: 4", "distance: {uniform: [4, 2]}", 17, "lo 4 > hi 2"),
-        ("{name: far, task: {distance: 4}}", "{name: far, task: {}, until: {measure: steps, threshold: 1}}", 17, "is the last one"),
+        (
+            "{name: far, task: {distance: 4}}",
+            "{name: far, task: {}, until: {measure: steps, threshold: 1}}",
+            17,
+            "is the last one",
+        ),
         ("measure: steps", "measure: stpes", 16, "did you mean 'steps'"),
         ("type: lessons", "type: lesons", 12, "did you mean 'lessons'"),
         ("evaluate_on: each", "evaluate_on: evry", 14, "expected one of"),

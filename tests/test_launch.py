@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,8 @@ import pytest
 
 import rlkit
 from rlkit import launch, manifest, tracking
-from rlkit.errors import RunFailed, UsageError
+from rlkit.callbacks import Callback
+from rlkit.errors import CheckpointError, RunFailed, UsageError
 from rlkit.recipe import Recipe
 from rlkit.registry import TABLES, register_env
 
@@ -115,6 +117,48 @@ def test_resume_passes_over_a_damaged_checkpoint_and_computes_its_rows_again(
     assert "passing over" in said
     assert "state.pkl" in said
     assert "going on from checkpoint_000002" in said
+
+
+def test_a_run_of_another_user_goes_on_only_when_trusted(
+    run: rlkit.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = Path(shutil.copytree(run.path, tmp_path / "runs" / run.path.name))
+    monkeypatch.setenv("RLKIT_KEY", str(tmp_path / "another.key"))
+    manifest.signing.make_key()
+    with pytest.raises(CheckpointError, match=r"trial_00000 has no checkpoint to go on from.*--trust"):
+        rlkit.resume(theirs, ["stop.iterations=5"])
+    again = rlkit.resume(theirs, ["stop.iterations=5"], trust=True)
+    assert list(again.metrics["iteration"])[-1] == 5
+
+
+class BreaksLate(Callback):
+    """Raises in the third iteration."""
+
+    def on_train_result(self, *, result: dict, **kwargs: object) -> None:
+        if result["training_iteration"] == 3:
+            raise RuntimeError("nothing left to say")
+
+
+def test_what_was_learned_is_saved_before_a_callback_that_raises_ends_the_run(
+    ray_local: None, tmp_path: Path
+) -> None:
+    rlkit.register_callback("breaks_late", BreaksLate, "Raises")
+    recipe = {
+        **without(TINY, "evaluation"),
+        "stop": {"iterations": 9},
+        "checkpoint": {"every": 100},
+        "callbacks": [{"name": "breaks_late"}],
+    }
+    try:
+        with pytest.raises(RunFailed, match="BreaksLate failed in on_train_result.*nothing left to say"):
+            rlkit.train(recipe, out=tmp_path)
+    finally:
+        TABLES["callbacks"].pop("breaks_late")
+    (folder,) = tmp_path.glob("tiny/*")
+    saved = rlkit.open_run(folder).last_checkpoint
+    assert saved is not None
+    assert saved.name == "checkpoint_000003"
+    manifest.verify(saved)
 
 
 def test_samples_with_a_seed_are_seeds_and_grids_reach_the_model(ray_local: None, tmp_path: Path) -> None:
