@@ -432,3 +432,57 @@ def hanging_actions(episode: Any) -> dict[Any, Any]:
 def optimizers_of(learner: Any) -> list[Any]:
     """Return the torch optimisers of a learner (2.60: kept by name, no accessor for all)."""
     return list(learner._named_optimizers.values())
+
+
+def runner_pipelines(env_runner: Any) -> tuple[Any, Any]:
+    """Return the env-to-module and the module-to-env pipeline of an EnvRunner (2.60, no accessor)."""
+    return env_runner._env_to_module, env_runner._module_to_env
+
+
+def map_rows(env_runner: Any, rows: dict[str, list[tuple[str, str]]]) -> None:
+    """Tell an EnvRunner which (episode id, agent) each row of each module's batch is: see `batch_rows`."""
+    env_runner._shared_data = {"memorized_map_structure": rows}
+
+
+def fill_episode(
+    episode: Any,
+    *,
+    agents: dict[str, dict[str, Any]],
+    started: int,
+    length: int,
+    terminated: bool,
+    truncated: bool,
+    seconds: float,
+) -> None:
+    """Put a whole chunk of steps, all agents in every one of them, into an empty MultiAgentEpisode at once.
+
+    `add_env_step` (2.60, multi_agent_episode.py) does it step by step: 60 us for three agents.
+
+    Args:
+        agents: for each agent the arguments of its SingleAgentEpisode.
+        started: index of the first step in the episode.
+        length: how many steps.
+        seconds: what `get_duration_s` returns.
+    """
+    from ray.rllib.env.single_agent_episode import SingleAgentEpisode
+    from ray.rllib.env.utils.infinite_lookback_buffer import InfiniteLookbackBuffer
+
+    for agent, given in agents.items():
+        episode.agent_episodes[agent] = SingleAgentEpisode(
+            agent_id=agent,
+            module_id=episode.module_for(agent),
+            multi_agent_episode_id=episode.id_,
+            t_started=started,
+            len_lookback_buffer=0,
+            **given,
+        )
+        episode.env_t_to_agent_t[agent] = InfiniteLookbackBuffer(list(range(started, started + length + 1)))
+        episode.agent_t_started[agent] = started
+    episode.env_t_started, episode.env_t = started, started + length
+    episode.is_terminated, episode.is_truncated = terminated, truncated
+    episode._start_time, episode._last_step_time = 0.0, seconds
+
+
+def share_custom_data(episode: Any, successor: Any) -> None:
+    """Let the next chunk of a MultiAgentEpisode go on with what hooks kept in `custom_data` (2.60, no setter)."""
+    successor._custom_data = episode._custom_data

@@ -16,6 +16,7 @@ Needs the extra: pip install 'rlkit-rllib[vmas]'.
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import random
 import re
@@ -216,6 +217,10 @@ class VmasEnv(MultiAgentEnv):
 
     One copy costs as much as hundreds: a step of `simple_spread` takes 1.8 ms of CPU for 1 copy and 1.9 ms for 512
     (one core; `balance` 5.1 and 7.6 ms). Use this class to look and to evaluate, `VmasBatch` to train.
+
+    Attributes:
+        batch: the one copy.
+        batched: makes a `VmasBatch` of the same scenario: `env.batched(64)`.
     """
 
     def __init__(self, scenario: str, *, render_mode: str | None = None, **kwargs: Any):
@@ -223,7 +228,8 @@ class VmasEnv(MultiAgentEnv):
             raise UsageError(
                 "env_config.num_envs: VmasEnv is one copy; set env_runners.num_envs_per_env_runner"
             )
-        self.batch = VmasBatch(scenario, 1, **kwargs)
+        self.batched = functools.partial(VmasBatch, scenario, **kwargs)
+        self.batch = self.batched(1)
         self.possible_agents = list(self.batch.possible_agents)
         self.agents = list(self.possible_agents)
         self._agent_ids = set(self.possible_agents)

@@ -128,7 +128,7 @@ class ExploringRunners(Callback):
         with torch.no_grad():
             return explorer(functools.partial(forward, **kwargs), batch, int(kwargs.get("t") or 0))
 
-    def on_sample_end(self, *, env_runner: Any, metrics_logger: Any, samples: Any, **kwargs: Any) -> None:
+    def on_sample_end(self, *, metrics_logger: Any, **kwargs: Any) -> None:
         for module_id, explorer in self._explorers.items():
             for name, value in explorer.report().items():
                 metrics_logger.log_value(("exploration", module_id, name), value, window=1)
