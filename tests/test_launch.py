@@ -150,7 +150,7 @@ def test_what_was_learned_is_saved_before_a_callback_that_raises_ends_the_run(
         "callbacks": [{"name": "breaks_late"}],
     }
     try:
-        with pytest.raises(RunFailed, match="BreaksLate failed in on_train_result.*nothing left to say"):
+        with pytest.raises(RunFailed, match=r"BreaksLate failed in on_train_result.*nothing left to say"):
             rlkit.train(recipe, out=tmp_path)
     finally:
         TABLES["callbacks"].pop("breaks_late")
