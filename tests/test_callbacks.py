@@ -253,6 +253,17 @@ def test_guard_stops_before_a_weight_changes(ray_local: None) -> None:
         algorithm.stop()
 
 
+def test_learner_hooks_work_in_a_remote_learner(ray_local: None) -> None:
+    result = trained(ppo(EpisodeStatistics).learners(num_learners=1), 1)
+    assert 0 < result["learners"]["default_policy"]["mean_action"] < 1
+    algorithm = ppo(NumericsGuard, Poison).learners(num_learners=1).build_algo()
+    try:
+        with pytest.raises(Exception, match=r"callback NumericsGuard: the loss of module 'default_policy' is"):
+            algorithm.train()
+    finally:
+        algorithm.stop()
+
+
 def test_guard_names_the_parameter() -> None:
     class Modules(dict):
         pass
