@@ -47,6 +47,12 @@ TABLES: dict[str, dict[str, Entry]] = {
         ("DQN", "rlkit.algos.dqn:DQNConfig", "RLlib's DQN on columnar replay"),
         ("SAC", "rlkit.algos.sac:SACConfig", "RLlib's SAC on columnar replay"),
         ("DRON", "rlkit.algos.dron:DRONConfig", "DQN that models its opponents"),
+        (
+            "MADDPG",
+            "rlkit.algos.maddpg_config:MADDPGConfig",
+            "actors that see their own observation, critics that see everybody's",
+        ),
+        ("MATD3", "rlkit.algos.maddpg_config:MATD3Config", "MADDPG with TD3's three changes"),
         ("APPO", "ray.rllib.algorithms.appo:APPOConfig", "RLlib's APPO"),
         ("IMPALA", "ray.rllib.algorithms.impala:IMPALAConfig", "RLlib's IMPALA"),
         ("TQC", "ray.rllib.algorithms.tqc:TQCConfig", "RLlib's TQC"),

@@ -14,6 +14,10 @@ _WHERE = {
     "DQNConfig": "rlkit.algos.dqn",
     "DRON": "rlkit.algos.dron",
     "DRONConfig": "rlkit.algos.dron",
+    "MADDPG": "rlkit.algos.maddpg",
+    "MADDPGConfig": "rlkit.algos.maddpg_config",
+    "MATD3": "rlkit.algos.maddpg",
+    "MATD3Config": "rlkit.algos.maddpg_config",
     "SAC": "rlkit.algos.sac",
     "SACConfig": "rlkit.algos.sac",
 }

@@ -118,7 +118,7 @@ def _check_defaults(options: Mapping[str, Any]) -> None:
         raise UsageError(f"model.{key}: RLlib's DefaultModelConfig has no such field{hint}")
 
 
-def _catalog(config: AlgorithmConfig, settings: Mapping[str, Any]) -> type[Catalog]:
+def _catalog(config: AlgorithmConfig, settings: Mapping[str, Any]) -> type[Catalog] | None:
     """Pick the catalog by the module class that the algorithm would build by default."""
     from ray.rllib.algorithms.bc.torch.default_bc_torch_rl_module import DefaultBCTorchRLModule
     from ray.rllib.algorithms.dqn.default_dqn_rl_module import DefaultDQNRLModule
@@ -144,6 +144,8 @@ def _catalog(config: AlgorithmConfig, settings: Mapping[str, Any]) -> type[Catal
                     given = "share" if key == "vf_share_layers" else key
                     raise UsageError(f"model.{given}: {algorithm} has no such part; leave it out")
             return catalog
+    if getattr(module_class, "takes_registered_models", False):  # its module builds them from model_config itself
+        return None
     raise UsageError(
         f"{algorithm} builds its own networks ({module_class}); a registered model cannot replace them"
     )

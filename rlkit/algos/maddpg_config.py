@@ -1,0 +1,284 @@
+"""Configuration of MADDPG and MATD3.
+
+Defaults are those of the paper and its code where these still learn: γ .95, τ .01, batch 1024, two layers of 64 ReLU
+units, gradients clipped at .5 per variable, logits regularised by 1e-3. Learning rates are 1e-3 (actors) and 2e-3
+(critics), an update every 50 env steps, and Box actions get Gaussian noise from .5 down to .05, as in the
+reimplementations that learn fastest on today's environments; the paper has .01, 100 and a sampled Gaussian.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from ray.rllib.algorithms.algorithm_config import NotProvided
+from ray.rllib.core import DEFAULT_AGENT_ID, DEFAULT_MODULE_ID
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.rllib.env import INPUT_ENV_SINGLE_SPACES
+
+from rlkit import rllib
+from rlkit.algos.maddpg_joint import CENTRALIZED, LOCAL, Joint
+from rlkit.algos.maddpg_module import OPTIONS, MADDPGModule
+from rlkit.algos.maddpg_networks import FIELDS
+from rlkit.algos.offpolicy_config import OffPolicyConfig
+from rlkit.errors import did_you_mean
+from rlkit.exploration.schedule import Schedule
+
+CRITICS = (CENTRALIZED, LOCAL)
+GUMBEL = ("hard", "soft")
+CLIPS = ("norm", "global_norm", "value")
+OWN_SETTINGS = ("rlkit_model", "pi_gain", "vf_gain", "head_fcnet_hiddens", *FIELDS)
+
+Numbers = float | list[list[float]]
+
+
+class MADDPGConfig(OffPolicyConfig):
+    """Configuration of MADDPG: see `training`, and docs/maddpg.md."""
+
+    replay_buffer_config: dict[str, Any] = {}
+
+    def __init__(self, algo_class: type | None = None):
+        super().__init__(algo_class=algo_class or _algorithm("MADDPG"))
+        self.gamma = 0.95
+        self.lr = None
+        self.actor_lr: Numbers = 1e-3
+        self.critic_lr: Numbers = 2e-3
+        self.tau = 0.01
+        self.grad_clip = 0.5
+        self.grad_clip_by = "norm"
+        self.train_batch_size_per_learner = 1024
+        self.training_intensity = 20.48
+        self.num_steps_sampled_before_learning_starts = 2_000
+        self.n_step: int | list[int] = 1
+        self.replay_buffer_config = {"type": "EpisodeReplayBuffer", "capacity": 1_000_000}
+        self.replay_buffer_defaults = {**self.replay_buffer_config, "alpha": 0.6, "beta": 0.4}
+        self.critic: str | dict[str, str] = CENTRALIZED
+        self.twin_q = False
+        self.policy_delay = 1
+        self.target_noise = 0.0
+        self.target_noise_clip = 0.5
+        self.exploration_noise: Numbers = [[0, 0.5], [150_000, 0.05]]
+        self.gumbel = "hard"
+        self.temperature: Numbers = 1.0
+        self.logit_regularisation = 1e-3
+        self.stack_agents = True
+        self.rollout_fragment_length = "auto"
+        self.count_steps_by = "env_steps"
+        self.min_sample_timesteps_per_iteration = 1000
+
+    def training(
+        self,
+        *,
+        actor_lr: float | list[list[float]] = NotProvided,
+        critic_lr: float | list[list[float]] = NotProvided,
+        tau: float = NotProvided,
+        n_step: int | list[int] = NotProvided,
+        training_intensity: float | None = NotProvided,
+        num_steps_sampled_before_learning_starts: int = NotProvided,
+        replay_buffer_config: dict = NotProvided,
+        store_buffer_in_checkpoints: bool = NotProvided,
+        critic: Literal["centralized", "local"] | dict[str, str] = NotProvided,
+        twin_q: bool = NotProvided,
+        policy_delay: int = NotProvided,
+        target_noise: float = NotProvided,
+        target_noise_clip: float = NotProvided,
+        exploration_noise: float | list[list[float]] = NotProvided,
+        gumbel: Literal["hard", "soft"] = NotProvided,
+        temperature: float | list[list[float]] = NotProvided,
+        logit_regularisation: float = NotProvided,
+        stack_agents: bool = NotProvided,
+        **kwargs: Any,
+    ) -> MADDPGConfig:
+        """Set MADDPG's options, and those of the off-policy step.
+
+        Args:
+            actor_lr: learning rate of the actors, or a schedule [[env step, value], ...].
+            critic_lr: learning rate of the critics.
+            tau: share of the new weights in the targets at each update.
+            n_step: steps to the bootstrap, or a range to draw from.
+            training_intensity: rows drawn per env step; 20.48 is a batch of 1024 every 50 env steps.
+            num_steps_sampled_before_learning_starts: env steps before the first update.
+            replay_buffer_config: type, capacity (joint rows), alpha, beta.
+            store_buffer_in_checkpoints: keep the buffer in checkpoints.
+            critic: what critics see: `centralized`, everybody's observations and actions, or `local`, their own
+                agent's (independent DDPG); or one word per policy.
+            twin_q: two critics, and the smaller value as target (TD3).
+            policy_delay: critic updates per update of actors and targets (TD3: 2).
+            target_noise: standard deviation of noise on the target actors' Box actions, in half ranges (TD3: .2).
+            target_noise_clip: bound of that noise.
+            exploration_noise: standard deviation of the Gaussian noise on Box actions, in half ranges; a number or a
+                schedule in env steps. An `exploration` of its own takes its place.
+            gumbel: `hard` gives the critics straight-through one-hot actions of Discrete policies, `soft` relaxed ones.
+            temperature: of the Gumbel-softmax; a number or a schedule in env steps.
+            logit_regularisation: weight of the mean squared logits in the actors' loss.
+            stack_agents: compute policies of equal shape as one; false: one after the other.
+        """
+        super().training(**kwargs)
+        given = {
+            "actor_lr": actor_lr, "critic_lr": critic_lr, "tau": tau, "n_step": n_step,
+            "training_intensity": training_intensity,
+            "num_steps_sampled_before_learning_starts": num_steps_sampled_before_learning_starts,
+            "replay_buffer_config": replay_buffer_config,
+            "store_buffer_in_checkpoints": store_buffer_in_checkpoints, "twin_q": twin_q,
+            "policy_delay": policy_delay, "target_noise": target_noise, "target_noise_clip": target_noise_clip,
+            "exploration_noise": exploration_noise, "gumbel": gumbel, "temperature": temperature,
+            "logit_regularisation": logit_regularisation, "stack_agents": stack_agents,
+        }  # fmt: skip
+        for name, value in given.items():
+            if value is not NotProvided:
+                setattr(self, name, value)
+        if critic is not NotProvided:
+            self.critic = {**critic} if isinstance(critic, Mapping) else critic
+        return self
+
+    def critic_of(self, module_id: str) -> str:
+        """Return `centralized` or `local` for a policy."""
+        if isinstance(self.critic, str):
+            return self.critic
+        return self.critic.get(module_id, CENTRALIZED)
+
+    def validate(self) -> None:
+        """Check MADDPG's options.
+
+        Raises:
+            ValueError: what was got, what is expected.
+        """
+        if self.lr is not None:
+            raise ValueError(
+                f"lr: got {self.lr}; MADDPG has two learning rates, write actor_lr and critic_lr"
+            )
+        words = [("gumbel", self.gumbel, GUMBEL), ("grad_clip_by", self.grad_clip_by, CLIPS)]
+        critics = self.critic.items() if isinstance(self.critic, dict) else [("", self.critic)]
+        words += [(f"critic{'.' + m if m else ''}", kind, CRITICS) for m, kind in critics]
+        for name, value, known in words:
+            if value not in known:
+                raise ValueError(
+                    f"{name}: got {value!r}{did_you_mean(value, known)}; expected one of {', '.join(known)}"
+                )
+        if isinstance(self.critic, dict) and self.is_multi_agent:
+            for module_id in self.critic:
+                if module_id not in self.policies:
+                    raise ValueError(
+                        f"critic: there is no policy {module_id!r}{did_you_mean(module_id, self.policies)}; "
+                        f"policies: {', '.join(sorted(self.policies))}"
+                    )
+        for name, lowest in (
+            ("policy_delay", 1),
+            ("target_noise", 0),
+            ("target_noise_clip", 0),
+            ("logit_regularisation", 0),
+        ):
+            if getattr(self, name) < lowest:
+                raise ValueError(f"{name}: got {getattr(self, name)}, expected at least {lowest}")
+        if not 0 < self.tau <= 1:
+            raise ValueError(
+                f"tau: got {self.tau}, expected above 0 and at most 1; critics need targets that move"
+            )
+        for name, lowest in (("exploration_noise", 0.0), ("temperature", 1e-6)):
+            values = [v for _, v in Schedule(getattr(self, name)).points]
+            if min(values) < lowest:
+                raise ValueError(
+                    f"{name}: got {min(values)}, expected {'above 0' if lowest else 'at least 0'}"
+                )
+        self._check_model()
+        super().validate()
+
+    def _check_model(self) -> None:
+        """Refuse fields of DefaultModelConfig that mean nothing here, instead of ignoring them."""
+        specs = [rllib.given_module_spec(self)]
+        specs = list(getattr(specs[0], "rl_module_specs", {}).values()) or specs
+        for spec in specs:
+            given = getattr(spec, "model_config", None)
+            for key in given if isinstance(given, dict) else ():
+                if key not in OWN_SETTINGS:
+                    raise ValueError(
+                        f"model.{key}: MADDPG has no such setting{did_you_mean(key, OWN_SETTINGS)}; it takes "
+                        f"{', '.join(FIELDS)}, or a registered model"
+                    )
+
+    # Modules
+    # ------------------------------------------------------------------------------------------------------
+
+    @property
+    def _model_config_auto_includes(self) -> dict[str, Any]:
+        return super()._model_config_auto_includes | {OPTIONS: self._options()}
+
+    def _options(self) -> dict[str, Any]:
+        return {
+            "normalize_actions": self.normalize_actions,
+            "exploration_noise": self.exploration_noise,
+            "ensemble_size": 1,
+            "twin_q": self.twin_q,
+        }
+
+    def get_default_rl_module_spec(self) -> RLModuleSpec:
+        return RLModuleSpec(module_class=MADDPGModule)
+
+    def get_default_learner_class(self) -> Any:
+        from rlkit.algos.maddpg_learner import MADDPGLearner
+
+        return MADDPGLearner
+
+    def get_multi_rl_module_spec(
+        self, *, env: Any = None, spaces: Any = None, inference_only: bool = False, **kwargs: Any
+    ) -> Any:
+        """RLlib's, with what a centralised critic must know in each module's options: all agents and their spaces."""
+        spec = super().get_multi_rl_module_spec(
+            env=env, spaces=spaces, inference_only=inference_only, **kwargs
+        )
+        modules = spec.rl_module_specs
+        joint = None
+        if not inference_only:
+            found = {m: (s.observation_space, s.action_space) for m, s in modules.items()}
+            joint = self.joint(self._agents(env, spaces), found)
+        for module_id, module in modules.items():
+            options = {
+                **self._options(),
+                "module_id": module_id,
+                "critic": self.critic_of(module_id),
+                "joint": joint,
+            }
+            module.model_config = {**module.model_config, OPTIONS: options}
+        return spec
+
+    def joint(self, agents: list[str], spaces: Mapping[str, Any]) -> Joint:
+        """Return who plays whom.
+
+        Raises:
+            ValueError: an agent without a policy, or a space that no actor serves.
+        """
+        mapping = self.policy_mapping_fn if self.is_multi_agent else _alone
+        joint = Joint.of(agents, mapping, spaces)
+        joint.check(self.normalize_actions)
+        return joint
+
+    def _agents(self, env: Any, spaces: Any) -> list[str]:
+        """Return the agents of the environment, from whatever is at hand."""
+        if not self.is_multi_agent:
+            return [DEFAULT_AGENT_ID]
+        single = (spaces or {}).get(INPUT_ENV_SINGLE_SPACES)
+        for space in (single[0] if single else None, self.observation_space):
+            if hasattr(space, "spaces"):
+                return list(space.spaces)
+        known = getattr(getattr(env, "unwrapped", env), "possible_agents", None)
+        return list(known) if known else list(rllib.spaces_of_env(self)[0].spaces)
+
+
+def _alone(agent: str, episode: Any) -> str:
+    return DEFAULT_MODULE_ID
+
+
+def _algorithm(name: str) -> type[Any]:
+    from rlkit.algos import maddpg
+
+    return getattr(maddpg, name)
+
+
+class MATD3Config(MADDPGConfig):
+    """MADDPG with TD3's three changes: twin critics, delayed policies, smoothed targets (arXiv 1910.01465)."""
+
+    def __init__(self, algo_class: type | None = None):
+        super().__init__(algo_class=algo_class or _algorithm("MATD3"))
+        self.twin_q = True
+        self.policy_delay = 2
+        self.target_noise = 0.2

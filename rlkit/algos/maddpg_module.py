@@ -1,0 +1,137 @@
+"""The RLModule of MADDPG: actors for the environment, and in the learner critics and targets.
+
+Execution is decentralised: the inference-only module holds the actors alone. `forward_inference` takes the best
+action; `forward_exploration` adds Gaussian noise to Box actions, by a schedule in env steps, and samples Discrete and
+MultiDiscrete ones, which is the exploration of the paper's Gumbel-softmax policies.
+
+The learner adds `critics` (one or two per sub-policy), `target_actors` and `target_critics`, and for inferred policies
+a model of every other agent.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.distribution.torch.torch_distribution import (
+    TorchCategorical,
+    TorchDeterministic,
+    TorchMultiCategorical,
+)
+from ray.rllib.core.rl_module.apis import InferenceOnlyAPI
+from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
+from torch import nn
+
+from rlkit.algos.maddpg_actions import BoxActions, action_kind, masked
+from rlkit.algos.maddpg_joint import CriticInput, Joint, Sizes
+from rlkit.algos.maddpg_networks import ObservationVector, RecurrentNet, make_net
+from rlkit.exploration.schedule import Schedule
+
+OPTIONS = "maddpg"
+LEARNER_ONLY = ("critics", "target_actors", "target_critics", "inferred", "target_inferred")
+
+
+class SquashedMode(TorchDeterministic):
+    """A deterministic action, tanh of the logits: what noise of `rlkit.exploration` is added to."""
+
+    @classmethod
+    def from_logits(cls, logits: Any, **kwargs: Any) -> SquashedMode:
+        return cls(loc=torch.tanh(logits))
+
+    def to_deterministic(self) -> SquashedMode:
+        return self
+
+
+class MADDPGModule(TorchRLModule, InferenceOnlyAPI):
+    """Actors, critics and targets of one policy. Options stand in `model_config["maddpg"]` (see MADDPGConfig)."""
+
+    takes_registered_models = True
+
+    def setup(self) -> None:
+        options = self.model_config[OPTIONS]
+        self.options = options
+        self.vector = ObservationVector(self.observation_space, self.action_space)
+        self.kind = action_kind(self.action_space, options["normalize_actions"])
+        self.noise = Schedule(options["exploration_noise"])
+        self.actors = nn.ModuleList(
+            make_net([self.vector], 0, self.kind.logits, self.model_config, "pi_gain")
+            for _ in range(options["ensemble_size"])
+        )
+        joint: Joint | None = options.get("joint")
+        if self.inference_only or joint is None:
+            return
+        sizes = Sizes(joint, options["normalize_actions"])
+        self.critic_input = CriticInput(sizes, options["module_id"], options["critic"])
+        self.critics = nn.ModuleList(
+            nn.ModuleList(
+                make_net(self.critic_input.vectors, self.critic_input.extra, 1, self.model_config, "vf_gain")
+                for _ in range(2 if options["twin_q"] else 1)
+            )
+            for _ in range(options["ensemble_size"])
+        )
+        self.target_actors = _frozen(self.actors)
+        self.target_critics = _frozen(self.critics)
+
+    def get_non_inference_attributes(self) -> list[str]:
+        return list(LEARNER_ONLY)
+
+    # Acting ------------------------------------------------------------------------------------------------
+
+    def _logits(self, batch: Mapping[str, Any]) -> tuple[torch.Tensor, dict[str, Any]]:
+        """Return logits (B, L), forbidden actions masked, and the recurrent state to hand on."""
+        observations, mask = self.vector.split(batch[Columns.OBS])
+        x = self.vector(observations)
+        actor = self.actors[0]
+        out: dict[str, Any] = {}
+        if isinstance(actor, RecurrentNet):
+            logits, out[Columns.STATE_OUT] = actor.run(x, batch[Columns.STATE_IN])
+        else:
+            logits = actor(x)
+        return masked(logits, mask), out
+
+    def get_initial_state(self) -> Any:
+        actor = self.actors[0]
+        return actor.initial_state() if isinstance(actor, RecurrentNet) else {}
+
+    def _forward(self, batch: Mapping[str, Any], **kwargs: Any) -> dict[str, Any]:
+        logits, out = self._logits(batch)
+        return {**out, Columns.ACTION_DIST_INPUTS: logits}
+
+    def _forward_inference(self, batch: Mapping[str, Any], **kwargs: Any) -> dict[str, Any]:
+        with torch.no_grad():
+            logits, out = self._logits(batch)
+            return {**out, Columns.ACTIONS: self.kind.greedy(logits)}
+
+    def _forward_exploration(
+        self, batch: Mapping[str, Any], t: int | None = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        with torch.no_grad():
+            logits, out = self._logits(batch)
+            out[Columns.ACTION_DIST_INPUTS] = logits
+            if isinstance(self.kind, BoxActions):
+                out[Columns.ACTIONS] = self.kind.noisy(logits, self.noise(t or 0))
+            return out
+
+    def _distribution(self) -> Any:
+        if isinstance(self.kind, BoxActions):
+            return SquashedMode
+        if self.kind.single:
+            return TorchCategorical
+        return TorchMultiCategorical.get_partial_dist_cls(input_lens=list(self.kind.choices))
+
+    def get_inference_action_dist_cls(self) -> Any:
+        return self._distribution()
+
+    def get_exploration_action_dist_cls(self) -> Any:
+        return self._distribution()
+
+    def get_train_action_dist_cls(self) -> Any:
+        return self._distribution()
+
+
+def _frozen(module: nn.Module) -> Any:
+    """Return a copy without gradients."""
+    return copy.deepcopy(module).requires_grad_(False)
