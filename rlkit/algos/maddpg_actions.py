@@ -157,6 +157,10 @@ def action_kind(space: gym.Space, normalized: bool) -> ActionKind:
         ValueError: an actor cannot serve it.
     """
     if isinstance(space, gym.spaces.Box):
+        if not np.issubdtype(space.dtype, np.floating):
+            raise ValueError(
+                f"got {space}, whose actions are whole numbers; expected a Box of floats, Discrete or MultiDiscrete"
+            )
         if not space.is_bounded():
             raise ValueError(
                 f"MADDPG squashes actions to their bounds; got the unbounded {space}, expected {ACCEPTED}; bound it"

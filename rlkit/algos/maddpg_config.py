@@ -11,12 +11,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import gymnasium as gym
 from ray.rllib.algorithms.algorithm_config import NotProvided
 from ray.rllib.core import DEFAULT_AGENT_ID, DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.env import INPUT_ENV_SINGLE_SPACES
 
 from rlkit import rllib
+from rlkit.algos.joint_config import JointSampling
 from rlkit.algos.maddpg_joint import CENTRALIZED, LOCAL, Joint
 from rlkit.algos.maddpg_module import OPTIONS, MADDPGModule
 from rlkit.algos.maddpg_networks import FIELDS
@@ -32,10 +34,11 @@ OWN_SETTINGS = ("rlkit_model", "pi_gain", "vf_gain", "head_fcnet_hiddens", *FIEL
 Numbers = float | list[list[float]]
 
 
-class MADDPGConfig(OffPolicyConfig):
+class MADDPGConfig(JointSampling, OffPolicyConfig):
     """Configuration of MADDPG: see `training`, and docs/maddpg.md."""
 
-    replay_buffer_config: dict[str, Any] = {}
+    # read by OffPolicyConfig before the instance has its own
+    replay_buffer_config: dict[str, Any] = {}  # noqa: RUF012
 
     def __init__(self, algo_class: type | None = None):
         super().__init__(algo_class=algo_class or _algorithm("MADDPG"))
@@ -174,11 +177,11 @@ class MADDPGConfig(OffPolicyConfig):
             raise ValueError(
                 f"tau: got {self.tau}, expected above 0 and at most 1; critics need targets that move"
             )
-        for name, lowest in (("exploration_noise", 0.0), ("temperature", 1e-6)):
+        for name, least in (("exploration_noise", 0.0), ("temperature", 1e-6)):
             values = [v for _, v in Schedule(getattr(self, name)).points]
-            if min(values) < lowest:
+            if min(values) < least:
                 raise ValueError(
-                    f"{name}: got {min(values)}, expected {'above 0' if lowest else 'at least 0'}"
+                    f"{name}: got {min(values)}, expected {'above 0' if least else 'at least 0'}"
                 )
         self._check_model()
         super().validate()
@@ -258,7 +261,7 @@ class MADDPGConfig(OffPolicyConfig):
             return [DEFAULT_AGENT_ID]
         single = (spaces or {}).get(INPUT_ENV_SINGLE_SPACES)
         for space in (single[0] if single else None, self.observation_space):
-            if hasattr(space, "spaces"):
+            if isinstance(space, gym.spaces.Dict):
                 return list(space.spaces)
         known = getattr(getattr(env, "unwrapped", env), "possible_agents", None)
         return list(known) if known else list(rllib.spaces_of_env(self)[0].spaces)

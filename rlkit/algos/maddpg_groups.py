@@ -166,7 +166,7 @@ def make_groups(
     """
     actors: list[ActorGroup] = []
     critics: list[CriticGroup] = []
-    rows = []
+    rows: list[tuple[str, Any, tuple[Any, ...]]] = []
     for name, module in modules.items():
         how = training(name)
         rows.append((name, [module.actors[index]], (how, len(players(name)), module.kind.key)))

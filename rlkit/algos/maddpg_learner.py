@@ -16,7 +16,7 @@ from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 
 from rlkit import rllib
 from rlkit.algos.learner import STATE, Chunk, ColumnLearner, Feedback
-from rlkit.algos.maddpg_groups import Training, make_groups
+from rlkit.algos.maddpg_groups import Group, Training, make_groups
 from rlkit.algos.maddpg_joint import Joint, Sizes
 from rlkit.algos.maddpg_module import OPTIONS
 from rlkit.algos.maddpg_rows import Rows, read_rows
@@ -152,9 +152,10 @@ class MADDPGLearner(ColumnLearner):
             actor_step(self.actors, self.critics, rows, temperature, self.rules, report)
         except Fault:
             self._stop({m: torch.tensor(math.nan) for m in self.players}, number)
-        for group in (*self.actors, *self.critics):
-            if group.training.trained:
-                group.move_targets()
+        every: list[Group] = [*self.actors, *self.critics]
+        for member in every:
+            if member.training.trained:
+                member.move_targets()
         return True
 
     def get_state(

@@ -25,7 +25,7 @@ from ray.rllib.core.rl_module.apis import InferenceOnlyAPI
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from torch import nn
 
-from rlkit.algos.maddpg_actions import BoxActions, action_kind, masked
+from rlkit.algos.maddpg_actions import ActionKind, BoxActions, DiscreteActions, action_kind, masked
 from rlkit.algos.maddpg_joint import CriticInput, Joint, Sizes
 from rlkit.algos.maddpg_networks import ObservationVector, RecurrentNet, make_net
 from rlkit.exploration.schedule import Schedule
@@ -34,15 +34,14 @@ OPTIONS = "maddpg"
 LEARNER_ONLY = ("critics", "target_actors", "target_critics", "inferred", "target_inferred")
 
 
-class SquashedMode(TorchDeterministic):
-    """A deterministic action, tanh of the logits: what noise of `rlkit.exploration` is added to."""
+class Mode:
+    """The best action of logits, as an RLlib distribution class: what noise of `rlkit.exploration` is added to."""
 
-    @classmethod
-    def from_logits(cls, logits: Any, **kwargs: Any) -> SquashedMode:
-        return cls(loc=torch.tanh(logits))
+    def __init__(self, kind: ActionKind):
+        self.kind = kind
 
-    def to_deterministic(self) -> SquashedMode:
-        return self
+    def from_logits(self, logits: torch.Tensor, **kwargs: Any) -> TorchDeterministic:
+        return TorchDeterministic(loc=self.kind.greedy(logits))
 
 
 class MADDPGModule(TorchRLModule, InferenceOnlyAPI):
@@ -116,8 +115,8 @@ class MADDPGModule(TorchRLModule, InferenceOnlyAPI):
             return out
 
     def _distribution(self) -> Any:
-        if isinstance(self.kind, BoxActions):
-            return SquashedMode
+        if not isinstance(self.kind, DiscreteActions):
+            return Mode(self.kind)
         if self.kind.single:
             return TorchCategorical
         return TorchMultiCategorical.get_partial_dist_cls(input_lens=list(self.kind.choices))
