@@ -476,8 +476,10 @@ def fill_episode(
             len_lookback_buffer=0,
             **given,
         )
-        episode.env_t_to_agent_t[agent] = InfiniteLookbackBuffer(list(range(started, started + length + 1)))
-        episode.agent_t_started[agent] = started
+        # counted from the chunk's start: `get_actions(-1)` compares an agent's own time with the length of the
+        # chunk (2.60, `_get_inf_lookback_buffer_or_dict`) and finds nothing where they happen to be equal
+        episode.env_t_to_agent_t[agent] = InfiniteLookbackBuffer(list(range(length + 1)))
+        episode.agent_t_started[agent] = 0
     episode.env_t_started, episode.env_t = started, started + length
     episode.is_terminated, episode.is_truncated = terminated, truncated
     episode._start_time, episode._last_step_time = 0.0, seconds

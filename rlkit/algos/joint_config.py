@@ -20,6 +20,8 @@ SAMPLING = (JOINT, EPISODES)
 class JointSampling(AlgorithmConfig):
     """Mixin for configs of algorithms whose replay takes joint fragments; stands before the RLlib config class."""
 
+    env_runner_cls: Any
+
     def __init__(self, algo_class: type | None = None):
         super().__init__(algo_class=algo_class)
         self.sampling = JOINT

@@ -88,23 +88,15 @@ class Copies:
                 over[row] = True
                 self._last_flags(row, terminated, truncated)
             elif any(terminated.values()) or any(truncated.values()):
-                gone = [a for a in agents if terminated.get(a) or truncated.get(a)]
-                if len(gone) < len(agents):
-                    self._changed("step() went on with", [a for a in agents if a not in gone])
-                over[row] = True
-                self._last_flags(row, terminated, truncated)
+                left = [a for a in agents if not (terminated.get(a) or truncated.get(a))]
+                self._changed("the episode goes on with", left)
             infos.append(info)
         return Step(rewards, terminateds, truncateds, over, infos)
 
     def _last_flags(self, row: int, terminated: Mapping[str, Any], truncated: Mapping[str, Any]) -> None:
-        """Read the last flags as RLlib's episodes and `joint_fragments` do: truncation outlives termination.
-
-        `MultiAgentEpisode.add_env_step` (2.60) calls an episode terminated in which every agent has a flag.
-        """
-        agents = self.roster.agents
-        flagged = all(terminated.get(a) or truncated.get(a) for a in agents)
-        ended, cut = terminated.get("__all__", False) or flagged, truncated.get("__all__", False)
-        for i, agent in enumerate(agents):
+        """Read the last flags as RLlib's episodes and `joint_fragments` do: what is both is truncated."""
+        ended, cut = terminated.get("__all__", False), truncated.get("__all__", False)
+        for i, agent in enumerate(self.roster.agents):
             self._flags[1, row, i] = cut or truncated.get(agent, False)
             self._flags[0, row, i] = (ended or terminated.get(agent, False)) and not self._flags[1, row, i]
 

@@ -74,6 +74,7 @@ class JointEnvRunner(MultiAgentEnvRunner):
     """
 
     roster: Roster
+    _ongoing_episodes: list[Any]
     _acting: Acting | None = None
     _way: str | None = ""  # why episodes are needed; None: they are not; "": not looked at yet
 
@@ -140,7 +141,7 @@ class JointEnvRunner(MultiAgentEnvRunner):
         """Start all environments anew, as `_reset_envs_and_episodes` does."""
         self._ongoing_episodes = [None] * self.num_envs
         self._ongoing_episodes_for_metrics.clear()
-        self._shared_data = {}
+        self._shared_data: dict[str, Any] = {}
         for row in range(self.num_envs):
             self._new_episode(row)
         if self._envs is None:
