@@ -52,6 +52,7 @@ def train(
     imports = registry.absolute(imports)
     registry.load_plugins(imports)
     loaded = load_recipe(recipe, overrides)
+    imports = registry.imports_for(loaded.to_dict(), imports)
     folder = new_run_folder(Path(out), loaded.name)
     info = RunInfo.start(loaded, command=command, imports=list(imports), address=address)
     info.write(folder)

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from rlkit.errors import UsageError, did_you_mean
+
+_IMPORTED: dict[str, str] = {}  # module -> how `--import` named it
 
 KINDS = ("algorithms", "envs", "models", "callbacks", "curricula", "explorations")
 
@@ -203,16 +205,41 @@ def resolve(kind: str, name: str) -> Any:
 def own_entries(imports: Sequence[str] = ()) -> list[tuple[str, Entry]]:
     """Return (kind, entry) of what was registered as an object, to be registered again in other processes.
 
-    What the modules in `imports` have registered is left out: those processes import them themselves, and could not
-    unpickle a reference into a module they do not know yet.
+    What modules given with `--import` have registered is left out, now or earlier in this process: other processes
+    import them themselves (see `imports_for`), and could not unpickle a reference into a module they do not know.
     """
-    modules = {Path(name).stem if name.endswith(".py") else name for name in imports}
+    modules = {Path(name).stem if name.endswith(".py") else name for name in (*imports, *_IMPORTED.values())}
     return [
         (kind, e)
         for kind, table in TABLES.items()
         for e in table.values()
         if not isinstance(e.target, str) and getattr(e.target, "__module__", None) not in modules
     ]
+
+
+def imports_for(values: Any, imports: Sequence[str]) -> list[str]:
+    """Return `imports`, and the modules imported earlier in this process whose names a recipe's values use."""
+    words: set[str] = set()
+
+    def collect(value: Any) -> None:
+        if isinstance(value, str):
+            words.add(value)
+        elif isinstance(value, Mapping):
+            for part in value.values():
+                collect(part)
+        elif isinstance(value, list | tuple):
+            for part in value:
+                collect(part)
+
+    collect(values)
+    modules = {
+        getattr(entry.target, "__module__", None)
+        for table in TABLES.values()
+        for entry in table.values()
+        if entry.name in words
+    }
+    earlier = [name for module, name in _IMPORTED.items() if module in modules and name not in imports]
+    return [*imports, *earlier]
 
 
 def absolute(imports: Sequence[str]) -> list[str]:
@@ -259,5 +286,6 @@ def import_module(name: str) -> None:
         sys.path.insert(0, folder)
     try:
         importlib.import_module(module)
+        _IMPORTED[module] = absolute([name])[0]
     except Exception as error:
         raise UsageError(f"--import {name}: {type(error).__name__}: {error}") from error

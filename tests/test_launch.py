@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import rlkit
-from rlkit import launch, manifest, tracking
+from rlkit import launch, manifest, registry, tracking
 from rlkit.callbacks import Callback
 from rlkit.errors import CheckpointError, RunFailed, UsageError
 from rlkit.recipe import Recipe
@@ -126,9 +126,10 @@ def test_a_run_of_another_user_goes_on_only_when_trusted(
     monkeypatch.setenv("RLKIT_KEY", str(tmp_path / "another.key"))
     manifest.signing.make_key()
     with pytest.raises(CheckpointError, match=r"trial_00000 has no checkpoint to go on from.*--trust"):
-        rlkit.resume(theirs, ["stop.iterations=5"])
-    again = rlkit.resume(theirs, ["stop.iterations=5"], trust=True)
-    assert list(again.metrics["iteration"])[-1] == 5
+        rlkit.resume(theirs, ["stop.iterations=50"])
+    limit = int(run.metrics["iteration"].max()) + 1
+    again = rlkit.resume(theirs, [f"stop.iterations={limit}"], trust=True)
+    assert again.metrics["iteration"].max() == limit
 
 
 class BreaksLate(Callback):
@@ -159,6 +160,17 @@ def test_what_was_learned_is_saved_before_a_callback_that_raises_ends_the_run(
     assert saved is not None
     assert saved.name == "checkpoint_000003"
     manifest.verify(saved)
+
+
+def test_a_module_imported_earlier_is_imported_by_the_trials_that_use_its_names(
+    ray_local: None, tmp_path: Path
+) -> None:
+    mine = str(Path(__file__).parents[1] / "examples" / "my_model.py")
+    registry.load_plugins([mine])
+    recipe = {**without(TINY, "evaluation"), "stop": {"iterations": 1}}
+    assert rlkit.train(recipe, out=tmp_path).info.imports == []
+    run = rlkit.train({**recipe, "model": {"name": "fourier"}}, out=tmp_path)
+    assert run.info.imports == [mine]
 
 
 def test_samples_with_a_seed_are_seeds_and_grids_reach_the_model(ray_local: None, tmp_path: Path) -> None:
