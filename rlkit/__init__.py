@@ -17,6 +17,7 @@ _LAZY = {
     "Agent": "rlkit.agent",
     "evaluate": "rlkit.evaluation",
     "Evaluation": "rlkit.evaluation",
+    "cross_play": "rlkit.crossplay",
     "open_run": "rlkit.runs",
     "Run": "rlkit.runs",
     "Recipe": "rlkit.recipe",

@@ -136,6 +136,17 @@ def evaluate(
     video: Annotated[Path | None, typer.Option(help="Write an mp4 or gif.")] = None,
     trace: Annotated[Path | None, typer.Option(help="Write one CSV row per step.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write one CSV row per episode.")] = None,
+    measure: Annotated[
+        list[str], typer.Option(help="Also measure: success, success:RADIUS, touches, infos/KEY.")
+    ] = [],  # noqa: B006
+    versus: Annotated[
+        list[str],
+        typer.Option(metavar="RUN", help="Cross-play: another run; RUN is A, this one B, the next C."),
+    ] = [],  # noqa: B006
+    agents: Annotated[
+        str | None, typer.Option(help="Who plays whom in cross-play: 'adversary_*=A,agent_*=B'.")
+    ] = None,
+    matrix: Annotated[bool, typer.Option("--matrix", help="Every run as A against every run as B.")] = False,
     max_steps: Annotated[
         int | None, typer.Option(min=1, help="Cut an episode that does not end by itself.")
     ] = None,
@@ -146,22 +157,33 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Play exactly N seeded episodes of a checkpoint (of a run: its best one)."""
-    from rlkit import evaluation
+    options: dict[str, Any] = {
+        "episodes": episodes,
+        "seed": seed,
+        "explore": explore,
+        "video": video,
+        "trace": trace,
+        "csv": csv,
+        "measures": measure,
+        "max_steps": max_steps,
+        "env": env,
+        "imports": imports,
+        "trust": trust,
+        "force": force,
+    }
+    result: Any
+    if versus or agents or matrix:
+        if not versus or agents is None:
+            raise UsageError(
+                "cross-play needs both: --versus RUN and --agents 'adversary_*=A,agent_*=B' (A is the first run)"
+            )
+        from rlkit.crossplay import cross_play
 
-    result = evaluation.evaluate(
-        path,
-        episodes=episodes,
-        seed=seed,
-        explore=explore,
-        video=video,
-        trace=trace,
-        csv=csv,
-        max_steps=max_steps,
-        env=env,
-        imports=imports,
-        trust=trust,
-        force=force,
-    )
+        result = cross_play([path, *versus], agents, matrix=matrix, **options)
+    else:
+        from rlkit import evaluation
+
+        result = evaluation.evaluate(path, **options)
     if as_json:
         print(json.dumps(result.to_json()))
     else:

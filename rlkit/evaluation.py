@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv as csv_module
 import functools
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +19,8 @@ import numpy as np
 from rlkit.agent import Agent, algorithm_env, load
 from rlkit.errors import UsageError
 from rlkit.files import write_atomic
-from rlkit.inference import BLOCK
-from rlkit.recording import Trace, Video
+from rlkit.inference import BLOCK, Policy
+from rlkit.recording import Measuring, Trace, Video
 from rlkit.report.statistics import interval, iqm
 from rlkit.rollout import Pool, Recorder, Row, play
 from rlkit.training_evaluation import during_training
@@ -63,6 +63,12 @@ class Evaluation:
         names = dict.fromkeys(name for row in self.rows for name in row.agents)
         return {name: statistics([row.agents.get(name, 0.0) for row in self.rows]) for name in names}
 
+    @property
+    def measures(self) -> dict[str, dict[str, Any]]:
+        """Statistics of each measure that was asked for."""
+        names = dict.fromkeys(name for row in self.rows for name in row.measures)
+        return {name: statistics([row.measures[name] for row in self.rows]) for name in names}
+
     def to_json(self) -> dict[str, Any]:
         """Return everything as a dict that `json.dumps` takes."""
         return {
@@ -74,27 +80,30 @@ class Evaluation:
             "episode_return": self.episode_return,
             "episode_length": self.episode_length,
             "agents": self.agents,
-            "per_episode": [
-                {"seed": row.seed, "return": row.ret, "length": row.length, "agents": dict(row.agents)}
-                for row in self.rows
-            ],
+            **({"measures": self.measures} if self.measures else {}),
+            "per_episode": [row_json(row) for row in self.rows],
         }
 
     def to_csv(self, path: str | Path) -> None:
-        """Write one row per episode: episode, seed, return, length, and return/<agent> for each agent."""
-        agents = list(self.agents)
+        """Write one row per episode: episode, seed, return, length, return/<agent> for each agent, measures."""
+        agents, measures = list(self.agents), list(self.measures)
         text = io.StringIO()
         writer = csv_module.writer(text, lineterminator="\n")
-        writer.writerow(["episode", "seed", "return", "length", *(f"return/{name}" for name in agents)])
+        writer.writerow(
+            ["episode", "seed", "return", "length", *(f"return/{name}" for name in agents), *measures]
+        )
         for index, row in enumerate(self.rows):
             writer.writerow(
-                [index, row.seed, row.ret, row.length, *(row.agents.get(name, "") for name in agents)]
+                [
+                    index,
+                    row.seed,
+                    row.ret,
+                    row.length,
+                    *(row.agents.get(name, "") for name in agents),
+                    *(row.measures[name] for name in measures),
+                ]
             )
-        try:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(Path(path), text.getvalue())
-        except OSError as error:
-            raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
+        write_csv(path, text.getvalue())
 
     def table(self) -> RenderableType:
         """Return the statistics for the terminal (`rich.print(result.table())`)."""
@@ -112,14 +121,8 @@ class Evaluation:
         for name in ("mean", "95 % interval", "std", "IQM", "min", "max"):
             table.add_column(name, justify="right")
         lines = {"return": self.episode_return, **{f"return/{a}": s for a, s in self.agents.items()}}
-        for name, found in {**lines, "length": self.episode_length}.items():
-            low, high = found["ci95"]
-            table.add_row(
-                name,
-                f"{found['mean']:.2f}",
-                f"{low:.2f} … {high:.2f}",
-                *(f"{found[key]:.2f}" for key in ("std", "iqm", "min", "max")),
-            )
+        for name, found in {**lines, "length": self.episode_length, **self.measures}.items():
+            table.add_row(name, *cells(found))
         return Group(
             whole(self.checkpoint),
             whole(f"{self.env}: {self.episodes} episodes, seeds {self.seed} to {last}, {how}"),
@@ -137,6 +140,7 @@ def evaluate(
     video_episodes: int = 1,
     trace: str | Path | None = None,
     csv: str | Path | None = None,
+    measures: Sequence[str] = (),
     num_envs: int | None = None,
     max_steps: int | None = None,
     env: str | None = None,
@@ -158,6 +162,7 @@ def evaluate(
         video_episodes: how many of them.
         trace: write one CSV row per step and agent.
         csv: write one CSV row per episode.
+        measures: names of `rlkit.envs.measures`, such as `success`, `touches`, `infos/KEY`.
         num_envs: environments stepped as one batch; 32, or as many as there are episodes.
         max_steps: cut episodes there and count them as they are.
         env: another environment than the recipe's, or that of a plain RLlib checkpoint.
@@ -169,22 +174,57 @@ def evaluate(
         CheckpointError: see `rlkit.load`.
         EnvError: the environment failed or never ends.
     """
+    agent = path if isinstance(path, Agent) else load(path, imports=imports, trust=trust, force=force)
+    name, config = environment_of(agent, env, env_config)
+    rows = rows_of(
+        agent.policy,
+        functools.partial(make_checked, agent, name, config),
+        episodes,
+        seed,
+        explore,
+        video=video,
+        video_episodes=video_episodes,
+        trace=trace,
+        measures=measures,
+        num_envs=num_envs,
+        max_steps=max_steps,
+    )
+    result = Evaluation(str(agent.manifest.path), name, seed, explore, rows)
+    if csv is not None:
+        result.to_csv(csv)
+    return result
+
+
+def rows_of(
+    policy: Policy,
+    make: Callable[[bool], Any],
+    episodes: int,
+    seed: int,
+    explore: bool,
+    *,
+    video: str | Path | None = None,
+    video_episodes: int = 1,
+    trace: str | Path | None = None,
+    measures: Sequence[str] = (),
+    num_envs: int | None = None,
+    max_steps: int | None = None,
+) -> list[Row]:
+    """Play a policy and write what is asked for; arguments as for `evaluate`, `make(render)` an environment."""
     for name, value in (("episodes", episodes), ("num_envs", num_envs), ("max_steps", max_steps)):
         if value is not None and value < 1:
             raise UsageError(f"{name} must be at least 1, got {value}")
-    agent = path if isinstance(path, Agent) else load(path, imports=imports, trust=trust, force=force)
-    name, config = _environment(agent, env, env_config)
-    pool = Pool(functools.partial(_make, agent, name, config))
+    measuring = Measuring(measures, episodes) if measures else None
+    pool = Pool(make)
     recorders: list[Video | Trace] = []
     complete = False
     try:
         if video is not None:
             recorders.append(Video(video, min(video_episodes, episodes)))
         if trace is not None:
-            recorders.append(Trace(trace, agent.policy, episodes))
-        watchers: list[Recorder] = list(recorders)
+            recorders.append(Trace(trace, policy, episodes))
+        watchers: list[Recorder] = [*recorders, *([measuring] if measuring else [])]
         rows = play(
-            agent.policy,
+            policy,
             pool,
             range(seed, seed + episodes),
             slots=num_envs or BLOCK,
@@ -197,10 +237,35 @@ def evaluate(
         pool.close()
         for recorder in recorders:
             recorder.close(complete)
-    result = Evaluation(str(agent.manifest.path), name, seed, explore, rows)
-    if csv is not None:
-        result.to_csv(csv)
-    return result
+    for index, row in enumerate(rows):
+        row.measures = measuring.values[index] if measuring else {}
+    return rows
+
+
+def row_json(row: Row) -> dict[str, Any]:
+    """Return an episode as JSON."""
+    found = {"seed": row.seed, "return": row.ret, "length": row.length, "agents": dict(row.agents)}
+    return {**found, "measures": dict(row.measures)} if row.measures else found
+
+
+def cells(found: Mapping[str, Any]) -> list[str]:
+    """Return statistics as cells: mean, interval, standard deviation, IQM, extremes."""
+    low, high = found["ci95"]
+    rest = (f"{found[key]:.2f}" for key in ("std", "iqm", "min", "max"))
+    return [f"{found['mean']:.2f}", f"{low:.2f} … {high:.2f}", *rest]
+
+
+def write_csv(path: str | Path, text: str) -> None:
+    """Write a file, its folder first.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(Path(path), text)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def statistics(values: Sequence[float]) -> dict[str, Any]:
@@ -220,7 +285,7 @@ def statistics(values: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def _environment(
+def environment_of(
     agent: Agent, env: str | None, env_config: Mapping[str, Any] | None
 ) -> tuple[str, dict[str, Any]]:
     """Return name and arguments of the environment: the caller's, the recipe's, or RLlib's config's."""
@@ -241,7 +306,7 @@ def _environment(
     return str(name), dict(config if env_config is None else env_config)
 
 
-def _make(agent: Agent, name: str, config: Mapping[str, Any], render: bool) -> Any:
+def make_checked(agent: Agent, name: str, config: Mapping[str, Any], render: bool) -> Any:
     """Make an environment, with its curriculum's tasks; check that its spaces are those of the checkpoint."""
     from rlkit import registry
     from rlkit.build import make_env

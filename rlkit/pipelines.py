@@ -127,7 +127,9 @@ class ConnectorPolicy(Policy):
         call: dict[str, Any] = {"rl_module": rl_module, "episodes": episodes, "explore": explore}
         call["shared_data"] = {}
         inputs = self.env_to_module(batch={}, **call)
-        if not inputs:
+        if not inputs:  # nobody's turn
+            for memory in memories:
+                memory.actions, memory.extras = {}, {}
             return answers
         batches = inputs if self.multi_agent else {DEFAULT_MODULE_ID: inputs}
         orders = self._row_orders(call["shared_data"]) if explore and self.multi_agent else {}

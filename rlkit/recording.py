@@ -1,11 +1,11 @@
-"""Recorders of `rlkit evaluate`: a video (mp4 or gif) of the first episodes, a CSV trace of every step."""
+"""Recorders of `rlkit evaluate`: a video (mp4 or gif) of the first episodes, a CSV trace of every step, measures."""
 
 from __future__ import annotations
 
 import csv
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,6 +13,7 @@ import gymnasium as gym
 import numpy as np
 import tree
 
+from rlkit.envs.measures import Measure, make_measure
 from rlkit.errors import UsageError
 from rlkit.inference import Policy, experts_of, has_q_values
 from rlkit.rollout import Moment
@@ -190,6 +191,29 @@ class Trace:
         before = ["episode", "seed", "t", *agent, *observations, *actions]
         gates = [f"gate_{k}" for k in range(self.gate_width)]
         return [*before, "reward", "terminated", "truncated", *values, *gates]
+
+
+class Measuring:
+    """Named measures (rlkit.envs.measures) of every episode; `values[index]` when it is over."""
+
+    wants_q_values = wants_frames = False
+
+    def __init__(self, names: Sequence[str], episodes: int):
+        self.names, self.episodes = list(names), episodes
+        self.values: dict[int, dict[str, float]] = {}
+        self._watching: dict[int, list[Measure]] = {}
+        for name in self.names:
+            make_measure(name)
+
+    def start(self, index: int, seed: int, env: Any) -> None:
+        self._watching[index] = [make_measure(name) for name in self.names]
+
+    def step(self, index: int, env: Any, moment: Moment) -> None:
+        for measure in self._watching[index]:
+            measure.step(env, moment.infos)
+
+    def end(self, index: int) -> None:
+        self.values[index] = {k: v for measure in self._watching.pop(index) for k, v in measure.end().items()}
 
 
 def _widest(space: Any, multi_agent: bool, size: Any) -> int:

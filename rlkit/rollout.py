@@ -33,6 +33,7 @@ class Row:
     ret: float = 0.0
     length: int = 0
     agents: dict[str, float] = field(default_factory=dict)
+    measures: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -45,6 +46,7 @@ class Moment:
     rewards: dict[Any, float]
     terminated: dict[Any, bool]
     truncated: dict[Any, bool]
+    infos: dict[Any, Any] = field(default_factory=dict)
 
 
 class Recorder(Protocol):
@@ -218,7 +220,7 @@ class _Play:
             over = bool(terminated or truncated)
             row.ret += _finite(reward, row)
         if slot.recorders:
-            values = slot.observation, answer, reward, terminated, truncated
+            values = slot.observation, answer, reward, terminated, truncated, info
             self.record(slot, *(v if multi_agent or v is answer else {ALONE: v} for v in values))
         row.length += 1
         slot.observation = observation

@@ -1,0 +1,166 @@
+"""What an episode achieved beyond its rewards: named measures for `rlkit evaluate --measure`.
+
+success, success:RADIUS   mpe2 scenarios with a goal (adversary, push, speaker-listener, reference): 1 or 0 for
+                          each team, whether its goal was reached within the radius (0.4) at the last step
+touches                   mpe2 scenarios with chasers (tag, world_comm): pairs of chaser and prey in contact,
+                          summed over the steps
+infos/KEY                 any environment: KEY of the last step's info; with several agents their mean
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from rlkit.errors import UsageError, did_you_mean
+
+RADIUS = 0.4
+ADVERSARY, AGENT = "adversary", "agent"
+
+
+class Measure(Protocol):
+    """Watches one episode."""
+
+    def step(self, env: Any, infos: Mapping[Any, Mapping[str, Any]]) -> None:
+        """Look at the environment after a step."""
+
+    def end(self) -> dict[str, float]:
+        """Return what was found, by name."""
+
+
+class Success:
+    """Whether each team's goal was reached at the last step, in mpe2's scenarios with goals.
+
+    `success/agent`: a good agent within `radius` of the goal; `success/adversary`: an adversary. Where a speaker
+    tells a listener, the listener counts, and the speaker's landmark is the goal. With two teams
+    `success/difference` is agents minus adversaries: Lowe et al. 2017 (arXiv 1706.02275v3), table 5.
+    """
+
+    def __init__(self, radius: float = RADIUS):
+        self.radius = radius
+        self._world: Any = None
+
+    def step(self, env: Any, infos: Mapping[Any, Mapping[str, Any]]) -> None:
+        self._world = mpe_world(env, "success")
+
+    def end(self) -> dict[str, float]:
+        reached: dict[str, list[bool]] = {}
+        for agent in self._world.agents:
+            aim = _aim(agent)
+            if aim is not None:
+                mover, goal = aim
+                near = np.linalg.norm(mover.state.p_pos - goal.state.p_pos) <= self.radius
+                team = ADVERSARY if getattr(agent, "adversary", False) else AGENT
+                reached.setdefault(team, []).append(bool(near))
+        if not reached:
+            raise UsageError(
+                "measure 'success': no agent of this scenario has a goal; see rlkit/envs/measures.py"
+            )
+        found = {f"success/{team}": float(any(near)) for team, near in sorted(reached.items())}
+        if len(found) == 2:
+            found["success/difference"] = found["success/agent"] - found["success/adversary"]
+        return found
+
+
+def _aim(agent: Any) -> tuple[Any, Any] | None:
+    """Return who is to come where: (agent, landmark), or what a speaker wants of its listener."""
+    goal = _goal(agent, "goal_a")
+    if goal is None:
+        return None
+    if hasattr(goal, "action"):  # another agent: goal_b says where it is to go
+        landmark = _goal(agent, "goal_b")
+        return None if landmark is None else (goal, landmark)
+    return agent, goal
+
+
+def _goal(agent: Any, name: str) -> Any:
+    """mpe2 1.1 asserts that a goal has been set when it is read."""
+    try:
+        return getattr(agent, name, None)
+    except AssertionError:
+        return None
+
+
+class Touches:
+    """Contacts of adversaries and good agents, summed over pairs and steps: the paper's prey touches.
+
+    In simple_tag each of them pays every chaser 10 and costs the prey 10.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def step(self, env: Any, infos: Mapping[Any, Mapping[str, Any]]) -> None:
+        agents = mpe_world(env, "touches").agents
+        chasers = [a for a in agents if getattr(a, "adversary", False)]
+        prey = [a for a in agents if not getattr(a, "adversary", False)]
+        self._count += sum(
+            bool(np.linalg.norm(one.state.p_pos - other.state.p_pos) < one.size + other.size)
+            for one in chasers
+            for other in prey
+        )
+
+    def end(self) -> dict[str, float]:
+        return {"touches": float(self._count)}
+
+
+class LastInfo:
+    """The value of a key in the last step's info; the mean over the agents that have it."""
+
+    def __init__(self, key: str):
+        self.key = key
+        self._found: list[float] = []
+        self._keys: set[str] = set()
+
+    def step(self, env: Any, infos: Mapping[Any, Mapping[str, Any]]) -> None:
+        given = [info for info in infos.values() if isinstance(info, Mapping)]
+        self._keys.update(key for info in given for key in info)
+        self._found = [float(info[self.key]) for info in given if self.key in info]
+
+    def end(self) -> dict[str, float]:
+        if not self._found:
+            raise UsageError(
+                f"measure 'infos/{self.key}': the last info has no {self.key!r}{did_you_mean(self.key, self._keys)}; "
+                f"the infos have {', '.join(sorted(self._keys)) or 'no keys'}"
+            )
+        return {self.key: sum(self._found) / len(self._found)}
+
+
+MEASURES: dict[str, Callable[..., Measure]] = {"success": Success, "touches": Touches}
+
+
+def make_measure(name: str) -> Measure:
+    """Return a measure for one episode: `success`, `success:0.3`, `touches`, `infos/KEY`.
+
+    Raises:
+        UsageError: no such measure, or a radius that is not a positive number.
+    """
+    if name.startswith("infos/") and len(name) > len("infos/"):
+        return LastInfo(name.removeprefix("infos/"))
+    kind, _, option = name.partition(":")
+    if kind not in MEASURES or (option and kind != "success"):
+        known = [*MEASURES, "success:RADIUS", "infos/KEY"]
+        raise UsageError(f"unknown measure {name!r}{did_you_mean(name, known)}; expected {', '.join(known)}")
+    if not option:
+        return MEASURES[kind]()
+    try:
+        radius = float(option)
+    except ValueError:
+        radius = -1.0
+    if not 0 < radius < float("inf"):
+        raise UsageError(f"measure {name!r}: got the radius {option!r}, expected a positive number")
+    return Success(radius)
+
+
+def mpe_world(env: Any, measure: str) -> Any:
+    """Return the world of an mpe2 environment inside RLlib's and PettingZoo's wrappers."""
+    inner = getattr(env.unwrapped, "env", None)
+    world = getattr(getattr(inner, "unwrapped", None), "world", None)
+    if world is None:
+        raise UsageError(
+            f"measure {measure!r} looks at the world of an mpe2 scenario; {env.unwrapped} has none. "
+            "`infos/KEY` works for any environment"
+        )
+    return world

@@ -1,0 +1,231 @@
+"""Cross-play and measures: pairings of untrained checkpoints, without Ray."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from policies import Pair, make
+from ray.rllib.algorithms.ppo import PPOConfig
+from typer.testing import CliRunner
+
+import rlkit
+from rlkit import manifest, registry
+from rlkit.build import make_env
+from rlkit.cli import app
+from rlkit.crossplay import cross_play
+from rlkit.envs.measures import Success, Touches, make_measure
+from rlkit.errors import UsageError
+from rlkit.inference import BLOCK
+from rlkit.pipelines import ConnectorPolicy
+from rlkit.policies import PolicyMapping
+
+TAG, ADVERSARY = "pettingzoo/mpe2.simple_tag_v3", "pettingzoo/mpe2.simple_adversary_v3"
+SPEAKER = "pettingzoo/mpe2.simple_speaker_listener_v4"
+SPLIT = "adversary_*=A,agent_*=B"
+SHORT = {"max_cycles": 8}
+
+registry.TABLES["envs"].setdefault("pair", registry.Entry("pair", Pair))
+
+
+def checkpoint(folder: Path, env: str, seed: int, env_config: dict[str, Any] | None = None) -> Path:
+    """Write a checkpoint of untrained modules, one per agent."""
+    inner = make_env(env, env_config or {}).unwrapped
+    inner.observation_space = inner.observation_space or rlkit_dict(inner.observation_spaces)
+    config = PPOConfig().rl_module(model_config={"fcnet_hiddens": [16]})
+    config.multi_agent(
+        policies=set(inner.possible_agents),
+        policy_mapping_fn=PolicyMapping({agent: [agent] for agent in inner.possible_agents}),
+    )
+    policy = make(config, inner, seed=seed)
+    path = folder / f"{env.rpartition('.')[2]}_{seed}"
+    policy.modules.save_to_path(path / "learner_group" / "learner" / "rl_module")
+    for name, pipeline in (("env_to_module", policy.env_to_module), ("module_to_env", policy.module_to_env)):
+        state = {type(piece).__name__: piece.get_state() for piece in pipeline.connectors}
+        pipeline.save_to_path(path / "env_runner" / f"{name}_connector", state=state)
+    manifest.write(path, recipe={"env": env, "env_config": env_config or {}}, iteration=1, env_steps=1)
+    return path
+
+
+def rlkit_dict(spaces: Any) -> Any:
+    import gymnasium
+
+    return gymnasium.spaces.Dict(spaces)
+
+
+@pytest.fixture(scope="module")
+def tags(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("tag")
+    return [checkpoint(folder, TAG, seed, SHORT) for seed in (0, 1)]
+
+
+def test_a_checkpoint_against_itself_gives_the_rows_of_its_evaluation(tags):
+    alone = rlkit.evaluate(tags[0], episodes=5, seed=3)
+    together = cross_play([tags[0], tags[0]], SPLIT, episodes=5, seed=3)
+    assert together.pairings[0].evaluation.rows == alone.rows
+    explored = [
+        cross_play([tags[0], tags[0]], SPLIT, episodes=3, explore=True, num_envs=n).pairings[0]
+        for n in (1, 3)
+    ]
+    assert explored[0].evaluation.rows == explored[1].evaluation.rows
+
+
+@pytest.mark.parametrize("connectors", [False, True])
+def test_agents_that_come_and_go(tmp_path, connectors):
+    path = checkpoint(tmp_path, "pair", 0)
+    agents = [rlkit.load(path), rlkit.load(path)]
+    if connectors:
+        for agent in agents:
+            policy = agent.policy
+            agent.policy = ConnectorPolicy(policy.modules, policy.env_to_module, policy.module_to_env, 1)
+    alone = rlkit.evaluate(path, episodes=4)
+    for globs in ("early=A,*=B", "late=A,*=B", "steady=A,*=B"):
+        assert cross_play(agents, globs, episodes=4).pairings[0].evaluation.rows == alone.rows
+
+
+def test_each_side_is_played_by_its_own_checkpoint(tags):
+    result = cross_play(tags, SPLIT, episodes=2, seed=7)
+    chasers, runners = (rlkit.load(path).policy for path in tags)
+    for k, row in enumerate(result.pairings[0].evaluation.rows):
+        env = make_env(TAG, SHORT)
+        observation, _ = env.reset(seed=7 + k)
+        returns = dict.fromkeys(observation, 0.0)
+        for _ in range(8):
+            actions = {}
+            for policy, prefix in ((chasers, "adversary"), (runners, "agent")):
+                memory = policy.begin("by hand")
+                policy.see(memory, observation)
+                (answer,) = policy.act([memory], block=BLOCK)
+                actions |= {a: action for a, action in answer.actions.items() if a.startswith(prefix)}
+            observation, rewards, *_ = env.step(actions)
+            for agent, paid in rewards.items():
+                returns[agent] += paid
+        assert row.agents == returns
+    pairing = result.pairings[0]
+    assert pairing.players == {"A": str(tags[0]), "B": str(tags[1])}
+    chased = [sum(v for a, v in r.agents.items() if a.startswith("adv")) for r in pairing.evaluation.rows]
+    assert pairing.returns["A"]["mean"] == pytest.approx(np.mean(chased))
+
+
+def test_a_matrix_pairs_every_run_with_every_run_on_the_same_seeds(tags):
+    result = cross_play(tags, SPLIT, episodes=3, matrix=True, measures=["touches"])
+    a, b = map(str, tags)
+    assert [tuple(p.players.values()) for p in result.pairings] == [(a, a), (a, b), (b, a), (b, b)]
+    for pairing in result.pairings:
+        assert [row.seed for row in pairing.evaluation.rows] == [0, 1, 2]
+        # every contact pays each of the three chasers 10
+        for row in pairing.evaluation.rows:
+            assert row.agents["adversary_0"] == pytest.approx(10 * row.measures["touches"])
+    single = cross_play([tags[0], tags[1]], SPLIT, episodes=3, measures=["touches"]).pairings[0]
+    assert result.pairings[1].evaluation.rows == single.evaluation.rows
+
+
+def run(*words: str) -> Any:
+    return CliRunner().invoke(app, ["evaluate", *words])
+
+
+def test_the_command_prints_a_table_json_and_csv(tags, tmp_path):
+    words = [str(tags[0]), "--versus", str(tags[1]), "--agents", SPLIT, "--matrix", "--episodes", "3"]
+    shown = run(*words, "--measure", "touches")
+    assert shown.exit_code == 0, shown.exception
+    assert "A plays adversary_0, adversary_1, adversary_2; B plays agent_0" in shown.stdout
+    assert shown.stdout.count("│ #1 │ #2 │") == 1
+    assert "touches" in shown.stdout
+    file = tmp_path / "rows.csv"
+    found = json.loads(run(*words, "--json", "--csv", str(file), "--measure", "touches").stdout)
+    assert found["agents"]["agent_0"] == "B"
+    assert [p["players"]["A"] for p in found["pairings"]] == [str(tags[0])] * 2 + [str(tags[1])] * 2
+    rows = list(csv.DictReader(file.open()))
+    assert len(rows) == 12
+    first, line = found["pairings"][1]["per_episode"][2], rows[5]
+    assert (line["A"], line["B"], line["episode"]) == (str(tags[0]), str(tags[1]), "2")
+    assert float(line["return/A"]) == first["returns"]["A"]
+    assert float(line["touches"]) == first["measures"]["touches"]
+    assert float(line["return"]) == pytest.approx(float(line["return/A"]) + float(line["return/B"]))
+
+
+def test_measures_of_one_checkpoint(tags):
+    found = json.loads(run(str(tags[0]), "--episodes", "3", "--measure", "touches", "--json").stdout)
+    assert found["measures"]["touches"]["mean"] == np.mean(
+        [row["measures"]["touches"] for row in found["per_episode"]]
+    )
+    assert found["agents"]["adversary_1"]["mean"] == pytest.approx(10 * found["measures"]["touches"]["mean"])
+
+
+def goals(env: str) -> tuple[Any, Any]:
+    made = make_env(env, {})
+    made.reset(seed=0)
+    return made, made.unwrapped.env.unwrapped.world
+
+
+def test_success_is_judged_at_the_last_step_within_the_radius():
+    env, world = goals(ADVERSARY)
+    adversary, *good = world.agents
+    goal = good[0].goal_a.state.p_pos
+    for offset, others, radius, expected in (
+        (0.39, 2.0, 0.4, (0.0, 1.0, -1.0)),
+        (0.41, 0.1, 0.4, (1.0, 0.0, 1.0)),
+        (0.41, 0.1, 0.5, (1.0, 1.0, 0.0)),
+    ):
+        adversary.state.p_pos = goal + np.array([offset, 0.0])
+        good[0].state.p_pos = goal + np.array([0.0, 5.0])
+        good[1].state.p_pos = goal + np.array([0.0, others])
+        measure = Success(radius)
+        measure.step(env, {})
+        names = ("success/agent", "success/adversary", "success/difference")
+        assert tuple(measure.end()[name] for name in names) == expected
+
+
+def test_a_listener_succeeds_at_its_speakers_landmark():
+    env, world = goals(SPEAKER)
+    speaker, listener = world.agents
+    for distance, expected in ((0.3, 1.0), (0.5, 0.0)):
+        listener.state.p_pos = speaker.goal_b.state.p_pos + np.array([distance, 0.0])
+        measure = make_measure("success")
+        measure.step(env, {})
+        assert measure.end() == {"success/agent": expected}
+
+
+def test_infos_are_read_at_the_last_step():
+    measure = make_measure("infos/score")
+    measure.step(None, {"a": {"score": 9}, "b": {"score": 9}})
+    measure.step(None, {"a": {"score": 1}, "b": {"score": 4}, "c": {}})
+    assert measure.end() == {"score": 2.5}
+    lost = make_measure("infos/scor")
+    lost.step(None, {"a": {"score": 1}})
+    with pytest.raises(UsageError, match="did you mean 'score'"):
+        lost.end()
+    with pytest.raises(UsageError, match="has none"):
+        Touches().step(Pair(), {})
+
+
+@pytest.mark.parametrize(
+    ("globs", "matrix", "message"),
+    [
+        ("adversary_*=A", False, "expected A, B"),
+        ("adversary_*=A,agent_1=B", False, "nobody plays 'agent_0'"),
+        ("adversary_*=A,agent_*=B,wolf=A", False, "wolf=A fits no agent"),
+        ("adversary_*=A,agent_*=C", False, "expected A, B"),
+        ("adversary_*:A", False, "expected GLOB=LETTER"),
+        ("adversary_*=A,agent_*=C", True, "--matrix needs the letters A and B"),
+    ],
+)
+def test_letters_and_agents_that_do_not_fit(tags, globs, matrix, message):
+    with pytest.raises(UsageError, match=message.replace("*", r"\*")):
+        cross_play(tags, globs, episodes=1, matrix=matrix)
+
+
+def test_spaces_that_differ_and_half_a_command(tags, tmp_path):
+    other = checkpoint(tmp_path, TAG, 0, {**SHORT, "num_obstacles": 1})
+    with pytest.raises(UsageError, match=r"B \(.*\) cannot play 'agent_0': it learnt the observation_space"):
+        cross_play([tags[0], other], SPLIT, episodes=1)
+    result = run(str(tags[0]), "--versus", str(tags[1]))
+    assert isinstance(result.exception, UsageError)
+    assert "--agents" in str(result.exception)
+    for name in ("succes", "success:-1", "touches:2"):
+        with pytest.raises(UsageError, match="measure"):
+            make_measure(name)
