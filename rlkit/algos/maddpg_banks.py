@@ -31,16 +31,13 @@ class Bank:
         """Return (n, B, out) for inputs (n, B, D), or for a `common` input (B, D)."""
         raise NotImplementedError
 
-    def replacing(
-        self, x: torch.Tensor, old: torch.Tensor, new: torch.Tensor, where: Sequence[slice]
-    ) -> torch.Tensor:
+    def replacing(self, x: torch.Tensor, new: Sequence[torch.Tensor], where: Sequence[slice]) -> torch.Tensor:
         """Return (m, B, out) of the first m networks, with a part of the common input replaced for each.
 
         Args:
             x: (B, D).
-            old: what stands at `where` in x for each network, (m, B, C).
-            new: what to put there, (m, B, C).
-            where: columns of x, m slices of length C.
+            new: what to put into x for each network, m tensors (B, C).
+            where: at which columns of x, m slices of length C.
         """
         raise NotImplementedError
 
@@ -61,9 +58,7 @@ class LoopBank(Bank):
     def __call__(self, x: torch.Tensor, common: bool = False) -> torch.Tensor:
         return torch.stack([net(x if common else x[i]) for i, net in enumerate(self.nets)])
 
-    def replacing(
-        self, x: torch.Tensor, old: torch.Tensor, new: torch.Tensor, where: Sequence[slice]
-    ) -> torch.Tensor:
+    def replacing(self, x: torch.Tensor, new: Sequence[torch.Tensor], where: Sequence[slice]) -> torch.Tensor:
         outputs = []
         for net, part, at in zip(self.nets, new, where, strict=False):
             outputs.append(net(torch.cat([x[..., : at.start], part, x[..., at.stop :]], dim=-1)))
@@ -105,15 +100,14 @@ class StackedBank(Bank):
             hidden = torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
         return self._behind(hidden, self.size)
 
-    def replacing(
-        self, x: torch.Tensor, old: torch.Tensor, new: torch.Tensor, where: Sequence[slice]
-    ) -> torch.Tensor:
-        """The first layer is linear: W x + W[:, part] (new - old), without n copies of x."""
+    def replacing(self, x: torch.Tensor, new: Sequence[torch.Tensor], where: Sequence[slice]) -> torch.Tensor:
+        """The first layer is linear: W x + W[:, part] (new - old), without m copies of x."""
         first, count = self.layers[0], len(where)
         assert isinstance(first, tuple)
         weight, bias = first[0][:count], first[1][:count]
-        columns = torch.stack([weight[i, :, at] for i, at in enumerate(where)])
-        hidden = torch.baddbmm(_common(x, weight, bias), new - old, columns.mT)
+        change = _padded([part - x[:, at] for part, at in zip(new, where, strict=True)])
+        columns = _padded([weight[i, :, at] for i, at in enumerate(where)])
+        hidden = torch.baddbmm(_common(x, weight, bias), change, columns.mT)
         return self._behind(hidden, count)
 
     def _behind(self, hidden: torch.Tensor, count: int) -> torch.Tensor:
@@ -136,6 +130,14 @@ def _common(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.
     count, out, _ = weight.shape
     joined = torch.addmm(bias.reshape(-1), x, weight.reshape(count * out, -1).T)
     return joined.view(-1, count, out).transpose(0, 1)
+
+
+def _padded(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Stack (B, C) tensors; zeros fill up to the widest."""
+    width = max(part.shape[-1] for part in parts)
+    if any(part.shape[-1] < width for part in parts):
+        parts = [nn.functional.pad(part, (0, width - part.shape[-1])) for part in parts]
+    return torch.stack(list(parts))
 
 
 def _stack(params: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -9,11 +9,13 @@ reimplementations that learn fastest on today's environments; the paper has .01,
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, Literal
 
 import gymnasium as gym
 from ray.rllib.algorithms.algorithm_config import NotProvided
 from ray.rllib.core import DEFAULT_AGENT_ID, DEFAULT_MODULE_ID
+from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.env import INPUT_ENV_SINGLE_SPACES
 
@@ -188,12 +190,14 @@ class MADDPGConfig(JointSampling, OffPolicyConfig):
 
     def _check_model(self) -> None:
         """Refuse fields of DefaultModelConfig that mean nothing here, instead of ignoring them."""
-        specs = [rllib.given_module_spec(self)]
-        specs = list(getattr(specs[0], "rl_module_specs", {}).values()) or specs
-        for spec in specs:
-            given = getattr(spec, "model_config", None)
-            for key in given if isinstance(given, dict) else ():
-                if key not in OWN_SETTINGS:
+        spec = rllib.given_module_spec(self)
+        specs = list(getattr(spec, "rl_module_specs", {}).values()) or [spec]
+        own = {k: v for k, v in self.model_config.items() if k not in self._model_config_auto_includes}
+        defaults = asdict(DefaultModelConfig())
+        for given in (own, *(getattr(s, "model_config", None) for s in specs)):
+            for key, value in given.items() if isinstance(given, dict) else ():
+                # a DefaultModelConfig object holds every field
+                if key not in OWN_SETTINGS and (key not in defaults or defaults[key] != value):
                     raise ValueError(
                         f"model.{key}: MADDPG has no such setting{did_you_mean(key, OWN_SETTINGS)}; it takes "
                         f"{', '.join(FIELDS)}, or a registered model"

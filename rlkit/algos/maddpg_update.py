@@ -139,10 +139,9 @@ def actor_step(
 def judge(group: CriticGroup, rows: Rows, codes: ByAgent) -> ByAgent:
     """Return Q_i1 (B,) by agent, with the agent's own action replaced by the given one."""
     if group.common:
-        agents = [players[0] for players in group.players]
-        old = torch.stack([rows.codes[a] for a in agents])
-        new = torch.stack([codes[a] for a in agents])
-        q = group.bank.replacing(rows.joint, old, new, [entry.own for entry in group.inputs]).squeeze(-1)
+        assert rows.joint is not None
+        new = [codes[players[0]] for players in group.players]
+        q = group.bank.replacing(rows.joint, new, [entry.own for entry in group.inputs]).squeeze(-1)
     else:
         own = []
         for entry in group.inputs:
