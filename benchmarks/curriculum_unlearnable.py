@@ -1,10 +1,11 @@
 """Env steps until every learnable task is solved, when three quarters of the tasks cannot be: automatic or uniform.
 
-    python benchmarks/curriculum_unlearnable.py [--seeds 5] [--steps 100000] [--types random learning_progress plr]
+    python benchmarks/curriculum_unlearnable.py [--seeds 10] [--steps 100000] [--types …]
 
-The tasks are goals in a 9 x 9 grid, seen in the observation. Six goals lie farther and farther from the start; eighteen
-lie inside walls. Every 4,000 env steps the policy plays 10 episodes on each learnable goal, sampling its actions as in
-training; the target is a success rate of 0.9 over all of them. A run that never gets there counts with its budget.
+The tasks are goals in a 9 x 9 grid, seen in the observation. Six goals lie 2 to 8 steps from the start; eighteen lie
+inside walls, and an episode on one of them lasts its 40 steps. Every 4,000 env steps the policy plays 10 episodes on
+each learnable goal, sampling its actions as in training; the target is a success rate of 0.9 over all of them. A run
+that never gets there counts with its budget.
 The interval is a 95 % bootstrap interval of the mean over seeds.
 """
 
@@ -26,7 +27,8 @@ from rlkit.curriculum import configure
 from rlkit.envs.gridworld import GridWorld
 
 SIZE = 9
-LEARNABLE = [(1, 1), (2, 2), (3, 3), (5, 4), (6, 6), (8, 8)]
+MAX_STEPS = 40
+LEARNABLE = [(1, 1), (2, 2), (3, 3), (2, 4), (4, 2), (4, 4)]
 WALLED = [(r, c) for r in (0, 2, 4, 6, 7) for c in (5, 6, 7, 8) if (r, c) not in LEARNABLE][:18]
 TASKS = {f"goal {r},{c}": {"goal": [r, c]} for r, c in LEARNABLE + WALLED}
 
@@ -41,7 +43,11 @@ def section(kind: str) -> dict[str, Any]:
 def skill(algorithm: Any, episodes: int = 10) -> float:
     """Success rate over all learnable goals, by sampled actions."""
     module = algorithm.get_module()
-    envs = [GridWorld(SIZE, goal=goal, walls=WALLED) for goal in LEARNABLE for _ in range(episodes)]
+    envs = [
+        GridWorld(SIZE, goal=goal, walls=WALLED, max_steps=MAX_STEPS)
+        for goal in LEARNABLE
+        for _ in range(episodes)
+    ]
     observations = np.stack([env.reset(seed=i)[0] for i, env in enumerate(envs)])
     running, won = np.ones(len(envs), bool), 0
     for _ in range(envs[0].max_steps):
@@ -59,7 +65,7 @@ def run(seed: int, kind: str, steps: int) -> dict[str, Any]:
     """Train once; return the env steps at which the target was met."""
     config = (
         PPOConfig()
-        .environment("grid_world", env_config={"size": SIZE, "walls": WALLED})
+        .environment("grid_world", env_config={"size": SIZE, "walls": WALLED, "max_steps": MAX_STEPS})
         .env_runners(num_env_runners=0, num_envs_per_env_runner=16)
         .training(
             train_batch_size_per_learner=2000,
@@ -101,9 +107,9 @@ def interval(values: list[float]) -> tuple[float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--steps", type=int, default=100_000)
-    parser.add_argument("--types", nargs="+", default=["random", "learning_progress", "plr"])
+    parser.add_argument("--types", nargs="+", default=["random", "learning_progress", "plr", "learnability"])
     args = parser.parse_args()
     torch.set_num_threads(1)
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)

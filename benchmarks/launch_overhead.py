@@ -16,7 +16,7 @@ from pathlib import Path
 from processes import measure
 
 ROOT = Path(__file__).parents[1]
-STEPS = 20_000
+STEPS = 60_000
 RECIPE = f"""\
 name: overhead
 algorithm: rllib/DQN

@@ -136,13 +136,11 @@ def _run(
     trust: bool = False,
 ) -> Run:
     set_quiet(verbose)
-    algorithm = registry.TABLES["algorithms"][recipe.algorithm].target
-    preload = ("rlkit.trial", *([str(algorithm).partition(":")[0]] if isinstance(algorithm, str) else []))
     try:
         check_disk(folder)
         with (
             Progress(recipe, quiet=quiet) as show,
-            RaySession(info.address, demand(recipe), preload, verbose) as session,
+            RaySession(info.address, demand(recipe), verbose) as session,
         ):
             _tune(recipe, folder, info, session, show, resume, verbose, trust)
     except KeyboardInterrupt:

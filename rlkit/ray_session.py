@@ -1,7 +1,7 @@
 """Starting and stopping Ray for one run, and keeping its routine messages off the terminal.
 
-Embedded Ray starts while the driver imports RLlib, and a worker imports RLlib while the driver builds the recipe:
-together they are most of the time before the first environment step.
+Embedded Ray starts while the driver imports RLlib. Importing RLlib in a worker ahead of the trial only costs: Ray 2.60
+gives an actor the worker that has been idle longest, never the one that has just run a task.
 """
 
 from __future__ import annotations
@@ -64,14 +64,12 @@ class RaySession:
     Args:
         address: a running cluster to join; None starts Ray inside this process, dashboard off, loopback only.
         num_cpus: logical CPUs of embedded Ray, at least what one trial asks for.
-        preload: modules a worker imports as soon as it exists.
         verbose: print what workers print.
     """
 
-    def __init__(self, address: str | None, num_cpus: int, preload: tuple[str, ...], verbose: bool):
+    def __init__(self, address: str | None, num_cpus: int, verbose: bool):
         self.address = address
         self.num_cpus = num_cpus
-        self.preload = preload
         self.verbose = verbose
         self._error: BaseException | None = None
         self._thread: threading.Thread | None = None
@@ -129,9 +127,6 @@ class RaySession:
             else:
                 options.update(num_cpus=self.num_cpus, include_dashboard=False, _node_ip_address="127.0.0.1")
             ray.init(**options)
-            if self.preload:
-                preload = ray.remote(num_cpus=0)(_import_modules)
-                preload.remote(self.preload)
         except BaseException as error:
             self._error = error
         finally:
@@ -179,10 +174,3 @@ def require(request: Any) -> None:
                 f"one trial needs {need:g} {resource}, Ray has {have.get(resource, 0):g}; lower num_env_runners or "
                 "num_learners, or join a larger cluster with --address"
             )
-
-
-def _import_modules(names: tuple[str, ...]) -> None:
-    import importlib
-
-    for name in names:
-        importlib.import_module(name)
