@@ -159,3 +159,22 @@ class Alone(gym.Env):
         self.time += 1
         self.seen = self.np_random.uniform(-0.8, 0.8, 1).astype(np.float32)
         return self.seen, reward, False, self.time >= LENGTH, {}
+
+
+class Echo(Sum):
+    """Two agents earn -(a - c)², averaged, for playing the number c they saw one step ago. The best team earns 0.
+
+    A team without memory earns about -0.43 (two independent numbers of variance 0.21, and nothing to know).
+    """
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[dict, dict]:
+        self.before = None
+        return super().reset(seed=seed)
+
+    def pay(self, actions: Mapping[str, Any]) -> dict[str, float]:
+        before, self.before = self.before, self.seen
+        if before is None:
+            return dict.fromkeys(self.agents_, 0.0)
+        return dict.fromkeys(
+            self.agents_, -float(np.mean([(actions[a][0] - before[a][0]) ** 2 for a in self.agents_]))
+        )

@@ -18,18 +18,24 @@ Deviations from the reference code:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
+from rlkit import state
 from rlkit.algos.maddpg_config import MADDPGConfig, MATD3Config
+from rlkit.algos.maddpg_ensembles import INDEX, draw_rows, slots, with_index
 from rlkit.algos.maddpg_joint import Joint
-from rlkit.algos.maddpg_learner import JOINT
+from rlkit.algos.maddpg_learner import JOINT, LATEST
+from rlkit.algos.maddpg_rewards import RewardStatistics
+from rlkit.algos.minibatches import map_arrays
 from rlkit.algos.offpolicy import OffPolicy
 from rlkit.replay import Fragment, Replay
-from rlkit.replay.buffer import ACTIONS, OBS, REWARDS, TERMINATEDS, TRUNCATEDS
+from rlkit.replay.buffer import ACTIONS, N_STEP, OBS, REWARDS, TERMINATEDS, TRUNCATEDS, WEIGHTS
+from rlkit.replay.columns import Column
 from rlkit.replay.episodes import ACTED, PRESENT, agent_fragments, joint_columns, joint_fragments
 
 __all__ = ["JOINT", "MADDPG", "MATD3", "MADDPGConfig", "MATD3Config"]
@@ -50,29 +56,78 @@ class MADDPG(OffPolicy):
         """Build one buffer of joint rows."""
         config = self.config
         self.extras = ()
-        self.joint = next(iter(self.learner_group.foreach_learner(_joint_of))).get()
+        self.joint, self.sequence = next(iter(self.learner_group.foreach_learner(_facts_of))).get()
         agents, spaces = self.joint.agents, self.joint.spaces
-        seen = {a: spaces[self.joint.module_of[a]][0] for a in agents}
-        done = {a: spaces[self.joint.module_of[a]][1] for a in agents}
+        seen, done = ({a: spaces[self.joint.module_of[a]][i] for a in agents} for i in (0, 1))
         self.columns = joint_columns(agents, seen, done)
+        states, steps = self.columns
+        self.team_sizes: dict[str, int] = {}
+        if config.has_ensembles:
+            self.team_sizes = config.teams_and_sizes(list(agents))[1]
+            steps = {**steps, INDEX: Column.of(INDEX, shape=(len(self.team_sizes),), dtype=np.int8)}
         buffer = config.replay_buffer_config
         self.replays[JOINT] = Replay(
             int(buffer["capacity"]),
-            *self.columns,
+            states,
+            steps,
             agents=len(agents),
             alpha=float(buffer.get("alpha", 0.6)) if config.prioritized else None,
             seed=config.seed,
         )
+        self.rewards = RewardStatistics(len(agents))
+        state.attach(self, "rewards", state.Values(self.rewards.get_state, self.rewards.set_state))
 
     def add_to_replay(self, samples: list[Any]) -> None:
         """Add a sample: episodes, or joint fragments that a runner has made already."""
         fragments = [s for s in samples if isinstance(s, Fragment)]
-        teams = [s for s in samples if isinstance(s, MultiAgentEpisode)]
-        fragments += joint_fragments(teams, self.joint.agents, *self.columns)
+        for episode in samples:
+            if isinstance(episode, MultiAgentEpisode):
+                made = joint_fragments([episode], self.joint.agents, *self.columns)
+                if self.team_sizes:
+                    made = (with_index(part, episode, self.team_sizes) for part in made)
+                fragments += made
         alone = [s for s in samples if isinstance(s, SingleAgentEpisode)]
         for parts in agent_fragments(alone, default_module=JOINT).values():
             fragments += [_as_joint(part, self.joint.agents[0]) for part in parts]
+        check_turns(fragments, self.joint.agents)
+        if self.config.standardize_rewards:
+            self.rewards.see(fragments)
         self.replays[JOINT].add(fragments)
+
+    def draw(self, module_id: str, updates: int) -> tuple[np.ndarray, dict[str, Any]]:
+        """Draw minibatches: columns (K, B, ...), or with ensembles {slot: columns}; see `MADDPGLearner`."""
+        config, replay = self.config, self.replays[JOINT]
+        size = config.total_train_batch_size
+        if self.team_sizes:
+            drawn: dict[str, Any] = {}
+            for team, index in slots(self.team_sizes):
+                place = list(self.team_sizes).index(team)
+                found = draw_rows(replay, place, index, size, updates)
+                if found is not None:
+                    drawn[f"{team}/{index}"] = self._columns(found)
+            return np.zeros((updates, size), np.int64), drawn
+        if self.recurrent:
+            starts = replay.draw_starts(max(1, size // self.sequence), updates, config.burn_in_len)
+            flat = replay.sequences(starts.reshape(-1), self.sequence)
+            batch = map_arrays(flat, lambda a: a.reshape(*starts.shape, *a.shape[1:]))
+            return starts, self._standardized(batch)
+        rows = replay.draw(size, updates)
+        batch = self._columns(rows)
+        batch[WEIGHTS] = replay.weights(rows, float(config.replay_buffer_config.get("beta") or 0.0))
+        if config.infer_policies:
+            batch[LATEST] = self._columns(latest_rows(replay, updates, config.infer_batch_size))
+        return rows, batch
+
+    def _columns(self, rows: np.ndarray) -> dict[str, Any]:
+        steps = self.config.n_step
+        n_step = steps if isinstance(steps, int) else (int(steps[0]), int(steps[1]))
+        batch = self.replays[JOINT].transitions(rows, n_step=n_step, gamma=self.config.gamma)
+        return self._standardized(batch)
+
+    def _standardized(self, batch: dict[str, Any]) -> dict[str, Any]:
+        if self.config.standardize_rewards:
+            batch[REWARDS] = self.rewards.standardized(batch[REWARDS], batch[N_STEP], self.config.gamma)
+        return batch
 
 
 class MATD3(MADDPG):
@@ -83,10 +138,32 @@ class MATD3(MADDPG):
         return MATD3Config()
 
 
-def _joint_of(learner: Any) -> Joint:
+def _facts_of(learner: Any) -> tuple[Joint, int]:
+    """The joint roster, and the length of training sequences."""
     module = next(iter(learner.module.values())).unwrapped()
-    joint: Joint = module.options["joint"]
-    return joint
+    return module.options["joint"], int(module.model_config.get("max_seq_len", 20))
+
+
+def latest_rows(replay: Replay, updates: int, size: int) -> np.ndarray:
+    """Return the newest rows, oldest first, `size` for each update: (K, size). Few rows are repeated."""
+    count = min(len(replay), updates * size)
+    rows = (replay.ring.head - count + np.arange(count)) % replay.capacity
+    return np.resize(rows, (updates, size))
+
+
+def check_turns(fragments: Sequence[Fragment], agents: Sequence[str]) -> None:
+    """Raise ValueError for agents that take turns: what follows an action is then not in the next joint row."""
+    for i, agent in enumerate(agents):
+        acted = sum(int(np.sum(f.steps[ACTED][:, i])) for f in fragments)
+        followed = sum(
+            int(np.sum(f.steps[ACTED][:, i] & (f.states[PRESENT][1:, i] | f.steps[TERMINATEDS][:, i])))
+            for f in fragments
+        )
+        if acted >= 32 and followed < acted / 2:
+            raise ValueError(
+                f"agent {agent!r} acted in {acted} steps and saw the next one in {followed} of them; MADDPG needs "
+                "agents that act together, not in turns (env_config: {api: parallel} where the environment has it)"
+            )
 
 
 def _as_joint(part: Fragment, agent: str) -> Fragment:

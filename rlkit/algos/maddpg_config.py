@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import gymnasium as gym
 from ray.rllib.algorithms.algorithm_config import NotProvided
+from ray.rllib.connectors.common import AddObservationsFromEpisodesToBatch
 from ray.rllib.core import DEFAULT_AGENT_ID, DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
@@ -21,10 +22,12 @@ from ray.rllib.env import INPUT_ENV_SINGLE_SPACES
 
 from rlkit import rllib
 from rlkit.algos.joint_config import JointSampling
-from rlkit.algos.maddpg_joint import CENTRALIZED, LOCAL, Joint
+from rlkit.algos.maddpg_ensembles import DrawSubPolicies, TeamIndex, team_sizes
+from rlkit.algos.maddpg_joint import CENTRALIZED, LOCAL, Joint, teams_of
 from rlkit.algos.maddpg_module import OPTIONS, MADDPGModule
 from rlkit.algos.maddpg_networks import FIELDS
-from rlkit.algos.offpolicy_config import OffPolicyConfig
+from rlkit.algos.offpolicy_config import BUFFER_TYPES, OffPolicyConfig
+from rlkit.callbacks.base import Bound
 from rlkit.errors import did_you_mean
 from rlkit.exploration.schedule import Schedule
 
@@ -66,6 +69,14 @@ class MADDPGConfig(JointSampling, OffPolicyConfig):
         self.gumbel = "hard"
         self.temperature: Numbers = 1.0
         self.logit_regularisation = 1e-3
+        self.infer_policies = False
+        self.infer_entropy_coeff = 1e-3
+        self.infer_batch_size = 100
+        self.ensemble_size: int | dict[str, int] = 1
+        self.teams: dict[str, list[str]] | None = None
+        self.standardize_rewards = False
+        self.normalize_observations = False
+        self.burn_in_len = 0
         self.stack_agents = True
         self.rollout_fragment_length = "auto"
         self.count_steps_by = "env_steps"
@@ -91,6 +102,14 @@ class MADDPGConfig(JointSampling, OffPolicyConfig):
         gumbel: Literal["hard", "soft"] = NotProvided,
         temperature: float | list[list[float]] = NotProvided,
         logit_regularisation: float = NotProvided,
+        infer_policies: bool = NotProvided,
+        infer_entropy_coeff: float = NotProvided,
+        infer_batch_size: int = NotProvided,
+        ensemble_size: int | dict[str, int] = NotProvided,
+        teams: dict[str, list[str]] | None = NotProvided,
+        standardize_rewards: bool = NotProvided,
+        normalize_observations: bool = NotProvided,
+        burn_in_len: int = NotProvided,
         stack_agents: bool = NotProvided,
         **kwargs: Any,
     ) -> MADDPGConfig:
@@ -116,6 +135,15 @@ class MADDPGConfig(JointSampling, OffPolicyConfig):
             gumbel: `hard` gives the critics straight-through one-hot actions of Discrete policies, `soft` relaxed ones.
             temperature: of the Gumbel-softmax; a number or a schedule in env steps.
             logit_regularisation: weight of the mean squared logits in the actors' loss.
+            infer_policies: every agent models the others, and its critic's targets use the models (paper, 4.2).
+            infer_entropy_coeff: weight of the models' entropy.
+            infer_batch_size: latest rows that a model learns from in each update.
+            ensemble_size: sub-policies per agent, one of them drawn per team and episode (paper, 4.3); or one number
+                per policy.
+            teams: {team: [globs of agents]} that draw together; default: agents whose names differ in their number.
+            standardize_rewards: learn from (reward - mean) / deviation, running statistics of each agent.
+            normalize_observations: the same for observations; the statistics are part of the policy.
+            burn_in_len: with `use_lstm`, first steps of a sequence that only warm the state up.
             stack_agents: compute policies of equal shape as one; false: one after the other.
         """
         super().training(**kwargs)
@@ -127,7 +155,11 @@ class MADDPGConfig(JointSampling, OffPolicyConfig):
             "store_buffer_in_checkpoints": store_buffer_in_checkpoints, "twin_q": twin_q,
             "policy_delay": policy_delay, "target_noise": target_noise, "target_noise_clip": target_noise_clip,
             "exploration_noise": exploration_noise, "gumbel": gumbel, "temperature": temperature,
-            "logit_regularisation": logit_regularisation, "stack_agents": stack_agents,
+            "logit_regularisation": logit_regularisation, "infer_policies": infer_policies,
+            "infer_entropy_coeff": infer_entropy_coeff, "infer_batch_size": infer_batch_size, "teams": teams,
+            "ensemble_size": ensemble_size, "standardize_rewards": standardize_rewards,
+            "normalize_observations": normalize_observations, "burn_in_len": burn_in_len,
+            "stack_agents": stack_agents,
         }  # fmt: skip
         for name, value in given.items():
             if value is not NotProvided:
@@ -141,6 +173,18 @@ class MADDPGConfig(JointSampling, OffPolicyConfig):
         if isinstance(self.critic, str):
             return self.critic
         return self.critic.get(module_id, CENTRALIZED)
+
+    def ensemble_of(self, module_id: str) -> int:
+        """Return the number of sub-policies of a policy."""
+        if isinstance(self.ensemble_size, int):
+            return self.ensemble_size
+        return self.ensemble_size.get(module_id, 1)
+
+    @property
+    def has_ensembles(self) -> bool:
+        """Whether any policy has more than one sub-policy."""
+        sizes = [self.ensemble_size] if isinstance(self.ensemble_size, int) else self.ensemble_size.values()
+        return any(size > 1 for size in sizes)
 
     def validate(self) -> None:
         """Check MADDPG's options.
@@ -172,6 +216,9 @@ class MADDPGConfig(JointSampling, OffPolicyConfig):
             ("target_noise", 0),
             ("target_noise_clip", 0),
             ("logit_regularisation", 0),
+            ("infer_entropy_coeff", 0),
+            ("infer_batch_size", 1),
+            ("burn_in_len", 0),
         ):
             if getattr(self, name) < lowest:
                 raise ValueError(f"{name}: got {getattr(self, name)}, expected at least {lowest}")
@@ -186,7 +233,49 @@ class MADDPGConfig(JointSampling, OffPolicyConfig):
                     f"{name}: got {min(values)}, expected {'above 0' if least else 'at least 0'}"
                 )
         self._check_model()
+        if self.has_ensembles:
+            self._prepare_ensembles()
         super().validate()
+
+    def _prepare_ensembles(self) -> None:
+        """Check what ensembles can be combined with, and add the callback that draws sub-policies."""
+        for name, given in (
+            ("infer_policies", self.infer_policies),
+            ("use_lstm", self.model_config.get("use_lstm")),
+            ("prioritized replay", BUFFER_TYPES.get(str(self.replay_buffer_config.get("type")))),
+        ):
+            if given:
+                raise ValueError(
+                    f"ensemble_size: got {self.ensemble_size} together with {name}; choose one of them"
+                )
+        if not self.is_multi_agent:
+            raise ValueError(
+                f"ensemble_size: got {self.ensemble_size} in an environment with one agent; leave it out"
+            )
+        _, sizes = self.teams_and_sizes(self._agents(None, None))
+        known = self.callbacks_class if isinstance(self.callbacks_class, list | tuple) else []
+        if not any(isinstance(c, Bound) and c.cls is DrawSubPolicies for c in known):
+            rllib.add_callbacks(self, [DrawSubPolicies.bind(sizes=sizes)])
+
+    def teams_and_sizes(self, agents: list[str]) -> tuple[dict[str, str], dict[str, int]]:
+        """Return agent -> team, and team -> number of sub-policies.
+
+        Raises:
+            ValueError: members of a team differ, an agent is in no team, or a policy plays for two teams.
+        """
+        agents = sorted(map(str, agents))
+        teams = teams_of(agents, self.teams)
+        sizes = team_sizes(teams, {a: self.ensemble_of(self.policy_mapping_fn(a, None)) for a in agents})
+        plays: dict[str, str] = {}
+        for agent in agents:
+            module = self.policy_mapping_fn(agent, None)
+            other = plays.setdefault(module, agent)
+            if sizes[teams[agent]] > 1 and teams[other] != teams[agent]:
+                raise ValueError(
+                    f"ensemble_size: policy {module!r} plays {other!r} of team {teams[other]!r} and {agent!r} of team "
+                    f"{teams[agent]!r}; a sub-policy is drawn per team, give them a policy each"
+                )
+        return teams, sizes
 
     def _check_model(self) -> None:
         """Refuse fields of DefaultModelConfig that mean nothing here, instead of ignoring them."""
@@ -214,8 +303,9 @@ class MADDPGConfig(JointSampling, OffPolicyConfig):
         return {
             "normalize_actions": self.normalize_actions,
             "exploration_noise": self.exploration_noise,
-            "ensemble_size": 1,
             "twin_q": self.twin_q,
+            "infer_policies": self.infer_policies,
+            "normalize_observations": self.normalize_observations,
         }
 
     def get_default_rl_module_spec(self) -> RLModuleSpec:
@@ -241,12 +331,21 @@ class MADDPGConfig(JointSampling, OffPolicyConfig):
         for module_id, module in modules.items():
             options = {
                 **self._options(),
+                "ensemble_size": self.ensemble_of(module_id),
                 "module_id": module_id,
                 "critic": self.critic_of(module_id),
                 "joint": joint,
             }
             module.model_config = {**module.model_config, OPTIONS: options}
         return spec
+
+    def build_env_to_module_connector(self, env: Any = None, spaces: Any = None, device: Any = None) -> Any:
+        """RLlib's pipeline; with ensembles, modules are told which sub-policy plays."""
+        pipeline = super().build_env_to_module_connector(env, spaces, device)
+        if self.has_ensembles:
+            teams, sizes = self.teams_and_sizes(self._agents(env, spaces))
+            pipeline.insert_after(AddObservationsFromEpisodesToBatch, TeamIndex(teams=teams, sizes=sizes))
+        return pipeline
 
     def joint(self, agents: list[str], spaces: Mapping[str, Any]) -> Joint:
         """Return who plays whom.

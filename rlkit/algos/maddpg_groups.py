@@ -129,11 +129,12 @@ class CriticGroup(Group):
         ]
         return torch.stack(own)
 
-    def values(self, bank: Bank, x: torch.Tensor) -> torch.Tensor:
-        """Return Q (twins, n, g B)."""
-        if self.twins > 1 and not self.common:
+    def values(self, bank: Bank, x: torch.Tensor, common: bool | None = None) -> torch.Tensor:
+        """Return Q (twins, n, g B); `common` says whether x is one input for all, by default as `self.common`."""
+        common = self.common if common is None else common
+        if self.twins > 1 and not common:
             x = x.repeat(self.twins, *[1] * (x.dim() - 1))
-        q = bank(x, self.common).squeeze(-1)
+        q = bank(x, common).squeeze(-1)
         return q.reshape(self.twins, len(self.modules), *q.shape[1:])
 
 

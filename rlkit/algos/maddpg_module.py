@@ -26,8 +26,10 @@ from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from torch import nn
 
 from rlkit.algos.maddpg_actions import ActionKind, BoxActions, DiscreteActions, action_kind, masked
+from rlkit.algos.maddpg_ensembles import ENSEMBLE_INDEX
+from rlkit.algos.maddpg_inferred import key_of, outputs_of
 from rlkit.algos.maddpg_joint import CriticInput, Joint, Sizes
-from rlkit.algos.maddpg_networks import ObservationVector, RecurrentNet, make_net
+from rlkit.algos.maddpg_networks import Normalizer, ObservationVector, RecurrentNet, make_net
 from rlkit.exploration.schedule import Schedule
 
 OPTIONS = "maddpg"
@@ -59,6 +61,7 @@ class MADDPGModule(TorchRLModule, InferenceOnlyAPI):
             make_net([self.vector], 0, self.kind.logits, self.model_config, "pi_gain")
             for _ in range(options["ensemble_size"])
         )
+        self.normalizer = Normalizer(self.vector.size) if options["normalize_observations"] else None
         joint: Joint | None = options.get("joint")
         if self.inference_only or joint is None:
             return
@@ -73,6 +76,28 @@ class MADDPGModule(TorchRLModule, InferenceOnlyAPI):
         )
         self.target_actors = _frozen(self.actors)
         self.target_critics = _frozen(self.critics)
+        self.modelled = self._modelled(joint) if options["infer_policies"] else ()
+        if self.modelled:
+            self.inferred = nn.ModuleDict(
+                {
+                    key_of(a): make_net(
+                        [sizes.vectors[a]], 0, outputs_of(sizes.kinds[a]), self.model_config, "pi_gain"
+                    )
+                    for a in self.modelled
+                }
+            )
+            self.target_inferred = _frozen(self.inferred)
+
+    def _modelled(self, joint: Joint) -> tuple[str, ...]:
+        """The agents that this module models: those it does not play, if its critics look at them."""
+        if self.critic_input.local:
+            return ()
+        return tuple(a for a in joint.agents if a not in self.critic_input.players)
+
+    @property
+    def needs_episodes(self) -> bool:
+        """Whether a runner must keep RLlib's episodes: a sub-policy is drawn for each of them."""
+        return len(self.actors) > 1
 
     def get_non_inference_attributes(self) -> list[str]:
         return list(LEARNER_ONLY)
@@ -83,10 +108,16 @@ class MADDPGModule(TorchRLModule, InferenceOnlyAPI):
         """Return logits (B, L), forbidden actions masked, and the recurrent state to hand on."""
         observations, mask = self.vector.split(batch[Columns.OBS])
         x = self.vector(observations)
+        if self.normalizer is not None:
+            x = self.normalizer(x)
         actor = self.actors[0]
         out: dict[str, Any] = {}
         if isinstance(actor, RecurrentNet):
             logits, out[Columns.STATE_OUT] = actor.run(x, batch[Columns.STATE_IN])
+        elif len(self.actors) > 1 and ENSEMBLE_INDEX in batch:
+            every = torch.stack([sub_policy(x) for sub_policy in self.actors], dim=1)
+            index = batch[ENSEMBLE_INDEX].long().reshape(-1, 1, 1).expand(-1, 1, every.shape[-1])
+            logits = every.gather(1, index).squeeze(1)
         else:
             logits = actor(x)
         return masked(logits, mask), out

@@ -98,6 +98,35 @@ def _leaves(space: gym.Space) -> Any:
     yield int(np.prod(shape)), shape
 
 
+class Normalizer(nn.Module):
+    """Running mean and variance of vectors (..., O): they become (x - mean) / std, clipped at ±10.
+
+    The statistics are part of the module's weights, so that runners, evaluation and exports have them.
+    """
+
+    def __init__(self, size: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("variance", torch.ones(size))
+        self.register_buffer("count", torch.zeros(()))
+
+    def see(self, x: torch.Tensor) -> None:
+        """Add rows (B, O) to the statistics (Chan et al. 1979)."""
+        rows = len(x)
+        if not rows:
+            return
+        mean, variance = x.mean(dim=0), x.var(dim=0, unbiased=False)
+        total = self.count + rows
+        shift = mean - self.mean
+        squares = self.variance * self.count + variance * rows + shift.square() * self.count * rows / total
+        self.mean.add_(shift * rows / total)
+        self.variance.copy_(squares / total)
+        self.count.copy_(total)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return ((x - self.mean) / (self.variance + 1e-6).sqrt()).clamp(-10.0, 10.0)
+
+
 class Net(nn.Module):
     """body (..., D) -> (..., F), then a linear head -> (..., out)."""
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from rlkit.algos.maddpg_ensembles import INDEX
 from rlkit.algos.maddpg_joint import Sizes
 from rlkit.replay.buffer import ACTIONS, MASK, N_STEP, NEXT_OBS, OBS, REWARDS, TERMINATEDS, WEIGHTS
 from rlkit.replay.episodes import ACTED, PRESENT
@@ -35,6 +36,10 @@ class Rows:
         next_present: by agent, or None where everybody is there.
         discount: γ^n, (K, B).
         weights: importance weights, (K, B), or None.
+        index: which sub-policy each team played, (K, B, teams), or None without ensembles.
+        joint: all observations and codes side by side, (K, B, D).
+        next_joint: all next observations side by side.
+        recurrent: rows are sequences (B, T).
     """
 
     observations: ByAgent
@@ -48,8 +53,10 @@ class Rows:
     next_present: ByAgent | None
     discount: torch.Tensor
     weights: torch.Tensor | None
-    joint: torch.Tensor | None = None
-    next_joint: torch.Tensor | None = None
+    index: torch.Tensor | None
+    joint: torch.Tensor
+    next_joint: torch.Tensor
+    recurrent: bool = False
 
     def at(self, k: int) -> Rows:
         """Return minibatch k."""
@@ -59,7 +66,7 @@ class Rows:
 def _at(value: Any, k: int) -> Any:
     if isinstance(value, dict):
         return {name: part[k] for name, part in value.items()}
-    return None if value is None else value[k]
+    return value[k] if isinstance(value, torch.Tensor) else value
 
 
 def read_rows(
@@ -69,6 +76,7 @@ def read_rows(
     gamma: float,
     normalizers: Mapping[str, Any] | None = None,
     weighted: bool = False,
+    burn_in: int = 0,
 ) -> Rows:
     """Turn replayed columns (tensors) into rows.
 
@@ -78,6 +86,7 @@ def read_rows(
         gamma: discount of one step.
         normalizers: agent -> a function that normalises its vectors.
         weighted: whether importance weights matter.
+        burn_in: first steps of every sequence that only warm the recurrent state up.
     """
     agents = sizes.joint.agents
     leading = columns[REWARDS].dim() - 1
@@ -88,6 +97,7 @@ def read_rows(
     valid = columns[ACTED] & (columns[NEXT_PRESENT] | terminated)
     if MASK in columns:
         valid = valid & columns[MASK][..., None]
+        valid[..., :burn_in, :] = False
     everywhere = bool(valid.all()) and bool(columns[NEXT_PRESENT].all())
     present, there = columns[PRESENT], columns[NEXT_PRESENT]
     if not everywhere:
@@ -95,7 +105,7 @@ def read_rows(
             observations[a] = observations[a] * present[..., i, None]
             following[a] = following[a] * there[..., i, None]
             codes[a] = codes[a] * columns[ACTED][..., i, None]
-    rows = Rows(
+    return Rows(
         observations=observations,
         next_observations=following,
         legal=legal,
@@ -107,10 +117,11 @@ def read_rows(
         next_present=None if everywhere else {a: there[..., i] for i, a in enumerate(agents)},
         discount=gamma ** columns[N_STEP],
         weights=columns[WEIGHTS] if weighted else None,
+        index=columns.get(INDEX),
+        joint=torch.cat([*observations.values(), *codes.values()], dim=-1),
+        next_joint=torch.cat(list(following.values()), dim=-1),
+        recurrent=MASK in columns,
     )
-    rows.joint = torch.cat([*observations.values(), *codes.values()], dim=-1)
-    rows.next_joint = torch.cat(list(following.values()), dim=-1)
-    return rows
 
 
 def _vectors(

@@ -14,7 +14,7 @@ Legend: B rows, N agents, n networks of a group, g agents per module.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -58,6 +58,12 @@ class Report:
     def add_errors(self, errors: ByAgent) -> None:
         self._errors += errors.values()
 
+    def absorb(self, other: Report, suffix: str) -> None:
+        """Take over another report, its values under names with a suffix."""
+        self._errors += other._errors
+        for module, values in other.values.items():
+            self.add(module, **{name + suffix: value for name, value in values.items()})
+
     @property
     def td_errors(self) -> torch.Tensor:
         return torch.stack(self._errors).mean(dim=0)
@@ -66,20 +72,52 @@ class Report:
 def target_codes(groups: Sequence[ActorGroup], rows: Rows, rules: Rules) -> ByAgent:
     """Return the action codes of the target policies in the next observations, by agent, without a gradient."""
     codes: ByAgent = {}
+    vectors, legal = rows.next_observations, rows.next_legal
+    if rows.recurrent:  # the state begins before the first step
+        vectors, legal = _from_start(rows.observations, vectors), _from_start(rows.legal, legal)
     for group in groups:
-        logits = group.logits(group.targets, rows.next_observations, rows.next_legal)
+        logits = group.logits(group.targets, vectors, legal)
+        logits = logits[..., 1:, :] if rows.recurrent else logits
         code = group.kind.target(logits, rules.target_noise, rules.target_noise_clip)
         codes |= group.spread(code)
     if rows.next_present is not None:
         codes = {agent: code * rows.next_present[agent][..., None] for agent, code in codes.items()}
-    return {agent: codes[agent] for agent in rows.codes}
+    return {agent: codes[agent] for agent in rows.codes if agent in codes}
 
 
-def critic_targets(group: CriticGroup, rows: Rows, codes: ByAgent) -> torch.Tensor:
-    """Return y (n, g B) of the critics of a group, without a gradient."""
-    joint = torch.cat([rows.next_joint, *codes.values()], dim=-1) if group.common else None
-    x = group.input(joint, rows.next_observations, codes)
-    q_tp1 = group.values(group.targets, x).amin(dim=0)
+def _from_start(values: ByAgent, following: ByAgent) -> ByAgent:
+    """Put the first of (B, T, ...) in front of the T that follow each step."""
+    return {a: torch.cat([values[a][:, :1], following[a]], dim=1) for a in values}
+
+
+def critic_targets(
+    group: CriticGroup, rows: Rows, codes: ByAgent, inferred: Mapping[str, ByAgent] | None = None
+) -> torch.Tensor:
+    """Return y (n, g B) of the critics of a group, without a gradient.
+
+    Args:
+        group: the critics.
+        rows: a minibatch.
+        codes: of the target policies' next actions, by agent.
+        inferred: for the modules that model others, the codes they expect of them, by agent.
+    """
+    if inferred:
+        own = [
+            torch.cat(
+                [entry(rows.next_observations, {**codes, **inferred.get(m, {})}, a) for a in entry.players]
+            )
+            for m, entry in zip(group.modules, group.inputs, strict=True)
+        ]
+        x, common = torch.stack(own), False
+    else:
+        joint = torch.cat([rows.next_joint, *codes.values()], dim=-1) if group.common else None
+        x, common = group.input(joint, rows.next_observations, codes), group.common
+    if rows.recurrent:
+        first = group.input(rows.joint, rows.observations, rows.codes)[..., :1, :]
+        first = first if first.dim() == x.dim() else first.expand(*x.shape[:-2], *first.shape[-2:])
+        q_tp1 = group.values(group.targets, torch.cat([first, x], dim=-2), common)[..., 1:].amin(dim=0)
+    else:
+        q_tp1 = group.values(group.targets, x, common).amin(dim=0)
     discount = group.repeated(rows.discount)
     return td_targets(group.batch(rows.rewards), discount, group.batch(rows.terminated), q_tp1)
 
@@ -113,8 +151,9 @@ def actor_step(
     temperature: float,
     rules: Rules,
     report: Report,
+    share: float = 1.0,
 ) -> None:
-    """Follow the critics' gradient with every trained actor."""
+    """Follow the critics' gradient, times `share`, with every trained actor."""
     trained = [group for group in actors if group.training.trained]
     codes: ByAgent = {}
     logits = []
@@ -128,7 +167,7 @@ def actor_step(
     for group, out in zip(trained, logits, strict=True):
         mask = None if rows.valid is None else group.batch(rows.valid)
         losses.append(actor_losses(group.batch(values), out, rules.logit_regularisation, mask))
-    norms = step(trained, torch.cat(losses).sum())
+    norms = step(trained, share * torch.cat(losses).sum())
     if not report.full:
         return
     for group, loss, norm in zip(trained, losses, norms, strict=True):
@@ -139,7 +178,6 @@ def actor_step(
 def judge(group: CriticGroup, rows: Rows, codes: ByAgent) -> ByAgent:
     """Return Q_i1 (B,) by agent, with the agent's own action replaced by the given one."""
     if group.common:
-        assert rows.joint is not None
         new = [codes[players[0]] for players in group.players]
         q = group.bank.replacing(rows.joint, new, [entry.own for entry in group.inputs]).squeeze(-1)
     else:

@@ -1,0 +1,64 @@
+"""Running statistics of rewards, for `standardize_rewards`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from rlkit.replay import Fragment
+from rlkit.replay.buffer import REWARDS
+from rlkit.replay.episodes import ACTED
+
+
+class RewardStatistics:
+    """Mean and variance of every agent's reward over all steps it acted in.
+
+    Args:
+        agents: N.
+    """
+
+    def __init__(self, agents: int):
+        self.count = np.zeros(agents)
+        self.mean = np.zeros(agents)
+        self.squares = np.zeros(agents)
+
+    def see(self, fragments: Iterable[Fragment]) -> None:
+        """Add joint fragments (Chan et al. 1979)."""
+        for fragment in fragments:
+            acted = np.asarray(fragment.steps[ACTED])
+            rewards = np.where(acted, fragment.steps[REWARDS], 0.0).astype(np.float64)
+            rows = acted.sum(axis=0)
+            mean = rewards.sum(axis=0) / np.maximum(rows, 1)
+            squares = (np.where(acted, rewards - mean, 0.0) ** 2).sum(axis=0)
+            total = np.maximum(self.count + rows, 1)
+            shift = mean - self.mean
+            self.squares += squares + shift**2 * self.count * rows / total
+            self.mean += shift * rows / total
+            self.count += rows
+
+    @property
+    def deviation(self) -> np.ndarray:
+        """Standard deviations, (N,); 1 where it is (nearly) 0."""
+        deviation = np.sqrt(self.squares / np.maximum(self.count, 1))
+        return np.where(deviation > 1e-6, deviation, 1.0)
+
+    def standardized(self, rewards: np.ndarray, n_step: np.ndarray, gamma: float) -> np.ndarray:
+        """Return n-step sums of rewards (..., N) as sums of standardised rewards.
+
+        Args:
+            rewards: sums of γ^i r_i over n steps.
+            n_step: n, (...,).
+            gamma: γ.
+        """
+        steps = n_step if gamma == 1.0 else (1.0 - gamma**n_step) / (1.0 - gamma)
+        scaled = (rewards - steps[..., None] * self.mean) / self.deviation
+        return scaled.astype(np.float32)
+
+    def get_state(self) -> dict[str, Any]:
+        return {name: values.tolist() for name, values in vars(self).items()}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        for name, values in state.items():
+            setattr(self, name, np.asarray(values, np.float64))

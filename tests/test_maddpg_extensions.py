@@ -1,0 +1,290 @@
+"""Inferred policies, ensembles, recurrent policies, and normalised rewards and observations."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from maddpg_envs import NUMBER, Echo, Match, Sum
+from maddpg_samples import columns_of, config_of, learner_of, update, weights
+from ray.rllib.core.columns import Columns
+from test_maddpg import greedy_return, trained
+
+from rlkit.algos.maddpg_actions import action_kind
+from rlkit.algos.maddpg_ensembles import ENSEMBLE_INDEX, INDEX, index_of
+from rlkit.algos.maddpg_inferred import divergence, likelihood_and_entropy
+from rlkit.algos.maddpg_networks import Normalizer
+from rlkit.algos.maddpg_rewards import RewardStatistics
+from rlkit.replay import Fragment
+
+
+def learners_of(algorithm: Any) -> Any:
+    found: list[Any] = []
+    algorithm.learner_group.foreach_learner(found.append)
+    return found[0]
+
+
+# Inferred policies --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("game", [Sum, Match])
+def test_inferred_policies_come_closer_to_the_true_ones_and_the_game_is_solved(
+    ray_local: None, game: type[Any]
+) -> None:
+    config = config_of(game, gamma=0.5, infer_policies=True)
+    algorithm = config.build_algo()
+    try:
+        distances = []
+        for _ in range(8):
+            learners = algorithm.train()["learners"]
+            distances.append(
+                float(learners["a_0"]["inferred_kl_a_1"]) + float(learners["a_1"]["inferred_kl_a_0"])
+            )
+        # in Match both begin uniform, and the models then follow policies that become certain
+        assert min(distances[-2:]) < (0.5 * distances[0] if game is Sum else 0.3)
+        assert greedy_return(algorithm, game) > {Sum: -0.04, Match: 0.95}[game]
+    finally:
+        algorithm.stop()
+
+
+def latest(config: Any, updates: int, rows: int) -> dict[str, Any]:
+    return {**columns_of(config, updates, rows), "latest": columns_of(config, updates, 10, seed=5)}
+
+
+def test_targets_come_from_the_models_of_the_others() -> None:
+    config = config_of(Sum, infer_policies=True)
+    found = []
+    for shift in (0.0, 5.0):
+        learner = learner_of(config)
+        with torch.no_grad():
+            learner.module["a_0"].unwrapped().target_inferred["a_1"].head.bias.add_(shift)
+        found.append(update(learner, columns_of(config, updates=1, rows=32)))
+    assert float(found[0]["a_0"]["critic_loss"]) != float(found[1]["a_0"]["critic_loss"])
+    assert float(found[0]["a_1"]["critic_loss"]) == float(found[1]["a_1"]["critic_loss"])
+
+
+def test_models_are_the_same_stacked_or_not_and_only_where_critics_look_at_others() -> None:
+    after = []
+    for stack in (True, False):
+        config = config_of(Sum, infer_policies=True, stack_agents=stack, critic={"a_1": "local"})
+        learner = learner_of(config)
+        assert list(learner.module["a_0"].unwrapped().inferred) == ["a_1"]
+        assert learner.module["a_1"].unwrapped().modelled == ()
+        for group in (*learner.actors, *learner.critics, *learner.models):
+            group.optimizer = torch.optim.SGD(group.bank.params, lr=0.1)
+        update(learner, latest(config, updates=3, rows=16))
+        after.append(weights(learner))
+    assert any("inferred" in name for name in after[0])
+    for name, value in after[0].items():
+        assert torch.allclose(value, after[1][name], atol=1e-5), name
+
+
+def test_likelihood_and_divergence_of_discrete_models_by_hand() -> None:
+    kind = action_kind(gym.spaces.MultiDiscrete([2, 2]), True)
+    out, other = torch.tensor([[0.0, np.log(3.0), 0.0, 0.0]]), torch.zeros(1, 4)
+    likelihood, entropy = likelihood_and_entropy(kind, out, torch.tensor([[0.0, 1.0, 1.0, 0.0]]))
+    assert float(likelihood) == pytest.approx(np.log(0.75) + np.log(0.5))
+    one = -(0.25 * np.log(0.25) + 0.75 * np.log(0.75))
+    assert float(entropy) == pytest.approx(one + np.log(2))
+    assert float(divergence(kind, out, other, 0.0)) == pytest.approx(np.log(2) - one)
+
+
+# Ensembles ----------------------------------------------------------------------------------------------
+
+
+def test_a_sub_policy_is_drawn_per_team_and_episode_and_all_learn(ray_local: None) -> None:
+    algorithm = trained(config_of(Sum, gamma=0.5, ensemble_size=2), 10)
+    try:
+        replay = algorithm.replays["joint"]
+        index = replay.ring.data[INDEX][0][: len(replay), 0].reshape(-1, 5)
+        assert (index == index[:, :1]).all()  # whole episodes of five steps
+        assert 0.35 < index.mean() < 0.65
+        module = algorithm.env_runner.module["a_0"]
+        batch = {Columns.OBS: torch.linspace(-0.8, 0.8, 9)[:, None]}
+        answers = [
+            module.forward_inference({**batch, ENSEMBLE_INDEX: torch.full((9,), k)})[Columns.ACTIONS]
+            for k in (0, 1)
+        ]
+        assert not torch.equal(*answers)
+        team = [float((a - batch[Columns.OBS]).abs().mean()) for a in answers]
+        assert max(team) < 0.35
+    finally:
+        algorithm.stop()
+
+
+def test_a_sub_policy_learns_from_its_own_episodes_alone() -> None:
+    config = config_of(Sum, ensemble_size=2)
+    learner = learner_of(config)
+    assert [slot.name for slot in learner.slots] == ["a/0", "a/1"]
+    before = weights(learner)
+    columns = columns_of(config, updates=2, rows=16)
+    columns[INDEX] = np.ones((2, 16, 1), np.int8)
+    found = learner.update_from_columns(
+        iter([{"joint": {"a/1": columns}}]),
+        num_updates=2,
+        env_steps=0,
+        timesteps={"num_env_steps_sampled_lifetime": 0},
+    )
+    changed = {name.split(".")[2] for name, v in weights(learner).items() if not torch.equal(v, before[name])}
+    assert changed == {"1"}
+    assert "critic_loss_1" in found["a_0"]
+
+
+def test_targets_use_the_sub_policy_each_team_played() -> None:
+    config = config_of(Sum, ensemble_size={"a_1": 2}, teams={"x": ["a_0"], "y": ["a_1"]})
+    losses = []
+    for index in (0, 1):
+        columns = columns_of(config, updates=1, rows=16)
+        columns[INDEX] = np.full((1, 16, 2), index, np.int8)
+        columns[INDEX][..., 0] = 0
+        found = learner_of(config).update_from_columns(
+            iter([{"joint": {"x/0": columns}}]),
+            num_updates=1,
+            env_steps=0,
+            timesteps={"num_env_steps_sampled_lifetime": 0},
+        )
+        losses.append(float(found["a_0"]["critic_loss"]))
+    assert losses[0] != losses[1]
+
+
+def test_outside_training_the_episodes_id_decides() -> None:
+    found = [index_of(f"evaluation-{seed}", {}, "a", 3) for seed in range(300)]
+    assert found == [index_of(f"evaluation-{seed}", {}, "a", 3) for seed in range(300)]
+    assert np.bincount(found).min() > 70
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"ensemble_size": {"a_0": 3}},
+            r"in team 'a' agent 'a_0' has 3 sub-policies, agent 'a_1' 1",
+        ),
+        ({"ensemble_size": 2, "infer_policies": True}, "got 2 together with infer_policies"),
+        ({"ensemble_size": 2, "teams": {"x": ["a_0"]}}, r"agent 'a_1' is in none of"),
+        (
+            {"ensemble_size": 2, "replay_buffer_config": {"type": "PrioritizedEpisodeReplayBuffer"}},
+            "together with prioritized replay",
+        ),
+    ],
+)
+def test_ensembles_that_cannot_work(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        config_of(Sum, **options).validate()
+
+
+def test_a_policy_of_two_teams_has_no_ensemble() -> None:
+    config = config_of(Sum, shared=True, ensemble_size=2, teams={"x": ["a_0"], "y": ["a_1"]})
+    with pytest.raises(ValueError, match=r"policy 'all' plays 'a_0' of team 'x' and 'a_1' of team 'y'"):
+        config.validate()
+
+
+# Recurrent policies -------------------------------------------------------------------------------------
+
+
+def test_recurrent_policies_remember(ray_local: None) -> None:
+    config = config_of(Echo, gamma=0.5, critic_lr=3e-3, actor_lr=3e-3, tau=0.05)
+    config.rl_module(
+        model_config={"fcnet_hiddens": [32], "use_lstm": True, "lstm_cell_size": 32, "max_seq_len": 5}
+    )
+    algorithm = trained(config, 10)
+    try:
+        module = algorithm.env_runner.module["a_0"]
+        numbers = torch.tensor([[0.6], [-0.6], [0.3], [0.0]]).reshape(1, 4, 1)
+        state = {name: v[None] for name, v in module.get_initial_state().items()}
+        out = module.forward_inference({Columns.OBS: numbers, Columns.STATE_IN: state})
+        played = out[Columns.ACTIONS][0, 1:, 0]
+        # half way there after 4,000 steps; a policy without memory plays 0 wherever it stands
+        assert ((played / numbers[0, :-1, 0] - 0.75).abs() < 0.45).all(), played
+    finally:
+        algorithm.stop()
+
+
+def test_steps_of_the_burn_in_have_no_loss() -> None:
+    losses = []
+    for burn_in in (0, 2):
+        config = config_of(Sum, burn_in_len=burn_in)
+        config.rl_module(
+            model_config={"fcnet_hiddens": [8], "use_lstm": True, "lstm_cell_size": 8, "max_seq_len": 4}
+        )
+        flat = columns_of(config, updates=1, rows=32)
+        flat["loss_mask"] = np.ones((1, 32), bool)
+
+        def fold(value: Any) -> Any:
+            return (
+                {k: fold(v) for k, v in value.items()}
+                if isinstance(value, dict)
+                else value.reshape(1, 8, 4, *value.shape[2:])
+            )
+
+        columns = fold(flat)
+        columns["rewards"][:, :, :2] = 1e3
+        losses.append(float(update(learner_of(config), columns)["a_0"]["critic_loss"]))
+    assert losses[0] > 1e5 > 100 > losses[1]
+
+
+# Normalisation ------------------------------------------------------------------------------------------
+
+
+def test_reward_statistics_are_those_of_all_steps_acted() -> None:
+    statistics, g = RewardStatistics(2), np.random.default_rng(0)
+    rewards, acted = g.normal(3.0, 2.0, (60, 2)).astype(np.float32), g.random((60, 2)) < 0.8
+    for part in (slice(0, 25), slice(25, 60)):
+        steps = {"rewards": rewards[part], "acted": acted[part]}
+        statistics.see([Fragment("e", 0, len(rewards[part]), {}, steps, False)])
+    for i in (0, 1):
+        mine = rewards[acted[:, i], i]
+        assert statistics.mean[i] == pytest.approx(mine.mean(), rel=1e-5)
+        assert statistics.deviation[i] == pytest.approx(mine.std(), rel=1e-5)
+    again = RewardStatistics(2)
+    again.set_state(statistics.get_state())
+    assert again.deviation.tolist() == statistics.deviation.tolist()
+
+
+def test_standardised_n_step_rewards_are_sums_of_standardised_rewards() -> None:
+    statistics = RewardStatistics(1)
+    statistics.mean, statistics.squares, statistics.count = np.array([2.0]), np.array([16.0]), np.array([4.0])
+    found = statistics.standardized(np.array([[2.0], [4.0 + 0.5 * 6.0]]), np.array([1.0, 2.0]), 0.5)
+    assert found[:, 0].tolist() == pytest.approx([0.0, 1.0 + 0.5 * 2.0])
+
+
+def test_a_normalizer_gives_mean_zero_and_variance_one() -> None:
+    normalizer, x = (
+        Normalizer(2),
+        torch.randn(400, 2) * torch.tensor([5.0, 0.1]) + torch.tensor([100.0, -3.0]),
+    )
+    normalizer.see(x[:150])
+    normalizer.see(x[150:])
+    y = normalizer(x)
+    assert torch.allclose(y.mean(dim=0), torch.zeros(2), atol=1e-3)
+    assert torch.allclose(y.std(dim=0, unbiased=False), torch.ones(2), atol=1e-2)
+
+
+class Skewed(Sum):
+    """Sum with numbers between 992 and 1008, and rewards a hundred times larger."""
+
+    agents_: ClassVar = {a: (gym.spaces.Box(0.0, 2000.0, (1,), np.float32), NUMBER) for a in Sum.agents_}
+
+    def draw(self) -> dict[str, Any]:
+        self.small = super().draw()
+        return {a: 1000 + 10 * number for a, number in self.small.items()}
+
+    def pay(self, actions: Any) -> dict[str, float]:
+        miss = sum(float(actions[a][0] - (self.seen[a][0] - 1000) / 10) for a in self.agents_)
+        return dict.fromkeys(self.agents_, -100 * miss**2)
+
+
+def test_a_badly_scaled_game_is_solved_with_normalisation(ray_local: None) -> None:
+    options: dict[str, Any] = {"normalize_observations": True, "standardize_rewards": True}
+    algorithm = trained(config_of(Skewed, gamma=0.5, **options), 9)
+    try:
+        assert greedy_return(algorithm, Skewed) > -5.0
+        learner = learners_of(algorithm)
+        normalizer = learner.module["a_0"].unwrapped().normalizer
+        assert float(normalizer.mean) == pytest.approx(1000, abs=1)
+        assert torch.equal(algorithm.env_runner.module["a_0"].normalizer.mean, normalizer.mean)
+    finally:
+        algorithm.stop()
