@@ -44,7 +44,7 @@ def run(path: str, seed: int, curriculum: bool, episodes: int, steps: int | None
     if not curriculum:
         values["curriculum"] = without(values["curriculum"])
     budget = steps or int(values["stop"]["env_steps"])
-    values["evaluation"] = None
+    values.pop("evaluation", None)
     values["checkpoint"] = {}
     recipe = recipes.Recipe.from_dict(values)
     torch.manual_seed(seed)
