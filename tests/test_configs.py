@@ -50,6 +50,9 @@ def test_a_shipped_recipe_trains_an_iteration(path: Path, ray_local: None) -> No
     values.pop("evaluation", None)
     values["checkpoint"] = {}
     values["tune"] = {}
+    training = values["config"].get("training", {})
+    if "num_steps_sampled_before_learning_starts" in training:
+        training["num_steps_sampled_before_learning_starts"] = 64
     algorithm = build(recipes.Recipe.from_dict(values), IMPORTS.get(path.name, ())).build_algo()
     try:
         row = tidy(algorithm.train())
