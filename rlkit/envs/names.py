@@ -215,6 +215,10 @@ def _make_pettingzoo(name: str, kwargs: dict[str, Any]) -> MultiAgentEnv:
     mask_from_info = kwargs.pop("mask_from_info", False)
     raw = getattr(module, "raw_env", None)
     env = _call(apis[api], kwargs, name, lambda name: _parameters(raw))
+    if family == "mpe2":
+        from rlkit.envs.mpe import world_steps
+
+        env = world_steps(env)
     return PettingZooEnv(env, mask_from_info=mask_from_info)
 
 

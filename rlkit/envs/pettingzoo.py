@@ -169,7 +169,8 @@ class _Parallel(PettingZooEnv):
         rewards = {agent: raw_rewards[agent] for agent in heard if agent in raw_rewards}
         terminated = {agent: bool(raw_terminated.get(agent, False)) for agent in heard}
         truncated = {agent: bool(raw_truncated.get(agent, False)) for agent in heard}
-        self.agents = natural_order(self.env.agents)
+        if set(self.agents) != set(self.env.agents):
+            self.agents = natural_order(self.env.agents)
         terminated, truncated = self._flags(terminated, truncated, over=not self.agents)
         return observations, rewards, terminated, truncated, infos
 

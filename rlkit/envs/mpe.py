@@ -1,0 +1,153 @@
+"""mpe2's parallel environments, stepped as the one world they are.
+
+mpe2 (1.1) writes its scenarios as turn-based (AEC) environments and turns them back into parallel ones: one
+parallel step walks through three wrappers once per agent, observes every agent twice, and looks up each attribute
+through `__getattr__` chains. That is half of a step of `simple_spread`. `WorldSteps` sets all actions, steps the
+world once, and returns the same numbers, bit for bit (tests/test_envs_mpe.py).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from gymnasium.spaces import Box
+from pettingzoo import ParallelEnv
+from pettingzoo.utils import wrappers
+from pettingzoo.utils.conversions import aec_to_parallel_wrapper
+
+
+def world_steps(env: Any) -> Any:
+    """Return an mpe2 parallel environment as `WorldSteps`; anything else, and windows, as it is."""
+    if not isinstance(env, aec_to_parallel_wrapper) or getattr(env, "render_mode", None) == "human":
+        return env
+    from mpe2._mpe_utils.simple_env import SimpleEnv
+
+    raw = env.unwrapped
+    if not isinstance(raw, SimpleEnv):
+        return env
+    own = all(
+        getattr(type(raw), name) is getattr(SimpleEnv, name) for name in ("step", "_execute_world_step")
+    )
+    known = (
+        wrappers.OrderEnforcingWrapper,
+        wrappers.ClipOutOfBoundsWrapper,
+        wrappers.AssertOutOfBoundsWrapper,
+    )
+    layer = env.aec_env
+    while type(layer) in known:
+        layer = layer.env
+    if not (own and layer is raw):
+        return env
+    _skip_ghosts(raw.world)
+    return WorldSteps(env)
+
+
+def _skip_ghosts(world: Any) -> None:
+    """Let a world compute forces between pairs that can collide, in its own order; the others have none.
+
+    `World.apply_environment_force` (mpe2 1.1, core.py) asks every pair, landmarks included.
+    """
+    from mpe2._mpe_utils.core import World
+
+    names = ("apply_environment_force", "get_collision_force")
+    if any(getattr(type(world), name) is not getattr(World, name) for name in names):
+        return
+
+    def apply_environment_force(p_force: list[Any]) -> list[Any]:
+        solid = [(i, entity) for i, entity in enumerate(world.entities) if entity.collide]
+        for k, (a, one) in enumerate(solid):
+            for b, other in solid[k + 1 :]:
+                for at, force in zip((a, b), world.get_collision_force(one, other), strict=True):
+                    if force is not None:
+                        p_force[at] = force + (0.0 if p_force[at] is None else p_force[at])
+        return p_force
+
+    world.apply_environment_force = apply_environment_force
+
+
+class WorldSteps(ParallelEnv):
+    """A parallel mpe2 environment without the turn-based layer.
+
+    Args:
+        env: what `mpe2.<scenario>.parallel_env(...)` returns. Resets, rendering and the end of an episode go through
+            it, so that it is always in the state its own `step` would leave it in.
+
+    Attributes:
+        raw: the `SimpleEnv` with the world.
+    """
+
+    def __init__(self, env: Any):
+        self.env, self.raw = env, env.unwrapped
+        self.possible_agents = list(env.possible_agents)
+        self.agents = list(self.possible_agents)
+        self.metadata, self.render_mode = env.metadata, env.render_mode
+        self.state_space = env.state_space
+        self._spaces = [self.raw.action_spaces[agent] for agent in self.possible_agents]
+        self._bodies = [self.raw.world.agents[self.raw._index_map[agent]] for agent in self.possible_agents]
+
+    def observation_space(self, agent: str) -> Any:
+        return self.env.observation_space(agent)
+
+    def action_space(self, agent: str) -> Any:
+        return self.env.action_space(agent)
+
+    @property
+    def unwrapped(self) -> Any:
+        return self.raw
+
+    def reset(self, seed: int | None = None, options: dict | None = None) -> tuple[dict, dict]:
+        found: tuple[dict, dict] = self.env.reset(seed=seed, options=options)
+        self.agents = list(self.env.agents)
+        return found
+
+    def step(self, actions: dict[str, Any]) -> tuple[dict, dict, dict, dict, dict]:
+        if not self.agents:
+            found: tuple[dict, dict, dict, dict, dict] = self.env.step(actions)
+            return found
+        raw, agents = self.raw, self.possible_agents
+        raw.current_actions = [
+            _within(space, actions[agent]) for space, agent in zip(self._spaces, agents, strict=True)
+        ]
+        raw._execute_world_step()
+        raw.steps += 1
+        cut = raw.steps >= raw.max_cycles
+        over = not cut and bool(raw.scenario.is_terminal(raw.world))
+        rewards = {agent: 0 + raw.rewards[agent] for agent in agents}
+        raw.truncations = dict.fromkeys(agents, cut)
+        raw.terminations = dict.fromkeys(agents, over)
+        infos = dict(raw.infos)
+        observations = {
+            agent: raw.scenario.observation(body, raw.world).astype(np.float32)
+            for agent, body in zip(agents, self._bodies, strict=True)
+        }
+        terminations, truncations = dict(raw.terminations), dict(raw.truncations)
+        if cut or over:
+            while raw.agents:  # the turn-based layer takes out its agents one by one
+                self.env.aec_env.step(None)
+            self.agents = self.env.agents = []
+        return observations, rewards, terminations, truncations, infos
+
+    def render(self) -> Any:
+        return self.env.render()
+
+    def state(self) -> np.ndarray:
+        found: np.ndarray = self.env.state()
+        return found
+
+    def close(self) -> None:
+        self.env.close()
+
+    def __str__(self) -> str:
+        return str(self.env)
+
+
+def _within(space: Any, action: Any) -> Any:
+    """Clip a Box action, as ClipOutOfBoundsWrapper, and refuse a Discrete one outside, as AssertOutOfBoundsWrapper."""
+    if isinstance(space, Box):
+        assert action.shape == space.shape, (
+            f"action should have shape {space.shape}, has shape {action.shape}"
+        )
+        return action.clip(space.low, space.high)
+    assert space.contains(action), "action is not in action space"
+    return action
