@@ -95,14 +95,15 @@ class Agent:
         Returns:
             For every action of a discrete space (n,), or (rows, n); for given or continuous actions a scalar,
             or (rows,). Distributional modules give expected values, twin critics their minimum. Multi-agent:
-            a dict of the agents whose module has Q-values, or a list of them.
+            a dict of the agents whose module has Q-values, or a list of them. A centralised critic (MADDPG)
+            judges an agent's action together with the observations and actions of all agents in `obs`.
 
         Raises:
             UsageError: no module has Q-values (PPO and its kin have none).
         """
         if not any(has_q_values(module) for module in self.modules.values()):
             names = ", ".join(f"{name} ({type(m).__name__})" for name, m in self.modules.items())
-            raise UsageError(f"{names} has no Q-values; agents of DQN, SAC and their kin have")
+            raise UsageError(f"{names} has no Q-values; agents of DQN, SAC, MADDPG and their kin have")
         rows, batched = self._split(obs)
         given = self._split_actions(actions, len(rows), batched)
         answers = self._judge(rows, _infos(info, len(rows), batched), given)

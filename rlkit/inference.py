@@ -28,6 +28,7 @@ from ray.rllib.utils.spaces import space_utils
 from ray.rllib.utils.torch_utils import convert_to_torch_tensor
 
 from rlkit import rllib
+from rlkit.joint_values import joint_values, judges_jointly
 
 ALONE = DEFAULT_AGENT_ID  # the agent of a single-agent environment
 BLOCK = 32  # rows of one forward pass in evaluations
@@ -144,7 +145,7 @@ class Policy:
     ) -> np.ndarray | None:
         """Q of every action (B, n); where actions are continuous (B,), of the given module actions."""
         module = self.modules[name]
-        if not has_q_values(module):
+        if not has_q_values(module) or judges_jointly(module):
             return None
         inputs = dict(batch)
         if not isinstance(module.action_space, gym.spaces.Discrete):
@@ -225,11 +226,13 @@ class DirectPolicy(Policy):
         batches = {name: self._batch(name, memories, where) for name, where in rows.items()}
         outs = self._forward(batches, explore, block)
         answers = [Answer() for _ in memories]
+        parts: dict[str, Any] = {}
         for name, where in rows.items():
             module, out = self.modules[name], outs[name]
             actions = choose(module, out, explore)
             if q_values:
                 asked = actions if judged is None else stack([judged[i][agent] for i, agent in where])
+                parts[name] = (where, batches[name][Columns.OBS], asked)
                 q = self._q_values(name, batches[name], asked, block)
                 for (index, agent), values in zip(where, q, strict=True) if q is not None else ():
                     answers[index].q_values[agent] = values
@@ -241,6 +244,8 @@ class DirectPolicy(Policy):
                     )
             for (index, agent), action in zip(where, self._for_env(actions, where), strict=True):
                 answers[index].actions[agent] = action
+        for (index, agent), value in joint_values(self.modules, parts).items():
+            answers[index].q_values[agent] = value
         return answers
 
     def _module_of(self, memory: _Latest, agent: Any) -> str:
@@ -301,9 +306,9 @@ def choose(module: Any, out: Mapping[str, Any], explore: bool) -> Any:
 
 def has_q_values(module: Any) -> bool:
     """Whether a module can say what actions are worth: DQN, SAC and their kin, with their critics loaded."""
-    return callable(getattr(module, "compute_q_values", None)) and not getattr(
-        module, "inference_only", False
-    )
+    if getattr(module, "inference_only", False):
+        return False
+    return judges_jointly(module) or callable(getattr(module, "compute_q_values", None))
 
 
 def experts_of(module: Any) -> int:

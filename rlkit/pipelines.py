@@ -17,6 +17,7 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.spaces import space_utils
 
 from rlkit.inference import ALONE, Answer, DirectPolicy, Policy, choose, map_tensors, stack
+from rlkit.joint_values import joint_values
 
 LOOKBACK = 128  # steps that stay visible to connectors when a long episode is cut
 CHUNK = 1024  # steps after which it is cut, so that memory stays bounded
@@ -191,6 +192,7 @@ class ConnectorPolicy(Policy):
         by_id = {memory.episode.id_: index for index, memory in enumerate(memories)}
         if not self.multi_agent:
             order = {DEFAULT_MODULE_ID: [(episode_id, ALONE) for episode_id in order]}
+        parts: dict[str, Any] = {}
         for name, rows in order.items():
             where = [(by_id[episode_id], agent) for episode_id, agent in rows]
             if judged is not None:
@@ -199,7 +201,8 @@ class ConnectorPolicy(Policy):
                 actions = [memories[index].actions[agent] for index, agent in where]
             else:
                 actions = [memories[index].actions for index, _ in where]
-            values = self._q_values(name, batches[name], stack(actions), block)
+            parts[name] = (where, batches[name][Columns.OBS], stack(actions))
+            values = self._q_values(name, batches[name], parts[name][2], block)
             if values is not None:
                 for (index, agent), value in zip(where, values, strict=True):
                     answers[index].q_values[agent] = value
@@ -207,6 +210,8 @@ class ConnectorPolicy(Policy):
             if weights is not None:
                 for (index, agent), value in zip(where, weights, strict=True):
                     answers[index].gates[agent] = value
+        for (index, agent), value in joint_values(self.modules, parts).items():
+            answers[index].q_values[agent] = value
 
 
 def policy_of(modules: Any, env_to_module: Any, module_to_env: Any, env_steps: int = 0) -> Policy:

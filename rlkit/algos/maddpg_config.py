@@ -303,6 +303,7 @@ class MADDPGConfig(JointSampling, OffPolicyConfig):
         return {
             "normalize_actions": self.normalize_actions,
             "exploration_noise": self.exploration_noise,
+            "ensemble_size": 1,
             "twin_q": self.twin_q,
             "infer_policies": self.infer_policies,
             "normalize_observations": self.normalize_observations,

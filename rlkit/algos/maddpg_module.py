@@ -102,6 +102,46 @@ class MADDPGModule(TorchRLModule, InferenceOnlyAPI):
     def get_non_inference_attributes(self) -> list[str]:
         return list(LEARNER_ONLY)
 
+    # What actions are worth (rlkit.joint_values) ------------------------------------------------------------
+
+    @property
+    def judges_jointly(self) -> bool:
+        """Whether `joint_q_values` works: critics are here, they need no history, and there is one for each agent."""
+        return hasattr(self, "critics") and not self.is_stateful() and len(self.actors) == 1
+
+    @property
+    def joint_sizes(self) -> dict[str, tuple[int, int]]:
+        """Widths of every agent's vector and action code."""
+        sizes = Sizes(self.options["joint"], self.options["normalize_actions"])
+        return {a: (sizes.vectors[a].size, sizes.kinds[a].size) for a in sizes.joint.agents}
+
+    def joint_inputs(self, observations: Any, actions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what critics read of this module's agents: vectors (B, O) and action codes (B, C)."""
+        seen, _ = self.vector.split(observations)
+        vectors = self.vector(seen)
+        if self.normalizer is not None:
+            vectors = self.normalizer(vectors)
+        return vectors, self.kind.encode(actions, leading=1)
+
+    def joint_q_values(
+        self, vectors: Mapping[str, torch.Tensor], codes: Mapping[str, torch.Tensor], agent: str
+    ) -> torch.Tensor:
+        """Return Q of an agent's action, (B,); of every action, (B, n), where they are Discrete. Twins: the minimum.
+
+        Args:
+            vectors, codes: of all agents, (B, ...).
+            agent: whom to judge, one that this module plays.
+        """
+
+        def judged(own: torch.Tensor) -> torch.Tensor:
+            x = self.critic_input(vectors, {**codes, agent: own}, agent)
+            return torch.stack([critic(x).squeeze(-1) for critic in self.critics[0]]).amin(dim=0)
+
+        if not isinstance(self.kind, DiscreteActions) or not self.kind.single:
+            return judged(codes[agent])
+        choices = torch.eye(self.kind.size, device=codes[agent].device)
+        return torch.stack([judged(choice.expand_as(codes[agent])) for choice in choices], dim=-1)
+
     # Acting ------------------------------------------------------------------------------------------------
 
     def _logits(self, batch: Mapping[str, Any]) -> tuple[torch.Tensor, dict[str, Any]]:
