@@ -13,9 +13,19 @@ SB3 = ("stable-baselines3==2.9.2",)
 MPE = ("torch", "mpe2", "pettingzoo", "gymnasium")
 # torchvision, which XuanCe requires and imports for three algorithms on pictures only, would bring another torch
 XUANCE = ("xuance==1.4.4",)
-XUANCE_NEEDS = (*MPE, "scipy", "PyYAML", "tqdm", "tensorboard", "wandb", "opencv-python-headless", "imageio")
+XUANCE_NEEDS = (
+    *MPE,
+    "scipy",
+    "PyYAML",
+    "tqdm",
+    "tensorboard",
+    "wandb",
+    "opencv-python-headless",
+    "imageio",
+    "pyglet==1.5.15",
+)
 # most of what AgileRL requires is for language models and clouds; peft is imported all the same
-AGILERL = ("agilerl==2.58.0",)
+AGILERL = ("agilerl==2.58.0", "agilerl-arena==1.29.0")
 AGILERL_NEEDS = (
     *MPE, "tensordict==0.13.0", "peft", "accelerate", "dill", "fastrand", "flatten-dict", "h5py", "hydra-core",
     "lazy-loader", "matplotlib", "minari", "omegaconf", "pandas", "pydantic", "redis", "rich", "supersuit", "tabulate",

@@ -36,7 +36,7 @@ def measure(command: Sequence[str], env: Mapping[str, str] | None = None, cwd: s
     seen: dict[tuple[int, int], float] = {}
     over = threading.Event()
     watcher = threading.Thread(target=_watch, args=(seen, over), daemon=True)
-    strangers = set(_tree())
+    strangers = set(tree())
     started = time.monotonic()
     process = subprocess.Popen(
         list(command),
@@ -65,13 +65,13 @@ def measure(command: Sequence[str], env: Mapping[str, str] | None = None, cwd: s
 def _watch(seen: dict[tuple[int, int], float], over: threading.Event) -> None:
     while True:
         last = over.is_set()
-        seen.update(_tree())
+        seen.update(tree())
         if last:
             return
         over.wait(0.1)
 
 
-def _tree() -> dict[tuple[int, int], float]:
+def tree() -> dict[tuple[int, int], float]:
     """Return the CPU seconds of this process's descendants by (pid, start time)."""
     parents: dict[int, int] = {}
     found: dict[int, tuple[int, float]] = {}
