@@ -28,8 +28,7 @@ def config_of(
     config.training(
         train_batch_size_per_learner=128,
         num_steps_sampled_before_learning_starts=200,
-        exploration_noise=0.3,
-        **{"training_intensity": 16, **training},
+        **{"training_intensity": 16, "exploration_noise": 0.3, **training},
     )
     config.reporting(min_sample_timesteps_per_iteration=400, min_time_s_per_iteration=0)
     return config.debugging(seed=1, log_level="ERROR")

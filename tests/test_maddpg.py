@@ -14,6 +14,7 @@ from maddpg_samples import columns_of, config_of, learner_of, update, weights
 from ray.rllib.core.columns import Columns
 
 from rlkit.algos import MADDPGConfig, MATD3Config
+from rlkit.exploration import configure
 
 
 def greedy_return(algorithm: Any, game: type[Any], episodes: int = 40) -> float:
@@ -241,6 +242,21 @@ def test_noise_follows_its_schedule_and_greedy_play_has_none() -> None:
     assert float(module.forward_inference(batch)[Columns.ACTIONS].std()) == 0.0
 
 
+def test_an_exploration_of_its_own_takes_the_place_of_the_noise(ray_local: None) -> None:
+    config = config_of(Sum, exploration_noise=0.9)
+    options = {"stddev": 0.05, "random_timesteps": 0, "initial_scale": 1.0, "final_scale": 1.0}
+    configure(config, {"type": "GaussianNoise", **options})
+    algorithm = trained(config, 1)
+    try:
+        rows = algorithm.replays["joint"].transitions(np.arange(100))  # before learning began
+        played = rows["actions"]["a_0"][:, 0]
+        order = np.argsort(rows["obs"]["a_0"][:, 0])
+        # neighbouring numbers get neighbouring actions: noise of .05, not of .9
+        assert np.abs(np.diff(played[order])).mean() < 0.15
+    finally:
+        algorithm.stop()
+
+
 # What is refused ----------------------------------------------------------------------------------------
 
 
@@ -273,6 +289,9 @@ def test_an_agent_without_a_policy_is_named() -> None:
         ({"gumbel": "straight"}, r"gumbel: got 'straight'.*hard, soft"),
         ({"lr": 1e-3}, "two learning rates, write actor_lr and critic_lr"),
         ({"tau": 0.0}, "tau: got 0.0, expected above 0"),
+        ({"tau": 1.0, "twin_q": True}, "got twin_q True with tau 1.0"),
+        ({"ensemble_size": {"a_0": 0}}, "expected at least 1 for every policy"),
+        ({"ensemble_size": {"b": 2}}, r"ensemble_size: there is no policy 'b'.*policies: a_0, a_1"),
         ({"policy_delay": 0}, "policy_delay: got 0, expected at least 1"),
         ({"exploration_noise": -1.0}, "exploration_noise: got -1.0"),
         ({"temperature": [[0, 1.0], [10, 0.0]]}, "temperature: got 0.0, expected above 0"),

@@ -40,7 +40,9 @@ def test_a_centralised_critic_judges_among_everybodys_actions(ray_local: None, t
     assert judged(0.5, 0.5) == pytest.approx(-0.49, abs=0.15)
     assert judged(-0.2, 0.5) == pytest.approx(0.0, abs=0.1)
     rows = agent.q_values([seen, seen])
-    assert [float(row["a_1"]) for row in rows] == pytest.approx([float(agent.q_values(seen)["a_1"])] * 2, abs=1e-6)
+    assert [float(row["a_1"]) for row in rows] == pytest.approx(
+        [float(agent.q_values(seen)["a_1"])] * 2, abs=1e-6
+    )
 
 
 def test_discrete_critics_give_a_value_for_every_action(ray_local: None, tmp_path: Path) -> None:

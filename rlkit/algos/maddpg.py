@@ -153,15 +153,16 @@ def latest_rows(replay: Replay, updates: int, size: int) -> np.ndarray:
 
 def check_turns(fragments: Sequence[Fragment], agents: Sequence[str]) -> None:
     """Raise ValueError for agents that take turns: what follows an action is then not in the next joint row."""
-    for i, agent in enumerate(agents):
-        acted = sum(int(np.sum(f.steps[ACTED][:, i])) for f in fragments)
-        followed = sum(
-            int(np.sum(f.steps[ACTED][:, i] & (f.states[PRESENT][1:, i] | f.steps[TERMINATEDS][:, i])))
-            for f in fragments
-        )
-        if acted >= 32 and followed < acted / 2:
+    if not fragments:
+        return
+    turns = np.concatenate([f.steps[ACTED] for f in fragments])
+    ended = np.concatenate([f.steps[TERMINATEDS] for f in fragments])
+    there = np.concatenate([f.states[PRESENT][1:] for f in fragments])
+    acted, followed = turns.sum(axis=0), (turns & (there | ended)).sum(axis=0)
+    for agent, steps, seen in zip(agents, acted.tolist(), followed.tolist(), strict=True):
+        if steps >= 32 and seen < steps / 2:
             raise ValueError(
-                f"agent {agent!r} acted in {acted} steps and saw the next one in {followed} of them; MADDPG needs "
+                f"agent {agent!r} acted in {steps} steps and saw the next one in {seen} of them; MADDPG needs "
                 "agents that act together, not in turns (env_config: {api: parallel} where the environment has it)"
             )
 

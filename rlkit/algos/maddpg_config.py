@@ -204,11 +204,18 @@ class MADDPGConfig(JointSampling, OffPolicyConfig):
                 raise ValueError(
                     f"{name}: got {value!r}{did_you_mean(value, known)}; expected one of {', '.join(known)}"
                 )
-        if isinstance(self.critic, dict) and self.is_multi_agent:
-            for module_id in self.critic:
+        sizes = self.ensemble_size.values() if isinstance(self.ensemble_size, dict) else [self.ensemble_size]
+        for size in sizes:
+            if size < 1:
+                raise ValueError(
+                    f"ensemble_size: got {self.ensemble_size}, expected at least 1 for every policy"
+                )
+        per_policy = {"critic": self.critic, "ensemble_size": self.ensemble_size}
+        for name, given in per_policy.items():
+            for module_id in given if isinstance(given, dict) and self.is_multi_agent else ():
                 if module_id not in self.policies:
                     raise ValueError(
-                        f"critic: there is no policy {module_id!r}{did_you_mean(module_id, self.policies)}; "
+                        f"{name}: there is no policy {module_id!r}{did_you_mean(module_id, self.policies)}; "
                         f"policies: {', '.join(sorted(self.policies))}"
                     )
         for name, lowest in (
@@ -225,6 +232,11 @@ class MADDPGConfig(JointSampling, OffPolicyConfig):
         if not 0 < self.tau <= 1:
             raise ValueError(
                 f"tau: got {self.tau}, expected above 0 and at most 1; critics need targets that move"
+            )
+        if self.twin_q and self.tau == 1.0:
+            raise ValueError(
+                "twin_q: got twin_q True with tau 1.0, where targets are the critics themselves and the smaller of two "
+                "values means nothing; write a tau below 1, or twin_q: false"
             )
         for name, least in (("exploration_noise", 0.0), ("temperature", 1e-6)):
             values = [v for _, v in Schedule(getattr(self, name)).points]

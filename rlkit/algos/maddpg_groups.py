@@ -175,13 +175,15 @@ def make_groups(
         names = [name for name, _ in group]
         mains = [nets[0] for _, nets in group]
         targets = [modules[name].target_actors[index] for name in names]
-        bank = StackedBank if stack and stack_key(mains[0]) is not None else LoopBank
+        kind = StackedBank if stack and stack_key(mains[0]) is not None else LoopBank
+        bank = kind(mains)
         actors.append(
             ActorGroup(
                 names,
                 [players(name) for name in names],
-                bank(mains),
-                bank(targets),
+                bank,
+                # a frozen policy is its own target, whatever weights it is given
+                kind(targets) if training(names[0]).trained else bank,
                 training(names[0]),
                 kind=modules[names[0]].kind,
             )
@@ -196,13 +198,13 @@ def make_groups(
         names = [name for name, _ in group]
         mains = [nets[t] for t in range(len(group[0][1])) for _, nets in group]
         targets = [modules[n].target_critics[index][t] for t in range(len(group[0][1])) for n in names]
-        bank = StackedBank if stack and stack_key(mains[0]) is not None else LoopBank
+        kind = StackedBank if stack and stack_key(mains[0]) is not None else LoopBank
         critics.append(
             CriticGroup(
                 names,
                 [players(name) for name in names],
-                bank(mains),
-                bank(targets),
+                kind(mains),
+                kind(targets),
                 training(names[0]),
                 inputs=[modules[name].critic_input for name in names],
             )

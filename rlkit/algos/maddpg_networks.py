@@ -112,15 +112,19 @@ class Normalizer(nn.Module):
 
     def see(self, x: torch.Tensor) -> None:
         """Add rows (B, O) to the statistics (Chan et al. 1979)."""
-        rows = len(x)
+        moments = torch.cat([x.new_tensor([len(x)]), x.sum(dim=0), x.square().sum(dim=0)])
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.all_reduce(moments)  # several learners see one batch together
+        rows = moments[0]
         if not rows:
             return
-        mean, variance = x.mean(dim=0), x.var(dim=0, unbiased=False)
+        mean, squares = (moments[1:] / rows).chunk(2)
+        variance = (squares - mean.square()).clamp(min=0.0)
         total = self.count + rows
         shift = mean - self.mean
-        squares = self.variance * self.count + variance * rows + shift.square() * self.count * rows / total
+        spread = self.variance * self.count + variance * rows + shift.square() * self.count * rows / total
         self.mean.add_(shift * rows / total)
-        self.variance.copy_(squares / total)
+        self.variance.copy_(spread / total)
         self.count.copy_(total)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -40,20 +40,24 @@ RANGES: dict[str, str] = {
             "simple_queue_size", "learner_queue_size", "metrics_num_episodes_for_smoothing", "num_gpu_loader_threads",
             "max_requests_in_flight_per_env_runner", "max_requests_in_flight_per_learner", "episode_lookback_horizon",
             "max_requests_in_flight_per_aggregator_actor", "env_runner_state_server_max_concurrency", "policy_delay",
-            "ensemble_size", "evaluation_error_after_n_consecutive_skips", "max_episode_steps", "max_cycles",
+            "ensemble_size", "infer_batch_size", "evaluation_error_after_n_consecutive_skips", "max_episode_steps",
+            "max_cycles",
         ),
         ONE_UP,
     ),
     **dict.fromkeys(
         (
             "entropy_coeff", "kl_coeff", "vf_loss_coeff", "target_network_update_freq", "burn_in_len", "alpha",
-            "top_quantiles_to_drop_per_net", "local_gpu_idx", "target_noise",
+            "top_quantiles_to_drop_per_net", "local_gpu_idx", "target_noise", "target_noise_clip", "exploration_noise",
+            "logit_regularisation", "infer_entropy_coeff",
         ),
         NOT_NEGATIVE,
     ),
 }  # fmt: skip
 _COUNTS = re.compile(r"(num|min|max)_.*|.*_s")
-SCHEDULES = {"lr", "actor_lr", "critic_lr", "alpha_lr", "epsilon", "entropy_coeff"}
+SCHEDULES = {
+    "lr", "actor_lr", "critic_lr", "alpha_lr", "epsilon", "entropy_coeff", "exploration_noise", "temperature",
+}  # fmt: skip
 
 # argument -> the words it takes, beside values of other types
 CHOICES: dict[str, tuple[str, ...]] = {

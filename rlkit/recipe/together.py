@@ -73,6 +73,13 @@ def check_together(data: Mapping[str, Any], config: Config, report: Report) -> N
             fix="write actor_lr, critic_lr and alpha_lr",
             key=True,
         )
+    if "rlkit.MADDPGConfig" in config.line and section(data, "config", "training").get("lr") is not None:
+        report.add(
+            ("config", "training", "lr"),
+            f"{config.algorithm} has two learning rates and refuses lr",
+            fix="write actor_lr and critic_lr",
+            key=True,
+        )
     fragment, steps = values.get("env_runners", "rollout_fragment_length"), values.get("training", "n_step")
     longest = max(
         (max(x) if isinstance(x, list) and x else x for x in candidates(steps) if _countable(x)), default=0
