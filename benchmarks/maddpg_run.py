@@ -1,6 +1,7 @@
 """rlkit's side of benchmarks/maddpg_speed.py: MADDPG on simple_spread, timed by the lines it prints.
 
-    python benchmarks/maddpg_run.py [--seconds 60] [--until -20] [--agents 3] [--envs 8] [--vmas]
+    python benchmarks/maddpg_run.py [--seconds 60] [--until -20] [--agents 3] [--envs 8]
+        [--vmas] [--warmup 4000]
 
 Batch 1024, 64x64, one update of all agents per 100 env steps, one torch thread, continuous actions. Prints `{"event":
 "begin"}` after learning has started and `{"event": "end", "steps": …}` at the end, one JSON object per line.
@@ -26,7 +27,6 @@ from rlkit.algos.maddpg_config import MADDPGConfig
 from rlkit.build import env_creator
 from rlkit.policies import PolicyMapping
 
-WARMUP = 4_000
 LAST = 100  # episodes of the running return
 
 
@@ -60,7 +60,7 @@ def build(options: argparse.Namespace) -> Any:
     )  # fmt: skip
     config.rl_module(model_config={"fcnet_hiddens": [64, 64], "fcnet_activation": "relu"})
     config.reporting(
-        min_sample_timesteps_per_iteration=2_000,
+        min_sample_timesteps_per_iteration=400,
         min_time_s_per_iteration=0,
         metrics_num_episodes_for_smoothing=LAST,
     )
@@ -79,6 +79,7 @@ def main() -> None:
     parser.add_argument("--critic-lr", type=float, default=2e-3)
     parser.add_argument("--noise", type=float, default=0.5)
     parser.add_argument("--anneal", type=int, default=50_000)
+    parser.add_argument("--warmup", type=int, default=4_000)  # env steps; learning starts after 2,000
     parser.add_argument("--profile")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -86,7 +87,7 @@ def main() -> None:
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     algorithm = build(options).build_algo()
     steps = 0
-    while steps < WARMUP:
+    while steps < options.warmup:
         steps = int(algorithm.train()["num_env_steps_sampled_lifetime"])
     say("begin", steps=steps)
     profile = None
