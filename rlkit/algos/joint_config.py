@@ -7,7 +7,7 @@ MultiAgentEpisodes from the second and wherever the first needs RLlib's way.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 
@@ -26,7 +26,9 @@ class JointSampling(AlgorithmConfig):
         super().__init__(algo_class=algo_class)
         self.sampling = JOINT
 
-    def env_runners(self, *, sampling: str = NotProvided, **kwargs: Any) -> JointSampling:
+    def env_runners(
+        self, *, sampling: Literal["joint", "episodes"] = NotProvided, **kwargs: Any
+    ) -> JointSampling:
         """Set the env runner options.
 
         Args:
