@@ -3,9 +3,9 @@
     python benchmarks/dron_gate.py RUN [--out docs/images/dron_gate.png]
 
 RUN is a run of configs/dron_styles.yaml (network: moe). Left picture: greedy games, mean weight of each expert by move,
-games against "up" and "down" apart. Right picture: 2,000 games in which the learner's side is played by the offensive
-rule agent, so that they last, and the opponent switches its style at move 25; the weight of the expert that tells the
-styles apart best. Prints that difference before and after, and the moves until the gate has changed sides.
+games against "up" and "down" apart. Right picture: greedy games in which the opponent takes up the other style at move
+6; the weight of the expert that tells the styles apart best, beside games without a switch. Prints how far the gate has
+come from the old style's mean weight (0) to the new one's (1), by move after the switch.
 """
 
 from __future__ import annotations
@@ -25,35 +25,24 @@ from dron_games import Player
 import rlkit
 from rlkit.algos.opponent_history import FEATURES, FeatureOptions
 from rlkit.envs.soccer_games import SoccerGames
-from rlkit.envs.soccer_rules import MIRRORED, SoccerRules, style_policy, tables
+from rlkit.envs.soccer_rules import SoccerRules
 
-GAMES, SWITCH, LAST = 2000, 25, 50
-
-
-def observe(player: Player) -> dict[str, torch.Tensor]:
-    return {name: torch.from_numpy(np.ascontiguousarray(v)) for name, v in player.observation.items()}
+GAMES, SWITCH, LAST = 20_000, 6, 16
 
 
-def watch(module: Any, options: FeatureOptions, moves: int, *, rule_agent: bool, seed: int, switch_at: tuple[int, ...]
-          ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
-    """Return gates (T, N, K), styles (T, N) and whether the game goes on (T, N), over the first `moves` moves."""
-    rules = SoccerRules()
-    table = SoccerGames(GAMES, rules, "styles", seed=seed, switch_at=switch_at)
-    player = Player(table, options)
-    as_b = style_policy(rules, "offensive")
-    as_a = as_b[tables(rules).mirror][:, MIRRORED].cumsum(axis=1)
+def watch(
+    module: Any, options: FeatureOptions, *, seed: int, switch_at: tuple[int, ...] = ()
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return gates (T, N, K), styles (T, N) and whether the game goes on (T, N), by move of greedy games."""
+    player = Player(SoccerGames(GAMES, SoccerRules(), "styles", seed=seed, switch_at=switch_at), options)
     alive, gates, styles, going = np.ones(GAMES, bool), [], [], []
-    for _ in range(moves):
-        observation = observe(player)
+    for _ in range(LAST):
+        observation = {n: torch.from_numpy(np.ascontiguousarray(v)) for n, v in player.observation.items()}
         gates.append(module.gate(observation).numpy())
-        styles.append(table.style.copy())
+        styles.append(player.games.style.copy())
         going.append(alive.copy())
-        if rule_agent:
-            draw = table.rng.random((GAMES, 1))
-            actions = (as_a[table.state] < draw).sum(axis=1).clip(0, 4)
-        else:
-            with torch.no_grad():
-                actions = module.compute_q_values({"obs": observation})["qf_preds"].argmax(dim=1).numpy()
+        with torch.no_grad():
+            actions = module.compute_q_values({"obs": observation})["qf_preds"].argmax(dim=1).numpy()
         alive &= ~player.step(actions).done
     return np.stack(gates), np.stack(styles), np.stack(going)
 
@@ -77,42 +66,33 @@ def main() -> None:
     options = FeatureOptions(tuple(training.get("features", FEATURES)), int(training.get("history", 0)))
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.8), constrained_layout=True)
-    gates, styles, going = watch(module, options, 16, rule_agent=False, seed=1, switch_at=())
-    for style, name, line in ((0, "up", "-"), (1, "down", "--")):
-        means = mean_over(gates, going & (styles == style))
+    gates, styles, going = watch(module, options, seed=1)
+    plain = [mean_over(gates, going & (styles == style)) for style in (0, 1)]
+    for style, (name, line) in enumerate((("up", "-"), ("down", "--"))):
         for k in range(gates.shape[2]):
-            left.plot(means[:, k], line, color=f"C{k}", label=f"expert {k + 1}, {name}")
+            left.plot(plain[style][:, k], line, color=f"C{k}", label=f"expert {k + 1}, {name}")
     left.set(xlabel="move", ylabel="mean gate weight", title="greedy games", ylim=(0, 1))
     left.legend(fontsize=7, ncol=2)
 
-    gates, styles, going = watch(module, options, LAST, rule_agent=True, seed=2, switch_at=(SWITCH,))
-    first = styles[0]
-    means = [mean_over(gates, going & (first == style)[None]) for style in (0, 1)]
-    expert = int(
-        np.abs(means[0][SWITCH - 5 : SWITCH].mean(0) - means[1][SWITCH - 5 : SWITCH].mean(0)).argmax()
-    )
-    for style, name in ((0, "up, then down"), (1, "down, then up")):
-        right.plot(means[style][:, expert], color=f"C{style}", label=name)
+    expert = int(np.abs(plain[0][SWITCH:] - plain[1][SWITCH:]).mean(0).argmax())
+    gates, styles, going = watch(module, options, seed=2, switch_at=(SWITCH,))
+    for style, name in enumerate(("up", "down")):
+        other = ("down", "up")[style]
+        switched = mean_over(gates, going & (styles[0] == style)[None])[:, expert]
+        old, new = plain[style][:, expert], plain[1 - style][:, expert]
+        right.plot(old, color=f"C{style}", label=f"{name} throughout")
+        right.plot(switched, "--", color=f"C{style}", label=f"{name}, then {other}")
+        share = (switched - old)[SWITCH:] / (new - old)[SWITCH:]
+        print(f"{name} to {other}: " + ", ".join(f"{i + 1}: {part:.2f}" for i, part in enumerate(share)))
     right.axvline(SWITCH, color="grey", linewidth=0.8)
     right.set(
         xlabel="move",
         ylabel=f"mean weight of expert {expert + 1}",
-        title=f"the opponent switches at move {SWITCH}",
+        title=f"a switch of style at move {SWITCH}",
     )
     right.legend(fontsize=8)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(arguments.out, dpi=110)
-
-    gap = means[0][:, expert] - means[1][:, expert]
-    crossed = np.flatnonzero(np.sign(gap[SWITCH:]) == -np.sign(gap[SWITCH - 1]))
-    print(
-        f"expert {expert + 1}: weight against up - against down, moves {SWITCH - 5}-{SWITCH - 1}: "
-        f"{gap[SWITCH - 5 : SWITCH].mean():+.3f}; after the switch, moves {LAST - 5}-{LAST - 1}: {gap[-5:].mean():+.3f}"
-    )
-    print(
-        f"the gate has changed sides {crossed[0] if len(crossed) else 'never'} moves after the switch; "
-        f"{int(going[-1].sum())} of {GAMES} games still going at move {LAST}"
-    )
     print(arguments.out)
 
 
