@@ -126,10 +126,8 @@ class StackedBank(Bank):
 
 
 def _common(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    """One input for all networks: (B, D) with (n, out, D) as one product, to (n, B, out)."""
-    count, out, _ = weight.shape
-    joined = torch.addmm(bias.reshape(-1), x, weight.reshape(count * out, -1).T)
-    return joined.view(-1, count, out).transpose(0, 1)
+    """One input (B, D) for all networks (n, out, D), to (n, B, out)."""
+    return torch.baddbmm(bias.unsqueeze(1), x.expand(len(weight), *x.shape), weight.mT)
 
 
 def _padded(parts: Sequence[torch.Tensor]) -> torch.Tensor:

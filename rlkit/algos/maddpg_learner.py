@@ -204,7 +204,7 @@ class MADDPGLearner(ColumnLearner):
                 for module, numbers in report.values.items():
                     values.setdefault(module, {}).update(numbers)
             size = first_leaf(columns).shape[1]
-            if feedback is not None:
+            if feedback is not None and td_errors:
                 feedback({JOINT: torch.stack(td_errors).cpu().numpy()})
         for module, numbers in values.items():
             self.metrics.log_dict(numbers, key=module, window=1)
