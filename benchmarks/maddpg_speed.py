@@ -73,7 +73,9 @@ def run(command: list[str], *more: object) -> Run:
     assert process.stdout is not None
     marks: dict[str, tuple[float, float, dict]] = {}
     # stderr is read at the end: nothing here writes more than a pipe holds but progress bars, which are dropped
-    drain = subprocess.Popen(["tail", "-c", "2000"], stdin=process.stderr, stdout=subprocess.PIPE, text=True)
+    drain = subprocess.Popen(
+        ["tail", "-c", "2000"], stdin=process.stderr, stdout=subprocess.PIPE, text=True, errors="replace"
+    )
     for line in process.stdout:
         if line.startswith('{"event"'):
             told = json.loads(line)

@@ -88,7 +88,7 @@ class Ragged(MultiAgentEnv):
         self.action_spaces = {a: SPACES[a][1] for a in SPACES}
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[dict, dict]:
-        if seed is not None:
+        if seed is not None or not hasattr(self, "rng"):
             self.rng = random.Random(seed)
         self.t, self.length = 0, self.rng.randint(1, 6)
         self.agents = list(SPACES)

@@ -428,3 +428,18 @@ def test_remote_runners_send_fragments(ray_local):
     local = JointEnvRunner(config=config, worker_index=1, num_workers=2)
     assert sorted(map(fragment_content, fragments)) == sorted(map(fragment_content, local.sample()))
     ray.kill(remote)
+
+
+def test_a_remote_runners_changing_roster_ends_the_run_with_its_message(ray_local):
+    from rlkit.algos.maddpg_config import MADDPGConfig
+
+    config = MADDPGConfig().environment("ragged", env_config={"leaves": 1}, disable_env_checking=True)
+    config.env_runners(num_env_runners=1, num_envs_per_env_runner=2, rollout_fragment_length=20)
+    config.env_runners(sample_timeout_s=20)  # a message that does not come fails the test in time
+    config.multi_agent(policies={"a", "b", "c"}, policy_mapping_fn=lambda agent, *_, **__: agent)
+    algorithm = config.build_algo()
+    try:
+        with pytest.raises(RosterError, match="expected the fixed roster"):
+            algorithm.train()
+    finally:
+        algorithm.stop()

@@ -39,7 +39,7 @@ from ray.rllib.utils.numpy import convert_to_numpy
 from rlkit import rllib, state
 from rlkit.algos.minibatches import arrays_of, map_arrays, shard
 from rlkit.algos.offpolicy_config import OffPolicyConfig
-from rlkit.errors import RunFailed
+from rlkit.errors import RunFailed, UsageError
 from rlkit.replay import Replay
 from rlkit.replay.buffer import ACTIONS, OBS, STATE_IN, WEIGHTS, NStep
 from rlkit.replay.columns import Column
@@ -229,6 +229,9 @@ class OffPolicy(Algorithm):
                 group.foreach_env_runner_async(self._sample_job(), tag=SAMPLE)
             ready = group.fetch_ready_async_reqs(tags=SAMPLE, timeout_seconds=self.config.sample_timeout_s)
             answers = [answer for _, answer in ready]
+            for _, metrics in answers:
+                if isinstance(metrics, UsageError):
+                    raise metrics
             if self.config.overlap_sampling:
                 group.foreach_env_runner_async(self._sample_job(), tag=SAMPLE)
         return [episode for episodes, _ in answers for episode in episodes], [
@@ -320,6 +323,8 @@ class OffPolicy(Algorithm):
 def _sample(env_runner: Any, *, env_steps: int, seed: int | None, number: int) -> tuple[list[Any], Any]:
     """Sample one fragment on a runner; `number` counts the samples of the run.
 
+    A remote runner returns the error of a configuration that cannot work in place of its metrics.
+
     Epsilon and other schedules see the env steps of all runners (RLlib tells them once per iteration). Seeds
     differ between runners and between samples: RLlib gives runner i the seed `seed + i` and environment j of
     it `seed + i + j`, so that runners share streams; it seeds every sample of whole episodes alike, and a
@@ -333,8 +338,14 @@ def _sample(env_runner: Any, *, env_steps: int, seed: int | None, number: int) -
     if seed is not None and (number or env_runner.worker_index):
         words = np.random.SeedSequence([seed, env_runner.worker_index or 0, number]).generate_state(1)
         rllib.seed_runner(env_runner, int(words[0]) >> 1)
-    with torch.no_grad():
-        return env_runner.sample(), env_runner.get_metrics()
+    try:
+        with torch.no_grad():
+            return env_runner.sample(), env_runner.get_metrics()
+    except UsageError as error:
+        # raised in a remote runner it would kill the actor, and RLlib would restart that up to 1,000 times
+        if env_runner.worker_index:
+            return [], error
+        raise
 
 
 def _update(
