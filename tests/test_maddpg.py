@@ -306,3 +306,53 @@ def test_a_model_setting_without_effect_is_refused() -> None:
     config = config_of(Sum).rl_module(model_config={"fcnet_hiddens": [8], "free_log_std": True})
     with pytest.raises(ValueError, match=r"model.free_log_std: MADDPG has no such setting"):
         config.validate()
+
+
+class Turns(Sum):
+    """The agents act in turns."""
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[dict, dict]:
+        seen, infos = super().reset(seed=seed)
+        return {"a_0": seen["a_0"]}, infos
+
+    def step(self, action_dict: Any) -> tuple[dict, dict, dict, dict, dict]:
+        self.time += 1
+        self.seen = self.draw()
+        over, turn = self.time >= 40, f"a_{self.time % 2}"
+        seen = self.seen if over else {turn: self.seen[turn]}
+        return seen, dict.fromkeys(seen, 0.0), {"__all__": False}, {"__all__": over}, {}
+
+
+def test_agents_that_take_turns_are_refused(ray_local: None) -> None:
+    config = config_of(Turns).env_runners(sampling="episodes", rollout_fragment_length=40)
+    algorithm = config.build_algo()
+    try:
+        with pytest.raises(
+            ValueError, match=r"agent 'a_0' acted in \d+ steps and saw the next one in [01] of them"
+        ):
+            algorithm.train()
+    finally:
+        algorithm.stop()
+
+
+@pytest.mark.slow
+def test_remote_runners_and_two_learners_learn_the_same_game(ray_local: None) -> None:
+    config = config_of(Sum, gamma=0.5, normalize_observations=True)
+    config.env_runners(num_env_runners=1).learners(num_learners=2, num_cpus_per_learner=0.5)
+    config.training(train_batch_size_per_learner=64)
+    algorithm = config.build_algo()
+    try:
+        for _ in range(8):
+            algorithm.train()
+        states = [s.get() for s in algorithm.learner_group.foreach_learner(weights)]
+        for name, value in states[0].items():
+            assert torch.equal(value, states[1][name]), name
+        state = algorithm.learner_group.get_state(components="learner/rl_module")["learner"]["rl_module"]
+        learner = learner_of(config_of(Sum, normalize_observations=True))
+        for agent in Sum.agents_:
+            learner.module[agent].set_state(state[agent])
+        actor = learner.module["a_0"].unwrapped()
+        played = actor.forward_inference({Columns.OBS: torch.tensor([[0.5], [-0.5]])})[Columns.ACTIONS]
+        assert played.flatten().tolist() == pytest.approx([0.5, -0.5], abs=0.25)
+    finally:
+        algorithm.stop()

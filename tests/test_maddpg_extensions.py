@@ -30,7 +30,7 @@ def learners_of(algorithm: Any) -> Any:
 # Inferred policies --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("game", [Sum, Match])
+@pytest.mark.parametrize("game", [Sum, pytest.param(Match, marks=pytest.mark.slow)])
 def test_inferred_policies_come_closer_to_the_true_ones_and_the_game_is_solved(
     ray_local: None, game: type[Any]
 ) -> None:
@@ -96,7 +96,7 @@ def test_likelihood_and_divergence_of_discrete_models_by_hand() -> None:
 
 
 def test_a_sub_policy_is_drawn_per_team_and_episode_and_all_learn(ray_local: None) -> None:
-    algorithm = trained(config_of(Sum, gamma=0.5, ensemble_size=2), 10)
+    algorithm = trained(config_of(Sum, gamma=0.5, ensemble_size=2), 7)
     try:
         replay = algorithm.replays["joint"]
         index = replay.ring.data[INDEX][0][: len(replay), 0].reshape(-1, 5)
@@ -110,7 +110,7 @@ def test_a_sub_policy_is_drawn_per_team_and_episode_and_all_learn(ray_local: Non
         ]
         assert not torch.equal(*answers)
         team = [float((a - batch[Columns.OBS]).abs().mean()) for a in answers]
-        assert max(team) < 0.35
+        assert max(team) < 0.4
     finally:
         algorithm.stop()
 
@@ -185,6 +185,7 @@ def test_a_policy_of_two_teams_has_no_ensemble() -> None:
 # Recurrent policies -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_recurrent_policies_remember(ray_local: None) -> None:
     config = config_of(Echo, gamma=0.5, critic_lr=3e-3, actor_lr=3e-3, tau=0.05)
     config.rl_module(
