@@ -14,6 +14,7 @@ from maddpg_samples import columns_of, config_of, learner_of, update, weights
 from ray.rllib.core.columns import Columns
 
 from rlkit.algos import MADDPGConfig, MATD3Config
+from rlkit.errors import RunFailed
 from rlkit.exploration import configure
 
 
@@ -199,6 +200,24 @@ def test_a_team_whose_agents_leave_early(ray_local: None) -> None:
         assert values["a_0"] == pytest.approx(2.0, abs=0.15)
     finally:
         algorithm.stop()
+
+
+def test_an_infinite_gradient_ends_the_run_before_a_weight_changes() -> None:
+    config = config_of(Sum)
+    learner, columns = learner_of(config), columns_of(config, updates=1, rows=8)
+    columns["rewards"][..., 1] = 3e38
+    before = weights(learner)
+    with pytest.raises(
+        RunFailed, match=r"update 1 of this call: NaN or inf in the gradient of a_1\. .*grad_clip"
+    ):
+        update(learner, columns)
+    assert all(torch.equal(value, before[name]) for name, value in weights(learner).items())
+
+
+def test_one_word_for_all_and_another_for_one_policy() -> None:
+    config = config_of(Sum, critic="local").training(critic={"a_1": "centralized"})
+    config.validate()
+    assert [config.critic_of(m) for m in ("a_0", "a_1")] == ["local", "centralized"]
 
 
 def test_delayed_policies_move_every_second_update() -> None:

@@ -31,6 +31,8 @@ from rlkit.callbacks.base import Bound
 from rlkit.errors import did_you_mean
 from rlkit.exploration.schedule import Schedule
 
+# in options given per policy: all policies that are not named
+OTHERS = "*"
 CRITICS = (CENTRALIZED, LOCAL)
 GUMBEL = ("hard", "soft")
 CLIPS = ("norm", "global_norm", "value")
@@ -125,7 +127,7 @@ class MADDPGConfig(JointSampling, OffPolicyConfig):
             replay_buffer_config: type, capacity (joint rows), alpha, beta.
             store_buffer_in_checkpoints: keep the buffer in checkpoints.
             critic: what critics see: `centralized`, everybody's observations and actions, or `local`, their own
-                agent's (independent DDPG); or one word per policy.
+                agent's (independent DDPG); or one word per policy, `"*"` for all others.
             twin_q: two critics, and the smaller value as target (TD3).
             policy_delay: critic updates per update of actors and targets (TD3: 2).
             target_noise: standard deviation of noise on the target actors' Box actions, in half ranges (TD3: .2).
@@ -139,7 +141,7 @@ class MADDPGConfig(JointSampling, OffPolicyConfig):
             infer_entropy_coeff: weight of the models' entropy.
             infer_batch_size: latest rows that a model learns from in each update.
             ensemble_size: sub-policies per agent, one of them drawn per team and episode (paper, 4.3); or one number
-                per policy.
+                per policy, `"*"` for all others.
             teams: {team: [globs of agents]} that draw together; default: agents whose names differ in their number.
             standardize_rewards: learn from (reward - mean) / deviation, running statistics of each agent.
             normalize_observations: the same for observations; the statistics are part of the policy.
@@ -165,20 +167,23 @@ class MADDPGConfig(JointSampling, OffPolicyConfig):
             if value is not NotProvided:
                 setattr(self, name, value)
         if critic is not NotProvided:
-            self.critic = {**critic} if isinstance(critic, Mapping) else critic
+            if isinstance(critic, Mapping):
+                before = self.critic if isinstance(self.critic, dict) else {OTHERS: self.critic}
+                critic = {**before, **critic}
+            self.critic = critic
         return self
 
     def critic_of(self, module_id: str) -> str:
         """Return `centralized` or `local` for a policy."""
         if isinstance(self.critic, str):
             return self.critic
-        return self.critic.get(module_id, CENTRALIZED)
+        return self.critic.get(module_id, self.critic.get(OTHERS, CENTRALIZED))
 
     def ensemble_of(self, module_id: str) -> int:
         """Return the number of sub-policies of a policy."""
         if isinstance(self.ensemble_size, int):
             return self.ensemble_size
-        return self.ensemble_size.get(module_id, 1)
+        return self.ensemble_size.get(module_id, self.ensemble_size.get(OTHERS, 1))
 
     @property
     def has_ensembles(self) -> bool:
@@ -213,7 +218,7 @@ class MADDPGConfig(JointSampling, OffPolicyConfig):
         per_policy = {"critic": self.critic, "ensemble_size": self.ensemble_size}
         for name, given in per_policy.items():
             for module_id in given if isinstance(given, dict) and self.is_multi_agent else ():
-                if module_id not in self.policies:
+                if module_id not in (*self.policies, OTHERS):
                     raise ValueError(
                         f"{name}: there is no policy {module_id!r}{did_you_mean(module_id, self.policies)}; "
                         f"policies: {', '.join(sorted(self.policies))}"

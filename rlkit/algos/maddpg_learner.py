@@ -7,7 +7,6 @@ of modules. RLlib's part stays: modules, optimisers and their learning-rate sche
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +32,7 @@ from rlkit.algos.maddpg_update import (
     target_codes,
 )
 from rlkit.algos.minibatches import first_leaf, length, tensors
+from rlkit.errors import RunFailed
 from rlkit.exploration.schedule import Schedule
 from rlkit.replay.buffer import OBS
 from rlkit.replay.episodes import PRESENT
@@ -255,8 +255,12 @@ class MADDPGLearner(ColumnLearner):
                 mine = Report(full=report.full)
                 self._update_slot(slot, rows[slot.name], now, mine, moves)
                 report.absorb(mine, slot.suffix)
-        except Fault:
-            self._stop({m: torch.tensor(math.nan) for m in self.players}, number)
+        except Fault as fault:
+            raise RunFailed(
+                f"update {number} of this call: {fault}. Their weights are those before it; lower the learning "
+                "rates, clip gradients (grad_clip), or scale rewards and observations (standardize_rewards, "
+                "normalize_observations)"
+            ) from None
         if moves:
             for slot in active:
                 slot.move_targets()

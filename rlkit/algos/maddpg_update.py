@@ -36,7 +36,15 @@ class Rules:
 
 
 class Fault(Exception):
-    """A gradient is NaN or inf; nothing was stepped."""
+    """A gradient is NaN or inf; nothing was stepped.
+
+    Attributes:
+        modules: whose.
+    """
+
+    def __init__(self, modules: list[str]):
+        super().__init__(f"NaN or inf in the gradient of {', '.join(modules)}")
+        self.modules = modules
 
 
 class Report:
@@ -209,7 +217,12 @@ def step(groups: Sequence[Group], loss: torch.Tensor) -> list[torch.Tensor]:
         for param, gradient in zip(group.bank.params, own, strict=True):
             param.grad = gradient
     if not math.isfinite(torch.cat(norms).sum().item()):
-        raise Fault
+        bad = {
+            group.modules[i % len(group.modules)]
+            for group, norm in zip(groups, norms, strict=True)
+            for i in torch.nonzero(~torch.isfinite(norm)).flatten().tolist()
+        }
+        raise Fault(sorted(bad))
     for group in groups:
         group.optimizer.step()
     return norms
