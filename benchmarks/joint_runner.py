@@ -3,8 +3,8 @@
     python benchmarks/joint_runner.py [--seconds 5]
 
 mpe2 simple_spread, three agents, continuous actions, three 64x64 actors of MADDPG with their exploration noise, one
-torch thread, no Ray. `mpe2 alone` is its parallel environment with random actions; `as one world` is rlkit.envs.mpe's way of
-stepping it. Each figure is the least of five runs. Bar: with 8 copies and more at most 0.25 ms above mpe2 alone.
+torch thread, no Ray. `mpe2 alone` is its parallel environment with random actions; `as one world` is rlkit.envs.mpe's
+way of stepping it. Each figure is the least of five runs. Bar: with 8 copies and more at most 0.25 ms above mpe2 alone.
 """
 
 from __future__ import annotations

@@ -145,8 +145,8 @@ class NativeBatch:
         self._observe(observations)
         ended, cut = terminated.cpu().numpy(), truncated.cpu().numpy()
         paid = rewards.cpu().numpy()[:, self._order].astype(np.float64)
-        flags = [np.repeat(flag[:, None], count, axis=1) for flag in (ended & ~cut, cut)]
-        return Step(paid, *flags, ended | cut, None)
+        terminateds, truncateds = (np.repeat(f[:, None], count, axis=1) for f in (ended & ~cut, cut))
+        return Step(paid, terminateds, truncateds, ended | cut, None)
 
     def reset_where(self, envs: np.ndarray) -> Sequence[Mapping[str, Any]]:
         marked = torch.zeros(self.batch.num_envs, dtype=torch.bool, device=self.batch.env.device)
