@@ -31,9 +31,7 @@ def learners_of(algorithm: Any) -> Any:
 
 
 @pytest.mark.parametrize("game", [Sum, pytest.param(Match, marks=pytest.mark.slow)])
-def test_inferred_policies_come_closer_to_the_true_ones_and_the_game_is_solved(
-    ray_local: None, game: type[Any]
-) -> None:
+def test_a_game_is_solved_with_inferred_policies(ray_local: None, game: type[Any]) -> None:
     config = config_of(game, gamma=0.5, infer_policies=True)
     algorithm = config.build_algo()
     try:
@@ -43,11 +41,28 @@ def test_inferred_policies_come_closer_to_the_true_ones_and_the_game_is_solved(
             distances.append(
                 float(learners["a_0"]["inferred_kl_a_1"]) + float(learners["a_1"]["inferred_kl_a_0"])
             )
-        # in Match both begin uniform, and the models then follow policies that become certain
-        assert min(distances[-2:]) < (0.5 * distances[0] if game is Sum else 0.3)
-        assert greedy_return(algorithm, game) > {Sum: -0.04, Match: 0.95}[game]
+        # models follow policies that become certain
+        assert min(distances[-2:]) < 0.3
+        assert greedy_return(algorithm, game) > {Sum: -0.08, Match: 0.9}[game]
     finally:
         algorithm.stop()
+
+
+def test_models_come_closer_to_policies_that_stay_as_they_are() -> None:
+    config = config_of(Sum, infer_policies=True, actor_lr=3e-3, policy_delay=1000, exploration_noise=0.3)
+    learner, distances = learner_of(config), []
+    actor = learner.module["a_1"].unwrapped().target_actors[0]
+    with torch.no_grad():
+        actor.head.bias.add_(0.7)
+    for seed in range(30):
+        columns = columns_of(config, updates=3, rows=8, seed=seed)
+        recent = columns_of(config, updates=3, rows=100, seed=100 + seed)
+        with torch.no_grad():
+            played = torch.tanh(actor(torch.from_numpy(recent["obs"]["a_1"])))
+        noise = 0.3 * np.random.default_rng(seed).normal(size=played.shape)
+        recent["actions"]["a_1"] = np.clip(played.numpy() + noise, -1, 1).astype(np.float32)
+        distances.append(float(update(learner, {**columns, "latest": recent})["a_0"]["inferred_kl_a_1"]))
+    assert distances[-1] < 0.1 < 0.5 < distances[0]
 
 
 def latest(config: Any, updates: int, rows: int) -> dict[str, Any]:
@@ -164,6 +179,7 @@ def test_outside_training_the_episodes_id_decides() -> None:
             r"in team 'a' agent 'a_0' has 3 sub-policies, agent 'a_1' 1",
         ),
         ({"ensemble_size": 2, "infer_policies": True}, "got 2 together with infer_policies"),
+        ({"infer_policies": True, "critic": "local"}, "got true with critics 'local'"),
         ({"ensemble_size": 2, "teams": {"x": ["a_0"]}}, r"agent 'a_1' is in none of"),
         (
             {"ensemble_size": 2, "replay_buffer_config": {"type": "PrioritizedEpisodeReplayBuffer"}},
@@ -171,9 +187,16 @@ def test_outside_training_the_episodes_id_decides() -> None:
         ),
     ],
 )
-def test_ensembles_that_cannot_work(options: dict[str, Any], message: str) -> None:
+def test_extensions_that_cannot_work(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         config_of(Sum, **options).validate()
+
+
+@pytest.mark.parametrize("option", [{"infer_policies": True}, {"ensemble_size": 2}])
+def test_extensions_refuse_recurrent_policies(option: dict[str, Any]) -> None:
+    config = config_of(Sum, **option).rl_module(model_config={"use_lstm": True})
+    with pytest.raises(ValueError, match="together with use_lstm"):
+        config.validate()
 
 
 def test_a_policy_of_two_teams_has_no_ensemble() -> None:

@@ -250,15 +250,35 @@ class MADDPGConfig(JointSampling, OffPolicyConfig):
                     f"{name}: got {min(values)}, expected {'above 0' if least else 'at least 0'}"
                 )
         self._check_model()
+        if self.infer_policies:
+            self._check_inference()
         if self.has_ensembles:
             self._prepare_ensembles()
         super().validate()
+
+    def _check_inference(self) -> None:
+        if self._recurrent():
+            raise ValueError(
+                "infer_policies: got true together with use_lstm; models learn from single steps, choose one of them"
+            )
+        policies = list(self.policies) if self.is_multi_agent else []
+        if all(self.critic_of(module_id) == LOCAL for module_id in policies):
+            raise ValueError(
+                f"infer_policies: got true with critics {self.critic!r}; only centralized critics of several agents "
+                "look at the others, so there is nothing to infer"
+            )
+
+    def _recurrent(self) -> bool:
+        spec = rllib.given_module_spec(self)
+        specs = list(getattr(spec, "rl_module_specs", {}).values()) or [spec]
+        given = [self.model_config, *(getattr(s, "model_config", None) for s in specs)]
+        return any(isinstance(entry, dict) and bool(entry.get("use_lstm")) for entry in given)
 
     def _prepare_ensembles(self) -> None:
         """Check what ensembles can be combined with, and add the callback that draws sub-policies."""
         for name, given in (
             ("infer_policies", self.infer_policies),
-            ("use_lstm", self.model_config.get("use_lstm")),
+            ("use_lstm", self._recurrent()),
             ("prioritized replay", BUFFER_TYPES.get(str(self.replay_buffer_config.get("type")))),
         ):
             if given:

@@ -249,7 +249,7 @@ class MADDPGLearner(ColumnLearner):
         moves = self.updates % self.config.policy_delay == 0
         active = [slot for slot in self.slots if slot.name in rows]
         try:
-            if latest is not None:
+            if latest is not None and self.models:
                 model_step(self.models, latest, self.config.infer_entropy_coeff, report)
             for slot in active:
                 mine = Report(full=report.full)
