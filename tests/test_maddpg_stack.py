@@ -111,6 +111,20 @@ def test_an_update_is_the_same_stacked_or_not(options: dict[str, Any], shared: b
         assert torch.allclose(value, found[1][name], atol=1e-6), name
 
 
+def test_the_optimizer_steps_as_plain_adam_does() -> None:
+    found = []
+    for fused in (True, False):
+        config = config_of(Sum)
+        learner = learner_of(config)
+        for group in (*learner.actors, *learner.critics):
+            rate = group.optimizer.param_groups[0]["lr"]
+            group.optimizer = torch.optim.Adam(group.bank.params, lr=rate, fused=fused, foreach=False)
+        update(learner, columns_of(config, updates=3, rows=32))
+        found.append(weights(learner))
+    for name, value in found[0].items():
+        assert torch.allclose(value, found[1][name], atol=1e-6), name
+
+
 def test_an_update_without_stacking_registers_an_optimizer_per_network() -> None:
     assert len(learner_of(config_of(Sum)).actors) == 1
     assert len(learner_of(config_of(Sum, stack_agents=False)).actors) == 2

@@ -215,7 +215,7 @@ def step(groups: Sequence[Group], loss: torch.Tensor) -> list[torch.Tensor]:
         how = group.training
         norms.append(clip_gradients(group.bank, own, how.grad_clip, how.grad_clip_by))
         for param, gradient in zip(group.bank.params, own, strict=True):
-            param.grad = gradient
+            param.grad = gradient.contiguous()  # fused Adam on CPU misreads a transposed one (torch 2.13)
     if not math.isfinite(torch.cat(norms).sum().item()):
         bad = {
             group.modules[i % len(group.modules)]
