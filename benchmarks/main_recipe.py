@@ -2,7 +2,8 @@
 
     python benchmarks/main_recipe.py [RECIPE] [--seeds 5] [--bar 475]
 
-Trains the seeds as one Tune run and evaluates on seeds 0-99, which neither training nor the choice of the checkpoint saw.
+Trains the seeds as one Tune run and evaluates on seeds 0-99, which neither training nor the choice of the checkpoint
+saw.
 """
 
 from __future__ import annotations
@@ -31,7 +32,16 @@ def main() -> None:
         run = rlkit.open_run(next(Path(folder).glob("*/*")))
         reached = 0
         for trial in run.trials:
-            command = [sys.executable, "-m", "rlkit", "evaluate", str(trial.path), "--episodes", "100", "--json"]
+            command = [
+                sys.executable,
+                "-m",
+                "rlkit",
+                "evaluate",
+                str(trial.path),
+                "--episodes",
+                "100",
+                "--json",
+            ]
             out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
             value = json.loads(out)["episode_return"]
             reached += value["mean"] >= given.bar

@@ -154,7 +154,9 @@ def _set_policies(config: AlgorithmConfig, recipe: Recipe, roster: Roster) -> No
         policy_mapping_fn=PolicyMapping(mapping),
         policies_to_train=sorted(trained),
     )
-    critics = {name: kind for name in mapping if (kind := getattr(_policy(recipe.policies, name), "critic", None))}
+    critics = {
+        name: kind for name in mapping if (kind := getattr(_policy(recipe.policies, name), "critic", None))
+    }
     if critics:
         _call(config, "training", {"critic": critics})
     if recipe.model:

@@ -258,7 +258,9 @@ def test_learner_hooks_work_in_a_remote_learner(ray_local: None) -> None:
     assert 0 < result["learners"]["default_policy"]["mean_action"] < 1
     algorithm = ppo(NumericsGuard, Poison).learners(num_learners=1).build_algo()
     try:
-        with pytest.raises(Exception, match=r"callback NumericsGuard: the loss of module 'default_policy' is"):
+        with pytest.raises(
+            Exception, match=r"callback NumericsGuard: the loss of module 'default_policy' is"
+        ):
             algorithm.train()
     finally:
         algorithm.stop()

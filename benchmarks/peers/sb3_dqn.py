@@ -37,4 +37,6 @@ callback = EvalCallback(
 begin = time.process_time()
 model.learn(options.max_steps, callback=callback)
 seconds = time.process_time() - begin
-print(json.dumps({"steps": model.num_timesteps, "cpu_s": seconds, "return": float(callback.best_mean_reward)}))
+print(
+    json.dumps({"steps": model.num_timesteps, "cpu_s": seconds, "return": float(callback.best_mean_reward)})
+)

@@ -23,7 +23,9 @@ parser.add_argument("--max-steps", type=int, default=20_000)
 options = parser.parse_args()
 
 torch.set_num_threads(1)
-model = SAC("MlpPolicy", make_vec_env("Pendulum-v1", 1, seed=options.seed), seed=options.seed, learning_rate=1e-3)
+model = SAC(
+    "MlpPolicy", make_vec_env("Pendulum-v1", 1, seed=options.seed), seed=options.seed, learning_rate=1e-3
+)
 callback = EvalCallback(
     make_vec_env("Pendulum-v1", 20, seed=10_000 + options.seed), n_eval_episodes=20, eval_freq=options.eval_every,
     deterministic=True, verbose=0, warn=False, callback_on_new_best=StopTrainingOnRewardThreshold(-200),
@@ -31,4 +33,6 @@ callback = EvalCallback(
 begin = time.process_time()
 model.learn(options.max_steps, callback=callback)
 seconds = time.process_time() - begin
-print(json.dumps({"steps": model.num_timesteps, "cpu_s": seconds, "return": float(callback.best_mean_reward)}))
+print(
+    json.dumps({"steps": model.num_timesteps, "cpu_s": seconds, "return": float(callback.best_mean_reward)})
+)

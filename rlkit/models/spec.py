@@ -144,7 +144,9 @@ def _catalog(config: AlgorithmConfig, settings: Mapping[str, Any]) -> type[Catal
                     given = "share" if key == "vf_share_layers" else key
                     raise UsageError(f"model.{given}: {algorithm} has no such part; leave it out")
             return catalog
-    if getattr(module_class, "takes_registered_models", False):  # its module builds them from model_config itself
+    if getattr(
+        module_class, "takes_registered_models", False
+    ):  # its module builds them from model_config itself
         return None
     raise UsageError(
         f"{algorithm} builds its own networks ({module_class}); a registered model cannot replace them"
