@@ -270,7 +270,7 @@ class DRONConfig(DQNConfig):
             columns = list(self.replay_buffer_config.get("columns") or ())
             if column not in columns:
                 self.replay_buffer_config = {**self.replay_buffer_config, "columns": [*columns, column]}
-        if self.env_runner_cls is None and not self.is_multi_agent:
+        if getattr(self, "env_runner_cls", None) is None and not self.is_multi_agent:
             self.env_runner_cls = ArrayEnvRunner
         super().validate()
 

@@ -169,7 +169,7 @@ class _Fit:
         elif clip and not normalize:
             self.how = "clip"
         self.low, self.high = space.low, space.high
-        self.width = space.high - space.low if self.how == "unsquash" else None
+        self.width: Any = space.high - space.low if self.how == "unsquash" else None
 
     def __call__(self, actions: np.ndarray) -> np.ndarray:
         if self.how == "unsquash":

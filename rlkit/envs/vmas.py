@@ -16,7 +16,6 @@ Needs the extra: pip install 'rlkit-rllib[vmas]'.
 from __future__ import annotations
 
 import contextlib
-import functools
 import io
 import random
 import re
@@ -220,7 +219,6 @@ class VmasEnv(MultiAgentEnv):
 
     Attributes:
         batch: the one copy.
-        batched: makes a `VmasBatch` of the same scenario: `env.batched(64)`.
     """
 
     def __init__(self, scenario: str, *, render_mode: str | None = None, **kwargs: Any):
@@ -228,7 +226,7 @@ class VmasEnv(MultiAgentEnv):
             raise UsageError(
                 "env_config.num_envs: VmasEnv is one copy; set env_runners.num_envs_per_env_runner"
             )
-        self.batched = functools.partial(VmasBatch, scenario, **kwargs)
+        self._scenario, self._options = scenario, kwargs
         self.batch = self.batched(1)
         self.possible_agents = list(self.batch.possible_agents)
         self.agents = list(self.possible_agents)
@@ -241,6 +239,10 @@ class VmasEnv(MultiAgentEnv):
         self.render_mode = render_mode
         self.metadata = {"render_modes": ["rgb_array"], "render_fps": 10, "name": f"vmas/{scenario}"}
         self._device = self.batch.env.device
+
+    def batched(self, num_envs: int) -> VmasBatch:
+        """Make many copies of the same scenario, stepped as one."""
+        return VmasBatch(self._scenario, num_envs, **self._options)
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[dict, dict]:
         self.agents = list(self.possible_agents)
