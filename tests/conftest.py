@@ -52,3 +52,10 @@ def no_actor_is_left() -> Iterator[None]:
         gc.collect()
         threading.Event().wait(0.1)
     assert free == CPUS, f"{CPUS - free:g} of Ray's {CPUS} logical CPUs are still taken: stop the algorithm"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests have half an hour each, the others the limit in pyproject.toml."""
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.timeout(1800))
