@@ -109,6 +109,19 @@ def hook_learner(learner: Any, *, hook: Callable[..., None]) -> None:
     learner.compute_loss_for_module = compute_loss_for_module
 
 
+def forget_deleted_checkpoints(trial: Any) -> None:
+    """Drop checkpoints that Tune's notes list and the disk no longer has.
+
+    The notes are written every few seconds. After a crash they can name a checkpoint that was deleted since then, and
+    Tune (2.60, `_CheckpointManager.register_checkpoint`) ends the run when it deletes it once more.
+    """
+    manager = trial.run_metadata.checkpoint_manager
+    manager._checkpoint_results = [r for r in manager._checkpoint_results if Path(r.checkpoint.path).is_dir()]
+    latest = manager._latest_checkpoint_result
+    if latest is not None and not Path(latest.checkpoint.path).is_dir():
+        manager._latest_checkpoint_result = None
+
+
 def point_to_checkpoint(trial: Any, path: Path, notes: Any) -> None:
     """Make a Tune trial start from a checkpoint its own notes do not know (2.60: `Trial.on_checkpoint`)."""
     from ray.train._internal.session import _TrainingResult
@@ -122,7 +135,8 @@ def point_to_checkpoint(trial: Any, path: Path, notes: Any) -> None:
         "training_iteration": notes.iteration,
         "time_total_s": float(notes.extra.get("time_total_s") or 0.0),
     }
-    trial.on_checkpoint(_TrainingResult(checkpoint=Checkpoint.from_directory(str(path)), metrics=metrics))
+    checkpoint = Checkpoint.from_directory(str(path.resolve()))  # a trial works in a folder of its own
+    trial.on_checkpoint(_TrainingResult(checkpoint=checkpoint, metrics=metrics))
 
 
 def registered_env(name: str) -> Callable[..., Any] | None:

@@ -123,6 +123,7 @@ class Tracker(tune.Callback):
             if trial.status == trial.TERMINATED:
                 continue
             trial.config[TRUST] = self._trust
+            rllib.forget_deleted_checkpoints(trial)
             good, skipped = manifest.latest_good(self.folder / name_of(trial), trust=self._trust)
             for path, reason in skipped:
                 self.show.say(f"passing over {path}: {reason}")

@@ -132,6 +132,17 @@ def test_a_run_of_another_user_goes_on_only_when_trusted(
     assert again.metrics["iteration"].max() == limit
 
 
+def test_resume_forgets_checkpoints_that_a_crash_left_in_the_notes_only(
+    ray_local: None, tmp_path: Path
+) -> None:
+    first = rlkit.train({**without(TINY, "evaluation"), "checkpoint": {"every": 1, "keep": 3}}, out=tmp_path)
+    for checkpoint in first.trials[0].checkpoints[:-1]:
+        shutil.rmtree(checkpoint)
+    again = rlkit.resume(first.path, ["stop.iterations=6"])
+    assert again.status == "done"
+    assert list(again.metrics["iteration"]) == [1, 2, 3, 4, 5, 6]
+
+
 class BreaksLate(Callback):
     """Raises in the third iteration."""
 
