@@ -128,7 +128,7 @@ def point_to_checkpoint(trial: Any, path: Path, notes: Any) -> None:
     from ray.tune import Checkpoint
 
     known = trial.checkpoint
-    if known is not None and Path(known.path).resolve() == path.resolve():
+    if known is not None and Path(known.path) == path.resolve():
         return
     metrics = {
         **(trial.last_result or {}),
