@@ -46,6 +46,7 @@ from ray.rllib.utils.metrics import (
 )
 
 from rlkit import rllib
+from rlkit.algos.adam import AdamStep, total_norm
 from rlkit.algos.minibatches import Gate, finite, first_leaf, length, row, tensors
 from rlkit.errors import RunFailed
 
@@ -61,7 +62,7 @@ Feedback = Callable[[dict[str, np.ndarray]], None]
 class _Plan:
     """What does not change between updates: found once, not once per update."""
 
-    optimizers: list[tuple[str, Any, list[torch.nn.Parameter]]] = field(default_factory=list)
+    optimizers: list[tuple[str, AdamStep, list[torch.nn.Parameter]]] = field(default_factory=list)
     targets: dict[str, tuple[list[torch.Tensor], list[torch.Tensor]]] = field(default_factory=dict)
     pieces: list[Any] = field(default_factory=list)
     own_gradients: bool = False
@@ -183,8 +184,8 @@ class ColumnLearner(TorchLearner):
                 param.grad = None
         self.backward(losses)
         self._clip(plan, losses, number)
-        for _, optimizer, _ in plan.optimizers:
-            optimizer.step()
+        for _, optimizer_step, _ in plan.optimizers:
+            optimizer_step()
         return losses
 
     def backward(self, losses: Mapping[str, torch.Tensor]) -> None:
@@ -198,7 +199,7 @@ class ColumnLearner(TorchLearner):
             gradients = [p.grad for p in params if p.grad is not None]
             if not gradients:
                 continue
-            norm = torch.nn.utils.get_total_norm(gradients).item()
+            norm = total_norm(gradients).item()
             if not math.isfinite(norm):
                 self._stop(losses, number)
             clip = self.config.get_config_for_module(module_id).grad_clip
@@ -259,7 +260,7 @@ class ColumnLearner(TorchLearner):
         for module_id in self.module.keys():  # noqa: SIM118 (a MultiRLModule is no dict)
             for _, optimizer in self.get_optimizers_for_module(module_id):
                 params = [p for group in optimizer.param_groups for p in group["params"]]
-                plan.optimizers.append((module_id, optimizer, params))
+                plan.optimizers.append((module_id, AdamStep(optimizer), params))
             module = self.module[module_id].unwrapped()
             if isinstance(module, TargetNetworkAPI):
                 mains: list[torch.Tensor] = []

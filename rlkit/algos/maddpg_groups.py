@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from rlkit.algos.adam import AdamStep
 from rlkit.algos.maddpg_actions import ActionKind, masked
 from rlkit.algos.maddpg_banks import Bank, LoopBank, StackedBank, stack_key
 from rlkit.algos.maddpg_joint import CriticInput
@@ -55,6 +56,13 @@ class Group:
     targets: Bank
     training: Training
     optimizer: Any = None
+    _adam: AdamStep | None = None
+
+    def optimizer_step(self) -> None:
+        """Step the parameters by their gradients."""
+        if self._adam is None or self._adam.optimizer is not self.optimizer:
+            self._adam = AdamStep(self.optimizer)
+        self._adam()
 
     @property
     def agents(self) -> list[str]:

@@ -224,7 +224,7 @@ def step(groups: Sequence[Group], loss: torch.Tensor) -> list[torch.Tensor]:
         }
         raise Fault(sorted(bad))
     for group in groups:
-        group.optimizer.step()
+        group.optimizer_step()
     return norms
 
 

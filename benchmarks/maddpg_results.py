@@ -1,0 +1,256 @@
+"""The MADDPG results in docs/maddpg.md: recipes x seeds on MPE, and who wins when they meet.
+
+    python benchmarks/maddpg_results.py run spread matd3 --seeds 0 1 2    # trains, evaluates, appends rows
+    python benchmarks/maddpg_results.py versus adversary --seeds 0 1 2    # cross-play of the trained runs
+    python benchmarks/maddpg_results.py report
+
+Every run is `rlkit train RECIPE`, then `rlkit evaluate RUN` on 200 greedy episodes whose seeds chose nothing. Rows go
+to benchmarks/results/maddpg.jsonl and those that are there already are skipped; trained runs stay in `--out` for
+cross-play.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results" / "maddpg.jsonl"
+EPISODES = 200
+LOCAL = "config.training.critic=local"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A recipe, what is changed in it, and the measures its evaluation takes."""
+
+    recipe: str
+    changes: tuple[str, ...] = ()
+    measure: str | None = None
+
+
+ENTRIES = {
+    "spread": Entry("maddpg_spread"),
+    "spread_separate": Entry("maddpg_spread", ("policies=null",)),
+    "matd3": Entry("matd3_spread"),
+    "ddpg": Entry("ddpg_spread"),
+    "spread_discrete": Entry("maddpg_spread_discrete"),
+    "inferred": Entry("maddpg_spread_inferred"),
+    "inferred_off": Entry("maddpg_spread_inferred", ("config.training.infer_policies=false",)),
+    "speaker_listener": Entry("maddpg_speaker_listener", measure="success"),
+    "speaker_listener_discrete": Entry("maddpg_speaker_listener_discrete", measure="success"),
+    "speaker_listener_local": Entry("maddpg_speaker_listener_local", measure="success"),
+    "adversary": Entry("maddpg_adversary", measure="success"),
+    "adversary_ddpg": Entry("maddpg_adversary", (LOCAL,), "success"),
+    "adversary_ensemble": Entry("maddpg_adversary_ensemble", measure="success"),
+    "push": Entry("maddpg_push", measure="success"),
+    "tag": Entry("maddpg_tag", measure="touches"),
+    "tag_ddpg": Entry("maddpg_tag", (LOCAL,), "touches"),
+    "reference": Entry("maddpg_reference", measure="success"),
+    "world_comm": Entry("maddpg_world_comm", measure="touches"),
+    "crypto": Entry("maddpg_crypto"),
+    "vmas_spread": Entry("maddpg_vmas_spread"),
+}
+# who meets: (M, D, how the agents are dealt, the measure): A is M's or D's side named first in "M-D"
+MEETINGS = {
+    "adversary": ("adversary", "adversary_ddpg", "agent_*=A,adversary_*=B", "success"),
+    "tag": ("tag", "tag_ddpg", "adversary_*=A,agent_*=B", "touches"),
+    "ensemble": ("adversary_ensemble", "adversary", "adversary_*=A,agent_*=B", "success"),
+}
+
+
+def rlkit(*words: str) -> str:
+    """Run a command of rlkit; return what it printed."""
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "rlkit", *words], cwd=ROOT, env=env, capture_output=True, text=True
+    )
+    if done.returncode:
+        raise SystemExit(
+            f"rlkit {' '.join(words)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
+        )
+    return done.stdout
+
+
+def rows(kind: str) -> list[dict[str, Any]]:
+    """Return the rows measured so far: `run` or `versus`."""
+    if not RESULTS.exists():
+        return []
+    return [
+        row
+        for line in RESULTS.read_text().splitlines()
+        if line
+        for row in [json.loads(line)]
+        if row["kind"] == kind
+    ]
+
+
+def keep(row: dict[str, Any]) -> None:
+    RESULTS.parent.mkdir(exist_ok=True)
+    with RESULTS.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    print(json.dumps({key: value for key, value in row.items() if key != "curve"}), flush=True)
+
+
+def folder(out: Path, name: str, seed: int) -> Path | None:
+    """Return the newest run of an entry and seed."""
+    found = sorted((out / f"{name}_{seed}").glob("*"))
+    return found[-1] if found else None
+
+
+def train(name: str, seed: int, out: Path) -> None:
+    """Train one entry with one seed, evaluate it, and keep the row."""
+    entry, began = ENTRIES[name], time.monotonic()
+    rlkit(
+        "train",
+        f"configs/{entry.recipe}.yaml",
+        *entry.changes,
+        f"seed={seed}",
+        f"name={name}_{seed}",
+        "--out",
+        str(out),
+    )
+    wall = time.monotonic() - began
+    run = folder(out, name, seed)
+    assert run is not None
+    measure = ["--measure", entry.measure] if entry.measure else []
+    found = json.loads(rlkit("evaluate", str(run), "--episodes", str(EPISODES), *measure, "--json"))
+    with (run / "metrics.csv").open() as file:
+        metrics = list(csv.DictReader(file))
+    curve = {
+        row["env_steps"]: float(row["eval/episode_return"])
+        for row in metrics
+        if row.get("eval/episode_return")
+    }
+    kl = [
+        statistics.mean(values)
+        for row in metrics
+        if (values := [float(v) for key, v in row.items() if "inferred_kl" in key and v])
+    ]
+    quarter = max(1, len(kl) // 4)
+    keep(
+        {"kind": "run", "name": name, "seed": seed, "env_steps": int(float(metrics[-1]["env_steps"])),
+         "wall_s": round(wall),
+         "return": found["episode_return"]["mean"], "ci95": found["episode_return"]["ci95"],
+         "agents": {agent: values["mean"] for agent, values in found["agents"].items()},
+         "measures": {key: values["mean"] for key, values in (found.get("measures") or {}).items()},
+         "curve": curve,
+         "kl": [statistics.mean(kl[:quarter]), statistics.mean(kl[-quarter:])] if kl else None}
+    )  # fmt: skip
+
+
+def versus(meeting: str, seeds: Sequence[int], out: Path) -> None:
+    """Let the runs of the same seed meet: M-M, M-D, D-M, D-D, and keep a row per seed."""
+    first, second, agents, measure = MEETINGS[meeting]
+    for seed in seeds:
+        if any((r["meeting"], r["seed"]) == (meeting, seed) for r in rows("versus")):
+            continue
+        m, d = folder(out, first, seed), folder(out, second, seed)
+        if m is None or d is None:
+            raise SystemExit(f"{out} has no run of {first} and {second} with seed {seed}: train them first")
+        found = json.loads(
+            rlkit("evaluate", str(m), "--versus", str(d), "--agents", agents, "--matrix", "--measure", measure,
+                  "--episodes", "1000", "--json")
+        )  # fmt: skip
+        labels = ["M-M", "M-D", "D-M", "D-D"]
+        keep(
+            {"kind": "versus", "meeting": meeting, "seed": seed, "pairings": {
+                label: {**{key: v["mean"] for key, v in p["measures"].items()},
+                        **{f"return/{key}": v["mean"] for key, v in p["agents"].items()}}
+                for label, p in zip(labels, found["pairings"], strict=True)}}
+        )  # fmt: skip
+
+
+def report() -> None:
+    """Print a line per entry with every seed, and the meetings."""
+    by_name: dict[str, list[dict[str, Any]]] = {}
+    for row in rows("run"):
+        by_name.setdefault(row["name"], []).append(row)
+    for name in ENTRIES:
+        found = sorted(by_name.get(name, []), key=lambda row: row["seed"])
+        if not found:
+            continue
+        returns = [row["return"] for row in found]
+        print(f"\n{name}: {found[0]['env_steps']} env steps, seeds {[row['seed'] for row in found]}")
+        print(f"  team sum {_list(returns)}, median {statistics.median(returns):.1f}")
+        at = [
+            near
+            for row in found
+            if (near := [v for k, v in row["curve"].items() if 295e3 <= float(k) <= 306e3])
+        ]
+        if at:
+            print(
+                f"  team sum at 300k {_list([v[0] for v in at])}, median {statistics.median(v[0] for v in at):.1f}"
+            )
+        teams: dict[str, list[str]] = {}
+        for agent in found[0]["agents"]:
+            teams.setdefault(re.sub(r"_\d+$", "", agent), []).append(agent)
+        for team, agents in teams.items():
+            means = [float(np.mean([row["agents"][a] for a in agents])) for row in found]
+            print(f"  per agent, {team:<11} {_list(means)}, median {statistics.median(means):.1f}")
+        for key in found[0]["measures"]:
+            values = [row["measures"][key] for row in found]
+            print(f"  {key:<22} {_list(values, 2)}")
+        if found[0]["kl"]:
+            print(
+                "  KL, first and last quarter  "
+                + "; ".join(f"{a:.2f} -> {b:.2f}" for a, b in (row["kl"] for row in found))
+            )
+        print(f"  wall-clock {_list([row['wall_s'] for row in found], 0)} s")
+    for meeting in MEETINGS:
+        found = [row for row in rows("versus") if row["meeting"] == meeting]
+        if not found:
+            continue
+        print(
+            f"\n{meeting}, {MEETINGS[meeting][2]}, seeds {[row['seed'] for row in found]}, 1,000 games each"
+        )
+        for label in found[0]["pairings"]:
+            keys = found[0]["pairings"][label]
+            print(
+                f"  {label}  "
+                + "  ".join(f"{k} {_list([r['pairings'][label][k] for r in found], 2)}" for k in keys)
+            )
+
+
+def _list(values: Sequence[float], digits: int = 1) -> str:
+    return ", ".join(f"{value:.{digits}f}" for value in values)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=["run", "versus", "report"])
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "maddpg_results")
+    options = parser.parse_args()
+    known = {"run": list(ENTRIES), "versus": list(MEETINGS), "report": []}[options.what]
+    if unknown := [name for name in options.names if name not in known]:
+        parser.error(f"unknown: {', '.join(unknown)}; there are {', '.join(known)}")
+    if options.what == "report":
+        report()
+    for name in options.names:
+        if options.what == "versus":
+            versus(name, options.seeds, options.out)
+            continue
+        for seed in options.seeds:
+            if not any((r["name"], r["seed"]) == (name, seed) for r in rows("run")):
+                train(name, seed, options.out)
+
+
+if __name__ == "__main__":
+    main()
