@@ -4,8 +4,8 @@
 
 Two runners, with and without the callback, sample 3,200 env steps in turn (CartPole, PPO's default module). The
 figure is the median over rounds of the ratio of CPU times; a round's pair is measured back to back, so that other
-load on the machine hits both. "inside the hooks" is the CPU time spent in the callback's own hooks. Tasks are CartPole's
-own values but for the last digits: other values make other episodes, longer or shorter.
+load on the machine hits both. "inside the hooks" is the CPU time spent in the callback's own hooks. Tasks are
+CartPole's own values but for the last digits: other values make other episodes, longer or shorter.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python benchmarks/launch_overhead.py [--runs 5]
 
-The learning rate is next to nothing, so that both play the same episodes: the cost of an update of RLlib's DQN depends on
-how long the sampled episodes are, and its replay buffer is not seeded in the plain script.
+The learning rate is next to nothing, so that both play the same episodes: the cost of an update of RLlib's DQN
+depends on how long the sampled episodes are, and its replay buffer is not seeded in the plain script.
 
 Bars: at most 3 % more CPU seconds; `rlkit --help` 0.3 s and `rlkit check` 1 s of CPU. Medians of interleaved runs.
 """

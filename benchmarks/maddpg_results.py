@@ -49,7 +49,6 @@ ENTRIES = {
     "ddpg": Entry("ddpg_spread"),
     "spread_discrete": Entry("maddpg_spread_discrete"),
     "inferred": Entry("maddpg_spread_inferred"),
-    "inferred_off": Entry("maddpg_spread_inferred", ("config.training.infer_policies=false",)),
     "speaker_listener": Entry("maddpg_speaker_listener", measure="success"),
     "speaker_listener_discrete": Entry("maddpg_speaker_listener_discrete", measure="success"),
     "speaker_listener_local": Entry("maddpg_speaker_listener_local", measure="success"),

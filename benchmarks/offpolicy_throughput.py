@@ -1,7 +1,7 @@
 """Env steps per second of `DQN` against `rllib/DQN`: same batch, same updates per env step, CartPole, one
 torch thread.
 
-    python benchmarks/offpolicy_throughput.py [--runs 5] [--seconds 20]
+    python benchmarks/offpolicy_throughput.py [--runs 5] [--seconds 20] [--only compare|growth|overlap]
 
 Both take a batch of 64 and one update for every two env steps (rl-zoo's 128 updates per 256 steps) on
 256x256, uniform replay, 16 environments. RLlib's class is given the same fragments, and as shipped (one
@@ -9,8 +9,8 @@ environment, one step per call). The figures are steps per wall-clock and per CP
 learning has started. Bar: at least 10 x.
 
 Also prints the growth of the whole training step: CPU seconds per 10,000 env steps with 1e5 and with 1e6 rows
-in the buffer (bar: equal within 10 %), and steps/s with one remote env runner, sampling in turns and
-overlapped.
+in the buffer (bar: equal within 10 %; the networks keep their first weights), and steps/s with one remote env
+runner, sampling in turns and overlapped.
 """
 
 from __future__ import annotations
@@ -46,13 +46,14 @@ def make(
     fragment: int = 16,
     runners: int = 0,
     capacity: int = 100_000,
+    lr: float = 2.3e-3,
     **options: Any,
 ) -> Any:
     config.environment("CartPole-v1").env_runners(
         num_env_runners=runners, num_envs_per_env_runner=envs, rollout_fragment_length=fragment
     )
     config.training(
-        lr=2.3e-3, gamma=0.99, train_batch_size_per_learner=BATCH, training_intensity=INTENSITY, grad_clip=10.0,
+        lr=lr, gamma=0.99, train_batch_size_per_learner=BATCH, training_intensity=INTENSITY, grad_clip=10.0,
         num_steps_sampled_before_learning_starts=256, target_network_update_freq=256, double_q=False, dueling=False,
         replay_buffer_config={"type": "EpisodeReplayBuffer", "capacity": capacity}, **options,
     )  # fmt: skip
@@ -119,7 +120,7 @@ def growth(runs: int) -> None:
     costs: dict[int, list[float]] = {100_000: [], 1_000_000: []}
     algorithms = {}
     for rows in costs:
-        algorithms[rows] = make(DQNConfig(), capacity=1_000_000)
+        algorithms[rows] = make(DQNConfig(), capacity=1_000_000, lr=1e-12)
         prefill(algorithms[rows].replays[DEFAULT_MODULE_ID], rows)
         speed(algorithms[rows], 1)
     for _ in range(runs):
@@ -154,13 +155,17 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--only", choices=["compare", "growth", "overlap"])
     options = parser.parse_args()
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
-    compare(options.runs, options.seconds)
-    growth(options.runs)
-    overlap(options.runs, options.seconds)
+    if options.only in (None, "compare"):
+        compare(options.runs, options.seconds)
+    if options.only in (None, "growth"):
+        growth(options.runs)
+    if options.only in (None, "overlap"):
+        overlap(options.runs, options.seconds)
 
 
 if __name__ == "__main__":

@@ -75,7 +75,9 @@ class AdamStep:
         lists = []
         for group in optimizer.param_groups:
             params, state = list(group["params"]), optimizer.state
-            plain = group["fused"] and not (group["amsgrad"] or group["maximize"] or group["decoupled_weight_decay"])
+            plain = group["fused"] and not (
+                group["amsgrad"] or group["maximize"] or group["decoupled_weight_decay"]
+            )
             if not plain or not params or any("exp_avg" not in state[p] for p in params):
                 return None
             lists.append(
