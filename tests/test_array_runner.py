@@ -33,7 +33,7 @@ def soccer_config(**training: Any) -> DRONConfig:
 
 def cartpole_config() -> DQNConfig:
     config = DQNConfig().environment("CartPole-v1").env_runners(num_env_runners=0, num_envs_per_env_runner=4)
-    config.environment(normalize_actions=False).env_runners(rollout_fragment_length=16).debugging(seed=3)
+    config.env_runners(rollout_fragment_length=16).debugging(seed=3)
     config.validate()
     return config
 
@@ -117,7 +117,12 @@ class Watch(RLlibCallback):
         raise LookupError("called")
 
 
-@pytest.mark.parametrize("reason", ["callback", "connector", "scaled actions"])
+def test_dqn_and_dron_take_it_by_themselves():
+    assert cartpole_config().env_runner_cls is ArrayEnvRunner
+    assert soccer_config().env_runner_cls is ArrayEnvRunner
+
+
+@pytest.mark.parametrize("reason", ["callback", "connector"])
 def test_what_needs_episodes_gets_rllibs_loop(reason):
     config = soccer_config()
     if reason == "callback":
@@ -125,13 +130,10 @@ def test_what_needs_episodes_gets_rllibs_loop(reason):
         with pytest.raises(LookupError, match="called"):
             ArrayEnvRunner(config=config).sample()
         return
-    if reason == "connector":
-        from ray.rllib.connectors.env_to_module import MeanStdFilter
+    from ray.rllib.connectors.env_to_module import MeanStdFilter
 
-        config = cartpole_config()
-        config.env_runners(env_to_module_connector=lambda env, spaces, device: MeanStdFilter())
-    else:
-        config.environment(normalize_actions=True)
+    config = cartpole_config()
+    config.env_runners(env_to_module_connector=lambda env, spaces, device: MeanStdFilter())
     runner = ArrayEnvRunner(config=config)
     assert sum(len(e) for e in runner.sample()) >= 64
     assert runner._running is None

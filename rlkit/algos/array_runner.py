@@ -47,7 +47,7 @@ ACTING = [
     module_to_env.TensorToNumpy,
     module_to_env.UnBatchToIndividualItems,
     module_to_env.RemoveSingleTsTimeRankFromBatch,
-    module_to_env.NormalizeAndClipActions,
+    module_to_env.NormalizeAndClipActions,  # leaves Discrete actions as they are
     module_to_env.ListifyDataForVectorEnv,
 ]
 EPISODE_HOOKS = ("on_episode_created", "on_episode_start", "on_episode_step", "on_episode_end")
@@ -113,7 +113,6 @@ class ArrayEnvRunner(SingleAgentEnvRunner):
     def _can_use_arrays(self) -> bool:
         config, observed = self.config, [type(c) for c in self._env_to_module.connectors]
         acting = self._module_to_env.connectors
-        scaling = [c for c in acting if isinstance(c, module_to_env.NormalizeAndClipActions)]
         return (
             isinstance(self.module, DefaultDQNRLModule)
             and not self.module.is_stateful()
@@ -122,7 +121,6 @@ class ArrayEnvRunner(SingleAgentEnvRunner):
             and isinstance(self.env.single_observation_space, gym.spaces.Box)
             and observed in (OBSERVING, [OpponentFeatures, *OBSERVING])
             and [type(c) for c in acting] == ACTING
-            and not any(c.normalize_actions or c.clip_actions for c in scaling)
             and self.env.metadata.get("autoreset_mode") == gym.vector.AutoresetMode.NEXT_STEP
             and config.batch_mode == "truncate_episodes"
             and config.episodes_to_numpy

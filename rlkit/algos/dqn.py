@@ -13,6 +13,7 @@ from ray.rllib.algorithms.dqn import DQNConfig as RLlibDQNConfig
 from ray.rllib.algorithms.dqn.torch.default_dqn_torch_rl_module import DefaultDQNTorchRLModule
 from ray.rllib.algorithms.dqn.torch.dqn_torch_learner import DQNTorchLearner
 
+from rlkit.algos.array_runner import ArrayEnvRunner
 from rlkit.algos.learner import ColumnLearner
 from rlkit.algos.offpolicy import OffPolicy, OffPolicyConfig
 
@@ -26,6 +27,11 @@ class DQNConfig(OffPolicyConfig, RLlibDQNConfig):
 
     def __init__(self, algo_class: type | None = None):
         super().__init__(algo_class=algo_class or DQN)
+
+    def validate(self) -> None:
+        if getattr(self, "env_runner_cls", None) is None and not self.is_multi_agent:
+            self.env_runner_cls = ArrayEnvRunner
+        super().validate()
 
     def get_default_learner_class(self) -> Any:
         return DQNLearner

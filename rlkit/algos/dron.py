@@ -39,7 +39,6 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from torch import nn
 
-from rlkit.algos.array_runner import ArrayEnvRunner
 from rlkit.algos.dqn import DQN, DQNConfig
 from rlkit.algos.learner import ColumnLearner
 from rlkit.algos.opponent_features import OpponentFeatures, Opponents
@@ -270,8 +269,6 @@ class DRONConfig(DQNConfig):
             columns = list(self.replay_buffer_config.get("columns") or ())
             if column not in columns:
                 self.replay_buffer_config = {**self.replay_buffer_config, "columns": [*columns, column]}
-        if getattr(self, "env_runner_cls", None) is None and not self.is_multi_agent:
-            self.env_runner_cls = ArrayEnvRunner
         super().validate()
 
     @property
