@@ -1,6 +1,6 @@
 """rlkit's side of benchmarks/maddpg_speed.py: MADDPG on simple_spread, timed by the lines it prints.
 
-    python benchmarks/maddpg_run.py [--seconds 60] [--until -20] [--agents 3] [--envs 8]
+    python benchmarks/maddpg_run.py [--seconds 60] [--until -20] [--agents 3] [--envs 16]
         [--vmas] [--warmup 4000]
 
 Batch 1024, 64x64, one update of all agents per 100 env steps, one torch thread, continuous actions. Prints `{"event":
@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--until", type=float)
     parser.add_argument("--agents", type=int, default=3)
-    parser.add_argument("--envs", type=int, default=8)
+    parser.add_argument("--envs", type=int, default=16)
     parser.add_argument("--vmas", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--actor-lr", type=float, default=1e-3)

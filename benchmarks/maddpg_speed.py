@@ -52,7 +52,7 @@ def commands() -> dict[str, list[str]]:
     agilerl = python_of("agilerl", AGILERL_NEEDS, AGILERL)
     peers = HERE / "peers"
     return {
-        "rlkit, 8 environments": OURS,
+        "rlkit, 16 environments": OURS,
         "XuanCe 1.4.4, 1 environment": [xuance, str(peers / "xuance_maddpg.py"), "--envs", "1"],
         "XuanCe 1.4.4, 10 environments": [xuance, str(peers / "xuance_maddpg.py"), "--envs", "10"],
         "AgileRL 2.58": [agilerl, str(peers / "agilerl_maddpg.py")],

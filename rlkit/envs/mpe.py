@@ -16,6 +16,8 @@ from pettingzoo import ParallelEnv
 from pettingzoo.utils import wrappers
 from pettingzoo.utils.conversions import aec_to_parallel_wrapper
 
+from rlkit.envs.mpe_physics import hasten
+
 
 def world_steps(env: Any) -> Any:
     """Return an mpe2 parallel environment as `WorldSteps`; anything else, and windows, as it is."""
@@ -39,31 +41,8 @@ def world_steps(env: Any) -> Any:
         layer = layer.env
     if not (own and layer is raw):
         return env
-    _skip_ghosts(raw.world)
+    hasten(raw)
     return WorldSteps(env)
-
-
-def _skip_ghosts(world: Any) -> None:
-    """Let a world compute forces between pairs that can collide, in its own order; the others have none.
-
-    `World.apply_environment_force` (mpe2 1.1, core.py) asks every pair, landmarks included.
-    """
-    from mpe2._mpe_utils.core import World
-
-    names = ("apply_environment_force", "get_collision_force")
-    if any(getattr(type(world), name) is not getattr(World, name) for name in names):
-        return
-
-    def apply_environment_force(p_force: list[Any]) -> list[Any]:
-        solid = [(i, entity) for i, entity in enumerate(world.entities) if entity.collide]
-        for k, (a, one) in enumerate(solid):
-            for b, other in solid[k + 1 :]:
-                for at, force in zip((a, b), world.get_collision_force(one, other), strict=True):
-                    if force is not None:
-                        p_force[at] = force + (0.0 if p_force[at] is None else p_force[at])
-        return p_force
-
-    world.apply_environment_force = apply_environment_force
 
 
 class WorldSteps(ParallelEnv):
