@@ -57,6 +57,25 @@ def test_a_scenario_gives_the_same_numbers(scenario, continuous):
         assert quick.agents == []
 
 
+@pytest.mark.parametrize("scenario", ["simple_spread_v3", "simple_tag_v3", "simple_world_comm_v3"])
+def test_bodies_in_contact_give_the_same_numbers(scenario):
+    make = importlib.import_module(f"mpe2.{scenario}").parallel_env
+    plain, quick = make(max_cycles=300), world_steps(make(max_cycles=300))
+    for env in (plain, quick):
+        env.reset(seed=4)
+        for entity in env.unwrapped.world.entities:
+            entity.size = 0.4  # most of them touch
+    rng, touching = np.random.default_rng(1), 0
+    while plain.agents:
+        actions = {a: int(rng.integers(plain.action_space(a).n)) for a in plain.agents}
+        theirs, ours = plain.step(dict(actions)), quick.step(actions)
+        assert content(ours[0]) == content(theirs[0])
+        assert ours[1] == theirs[1]
+        one, other = plain.unwrapped.world.agents[:2]
+        touching += bool(np.linalg.norm(one.state.p_pos - other.state.p_pos) < 0.8)
+    assert touching > 20
+
+
 def test_pettingzoos_own_test_and_a_picture():
     env = world_steps(
         importlib.import_module("mpe2.simple_spread_v3").parallel_env(render_mode="rgb_array", max_cycles=5)

@@ -11,6 +11,8 @@ import importlib.metadata
 import math
 from typing import Any
 
+import numpy as np
+
 # exp(-t) is 0 in double precision from t = 745.2 on
 NO_CONTACT = 750.0
 # scenarios whose `is_collision` is "nearer than the sum of the sizes" (mpe2 1.1)
@@ -55,14 +57,29 @@ def _near_pairs(world: Any) -> None:
         beyond = NO_CONTACT * world.contact_margin
         for k, (a, one, (x, y)) in enumerate(solid):
             for b, other, (u, v) in solid[k + 1 :]:
-                if math.hypot(x - u, y - v) > one.size + other.size + beyond:
+                dx, dy = x - u, y - v
+                distance = math.sqrt(dx * dx + dy * dy)
+                gap = distance - (one.size + other.size)
+                if gap > beyond:
                     continue
-                for at, force in zip((a, b), world.get_collision_force(one, other), strict=True):
-                    if force is not None:
-                        p_force[at] = force + (0.0 if p_force[at] is None else p_force[at])
+                if distance == 0.0:
+                    pair = world.get_collision_force(one, other)
+                else:
+                    push = _softplus(-gap / world.contact_margin) * world.contact_margin
+                    strength = world.contact_force
+                    force = np.array([strength * dx / distance * push, strength * dy / distance * push])
+                    pair = (force if one.movable else None, -force if other.movable else None)
+                for at, part in zip((a, b), pair, strict=True):
+                    if part is not None:
+                        p_force[at] = part + (0.0 if p_force[at] is None else p_force[at])
         return p_force
 
     world.apply_environment_force = apply_environment_force
+
+
+def _softplus(x: float) -> float:
+    """log(1 + exp(x)), in the way of `np.logaddexp(0, x)`."""
+    return math.log1p(math.exp(x)) if x < 0.0 else x + math.log1p(math.exp(-x))
 
 
 def _collide(one: Any, other: Any) -> bool:

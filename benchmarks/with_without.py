@@ -1,0 +1,86 @@
+"""A recipe against itself with some of its keys changed: same budget, same seeds.
+
+    python benchmarks/with_without.py configs/dron_tag.yaml network=flat features=[] supervise=none --seeds 0 1 2
+    python benchmarks/with_without.py configs/dron_selfplay.yaml network=flat features=[] --meet
+    python benchmarks/with_without.py configs/curriculum_soccer.yaml curriculum=null --meet
+
+Words without a dot, other than sections of a recipe, stand for `config.training.WORD`. Each run is `rlkit train`;
+runs that are in `--out` already are taken as they are. Then `rlkit evaluate` plays 200 greedy episodes of each, or
+with `--meet` 1,000 games of the recipe's agents against the changed one's, both ways round (two players).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SECTIONS = ("curriculum", "policies", "model", "stop", "env", "env_config", "algorithm")
+PLAYERS = ("player_a", "player_b")
+
+
+def rlkit(*words: str) -> str:
+    """Run a command of rlkit; return what it printed."""
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "rlkit", *words], cwd=ROOT, env=env, capture_output=True, text=True
+    )
+    if done.returncode:
+        raise SystemExit(
+            f"rlkit {' '.join(words)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
+        )
+    return done.stdout
+
+
+def full(change: str) -> str:
+    """`network=flat` as the path it has in a recipe."""
+    key = change.partition("=")[0]
+    return change if "." in key or key in SECTIONS else f"config.training.{change}"
+
+
+def trained(recipe: str, changes: list[str], name: str, seed: int, out: Path) -> Path:
+    """Return the run of this name and seed; train it where there is none."""
+    folder = out / f"{name}_{seed}"
+    if not list(folder.glob("*")):
+        rlkit("train", recipe, *changes, f"seed={seed}", f"name={folder.name}", "--out", str(out))
+    return sorted(folder.glob("*"))[-1]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("recipe")
+    parser.add_argument("changes", nargs="+", metavar="KEY=VALUE")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--meet", action="store_true")
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "with_without")
+    options = parser.parse_args()
+    changes, name = [full(change) for change in options.changes], Path(options.recipe).stem
+    columns: dict[str, list[float]] = {}
+    for seed in options.seeds:
+        one = trained(options.recipe, [], name, seed, options.out)
+        other = trained(options.recipe, changes, f"{name}_changed", seed, options.out)
+        row: dict[str, float] = {}
+        if options.meet:
+            for mine, theirs in (PLAYERS, PLAYERS[::-1]):
+                found = rlkit("evaluate", str(one), "--versus", str(other), "--agents", f"{mine}=A,{theirs}=B",
+                              "--episodes", "1000", "--json")  # fmt: skip
+                row[f"return as {mine}"] = json.loads(found)["pairings"][0]["agents"][mine]["mean"]
+        else:
+            for label, run in (("recipe", one), ("changed", other)):
+                found = rlkit("evaluate", str(run), "--episodes", "200", "--json")
+                row[label] = json.loads(found)["episode_return"]["mean"]
+        print(f"seed {seed}  " + "  ".join(f"{key} {value:.2f}" for key, value in row.items()), flush=True)
+        for key, value in row.items():
+            columns.setdefault(key, []).append(value)
+    print("mean    " + "  ".join(f"{key} {statistics.mean(values):.2f}" for key, values in columns.items()))
+
+
+if __name__ == "__main__":
+    main()
