@@ -60,20 +60,25 @@ def test_a_scenario_gives_the_same_numbers(scenario, continuous):
 @pytest.mark.parametrize("scenario", ["simple_spread_v3", "simple_tag_v3", "simple_world_comm_v3"])
 def test_bodies_in_contact_give_the_same_numbers(scenario):
     make = importlib.import_module(f"mpe2.{scenario}").parallel_env
-    plain, quick = make(max_cycles=300), world_steps(make(max_cycles=300))
-    for env in (plain, quick):
-        env.reset(seed=4)
-        for entity in env.unwrapped.world.entities:
-            entity.size = 0.4  # most of them touch
+    plain, quick = make(max_cycles=4), world_steps(make(max_cycles=4))
     rng, touching = np.random.default_rng(1), 0
-    while plain.agents:
-        actions = {a: int(rng.integers(plain.action_space(a).n)) for a in plain.agents}
-        theirs, ours = plain.step(dict(actions)), quick.step(actions)
-        assert content(ours[0]) == content(theirs[0])
-        assert ours[1] == theirs[1]
-        one, other = plain.unwrapped.world.agents[:2]
-        touching += bool(np.linalg.norm(one.state.p_pos - other.state.p_pos) < 0.8)
-    assert touching > 20
+    for seed in range(20):
+        for env in (plain, quick):
+            env.reset(seed=seed)
+            for entity in env.unwrapped.world.entities:
+                entity.size = 0.4
+        agents = plain.unwrapped.world.agents
+        touching += any(
+            np.linalg.norm(one.state.p_pos - other.state.p_pos) < 0.8
+            for i, one in enumerate(agents)
+            for other in agents[:i]
+        )
+        while plain.agents:
+            actions = {a: int(rng.integers(plain.action_space(a).n)) for a in plain.agents}
+            theirs, ours = plain.step(dict(actions)), quick.step(actions)
+            assert content(ours[0]) == content(theirs[0])
+            assert ours[1] == theirs[1]
+    assert touching > 10
 
 
 def test_pettingzoos_own_test_and_a_picture():
