@@ -14,11 +14,8 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
 import re
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from processes import rlkit
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "maddpg.jsonl"
@@ -69,19 +67,6 @@ MEETINGS = {
     "tag": ("tag", "tag_ddpg", "adversary_*=A,agent_*=B", "touches"),
     "ensemble": ("adversary_ensemble", "adversary", "adversary_*=A,agent_*=B", "success"),
 }
-
-
-def rlkit(*words: str) -> str:
-    """Run a command of rlkit; return what it printed."""
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-m", "rlkit", *words], cwd=ROOT, env=env, capture_output=True, text=True
-    )
-    if done.returncode:
-        raise SystemExit(
-            f"rlkit {' '.join(words)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
-        )
-    return done.stdout
 
 
 def rows(kind: str) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ import ctypes
 import os
 import resource
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -101,3 +102,20 @@ def tree() -> dict[tuple[int, int], float]:
         return False
 
     return {(pid, began): cpu for pid, (began, cpu) in found.items() if is_mine(pid)}
+
+
+def rlkit(*words: str) -> str:
+    """Run a command of rlkit in the project folder; return what it printed. Ends this process if it fails."""
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "rlkit", *words],
+        cwd=Path(__file__).parents[1],
+        env=env,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise SystemExit(
+            f"rlkit {' '.join(words)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
+        )
+    return done.stdout

@@ -13,28 +13,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
-import sys
 from pathlib import Path
+
+from processes import rlkit
 
 ROOT = Path(__file__).resolve().parent.parent
 SECTIONS = ("curriculum", "policies", "model", "stop", "env", "env_config", "algorithm")
 PLAYERS = ("player_a", "player_b")
-
-
-def rlkit(*words: str) -> str:
-    """Run a command of rlkit; return what it printed."""
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-m", "rlkit", *words], cwd=ROOT, env=env, capture_output=True, text=True
-    )
-    if done.returncode:
-        raise SystemExit(
-            f"rlkit {' '.join(words)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
-        )
-    return done.stdout
 
 
 def full(change: str) -> str:

@@ -25,6 +25,18 @@ def backward(*nets: torch.nn.Module) -> None:
         net(x).square().sum().backward()
 
 
+def train(
+    steps: int,
+) -> tuple[torch.nn.Module, torch.nn.Module, torch.optim.Adam, torch.optim.Adam, AdamStep]:
+    one, other, plain, ours = pair()
+    step = AdamStep(ours)
+    for _ in range(steps):
+        backward(one, other)
+        plain.step()
+        step()
+    return one, other, plain, ours, step
+
+
 def same(one: torch.nn.Module, other: torch.nn.Module) -> bool:
     return all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
 
@@ -43,12 +55,7 @@ def test_same_parameters_as_the_optimizer(options: dict[str, object]) -> None:
 
 
 def test_the_state_is_the_optimizers() -> None:
-    one, other, plain, ours = pair()
-    step = AdamStep(ours)
-    for _ in range(3):
-        backward(one, other)
-        plain.step()
-        step()
+    _, _, plain, ours, _ = train(3)
     assert all(
         torch.equal(a["exp_avg_sq"], b["exp_avg_sq"]) and a["step"] == b["step"] == 3
         for a, b in zip(plain.state.values(), ours.state.values(), strict=True)
@@ -56,12 +63,7 @@ def test_the_state_is_the_optimizers() -> None:
 
 
 def test_a_restored_state_is_taken_up() -> None:
-    one, other, plain, ours = pair()
-    step = AdamStep(ours)
-    for _ in range(3):
-        backward(one, other)
-        plain.step()
-        step()
+    one, other, plain, ours, step = train(3)
     before, weights = copy.deepcopy(plain.state_dict()), copy.deepcopy(one.state_dict())
     backward(one, other)
     plain.step()
