@@ -5,8 +5,8 @@
     python benchmarks/maddpg_results.py report
 
 Every run is `rlkit train RECIPE`, then `rlkit evaluate RUN` on 200 greedy episodes whose seeds chose nothing. Rows go
-to benchmarks/results/maddpg.jsonl and those that are there already are skipped; trained runs stay in `--out` for
-cross-play.
+to benchmarks/results/maddpg.jsonl and those that are there already are skipped (take out the rows of a recipe
+that has changed); trained runs stay in `--out` for cross-play.
 """
 
 from __future__ import annotations

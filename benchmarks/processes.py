@@ -1,4 +1,5 @@
-"""Wall-clock and CPU seconds of a command with everything it starts, Ray's daemons and workers included."""
+"""Commands in benchmarks: what one costs in wall-clock and CPU seconds with everything it starts, Ray's daemons and
+workers included, and what a command of rlkit prints."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
 """A recipe against itself with some of its keys changed: same budget, same seeds.
 
-    python benchmarks/with_without.py configs/dron_tag.yaml network=flat features=[] supervise=none --seeds 0 1 2
-    python benchmarks/with_without.py configs/dron_selfplay.yaml network=flat features=[] --meet
+    python benchmarks/with_without.py configs/dron_tag.yaml KEY=VALUE … [--seeds 0 1 2]
+    python benchmarks/with_without.py configs/dron_selfplay.yaml KEY=VALUE … --meet
     python benchmarks/with_without.py configs/curriculum_soccer.yaml curriculum=null --meet
 
-Words without a dot, other than sections of a recipe, stand for `config.training.WORD`. Each run is `rlkit train`;
-runs that are in `--out` already are taken as they are. Then `rlkit evaluate` plays 200 greedy episodes of each, or
-with `--meet` 1,000 games of the recipe's agents against the changed one's, both ways round (two players).
+KEY=VALUE is that of `rlkit train`. Each run is `rlkit train`, in a folder of its own. Then `rlkit evaluate` plays 200
+greedy episodes of each, or with `--meet` 1,000 games of the recipe's agents against the changed one's, both ways round
+(two players).
 """
 
 from __future__ import annotations
@@ -19,21 +19,13 @@ from pathlib import Path
 from processes import rlkit
 
 ROOT = Path(__file__).resolve().parent.parent
-SECTIONS = ("curriculum", "policies", "model", "stop", "env", "env_config", "algorithm")
 PLAYERS = ("player_a", "player_b")
 
 
-def full(change: str) -> str:
-    """`network=flat` as the path it has in a recipe."""
-    key = change.partition("=")[0]
-    return change if "." in key or key in SECTIONS else f"config.training.{change}"
-
-
 def trained(recipe: str, changes: list[str], name: str, seed: int, out: Path) -> Path:
-    """Return the run of this name and seed; train it where there is none."""
+    """Train and return the run folder."""
     folder = out / f"{name}_{seed}"
-    if not list(folder.glob("*")):
-        rlkit("train", recipe, *changes, f"seed={seed}", f"name={folder.name}", "--out", str(out))
+    rlkit("train", recipe, *changes, f"seed={seed}", f"name={folder.name}", "--out", str(out))
     return sorted(folder.glob("*"))[-1]
 
 
@@ -47,11 +39,11 @@ def main() -> None:
     parser.add_argument("--meet", action="store_true")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "with_without")
     options = parser.parse_args()
-    changes, name = [full(change) for change in options.changes], Path(options.recipe).stem
+    name = Path(options.recipe).stem
     columns: dict[str, list[float]] = {}
     for seed in options.seeds:
         one = trained(options.recipe, [], name, seed, options.out)
-        other = trained(options.recipe, changes, f"{name}_changed", seed, options.out)
+        other = trained(options.recipe, options.changes, f"{name}_changed", seed, options.out)
         row: dict[str, float] = {}
         if options.meet:
             for mine, theirs in (PLAYERS, PLAYERS[::-1]):

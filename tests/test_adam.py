@@ -101,6 +101,16 @@ def test_hooks_of_the_optimizer_run() -> None:
     assert len(calls) == 3
 
 
+def test_a_hook_added_later_runs() -> None:
+    _, other, _, ours, step = train(3)
+    calls = []
+    ours.register_step_post_hook(lambda *_: calls.append(1))
+    for _ in range(2):
+        backward(other)
+        step()
+    assert len(calls) == 2
+
+
 def test_total_norm() -> None:
     assert total_norm([torch.tensor([3.0]), torch.tensor([[0.0, 4.0]])]).item() == pytest.approx(5.0)
     assert not torch.isfinite(total_norm([torch.tensor([1.0]), torch.tensor([float("nan")])]))

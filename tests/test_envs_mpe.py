@@ -61,6 +61,9 @@ def test_a_scenario_gives_the_same_numbers(scenario, continuous):
 def test_bodies_in_contact_give_the_same_numbers(scenario):
     make = importlib.import_module(f"mpe2.{scenario}").parallel_env
     plain, quick = make(max_cycles=4), world_steps(make(max_cycles=4))
+    world, rules = quick.unwrapped.world, quick.unwrapped.scenario
+    assert "apply_environment_force" in vars(world)
+    assert "is_collision" in vars(rules)
     rng, touching = np.random.default_rng(1), 0
     for seed in range(20):
         for env in (plain, quick):

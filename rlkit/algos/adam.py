@@ -28,7 +28,7 @@ class AdamStep:
     """Call it in the place of `optimizer.step()`.
 
     What it cannot do the same way it leaves to the optimizer: other classes than Adam, Adam that is not fused, amsgrad,
-    hooks, parameters without a gradient, and the first step, which makes the state.
+    maximize, hooks, parameters without a gradient, and the first step, which makes the state.
 
     Args:
         optimizer: any torch optimizer.
@@ -58,19 +58,25 @@ class AdamStep:
                 )  # fmt: skip
 
     def _stale(self, lists: list[_Lists]) -> bool:
-        """Whether a restored state or other parameters have taken the place of those collected."""
+        """Whether a restored state or other parameters replaced those collected, or a hook was added."""
         groups, state = self.optimizer.param_groups, self.optimizer.state
-        return len(groups) != len(lists) or any(
-            group is not found.group
-            or len(group["params"]) != len(found.params)
-            or state[found.params[0]].get("exp_avg") is not found.exp_avgs[0]
-            for group, found in zip(groups, lists, strict=True)
+        return (
+            self._hooked()
+            or len(groups) != len(lists)
+            or any(
+                group is not found.group
+                or len(group["params"]) != len(found.params)
+                or state[found.params[0]].get("exp_avg") is not found.exp_avgs[0]
+                for group, found in zip(groups, lists, strict=True)
+            )
         )
+
+    def _hooked(self) -> bool:
+        return bool(self.optimizer._optimizer_step_pre_hooks or self.optimizer._optimizer_step_post_hooks)
 
     def _collect(self) -> list[_Lists] | None:
         optimizer = self.optimizer
-        hooks = (optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks)
-        if type(optimizer) is not torch.optim.Adam or any(hooks):
+        if type(optimizer) is not torch.optim.Adam or self._hooked():
             return None
         lists = []
         for group in optimizer.param_groups:

@@ -56,7 +56,7 @@ class Group:
     targets: Bank
     training: Training
     optimizer: Any = None
-    _adam: AdamStep | None = None
+    _adam: AdamStep | None = field(default=None, init=False, repr=False)
 
     def optimizer_step(self) -> None:
         """Step the parameters by their gradients."""

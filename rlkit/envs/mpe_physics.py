@@ -20,15 +20,17 @@ COLLIDING = ("simple_spread", "simple_tag", "simple_world_comm")
 
 
 def hasten(raw: Any) -> None:
-    """Replace slow methods of an mpe2 environment's world and scenario, where they are mpe2's own.
+    """Replace slow methods of an mpe2 environment's world and scenario, where they are mpe2's own (1.1).
 
     Args:
         raw: the `SimpleEnv`.
     """
+    if not importlib.metadata.version("mpe2").startswith("1.1."):
+        return
     _near_pairs(raw.world)
     scenario = raw.scenario
     module = type(scenario).__module__.split(".")
-    if module[0] != "mpe2" or not importlib.metadata.version("mpe2").startswith("1.1."):
+    if module[0] != "mpe2":
         return
     if module[-1] in COLLIDING:
         scenario.is_collision = _collide
