@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import queue
 import signal
 import threading
 import time
@@ -65,8 +66,13 @@ class Interrupt:
         self.signal: int | None = None
         self.since = math.inf
         self._previous: dict[int, Any] = {}
+        # A handler runs inside whatever the main thread is doing, printing or importing included, so another
+        # thread does the printing. SimpleQueue.put is safe in a handler.
+        self._messages: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._announcer = threading.Thread(target=self._announce, daemon=True)
 
     def __enter__(self) -> Interrupt:
+        self._announcer.start()
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._previous[number] = signal.signal(number, self._handle)
@@ -75,12 +81,18 @@ class Interrupt:
     def __exit__(self, *_: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+        self._messages.put(None)
+        self._announcer.join()
 
     def _handle(self, number: int, frame: Any) -> None:
         if self.signal is not None:
             raise KeyboardInterrupt
         self.signal, self.since = number, time.monotonic()
-        self.announce("stopping: writing a checkpoint (again to stop at once)")
+        self._messages.put("stopping: writing a checkpoint (again to stop at once)")
+
+    def _announce(self) -> None:
+        while (message := self._messages.get()) is not None:
+            self.announce(message)
 
 
 class Tracker(tune.Callback):

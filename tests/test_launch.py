@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -272,9 +273,20 @@ def test_the_second_signal_ends_at_once() -> None:
     with Interrupt(said.append) as interrupt:
         signal.raise_signal(signal.SIGINT)
         assert interrupt.signal == signal.SIGINT
-        assert "checkpoint" in said[0]
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
+    assert len(said) == 1
+    assert "checkpoint" in said[0]
+
+
+def test_a_signal_that_lands_inside_a_print_is_announced_after_it() -> None:
+    from rlkit.tracking import Interrupt
+
+    printing = threading.Lock()  # what the main thread holds while it prints (or imports to print)
+    said: list[bool] = []
+    with Interrupt(lambda message: said.append(printing.acquire(timeout=5.0))), printing:
+        signal.raise_signal(signal.SIGINT)
+    assert said == [True]
 
 
 def test_a_full_cluster_is_said_once_and_not_waited_for_in_silence(
