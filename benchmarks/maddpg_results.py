@@ -61,12 +61,50 @@ ENTRIES = {
     "crypto": Entry("maddpg_crypto"),
     "vmas_spread": Entry("maddpg_vmas_spread"),
 }
-# who meets: (M, D, how the agents are dealt, the measure): A is M's or D's side named first in "M-D"
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """Games between trained runs.
+
+    Attributes:
+        agents: how the agents are dealt to A and B.
+        measure: what is measured in each game.
+        pairings: label: (entry that plays A, entry that plays B, seeds between the two). A team knows the opponents
+            it was trained with, so a comparison of two teams against a third takes that one from the next seed.
+        compare: the two labels whose difference is the result, and the key it is taken of.
+    """
+
+    agents: str
+    measure: str
+    pairings: dict[str, tuple[str, str, int]]
+    compare: tuple[str, str, str]
+
+
+def both_ways(m: str, d: str) -> dict[str, tuple[str, str, int]]:
+    """Return M-M, M-D, D-M and D-D: who plays A and who plays B."""
+    names = {"M": m, "D": d}
+    return {f"{a}-{b}": (names[a], names[b], 0) for a in "MD" for b in "MD"}
+
+
 MEETINGS = {
-    "adversary": ("adversary", "adversary_ddpg", "agent_*=A,adversary_*=B", "success"),
-    "tag": ("tag", "tag_ddpg", "adversary_*=A,agent_*=B", "touches"),
-    "ensemble": ("adversary_ensemble", "adversary", "adversary_*=A,agent_*=B", "success"),
+    "adversary": Meeting(
+        "agent_*=A,adversary_*=B",
+        "success",
+        both_ways("adversary", "adversary_ddpg"),
+        ("M-D", "D-M", "success/difference"),
+    ),
+    "tag": Meeting(
+        "adversary_*=A,agent_*=B", "touches", both_ways("tag", "tag_ddpg"), ("M-D", "D-M", "touches")
+    ),
+    "ensemble": Meeting(
+        "adversary_*=A,agent_*=B",
+        "success",
+        {"E-S": ("adversary_ensemble", "adversary", 1), "S-S": ("adversary", "adversary", 1)},
+        ("E-S", "S-S", "success/adversary"),
+    ),
 }
+GAMES = 1000
 
 
 def rows(kind: str) -> list[dict[str, Any]]:
@@ -136,26 +174,40 @@ def train(name: str, seed: int, out: Path) -> None:
     )  # fmt: skip
 
 
-def versus(meeting: str, seeds: Sequence[int], out: Path) -> None:
-    """Let the runs of the same seed meet: M-M, M-D, D-M, D-D, and keep a row per seed."""
-    first, second, agents, measure = MEETINGS[meeting]
+def versus(name: str, seeds: Sequence[int], out: Path) -> None:
+    """Let trained runs meet, on the same seeds in every pairing, and keep a row per seed."""
+    meeting = MEETINGS[name]
     for seed in seeds:
-        if any((r["meeting"], r["seed"]) == (meeting, seed) for r in rows("versus")):
+        if any((r["meeting"], r["seed"]) == (name, seed) for r in rows("versus")):
             continue
-        m, d = folder(out, first, seed), folder(out, second, seed)
-        if m is None or d is None:
-            raise SystemExit(f"{out} has no run of {first} and {second} with seed {seed}: train them first")
-        found = json.loads(
-            rlkit("evaluate", str(m), "--versus", str(d), "--agents", agents, "--matrix", "--measure", measure,
-                  "--episodes", "1000", "--json")
-        )  # fmt: skip
-        labels = ["M-M", "M-D", "D-M", "D-D"]
-        keep(
-            {"kind": "versus", "meeting": meeting, "seed": seed, "pairings": {
-                label: {**{key: v["mean"] for key, v in p["measures"].items()},
-                        **{f"return/{key}": v["mean"] for key, v in p["agents"].items()}}
-                for label, p in zip(labels, found["pairings"], strict=True)}}
-        )  # fmt: skip
+        pairings = {}
+        for label, (a, b, apart) in meeting.pairings.items():
+            other = seeds[(seeds.index(seed) + apart) % len(seeds)]
+            runs = folder(out, a, seed), folder(out, b, other)
+            if runs[0] is None or runs[1] is None:
+                raise SystemExit(f"{out} has no {a}_{seed} or {b}_{other}: train it first")
+            found = json.loads(
+                rlkit("evaluate", str(runs[0]), "--versus", str(runs[1]), "--agents", meeting.agents, "--measure",
+                      meeting.measure, "--episodes", str(GAMES), "--json")
+            )["pairings"][0]  # fmt: skip
+            values = {**found["measures"], **{f"return/{key}": v for key, v in found["agents"].items()}}
+            pairings[label] = {key: [v["mean"], v["std"]] for key, v in values.items()}
+        keep({"kind": "versus", "meeting": name, "seed": seed, "games": GAMES, "pairings": pairings})
+
+
+def difference(
+    found: Sequence[dict[str, Any]], first: str, second: str, key: str
+) -> tuple[float, float, list[float]]:
+    """Return the mean over seeds of first - second, half its 95 % interval over the pooled games, and each seed's.
+
+    The interval holds for these trained runs: how much training seeds differ shows in the list.
+    """
+    each, variance = [], 0.0
+    for row in found:
+        (a, sa), (b, sb) = row["pairings"][first][key], row["pairings"][second][key]
+        each.append(a - b)
+        variance += (sa**2 + sb**2) / row["games"]
+    return statistics.mean(each), 1.96 * variance**0.5 / len(found), each
 
 
 def report() -> None:
@@ -194,19 +246,20 @@ def report() -> None:
                 + "; ".join(f"{a:.2f} -> {b:.2f}" for a, b in (row["kl"] for row in found))
             )
         print(f"  wall-clock {_list([row['wall_s'] for row in found], 0)} s")
-    for meeting in MEETINGS:
-        found = [row for row in rows("versus") if row["meeting"] == meeting]
+    for name, meeting in MEETINGS.items():
+        found = sorted((row for row in rows("versus") if row["meeting"] == name), key=lambda row: row["seed"])
         if not found:
             continue
-        print(
-            f"\n{meeting}, {MEETINGS[meeting][2]}, seeds {[row['seed'] for row in found]}, 1,000 games each"
-        )
-        for label in found[0]["pairings"]:
+        print(f"\n{name}, {meeting.agents}, seeds {[row['seed'] for row in found]}, {GAMES} games each")
+        for label in meeting.pairings:
             keys = found[0]["pairings"][label]
             print(
                 f"  {label}  "
-                + "  ".join(f"{k} {_list([r['pairings'][label][k] for r in found], 2)}" for k in keys)
+                + "  ".join(f"{k} {_list([r['pairings'][label][k][0] for r in found], 2)}" for k in keys)
             )
+        first, second, key = meeting.compare
+        mean, half, each = difference(found, first, second, key)
+        print(f"  {key}, {first} minus {second}: {mean:+.3f} ± {half:.3f} (seeds {_list(each, 3)})")
 
 
 def _list(values: Sequence[float], digits: int = 1) -> str:
