@@ -1,7 +1,7 @@
 """rlkit's side of benchmarks/maddpg_speed.py: MADDPG on simple_spread, timed by the lines it prints.
 
     python benchmarks/maddpg_run.py [--seconds 60] [--until -20] [--agents 3] [--envs 16]
-        [--vmas] [--warmup 4000]
+        [--runners 0] [--vmas] [--warmup 4000]
 
 Batch 1024, 64x64, one update of all agents per 100 env steps, one torch thread, continuous actions. Prints `{"event":
 "begin"}` after learning has started and `{"event": "end", "steps": …}` at the end, one JSON object per line.
@@ -50,7 +50,7 @@ def build(options: argparse.Namespace) -> Any:
     config.multi_agent(policies=set(agents), policy_mapping_fn=PolicyMapping({a: [a] for a in agents}))
     length = 25 if not options.vmas else max(1, 1600 // options.envs)
     config.env_runners(
-        num_env_runners=0, num_envs_per_env_runner=options.envs, rollout_fragment_length=length
+        num_env_runners=options.runners, num_envs_per_env_runner=options.envs, rollout_fragment_length=length
     )
     config.training(
         train_batch_size_per_learner=1024, training_intensity=10.24, num_steps_sampled_before_learning_starts=2_000,
@@ -73,6 +73,9 @@ def main() -> None:
     parser.add_argument("--until", type=float)
     parser.add_argument("--agents", type=int, default=3)
     parser.add_argument("--envs", type=int, default=16)
+    parser.add_argument(
+        "--runners", type=int, default=0
+    )  # remote ones; they sample while the learner updates
     parser.add_argument("--vmas", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--actor-lr", type=float, default=1e-3)

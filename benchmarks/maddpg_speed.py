@@ -92,8 +92,11 @@ def run(command: list[str], *more: object) -> Run:
 
 def compare(runs: int, seconds: float) -> None:
     contenders = commands()
-    vmas = "rlkit, VMAS, 64 environments"
+    vmas, remote = "rlkit, VMAS, 64 environments", "rlkit, 16 environments, remote runner"
+    vmas_remote = f"{vmas}, remote runner"
     contenders[vmas] = [*OURS, "--vmas", "--envs", "64"]
+    contenders[remote] = [*OURS, "--runners", "1"]
+    contenders[vmas_remote] = [*contenders[vmas], "--runners", "1"]
     found: dict[str, list[Run]] = {name: [] for name in contenders}
     for _ in range(runs):
         for name, command in contenders.items():
@@ -101,12 +104,14 @@ def compare(runs: int, seconds: float) -> None:
     wall = {name: statistics.median(r.steps / r.wall for r in rs) for name, rs in found.items()}
     cpu = {name: statistics.median(r.steps / r.cpu for r in rs) for name, rs in found.items()}
     for name in contenders:
-        print(f"{name:32} {wall[name]:8.0f} env steps/s   {cpu[name]:8.0f} per CPU second")
-    ours, *rest = contenders
-    peers = [name for name in rest if name != vmas]
-    show("wall-clock", wall[ours] / max(wall[p] for p in peers), 2.0)
-    show("per CPU second", cpu[ours] / max(cpu[p] for p in peers), 1.5)
-    show("VMAS with 64 environments, wall-clock", wall[vmas] / max(wall[p] for p in peers), 10.0)
+        print(f"{name:43} {wall[name]:8.0f} env steps/s   {cpu[name]:8.0f} per CPU second")
+    peers = [name for name in contenders if not name.startswith("rlkit")]
+    best, best_cpu = max(wall[p] for p in peers), max(cpu[p] for p in peers)
+    ours = next(iter(contenders))
+    show("wall-clock, no remote runner", wall[ours] / best, 2.0)
+    show("wall-clock, one remote runner", wall[remote] / best, 2.0)
+    show("per CPU second", cpu[ours] / best_cpu, 1.5)
+    show("VMAS with 64 environments, wall-clock", max(wall[vmas], wall[vmas_remote]) / best, 10.0)
 
 
 def show(what: str, ratio: float, bar: float) -> None:
