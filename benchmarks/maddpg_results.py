@@ -49,6 +49,9 @@ ENTRIES = {
     "inferred": Entry("maddpg_spread_inferred"),
     "speaker_listener": Entry("maddpg_speaker_listener", measure="success"),
     "speaker_listener_discrete": Entry("maddpg_speaker_listener_discrete", measure="success"),
+    "speaker_listener_inferred": Entry(
+        "maddpg_speaker_listener_discrete", ("config.training.infer_policies=true",), "success"
+    ),
     "speaker_listener_local": Entry("maddpg_speaker_listener_local", measure="success"),
     "adversary": Entry("maddpg_adversary", measure="success"),
     "adversary_ddpg": Entry("maddpg_adversary", (LOCAL,), "success"),

@@ -214,15 +214,15 @@ def test_recurrent_policies_remember(ray_local: None) -> None:
     config.rl_module(
         model_config={"fcnet_hiddens": [32], "use_lstm": True, "lstm_cell_size": 32, "max_seq_len": 5}
     )
-    algorithm = trained(config, 10)
+    algorithm = trained(config, 17)
     try:
         module = algorithm.env_runner.module["a_0"]
         numbers = torch.tensor([[0.6], [-0.6], [0.3], [0.0]]).reshape(1, 4, 1)
         state = {name: v[None] for name, v in module.get_initial_state().items()}
         out = module.forward_inference({Columns.OBS: numbers, Columns.STATE_IN: state})
         played = out[Columns.ACTIONS][0, 1:, 0]
-        # half way there after 4,000 steps; a policy without memory plays 0 wherever it stands
-        assert ((played / numbers[0, :-1, 0] - 0.75).abs() < 0.45).all(), played
+        # a policy without memory plays the same whatever came before
+        assert torch.allclose(played, numbers[0, :-1, 0], atol=0.2), played
     finally:
         algorithm.stop()
 
