@@ -186,6 +186,10 @@ def versus(name: str, seeds: Sequence[int], out: Path) -> None:
         pairings = {}
         for label, (a, b, apart) in meeting.pairings.items():
             other = seeds[(seeds.index(seed) + apart) % len(seeds)]
+            if apart and other == seed:
+                raise SystemExit(
+                    f"versus {name} takes the opponents from another seed: give at least two --seeds"
+                )
             runs = folder(out, a, seed), folder(out, b, other)
             if runs[0] is None or runs[1] is None:
                 raise SystemExit(f"{out} has no {a}_{seed} or {b}_{other}: train it first")
