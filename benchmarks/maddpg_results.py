@@ -57,6 +57,7 @@ ENTRIES = {
     "adversary_ddpg": Entry("maddpg_adversary", (LOCAL,), "success"),
     "adversary_ensemble": Entry("maddpg_adversary_ensemble", measure="success"),
     "push": Entry("maddpg_push", measure="success"),
+    "push_ensemble": Entry("maddpg_push", ("config.training.ensemble_size=3",), "success"),
     "tag": Entry("maddpg_tag", measure="touches"),
     "tag_ddpg": Entry("maddpg_tag", (LOCAL,), "touches"),
     "reference": Entry("maddpg_reference", measure="success"),
@@ -72,14 +73,14 @@ class Meeting:
 
     Attributes:
         agents: how the agents are dealt to A and B.
-        measure: what is measured in each game.
+        measures: what is measured in each game.
         pairings: label: (entry that plays A, entry that plays B, seeds between the two). A team knows the opponents
             it was trained with, so a comparison of two teams against a third takes that one from the next seed.
         compare: the two labels whose difference is the result, and the key it is taken of.
     """
 
     agents: str
-    measure: str
+    measures: tuple[str, ...]
     pairings: dict[str, tuple[str, str, int]]
     compare: tuple[str, str, str]
 
@@ -93,18 +94,24 @@ def both_ways(m: str, d: str) -> dict[str, tuple[str, str, int]]:
 MEETINGS = {
     "adversary": Meeting(
         "agent_*=A,adversary_*=B",
-        "success",
+        ("success",),
         both_ways("adversary", "adversary_ddpg"),
         ("M-D", "D-M", "success/difference"),
     ),
     "tag": Meeting(
-        "adversary_*=A,agent_*=B", "touches", both_ways("tag", "tag_ddpg"), ("M-D", "D-M", "touches")
+        "adversary_*=A,agent_*=B", ("touches",), both_ways("tag", "tag_ddpg"), ("M-D", "D-M", "touches")
     ),
     "ensemble": Meeting(
         "adversary_*=A,agent_*=B",
-        "success",
+        ("success", "frames"),
         {"E-S": ("adversary_ensemble", "adversary", 1), "S-S": ("adversary", "adversary", 1)},
-        ("E-S", "S-S", "success/adversary"),
+        ("E-S", "S-S", "frames/adversary"),
+    ),
+    "keep_away": Meeting(
+        "adversary_*=A,agent_*=B",
+        ("success", "frames"),
+        {"E-S": ("push_ensemble", "push", 1), "S-S": ("push", "push", 1)},
+        ("E-S", "S-S", "frames/adversary"),
     ),
 }
 GAMES = 1000
@@ -193,9 +200,10 @@ def versus(name: str, seeds: Sequence[int], out: Path) -> None:
             runs = folder(out, a, seed), folder(out, b, other)
             if runs[0] is None or runs[1] is None:
                 raise SystemExit(f"{out} has no {a}_{seed} or {b}_{other}: train it first")
+            measures = [word for name in meeting.measures for word in ("--measure", name)]
             found = json.loads(
-                rlkit("evaluate", str(runs[0]), "--versus", str(runs[1]), "--agents", meeting.agents, "--measure",
-                      meeting.measure, "--episodes", str(GAMES), "--json")
+                rlkit("evaluate", str(runs[0]), "--versus", str(runs[1]), "--agents", meeting.agents, *measures,
+                      "--episodes", str(GAMES), "--json")
             )["pairings"][0]  # fmt: skip
             values = {**found["measures"], **{f"return/{key}": v for key, v in found["agents"].items()}}
             pairings[label] = {key: [v["mean"], v["std"]] for key, v in values.items()}

@@ -180,6 +180,19 @@ def test_success_is_judged_at_the_last_step_within_the_radius():
         assert tuple(measure.end()[name] for name in names) == expected
 
 
+def test_frames_count_the_steps_each_team_was_at_the_goal():
+    env, world = goals(ADVERSARY)
+    adversary, *good = world.agents
+    goal = good[0].goal_a.state.p_pos
+    measure = make_measure("frames:0.3")
+    for theirs, ours in ((0.2, (1.0, 0.2)), (0.4, (0.2, 0.1)), (0.2, (0.35, 1.0)), (1.0, (0.1, 1.0))):
+        adversary.state.p_pos = goal + np.array([theirs, 0.0])
+        for agent, distance in zip(good, ours, strict=True):
+            agent.state.p_pos = goal + np.array([0.0, distance])
+        measure.step(env, {})
+    assert measure.end() == {"frames/adversary": 2.0, "frames/agent": 3.0}
+
+
 def test_a_listener_succeeds_at_its_speakers_landmark():
     env, world = goals(SPEAKER)
     speaker, listener = world.agents

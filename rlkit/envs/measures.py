@@ -2,6 +2,7 @@
 
 success, success:RADIUS   mpe2 scenarios with a goal (adversary, push, speaker-listener, reference): 1 or 0 for
                           each team, whether its goal was reached within the radius (0.4) at the last step
+frames, frames:RADIUS     the same scenarios: the steps each team had an agent within the radius of its goal
 touches                   mpe2 scenarios with chasers (tag, world_comm): pairs of chaser and prey in contact,
                           summed over the steps
 infos/KEY                 any environment: KEY of the last step's info; with several agents their mean
@@ -46,22 +47,48 @@ class Success:
         self._world = mpe_world(env, "success")
 
     def end(self) -> dict[str, float]:
-        reached: dict[str, list[bool]] = {}
-        for agent in self._world.agents:
-            aim = _aim(agent)
-            if aim is not None:
-                mover, goal = aim
-                near = np.linalg.norm(mover.state.p_pos - goal.state.p_pos) <= self.radius
-                team = ADVERSARY if getattr(agent, "adversary", False) else AGENT
-                reached.setdefault(team, []).append(bool(near))
-        if not reached:
-            raise UsageError(
-                "measure 'success': no agent of this scenario has a goal; see rlkit/envs/measures.py"
-            )
-        found = {f"success/{team}": float(any(near)) for team, near in sorted(reached.items())}
+        found = {
+            f"success/{team}": float(there)
+            for team, there in _at_goal(self._world, self.radius, "success").items()
+        }
         if len(found) == 2:
             found["success/difference"] = found["success/agent"] - found["success/adversary"]
         return found
+
+
+class Frames:
+    """The steps in which a team had an agent within `radius` of its goal, teams and goals as in `Success`.
+
+    `frames/adversary` in physical deception and keep-away: Lowe et al. 2017, the figures on ensembles.
+    """
+
+    def __init__(self, radius: float = RADIUS):
+        self.radius = radius
+        self._frames: dict[str, int] = {}
+
+    def step(self, env: Any, infos: Mapping[Any, Mapping[str, Any]]) -> None:
+        for team, there in _at_goal(mpe_world(env, "frames"), self.radius, "frames").items():
+            self._frames[team] = self._frames.get(team, 0) + there
+
+    def end(self) -> dict[str, float]:
+        return {f"frames/{team}": float(count) for team, count in self._frames.items()}
+
+
+def _at_goal(world: Any, radius: float, measure: str) -> dict[str, bool]:
+    """Return for each team whether any of its agents is within `radius` of its goal."""
+    reached: dict[str, bool] = {}
+    for agent in world.agents:
+        aim = _aim(agent)
+        if aim is not None:
+            mover, goal = aim
+            near = np.linalg.norm(mover.state.p_pos - goal.state.p_pos) <= radius
+            team = ADVERSARY if getattr(agent, "adversary", False) else AGENT
+            reached[team] = reached.get(team, False) or bool(near)
+    if not reached:
+        raise UsageError(
+            f"measure {measure!r}: no agent of this scenario has a goal; see rlkit/envs/measures.py"
+        )
+    return dict(sorted(reached.items()))
 
 
 def _aim(agent: Any) -> tuple[Any, Any] | None:
@@ -128,11 +155,12 @@ class LastInfo:
         return {self.key: sum(self._found) / len(self._found)}
 
 
-MEASURES: dict[str, Callable[..., Measure]] = {"success": Success, "touches": Touches}
+MEASURES: dict[str, Callable[..., Measure]] = {"success": Success, "frames": Frames, "touches": Touches}
+OF_RADIUS: dict[str, Callable[[float], Measure]] = {"success": Success, "frames": Frames}
 
 
 def make_measure(name: str) -> Measure:
-    """Return a measure for one episode: `success`, `success:0.3`, `touches`, `infos/KEY`.
+    """Return a measure for one episode: `success`, `success:0.3`, `frames`, `touches`, `infos/KEY`.
 
     Raises:
         UsageError: no such measure, or a radius that is not a positive number.
@@ -140,8 +168,8 @@ def make_measure(name: str) -> Measure:
     if name.startswith("infos/") and len(name) > len("infos/"):
         return LastInfo(name.removeprefix("infos/"))
     kind, _, option = name.partition(":")
-    if kind not in MEASURES or (option and kind != "success"):
-        known = [*MEASURES, "success:RADIUS", "infos/KEY"]
+    if kind not in MEASURES or (option and kind not in OF_RADIUS):
+        known = [*MEASURES, *(f"{kind}:RADIUS" for kind in OF_RADIUS), "infos/KEY"]
         raise UsageError(f"unknown measure {name!r}{did_you_mean(name, known)}; expected {', '.join(known)}")
     if not option:
         return MEASURES[kind]()
@@ -151,7 +179,7 @@ def make_measure(name: str) -> Measure:
         radius = -1.0
     if not 0 < radius < float("inf"):
         raise UsageError(f"measure {name!r}: got the radius {option!r}, expected a positive number")
-    return Success(radius)
+    return OF_RADIUS[kind](radius)
 
 
 def mpe_world(env: Any, measure: str) -> Any:
