@@ -11,14 +11,17 @@ import torch
 from maddpg_envs import NUMBER, Echo, Match, Sum
 from maddpg_samples import columns_of, config_of, learner_of, update, weights
 from ray.rllib.core.columns import Columns
+from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 from test_maddpg import greedy_return, trained
 
+from rlkit.algos.joint_runner import JointEnvRunner
 from rlkit.algos.maddpg_actions import action_kind
-from rlkit.algos.maddpg_ensembles import ENSEMBLE_INDEX, INDEX, index_of
+from rlkit.algos.maddpg_ensembles import ENSEMBLE_INDEX, INDEX, index_of, with_index
 from rlkit.algos.maddpg_inferred import divergence, likelihood_and_entropy
 from rlkit.algos.maddpg_networks import Normalizer
 from rlkit.algos.maddpg_rewards import RewardStatistics
 from rlkit.replay import Fragment
+from rlkit.replay.episodes import joint_columns, joint_fragments
 
 
 def learners_of(algorithm: Any) -> Any:
@@ -128,6 +131,38 @@ def test_a_sub_policy_is_drawn_per_team_and_episode_and_all_learn(ray_local: Non
         assert max(team) < 0.4
     finally:
         algorithm.stop()
+
+
+def test_the_joint_runner_plays_the_sub_policies_that_rllibs_runner_plays(caplog: Any) -> None:
+    config = config_of(Sum, ensemble_size={"a_0": 2, "a_1": 3}, teams={"x": ["a_0"], "y": ["a_1"]})
+    config.env_runners(num_envs_per_env_runner=3, rollout_fragment_length=7)  # episodes have five steps
+    config.validate()
+    columns = joint_columns(("a_0", "a_1"), Sum({}).observation_spaces, Sum({}).action_spaces)
+    played: list[dict[Any, Fragment]] = []
+    for cls in (MultiAgentEnvRunner, JointEnvRunner):
+        torch.manual_seed(0)
+        runner, found = cls(config=config), {}
+        for call in range(4):
+            samples = runner.sample(explore=False)
+            if cls is MultiAgentEnvRunner:
+                samples = [
+                    with_index(part, e.id_, e.custom_data, {"x": 2, "y": 3})
+                    for e in samples
+                    for part in joint_fragments([e], ("a_0", "a_1"), *columns)
+                ]
+            for fragment in samples:
+                first = tuple(fragment.states["obs"]["a_0"][0].tolist())
+                found[call, fragment.start, fragment.length, first] = fragment
+        played.append(found)
+    theirs, ours = played
+    assert "episodes are sampled" not in caplog.text
+    assert sorted(theirs) == sorted(ours)
+    for key, fragment in ours.items():
+        np.testing.assert_array_equal(fragment.steps[INDEX], theirs[key].steps[INDEX])
+        for agent, actions in fragment.steps["actions"].items():
+            np.testing.assert_allclose(actions, theirs[key].steps["actions"][agent], atol=1e-6)
+    drawn = np.concatenate([fragment.steps[INDEX] for fragment in ours.values()])
+    assert {tuple(row) for row in drawn.tolist()} == {(x, y) for x in range(2) for y in range(3)}
 
 
 def test_a_sub_policy_learns_from_its_own_episodes_alone() -> None:

@@ -10,7 +10,7 @@ Legend: E environments, N agents, B rows of a module's batch: environments outsi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
 
 from rlkit import rllib
 from rlkit.algos.joint_rows import Leaves, Roster
+from rlkit.algos.per_episode import PerEpisode
 
 
 @dataclass
@@ -42,11 +43,21 @@ class Acting:
         roster: the agents.
         num_envs: E.
         device: of the modules.
+        constants: what modules are told once per episode.
     """
 
-    def __init__(self, config: Any, module: Any, roster: Roster, num_envs: int, device: Any):
+    def __init__(
+        self,
+        config: Any,
+        module: Any,
+        roster: Roster,
+        num_envs: int,
+        device: Any,
+        constants: Sequence[PerEpisode] = (),
+    ):
         self.roster, self.num_envs, self.device = roster, num_envs, device
         self.modules: list[list[str]] = [[""] * len(roster.agents) for _ in range(num_envs)]
+        self._constants = {piece: np.zeros((num_envs, len(roster.agents)), np.int64) for piece in constants}
         self._groups: dict[str, _Group] = {}
         self._module, self._explore = module, True
         self._fit = {
@@ -54,11 +65,14 @@ class Acting:
             for agent, space in roster.action_spaces.items()
         }
 
-    def assign(self, env: int, modules: list[str]) -> None:
-        """Say which module plays each agent of an environment, in the order of the roster."""
+    def assign(self, env: int, episode: Any) -> None:
+        """A new episode has begun in an environment: it says which module plays each agent."""
+        modules = [episode.module_for(agent) for agent in self.roster.agents]
         if self.modules[env] != modules:
             self.modules[env] = modules
             self._groups = {}
+        for piece, table in self._constants.items():
+            table[env] = [piece.value(episode.id_, episode.custom_data, a) for a in self.roster.agents]
 
     def keys(self, episode_ids: list[str]) -> dict[str, list[tuple[str, str]]]:
         """Return what each row of each module's batch belongs to: (episode id, agent)."""
@@ -91,7 +105,10 @@ class Acting:
             t: env steps of all runners.
         """
         extra = {"t": t} if self._explore else {}
-        batches = {mid: {Columns.OBS: self._batch(obs, group)} for mid, group in self._regroup().items()}
+        batches = {
+            mid: {Columns.OBS: self._batch(obs, group), **self._told(group)}
+            for mid, group in self._regroup().items()
+        }
         if self._calls is None:
             outs = self._whole(batches, **extra)
         else:
@@ -127,6 +144,15 @@ class Acting:
             # a copy, because the environments write their next observations into the same memory
             stacked.append(torch.from_numpy(values.copy() if len(parts) == 1 else values).to(self.device))
         return self.roster.columns[names[0]].nest(stacked)
+
+    def _told(self, group: _Group) -> dict[str, torch.Tensor]:
+        """Return the columns (B,) that stay the same within an episode."""
+        found = {}
+        for piece, table in self._constants.items():
+            values = table[:, group.agents]
+            values = values.ravel() if group.mask is None else values[group.mask]
+            found[piece.column] = torch.from_numpy(values).to(self.device)
+        return found
 
     def _choose(self, module_id: str, out: Mapping[str, Any]) -> np.ndarray:
         actions = out.get(Columns.ACTIONS)

@@ -11,6 +11,7 @@ from ray.rllib.callbacks.callbacks import RLlibCallback
 from ray.rllib.connectors import common, module_to_env
 
 from rlkit import rllib
+from rlkit.algos.per_episode import PerEpisode
 
 OBSERVING = (
     common.AddObservationsFromEpisodesToBatch,
@@ -61,10 +62,11 @@ def needs_episodes(env_runner: Any) -> str | None:
         if getattr(part, "needs_episodes", False):
             return f"module {module_id!r} ({type(part).__name__}) follows episodes"
     for pipeline, expected in zip(rllib.runner_pipelines(env_runner), (OBSERVING, ACTING), strict=True):
-        extra = [type(piece).__name__ for piece in pipeline.connectors if type(piece) not in expected]
+        pieces = [piece for piece in pipeline.connectors if not isinstance(piece, PerEpisode)]
+        extra = [type(piece).__name__ for piece in pieces if type(piece) not in expected]
         if extra:
             return f"the connectors {', '.join(extra)} read episodes"
-        if len(pipeline.connectors) != len(expected):
+        if len(pieces) != len(expected):
             return "a default connector is missing"
     for hook in hooks(env_runner, "on_episode_step"):
         return f"{_owner(hook)}.on_episode_step looks at every step"

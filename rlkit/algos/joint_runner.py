@@ -49,6 +49,7 @@ from rlkit.algos.joint_acting import Acting
 from rlkit.algos.joint_checks import hooks, names, needs_episodes
 from rlkit.algos.joint_envs import Copies, JointEnvs, NativeBatch, RosterError, Step
 from rlkit.algos.joint_rows import JointRows, Leaves, Roster
+from rlkit.algos.per_episode import PerEpisode
 from rlkit.replay.ring import Fragment
 
 logger = logging.getLogger(__name__)
@@ -157,7 +158,11 @@ class JointEnvRunner(MultiAgentEnvRunner):
         self._maps_rows, self._sees_start, self._sees_end = (
             any(True for _ in hooks(self, name)) for name in EPISODE_HOOKS
         )
-        self._acting = Acting(self.config, self.module, self.roster, self.num_envs, self._device)
+        pipeline, _ = rllib.runner_pipelines(self)
+        self._constants = [piece for piece in pipeline.connectors if isinstance(piece, PerEpisode)]
+        self._acting = Acting(
+            self.config, self.module, self.roster, self.num_envs, self._device, self._constants
+        )
         self._returns = np.zeros((self.num_envs, len(self.roster.agents)))
         self._lengths = np.zeros(self.num_envs, np.int64)
         self._chunk_starts = np.zeros(self.num_envs, np.int64)
@@ -171,7 +176,7 @@ class JointEnvRunner(MultiAgentEnvRunner):
         assert self._envs is not None
         for row, info in zip(envs.tolist(), infos, strict=True):
             episode = self._ongoing_episodes[row]
-            self._acting.assign(row, [episode.module_for(agent) for agent in self.roster.agents])
+            self._acting.assign(row, episode)
             self._infos[row] = [info]
             if self._sees_start:
                 episode.add_env_reset(
@@ -304,6 +309,8 @@ class JointEnvRunner(MultiAgentEnvRunner):
     def _fragment(self, rows: JointRows, row: int, *, done: bool) -> Fragment:
         episode = self._ongoing_episodes[row]
         fragment = rows.fragment(row, episode.id_, int(self._chunk_starts[row]), done=done)
+        for piece in self._constants:
+            fragment = piece.mark(fragment, episode.id_, episode.custom_data)
         for agent in self.roster.agents:
             self._module_steps[episode.module_for(agent)] += fragment.length
         return fragment

@@ -84,7 +84,8 @@ class MADDPG(OffPolicy):
             if isinstance(episode, MultiAgentEpisode):
                 made = joint_fragments([episode], self.joint.agents, *self.columns)
                 if self.team_sizes:
-                    made = (with_index(part, episode, self.team_sizes) for part in made)
+                    facts = episode.id_, episode.custom_data, self.team_sizes
+                    made = (with_index(part, *facts) for part in made)
                 fragments += made
         alone = [s for s in samples if isinstance(s, SingleAgentEpisode)]
         for parts in agent_fragments(alone, default_module=JOINT).values():

@@ -16,9 +16,8 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from ray.rllib.connectors.connector_v2 import ConnectorV2
-from ray.rllib.core.columns import Columns
 
+from rlkit.algos.per_episode import PerEpisode
 from rlkit.callbacks.base import Callback
 from rlkit.exploration.runner import generator
 from rlkit.replay import Fragment, Replay
@@ -55,13 +54,15 @@ def index_of(episode_id: str, custom_data: Mapping[str, Any], team: str, size: i
     return drawn[team] if drawn else zlib.crc32(f"{episode_id}/{team}".encode()) % size
 
 
-class TeamIndex(ConnectorV2):
+class TeamIndex(PerEpisode):
     """Adds the index of an agent's sub-policy to its module's batch.
 
     Args:
         teams: agent -> team.
         sizes: team -> K.
     """
+
+    column = ENSEMBLE_INDEX
 
     def __init__(
         self,
@@ -75,17 +76,12 @@ class TeamIndex(ConnectorV2):
         super().__init__(input_observation_space, input_action_space, teams=teams, sizes=sizes, **kwargs)
         self.teams, self.sizes = teams, sizes
 
-    def __call__(self, *, batch: dict[str, Any], episodes: list[Any], **kwargs: Any) -> dict[str, Any]:
-        custom = {episode.id_: episode.custom_data for episode in episodes}
-        column = {}
-        for key, rows in batch.get(Columns.OBS, {}).items():  # nobody acts after the last step of an episode
-            episode_id, agent = key[0], str(key[1])
-            team = self.teams[agent]
-            index = index_of(episode_id, custom.get(episode_id, {}), team, self.sizes[team])
-            column[key] = [np.int64(index)] * len(rows)
-        if column:
-            batch[ENSEMBLE_INDEX] = column
-        return batch
+    def value(self, episode_id: str, custom_data: Mapping[str, Any], agent: str) -> int:
+        team = self.teams[agent]
+        return index_of(episode_id, custom_data, team, self.sizes[team])
+
+    def mark(self, fragment: Fragment, episode_id: str, custom_data: Mapping[str, Any]) -> Fragment:
+        return with_index(fragment, episode_id, custom_data, self.sizes)
 
 
 def team_sizes(teams: Mapping[str, str], sizes: Mapping[str, int]) -> dict[str, int]:
@@ -106,9 +102,11 @@ def team_sizes(teams: Mapping[str, str], sizes: Mapping[str, int]) -> dict[str, 
     return {team: sizes[agent] for team, agent in sorted(first.items())}
 
 
-def with_index(fragment: Fragment, episode: Any, sizes: Mapping[str, int]) -> Fragment:
+def with_index(
+    fragment: Fragment, episode_id: str, custom_data: Mapping[str, Any], sizes: Mapping[str, int]
+) -> Fragment:
     """Return the joint fragment of an episode with the column `index`, (T, teams)."""
-    row = [index_of(episode.id_, episode.custom_data, team, size) for team, size in sizes.items()]
+    row = [index_of(episode_id, custom_data, team, size) for team, size in sizes.items()]
     steps = {**fragment.steps, INDEX: np.tile(np.array(row, np.int8), (fragment.length, 1))}
     return Fragment(fragment.key, fragment.start, fragment.length, fragment.states, steps, fragment.done)
 

@@ -94,11 +94,6 @@ class MADDPGModule(TorchRLModule, InferenceOnlyAPI):
             return ()
         return tuple(a for a in joint.agents if a not in self.critic_input.players)
 
-    @property
-    def needs_episodes(self) -> bool:
-        """Whether a runner must keep RLlib's episodes: a sub-policy is drawn for each of them."""
-        return len(self.actors) > 1
-
     def get_non_inference_attributes(self) -> list[str]:
         return list(LEARNER_ONLY)
 
