@@ -29,6 +29,13 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "maddpg.jsonl"
 EPISODES = 200
 LOCAL = "config.training.critic=local"
+# as many env steps for each of three sub-policies as a single policy has, and the schedules stretched
+THREE_TIMES = (
+    "stop.env_steps=900000",
+    "config.training.actor_lr=[[0, 1.0e-2], [600000, 1.0e-2], [900000, 1.0e-3]]",
+    "config.training.critic_lr=[[0, 1.0e-2], [600000, 1.0e-2], [900000, 1.0e-3]]",
+    "config.training.exploration_noise=[[0, 0.5], [750000, 0.1]]",
+)
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,7 @@ ENTRIES = {
     "adversary": Entry("maddpg_adversary", measure="success"),
     "adversary_ddpg": Entry("maddpg_adversary", (LOCAL,), "success"),
     "adversary_ensemble": Entry("maddpg_adversary_ensemble", measure="success"),
+    "adversary_ensemble_long": Entry("maddpg_adversary_ensemble", THREE_TIMES, "success"),
     "push": Entry("maddpg_push", measure="success"),
     "push_ensemble": Entry("maddpg_push", ("config.training.ensemble_size=3",), "success"),
     "tag": Entry("maddpg_tag", measure="touches"),
@@ -105,6 +113,12 @@ MEETINGS = {
         "adversary_*=A,agent_*=B",
         ("success", "frames"),
         {"E-S": ("adversary_ensemble", "adversary", 1), "S-S": ("adversary", "adversary", 1)},
+        ("E-S", "S-S", "frames/adversary"),
+    ),
+    "ensemble_long": Meeting(
+        "adversary_*=A,agent_*=B",
+        ("success", "frames"),
+        {"E-S": ("adversary_ensemble_long", "adversary", 1), "S-S": ("adversary", "adversary", 1)},
         ("E-S", "S-S", "frames/adversary"),
     ),
     "keep_away": Meeting(
