@@ -115,12 +115,6 @@ MEETINGS = {
         {"E-S": ("adversary_ensemble", "adversary", 1), "S-S": ("adversary", "adversary", 1)},
         ("E-S", "S-S", "frames/adversary"),
     ),
-    "ensemble_long": Meeting(
-        "adversary_*=A,agent_*=B",
-        ("success", "frames"),
-        {"E-S": ("adversary_ensemble_long", "adversary", 1), "S-S": ("adversary", "adversary", 1)},
-        ("E-S", "S-S", "frames/adversary"),
-    ),
     "keep_away": Meeting(
         "adversary_*=A,agent_*=B",
         ("success", "frames"),
