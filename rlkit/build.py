@@ -150,7 +150,9 @@ def _set_policies(config: AlgorithmConfig, recipe: Recipe, roster: Roster) -> No
     if not trained:
         raise UsageError("policies: every policy has `train: false`; nothing is left to learn")
     config.multi_agent(
-        policies=set(mapping),
+        policies=list(
+            mapping
+        ),  # their order decides who gets which initial weights; a set's is the process's
         policy_mapping_fn=PolicyMapping(mapping),
         policies_to_train=sorted(trained),
     )

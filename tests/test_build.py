@@ -88,6 +88,15 @@ def test_shared_module_of_a_multi_agent_environment() -> None:
     assert config.policy_mapping_fn("agent_2") == "shared"
 
 
+def test_policies_keep_their_order_and_with_it_their_initial_weights() -> None:
+    """The order of a set of strings is another one in every process, see PYTHONHASHSEED."""
+    spread = recipe(env="pettingzoo/mpe2.simple_spread_v3", env_config={"N": 9})
+    assert list(build(spread).policies) == [f"agent_{i}" for i in range(9)]
+    named = {f"p{k}": {"agents": [f"agent_{k}"]} for k in (3, 1, 4, 0, 5, 2, 8, 6, 7)}
+    given = recipe(env="pettingzoo/mpe2.simple_spread_v3", env_config={"N": 9}, policies=named)
+    assert list(build(given).policies) == list(named)
+
+
 def test_seeds_and_grids_are_tunes_grid_search() -> None:
     space, samples = param_space(
         recipe(seed=5, tune={"samples": 3}, config={"training": {"lr": {"grid_search": [1e-3, 1e-4]}}})

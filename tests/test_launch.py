@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -305,3 +308,23 @@ def test_a_full_cluster_is_said_once_and_not_waited_for_in_silence(
     for i in range(5):
         tracker.on_step_end(i, [trial])
     assert said == ["waiting for Ray: the next trial needs 3 CPU; free are 1 CPU"]
+
+
+WORKERS = """
+import ray
+from rlkit.ray_session import RaySession, set_quiet
+set_quiet(False)
+with RaySession(None, 1, False) as session:
+    session.wait()
+    print(ray.get(ray.remote(lambda: hash("agent_0")).remote()))
+"""
+
+
+def test_workers_of_every_run_go_through_sets_of_agents_in_the_same_order() -> None:
+    """RLlib's episodes keep agents in sets: with the process's own hash seed a run could not be repeated."""
+
+    def said(*args: str, **env: str) -> str:
+        clean = {key: value for key, value in os.environ.items() if key != "PYTHONHASHSEED"}
+        return subprocess.check_output([sys.executable, *args], env={**clean, **env}, text=True)
+
+    assert said("-c", WORKERS) == said("-c", "print(hash('agent_0'))", PYTHONHASHSEED="0")

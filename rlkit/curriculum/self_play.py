@@ -264,7 +264,7 @@ def prepare(config: Any, options: Mapping[str, Any], key: str) -> None:
         [options["opponents"]] if isinstance(options["opponents"], str) else list(options["opponents"])
     )
     config.multi_agent(
-        policies={*known, *names},
+        policies=list(dict.fromkeys([*known, *names])),
         policy_mapping_fn=SelfPlayMapping(config.policy_mapping_fn, policy, opponents, key),
         policies_to_train=sorted(set(trained or known) - set(names)),
     )
