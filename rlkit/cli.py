@@ -137,7 +137,7 @@ def evaluate(
     trace: Annotated[Path | None, typer.Option(help="Write one CSV row per step.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write one CSV row per episode.")] = None,
     measure: Annotated[
-        list[str], typer.Option(help="Also measure: success, success:RADIUS, touches, infos/KEY.")
+        list[str], typer.Option(help="Also measure: success, frames, both with :RADIUS, touches, infos/KEY.")
     ] = [],  # noqa: B006
     versus: Annotated[
         list[str],
