@@ -208,7 +208,7 @@ def versus(name: str, seeds: Sequence[int], out: Path) -> None:
             runs = folder(out, a, seed), folder(out, b, other)
             if runs[0] is None or runs[1] is None:
                 raise SystemExit(f"{out} has no {a}_{seed} or {b}_{other}: train it first")
-            measures = [word for name in meeting.measures for word in ("--measure", name)]
+            measures = [word for measure in meeting.measures for word in ("--measure", measure)]
             found = json.loads(
                 rlkit("evaluate", str(runs[0]), "--versus", str(runs[1]), "--agents", meeting.agents, *measures,
                       "--episodes", str(GAMES), "--json")

@@ -150,9 +150,7 @@ def _set_policies(config: AlgorithmConfig, recipe: Recipe, roster: Roster) -> No
     if not trained:
         raise UsageError("policies: every policy has `train: false`; nothing is left to learn")
     config.multi_agent(
-        policies=list(
-            mapping
-        ),  # their order decides who gets which initial weights; a set's is the process's
+        policies=list(mapping),  # no set: the order decides who gets which initial weights
         policy_mapping_fn=PolicyMapping(mapping),
         policies_to_train=sorted(trained),
     )

@@ -45,9 +45,6 @@ def set_quiet(verbose: bool) -> None:
         os.environ.setdefault(key, value)
     # Ray starts workers at niceness 15, which made a trial start take 150 s instead of 7 beside busy processes.
     os.environ.setdefault("RAY_worker_niceness", "0")
-    # RLlib's multi-agent episodes (2.60) iterate over sets of agent ids: with another order in every process the
-    # same seed gave other noise and other batches.
-    os.environ.setdefault("PYTHONHASHSEED", "0")
     if not verbose:
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         warnings.filterwarnings("ignore", category=FutureWarning)
@@ -128,6 +125,9 @@ class RaySession:
             if self.address:
                 options["address"] = self.address
             else:
+                # RLlib's multi-agent episodes (2.60) iterate over sets of agent ids: with another order in every
+                # process the same seed gave other noise and other batches.
+                os.environ.setdefault("PYTHONHASHSEED", "0")
                 options.update(num_cpus=self.num_cpus, include_dashboard=False, _node_ip_address="127.0.0.1")
             ray.init(**options)
         except BaseException as error:

@@ -312,8 +312,7 @@ def test_a_full_cluster_is_said_once_and_not_waited_for_in_silence(
 
 WORKERS = """
 import ray
-from rlkit.ray_session import RaySession, set_quiet
-set_quiet(False)
+from rlkit.ray_session import RaySession
 with RaySession(None, 1, False) as session:
     session.wait()
     print(ray.get(ray.remote(lambda: hash("agent_0")).remote()))

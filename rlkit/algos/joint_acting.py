@@ -53,7 +53,7 @@ class Acting:
         roster: Roster,
         num_envs: int,
         device: Any,
-        constants: Sequence[PerEpisode] = (),
+        constants: Sequence[PerEpisode],
     ):
         self.roster, self.num_envs, self.device = roster, num_envs, device
         self.modules: list[list[str]] = [[""] * len(roster.agents) for _ in range(num_envs)]
@@ -66,7 +66,7 @@ class Acting:
         }
 
     def assign(self, env: int, episode: Any) -> None:
-        """A new episode has begun in an environment: it says which module plays each agent."""
+        """Take from a new episode which module plays each agent, and what modules are told in it."""
         modules = [episode.module_for(agent) for agent in self.roster.agents]
         if self.modules[env] != modules:
             self.modules[env] = modules

@@ -155,8 +155,8 @@ class LastInfo:
         return {self.key: sum(self._found) / len(self._found)}
 
 
-MEASURES: dict[str, Callable[..., Measure]] = {"success": Success, "frames": Frames, "touches": Touches}
-OF_RADIUS: dict[str, Callable[[float], Measure]] = {"success": Success, "frames": Frames}
+OF_RADIUS: dict[str, Callable[..., Measure]] = {"success": Success, "frames": Frames}
+MEASURES: dict[str, Callable[..., Measure]] = {**OF_RADIUS, "touches": Touches}
 
 
 def make_measure(name: str) -> Measure:
