@@ -19,8 +19,8 @@ import ray
 import torch
 
 from rlkit import recipe as recipes
-from rlkit.build import build
-from rlkit.evaluation import during_training
+from rlkit.launch.build import build
+from rlkit.play.evaluation import during_training
 
 
 def without(section: dict[str, Any]) -> dict[str, Any]:

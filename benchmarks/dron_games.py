@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from rlkit.algos.opponent_history import FeatureOptions, OpponentHistory
-from rlkit.algos.opponent_inputs import Placebo
+from rlkit.algos.opponents.history import FeatureOptions, OpponentHistory
+from rlkit.algos.opponents.inputs import Placebo
 from rlkit.envs.soccer_games import Moves, SoccerGames
 from rlkit.envs.soccer_rules import ACTIONS, SoccerRules
 

@@ -23,7 +23,7 @@ import torch
 from dron_games import Player
 
 import rlkit
-from rlkit.algos.opponent_history import FEATURES, FeatureOptions
+from rlkit.algos.opponents.history import FEATURES, FeatureOptions
 from rlkit.envs.soccer_games import SoccerGames
 from rlkit.envs.soccer_rules import SoccerRules
 

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from dron_games import Player, evaluate
 
-from rlkit.algos.opponent_history import PAPER_FEATURES, FeatureOptions
+from rlkit.algos.opponents.history import PAPER_FEATURES, FeatureOptions
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "dron.jsonl"
@@ -54,7 +54,7 @@ VARIANTS: dict[str, list[str]] = {
 
 def train(pool: str, variant: str, seed: int, steps: int) -> dict[str, Any]:
     """Train one variant and return its scores by env step, the final outcome per style, and seconds."""
-    from rlkit.build import build
+    from rlkit.launch.build import build
     from rlkit.recipe import load
 
     recipe = load(ROOT / "configs" / f"dron_{pool}.yaml", [f"seed={seed}", *VARIANTS[variant]])

@@ -3,7 +3,7 @@
     python benchmarks/evaluate_cost.py [--episodes 100]
 
 A DQN module of 2 x 256 units is taught a balancing rule, so that every episode lasts 500 steps.
-`rlkit.rollout.play` plays it in two ways: with RLlib's default connectors (arrays), and with a connector of one's
+`rlkit.play.rollout.play` plays it in two ways: with RLlib's default connectors (arrays), and with a connector of one's
 own in front of them (RLlib's pipelines). For comparison RLlib's `SingleAgentEnvRunner.sample` plays as many.
 """
 
@@ -26,9 +26,9 @@ from ray.rllib.connectors.connector_v2 import ConnectorV2
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 
-from rlkit.build import make_env
-from rlkit.pipelines import policy_of
-from rlkit.rollout import Pool, play
+from rlkit.envs.make import make_env
+from rlkit.play.connectors import policy_of
+from rlkit.play.rollout import Pool, play
 
 
 class Untouched(ConnectorV2):

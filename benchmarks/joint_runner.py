@@ -24,11 +24,11 @@ from mpe2 import simple_spread_v3
 from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 from ray.tune.registry import register_env
 
-from rlkit.algos.joint_runner import JointEnvRunner
-from rlkit.algos.maddpg_config import MADDPGConfig
-from rlkit.build import env_creator
+from rlkit.algos.centralised.config import MADDPGConfig
+from rlkit.algos.sampling.joint_runner import JointEnvRunner
+from rlkit.envs.make import env_creator
 from rlkit.envs.mpe import world_steps
-from rlkit.policies import PolicyMapping
+from rlkit.roster import PolicyMapping
 
 SPREAD = "pettingzoo/mpe2.simple_spread_v3"
 AGENTS = [f"agent_{i}" for i in range(3)]

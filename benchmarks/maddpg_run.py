@@ -23,9 +23,9 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 import ray
 import torch
 
-from rlkit.algos.maddpg_config import MADDPGConfig
-from rlkit.build import env_creator
-from rlkit.policies import PolicyMapping
+from rlkit.algos.centralised.config import MADDPGConfig
+from rlkit.envs.make import env_creator
+from rlkit.roster import PolicyMapping
 
 LAST = 100  # episodes of the running return
 

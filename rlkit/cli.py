@@ -73,7 +73,7 @@ def train(
         loaded = from_flags(algorithm, env, overrides)
     if trust and resume is None:
         raise UsageError("--trust goes with --resume: a new run reads no checkpoint")
-    from rlkit import launch
+    from rlkit.launch import train as launch
 
     options: dict[str, Any] = {"imports": imports, "address": address, "quiet": quiet, "verbose": verbose}
     if resume is not None:
@@ -177,11 +177,11 @@ def evaluate(
             raise UsageError(
                 "cross-play needs both: --versus RUN and --agents 'adversary_*=A,agent_*=B' (A is the first run)"
             )
-        from rlkit.crossplay import cross_play
+        from rlkit.play.crossplay import cross_play
 
         result = cross_play([path, *versus], agents, matrix=matrix, **options)
     else:
-        from rlkit import evaluation
+        from rlkit.play import evaluation
 
         result = evaluation.evaluate(path, **options)
     if as_json:

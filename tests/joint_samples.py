@@ -17,8 +17,8 @@ from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 from ray.tune.registry import register_env
 
-from rlkit.algos.joint_config import JointSampling
-from rlkit.build import env_creator
+from rlkit.algos.sampling.joint_config import JointSampling
+from rlkit.envs.make import env_creator
 from rlkit.replay.episodes import joint_columns, joint_fragments
 from rlkit.replay.ring import Fragment
 

@@ -13,8 +13,8 @@ from ray.rllib.connectors.connector_v2 import ConnectorV2
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
-from rlkit.inference import Policy
-from rlkit.pipelines import ConnectorPolicy, policy_of
+from rlkit.play.connectors import ConnectorPolicy, policy_of
+from rlkit.play.policy import Policy
 
 
 class Untouched(ConnectorV2):

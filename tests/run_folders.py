@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rlkit.metrics import MetricsWriter
-from rlkit.runs import RunInfo
+from rlkit.runs.metrics_csv import MetricsWriter
+from rlkit.runs.run import RunInfo
 
 Rows = Callable[[int], Sequence[Mapping[str, float]]]
 

@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from rlkit.algos.adam import AdamStep, total_norm
+from rlkit.algos.learning.adam import AdamStep, total_norm
 
 
 def pair(**options: object) -> tuple[torch.nn.Module, torch.nn.Module, torch.optim.Adam, torch.optim.Adam]:

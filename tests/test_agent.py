@@ -15,13 +15,13 @@ import pytest
 import tree
 from trained import TAG, trained
 
-from rlkit import manifest
-from rlkit.agent import Agent, load
-from rlkit.build import make_env
+from rlkit.envs.make import make_env
 from rlkit.errors import CheckpointError, UsageError
-from rlkit.evaluation import evaluate
-from rlkit.observations import as_rows
-from rlkit.runs import RunInfo
+from rlkit.play.agent import Agent, load
+from rlkit.play.evaluation import evaluate
+from rlkit.play.observations import as_rows
+from rlkit.runs import manifest
+from rlkit.runs.run import RunInfo
 
 NAMES = ("dqn", "sac_filtered", "ppo_lstm", "ppo_tag")
 

@@ -22,11 +22,11 @@ from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
 from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 
-from rlkit import pipelines
-from rlkit.inference import DirectPolicy, in_blocks
 from rlkit.models import module_spec
-from rlkit.pipelines import ConnectorPolicy
-from rlkit.rollout import Pool, Row, play
+from rlkit.play import connectors as pipelines
+from rlkit.play.connectors import ConnectorPolicy
+from rlkit.play.policy import DirectPolicy, in_blocks
+from rlkit.play.rollout import Pool, Row, play
 
 logging.getLogger("ray").setLevel(logging.ERROR)
 

@@ -13,7 +13,7 @@ from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.tune.registry import register_env
 
 from rlkit.algos import DQNConfig, DRONConfig
-from rlkit.algos.array_runner import ArrayEnvRunner
+from rlkit.algos.sampling.array_runner import ArrayEnvRunner
 from rlkit.envs.soccer import soccer
 from rlkit.replay.episodes import rows
 

@@ -6,12 +6,12 @@ import gymnasium as gym
 import pytest
 
 from rlkit import recipe as recipes
-from rlkit.build import build
 from rlkit.errors import UsageError
-from rlkit.policies import PolicyMapping, Roster, policy_map
-from rlkit.ray_session import demand
+from rlkit.launch.build import build
+from rlkit.launch.search import first_value, has_spaces, param_space, scheduler, searcher
+from rlkit.launch.session import demand
 from rlkit.recipe import Policy
-from rlkit.search import first_value, has_spaces, param_space, scheduler, searcher
+from rlkit.roster import PolicyMapping, Roster, policy_map
 
 BOX, DISCRETE = gym.spaces.Box(-1, 1, (3,)), gym.spaces.Discrete(2)
 TAG = Roster(

@@ -9,7 +9,7 @@ import pytest
 
 from rlkit import recipe as recipes
 from rlkit import registry
-from rlkit.build import build
+from rlkit.launch.build import build
 from rlkit.metrics import tidy
 
 ROOT = Path(__file__).parents[1]
@@ -43,7 +43,7 @@ def test_a_shipped_recipe_states_its_measured_result(path: Path) -> None:
 
 
 def test_a_shipped_recipe_trains_an_iteration(path: Path, ray_local: None) -> None:
-    from rlkit.search import first_value
+    from rlkit.launch.search import first_value
 
     recipe = recipes.load(path, SMALL)
     values = first_value(recipe.to_dict())

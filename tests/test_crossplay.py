@@ -14,15 +14,16 @@ from ray.rllib.algorithms.ppo import PPOConfig
 from typer.testing import CliRunner
 
 import rlkit
-from rlkit import manifest, registry
-from rlkit.build import make_env
+from rlkit import registry
 from rlkit.cli import app
-from rlkit.crossplay import cross_play
+from rlkit.envs.make import make_env
 from rlkit.envs.measures import Success, Touches, make_measure
 from rlkit.errors import UsageError
-from rlkit.inference import BLOCK
-from rlkit.pipelines import ConnectorPolicy
-from rlkit.policies import PolicyMapping
+from rlkit.play.connectors import ConnectorPolicy
+from rlkit.play.crossplay import cross_play
+from rlkit.play.policy import BLOCK
+from rlkit.roster import PolicyMapping
+from rlkit.runs import manifest
 
 TAG, ADVERSARY = "pettingzoo/mpe2.simple_tag_v3", "pettingzoo/mpe2.simple_adversary_v3"
 SPEAKER = "pettingzoo/mpe2.simple_speaker_listener_v4"

@@ -9,10 +9,10 @@ import pytest
 
 from rlkit import recipe as recipes
 from rlkit import registry
-from rlkit.build import build
 from rlkit.curriculum import TYPES, active
 from rlkit.curriculum.randomise import DomainRandomisation
 from rlkit.curriculum.schema import SPECS
+from rlkit.launch.build import build
 from rlkit.metrics import tidy
 
 DOCS = (Path(__file__).parents[1] / "docs" / "curriculum.md").read_text()

@@ -13,10 +13,17 @@ from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.tune.registry import register_env
 
 from rlkit.algos.dron import DRON, DRONConfig, supervised_loss
-from rlkit.algos.opponent_history import PAPER_FEATURES
+from rlkit.algos.opponents.history import PAPER_FEATURES
+from rlkit.algos.opponents.networks import (
+    HISTORY,
+    OPPONENT,
+    STATE,
+    ConcatEncoder,
+    MixtureEncoder,
+    MixtureHead,
+)
 from rlkit.envs.pettingzoo import PettingZooEnv
 from rlkit.envs.soccer import SoccerParallelEnv, soccer
-from rlkit.models.dron import HISTORY, OPPONENT, STATE, ConcatEncoder, MixtureEncoder, MixtureHead
 
 register_env("soccer", lambda context: soccer(**context))
 register_env("soccer_two", lambda context: PettingZooEnv(SoccerParallelEnv(**context)))

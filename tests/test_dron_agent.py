@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 import rlkit
-from rlkit import manifest
 from rlkit.algos import DRONConfig
-from rlkit.build import env_creator
+from rlkit.envs.make import env_creator
 from rlkit.envs.soccer import SoccerEnv
 from rlkit.errors import EnvError, UsageError
+from rlkit.runs import manifest
 
 
 @pytest.fixture(scope="module")

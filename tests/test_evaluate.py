@@ -18,13 +18,14 @@ from PIL import Image, ImageSequence
 from trained import EPISODES, trained
 
 import rlkit
-from rlkit import manifest, registry
-from rlkit.agent import Agent, load
-from rlkit.build import make_env
+from rlkit import registry
+from rlkit.envs.make import make_env
 from rlkit.errors import EnvError, UsageError
-from rlkit.evaluation import Evaluation, during_training, evaluate, statistics
-from rlkit.rollout import Row
-from rlkit.training_evaluation import FIRST_SEED
+from rlkit.play.agent import Agent, load
+from rlkit.play.evaluation import Evaluation, during_training, evaluate, statistics
+from rlkit.play.in_training import FIRST_SEED
+from rlkit.play.rollout import Row
+from rlkit.runs import manifest
 
 NAMES = ("dqn", "sac_filtered", "ppo_lstm", "ppo_tag")
 AGENTS = ["adversary_0", "adversary_1", "adversary_2", "agent_0"]
@@ -286,7 +287,7 @@ def test_an_environment_that_never_ends(
     agents: dict[str, Agent], dark: type[Dark], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dark.length = None
-    monkeypatch.setattr("rlkit.rollout.ENDLESS", 50)
+    monkeypatch.setattr("rlkit.play.rollout.ENDLESS", 50)
     with pytest.raises(EnvError, match=r"seed 7 has not ended after 50 steps; .*max_steps=N"):
         evaluate(agents["dqn"], episodes=1, seed=7, env="dark")
     result = evaluate(agents["dqn"], episodes=2, env="dark", max_steps=60)

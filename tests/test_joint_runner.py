@@ -24,8 +24,8 @@ from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 from ray.rllib.utils.spaces.space_utils import unsquash_action
 
-from rlkit.algos.joint_envs import RosterError
-from rlkit.algos.joint_runner import JointEnvRunner
+from rlkit.algos.sampling.joint_envs import RosterError
+from rlkit.algos.sampling.joint_runner import JointEnvRunner
 from rlkit.exploration import configure as explore
 from rlkit.replay import Replay
 from rlkit.replay.episodes import joint_columns
@@ -431,7 +431,7 @@ def test_remote_runners_send_fragments(ray_local):
 
 
 def test_a_remote_runners_changing_roster_ends_the_run_with_its_message(ray_local):
-    from rlkit.algos.maddpg_config import MADDPGConfig
+    from rlkit.algos.centralised.config import MADDPGConfig
 
     config = MADDPGConfig().environment("ragged", env_config={"leaves": 1}, disable_env_checking=True)
     config.env_runners(num_env_runners=1, num_envs_per_env_runner=2, rollout_fragment_length=20)

@@ -17,11 +17,14 @@ import numpy as np
 import pytest
 
 import rlkit
-from rlkit import launch, manifest, registry, tracking
+from rlkit import registry
 from rlkit.callbacks import Callback
 from rlkit.errors import CheckpointError, RunFailed, UsageError
+from rlkit.launch import tracking
+from rlkit.launch import train as launch
 from rlkit.recipe import Recipe
 from rlkit.registry import TABLES, register_env
+from rlkit.runs import manifest
 
 TINY = {
     "name": "tiny",
@@ -88,7 +91,7 @@ def test_every_checkpoint_verifies_and_reads_back_as_the_plain_algorithm(run: rl
 
 
 def test_two_runs_never_share_a_folder(run: rlkit.Run, tmp_path: Path) -> None:
-    from rlkit.runs import new_run_folder
+    from rlkit.runs.run import new_run_folder
 
     assert len({new_run_folder(tmp_path, "same") for _ in range(3)}) == 3
 
@@ -270,7 +273,7 @@ def test_root_cause_is_the_innermost_exception_line() -> None:
 
 
 def test_the_second_signal_ends_at_once() -> None:
-    from rlkit.tracking import Interrupt
+    from rlkit.launch.tracking import Interrupt
 
     said: list[str] = []
     with Interrupt(said.append) as interrupt:
@@ -283,7 +286,7 @@ def test_the_second_signal_ends_at_once() -> None:
 
 
 def test_a_signal_that_lands_inside_a_print_is_announced_after_it() -> None:
-    from rlkit.tracking import Interrupt
+    from rlkit.launch.tracking import Interrupt
 
     printing = threading.Lock()  # what the main thread holds while it prints (or imports to print)
     said: list[bool] = []
@@ -312,7 +315,7 @@ def test_a_full_cluster_is_said_once_and_not_waited_for_in_silence(
 
 WORKERS = """
 import ray
-from rlkit.ray_session import RaySession
+from rlkit.launch.session import RaySession
 with RaySession(None, 1, False) as session:
     session.wait()
     print(ray.get(ray.remote(lambda: hash("agent_0")).remote()))

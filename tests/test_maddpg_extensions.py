@@ -14,12 +14,12 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 from test_maddpg import greedy_return, trained
 
-from rlkit.algos.joint_runner import JointEnvRunner
-from rlkit.algos.maddpg_actions import action_kind
-from rlkit.algos.maddpg_ensembles import ENSEMBLE_INDEX, INDEX, index_of, with_index
-from rlkit.algos.maddpg_inferred import divergence, likelihood_and_entropy
-from rlkit.algos.maddpg_networks import Normalizer
-from rlkit.algos.maddpg_rewards import RewardStatistics
+from rlkit.algos.centralised.actions import action_kind
+from rlkit.algos.centralised.ensembles import ENSEMBLE_INDEX, INDEX, index_of, with_index
+from rlkit.algos.centralised.inferred import divergence, likelihood_and_entropy
+from rlkit.algos.centralised.networks import Normalizer
+from rlkit.algos.centralised.rewards import RewardStatistics
+from rlkit.algos.sampling.joint_runner import JointEnvRunner
 from rlkit.replay import Fragment
 from rlkit.replay.episodes import joint_columns, joint_fragments
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from rlkit.algos import maddpg_losses as losses
-from rlkit.algos.maddpg_actions import FORBIDDEN, action_kind, masked
+from rlkit.algos.centralised import losses
+from rlkit.algos.centralised.actions import FORBIDDEN, action_kind, masked
 
 
 def test_targets_bootstrap_unless_terminated() -> None:

@@ -11,8 +11,8 @@ from maddpg_envs import Leaving, Sum
 from maddpg_samples import columns_of, config_of, learner_of, update, weights
 
 from rlkit.algos import MATD3Config
-from rlkit.algos.maddpg_banks import LoopBank, StackedBank, clip_gradients, stack_key
-from rlkit.algos.maddpg_networks import Net
+from rlkit.algos.centralised.banks import LoopBank, StackedBank, clip_gradients, stack_key
+from rlkit.algos.centralised.networks import Net
 from rlkit.models.dense import MLP
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from trained import trained
 
-from rlkit import manifest, signing
 from rlkit.errors import CheckpointError
+from rlkit.runs import manifest, signing
 
 RECIPE = {"env": "CartPole-v1", "env_config": {"a": 1}, "seed": None, "config": {"training": {"lr": 1e-5}}}
 
@@ -258,7 +258,9 @@ def test_numpy_numbers_are_written_and_other_objects_are_named(checkpoint: Path)
 
 
 def test_reading_a_manifest_imports_neither_ray_nor_torch() -> None:
-    code = "import sys, rlkit.manifest; print([m for m in ('ray', 'torch', 'numpy') if m in sys.modules])"
+    code = (
+        "import sys, rlkit.runs.manifest; print([m for m in ('ray', 'torch', 'numpy') if m in sys.modules])"
+    )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
 
@@ -304,7 +306,7 @@ def canaries(real: Path, tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_the_canary_sings_when_a_checkpoint_is_accepted(canaries: tuple[Path, Path]) -> None:
-    from rlkit.agent import load
+    from rlkit.play.agent import load
 
     folder, sung = canaries
     manifest.verify(folder)
@@ -318,7 +320,7 @@ def test_the_canary_sings_when_a_checkpoint_is_accepted(canaries: tuple[Path, Pa
 def test_no_file_of_a_real_checkpoint_can_be_damaged_unnoticed(
     canaries: tuple[Path, Path], tmp_path: Path, corruption: str
 ) -> None:
-    from rlkit.agent import load
+    from rlkit.play.agent import load
 
     folder, sung = canaries
     names = sorted(p.relative_to(folder) for p in folder.rglob("*") if p.is_file())
@@ -337,7 +339,7 @@ def test_no_file_of_a_real_checkpoint_can_be_damaged_unnoticed(
 def test_no_folder_of_a_real_checkpoint_can_go_missing_unnoticed(
     canaries: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    from rlkit.agent import load
+    from rlkit.play.agent import load
 
     folder, sung = canaries
     names = sorted(p.relative_to(folder) for p in folder.rglob("*") if p.is_dir())
@@ -352,7 +354,7 @@ def test_no_folder_of_a_real_checkpoint_can_go_missing_unnoticed(
 
 
 def test_a_pickle_put_in_place_of_another_is_never_read(real: Path, tmp_path: Path) -> None:
-    from rlkit.agent import load
+    from rlkit.play.agent import load
 
     for name in sorted(p.relative_to(real) for p in real.rglob("*.pkl")):
         folder = tmp_path / "copy"

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlkit.errors import CheckpointError, UsageError
-from rlkit.metrics import FAMILIES, PATHS, MetricsWriter, known, label, path_of, tidy
+from rlkit.metrics import FAMILIES, PATHS, known, label, path_of, tidy
+from rlkit.runs.metrics_csv import MetricsWriter
 
 RESULT: dict[str, Any] = {
     "training_iteration": 4,

@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from rlkit import recipe as recipes
-from rlkit.progress import Progress, clock, number, short
-from rlkit.tracking import StopRule
+from rlkit.launch.progress import Progress, clock, number, short
+from rlkit.launch.tracking import StopRule
 
 RECIPE = recipes.from_mapping(
     {

@@ -13,8 +13,8 @@ GOOD = sorted((Path(__file__).parent / "recipes" / "good").glob("*.yaml"))
 
 @pytest.mark.parametrize("path", GOOD, ids=lambda path: path.stem)
 def test_good_recipe_builds(path: Path) -> None:
-    from rlkit.build import build
-    from rlkit.search import first_value
+    from rlkit.launch.build import build
+    from rlkit.launch.search import first_value
 
     recipe = recipes.load(path)
     one_trial = recipes.Recipe.from_dict({**first_value(recipe.to_dict()), "tune": {}})

@@ -17,9 +17,9 @@ from rlkit.errors import UsageError
 from rlkit.report import compare, plot
 from rlkit.report.curves import average, lesson_borders
 from rlkit.report.groups import load_groups
-from rlkit.report.statistics import band, improvement_interval, interval, iqm, probability_of_improvement
 from rlkit.report.terminal import thousands
-from rlkit.runs import open_run
+from rlkit.runs.run import open_run
+from rlkit.statistics import band, improvement_interval, interval, iqm, probability_of_improvement
 
 
 def line(slope: float, end: int = 10, **more: Any) -> Any:

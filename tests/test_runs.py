@@ -14,7 +14,7 @@ from run_folders import write_checkpoint, write_run
 
 from rlkit.errors import CheckpointError, UsageError
 from rlkit.recipe import RecipeError
-from rlkit.runs import RunInfo, find_checkpoint, git_state, installed_versions, new_run_folder, open_run
+from rlkit.runs.run import RunInfo, find_checkpoint, git_state, installed_versions, new_run_folder, open_run
 
 
 def steps(seed: int) -> list[dict[str, float]]:
@@ -215,5 +215,5 @@ def test_versions_and_git(tmp_path: Path) -> None:
 
 def test_reading_runs_stays_light() -> None:
     heavy = ["ray", "torch", "pandas", "numpy", "matplotlib", "gymnasium", "pydantic"]
-    code = f"import sys, rlkit.runs, rlkit.report; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys, rlkit.runs.run, rlkit.report; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"

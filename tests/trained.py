@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rlkit import manifest
+from rlkit.runs import manifest
 
 TAG = "pettingzoo/mpe2.simple_tag_v3"
 EPISODES = 4  # of each evaluation during training
@@ -52,7 +52,7 @@ def _finish(config: Any, folder: Path, name: str, env: str, env_config: dict[str
 
 
 def _with_evaluation(config: Any) -> Any:
-    from rlkit.evaluation import during_training
+    from rlkit.play.evaluation import during_training
 
     return config.debugging(seed=0).evaluation(
         evaluation_interval=1,
@@ -128,8 +128,8 @@ def _ppo_tag(folder: Path) -> Trained:
     from ray.rllib.algorithms.ppo import PPOConfig
     from ray.tune.registry import register_env
 
-    from rlkit.build import env_creator
-    from rlkit.policies import PolicyMapping
+    from rlkit.envs.make import env_creator
+    from rlkit.roster import PolicyMapping
 
     register_env(TAG, env_creator(TAG))
     mapping = {"predators": ["adversary_*"], "prey": ["agent_*"]}

@@ -15,9 +15,9 @@ _WHERE = {
     "DRON": "rlkit.algos.dron",
     "DRONConfig": "rlkit.algos.dron",
     "MADDPG": "rlkit.algos.maddpg",
-    "MADDPGConfig": "rlkit.algos.maddpg_config",
+    "MADDPGConfig": "rlkit.algos.centralised.config",
     "MATD3": "rlkit.algos.maddpg",
-    "MATD3Config": "rlkit.algos.maddpg_config",
+    "MATD3Config": "rlkit.algos.centralised.config",
     "SAC": "rlkit.algos.sac",
     "SACConfig": "rlkit.algos.sac",
 }

@@ -1,7 +1,7 @@
 """DQN: RLlib's algorithm, module and loss, on columnar replay and many updates per call.
 
 Every option of RLlib's DQN keeps its name and meaning (double, dueling, distributional, n-step, prioritized
-replay): see `rlkit.algos.offpolicy` for what the training step adds, and docs/off-policy.md for figures.
+replay): see `rlkit.algos.offpolicy.step` for what the training step adds, and docs/off-policy.md for figures.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from ray.rllib.algorithms.dqn import DQNConfig as RLlibDQNConfig
 from ray.rllib.algorithms.dqn.torch.default_dqn_torch_rl_module import DefaultDQNTorchRLModule
 from ray.rllib.algorithms.dqn.torch.dqn_torch_learner import DQNTorchLearner
 
-from rlkit.algos.array_runner import ArrayEnvRunner
-from rlkit.algos.learner import ColumnLearner
-from rlkit.algos.offpolicy import OffPolicy, OffPolicyConfig
+from rlkit.algos.learning.learner import ColumnLearner
+from rlkit.algos.offpolicy.step import OffPolicy, OffPolicyConfig
+from rlkit.algos.sampling.array_runner import ArrayEnvRunner
 
 
 class DQNLearner(ColumnLearner, DQNTorchLearner):

@@ -1,8 +1,8 @@
 """DRON: a Q-network that models its opponents.
 
 Paper: He, Boyd-Graber, Kwok, Daumé III, "Opponent Modeling in Deep Reinforcement Learning", ICML 2016
-(arXiv 1609.05559). Reference code: github.com/hhexiy/opponent (Lua/Torch). Networks: `rlkit.models.dron`;
-features: `rlkit.algos.opponent_history`; how they reach runner and learner: `rlkit.algos.opponent_features`.
+(arXiv 1609.05559). Reference code: github.com/hhexiy/opponent (Lua/Torch). Networks: `rlkit.algos.opponents.networks`;
+features: `rlkit.algos.opponents.history`; how they reach runner and learner: `rlkit.algos.opponents.features`.
 Everything else is this package's DQN: double, dueling, distributional, n-step and prioritized replay work.
 
     Q(s, o) = sum_k w_k(s, o) Q_k(s)        moe: K experts on the state, a gate on state and opponent
@@ -14,7 +14,7 @@ batches of 64, targets copied every 10k steps, learning from step 1,000, epsilon
 double and no dueling Q, TD error clipped at 1 (Huber).
 
 Deviations from the reference code:
-1. Opponent features are repaired (`rlkit.algos.opponent_history`) and include action frequencies.
+1. Opponent features are repaired (`rlkit.algos.opponents.history`) and include action frequencies.
 2. Adam in place of centred RMSProp (the paper says AdaGrad).
 3. The supervised loss has an explicit weight; 1/64 equals the reference's effective one.
 4. Several opponents: the layer that reads an opponent is shared and averaged over them.
@@ -40,12 +40,12 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from torch import nn
 
 from rlkit.algos.dqn import DQN, DQNConfig
-from rlkit.algos.learner import ColumnLearner
-from rlkit.algos.opponent_features import OpponentFeatures, Opponents
-from rlkit.algos.opponent_history import FEATURES, FeatureOptions
-from rlkit.algos.opponent_inputs import ACTION_LABEL, TYPE_LABEL, UNKNOWN
+from rlkit.algos.learning.learner import ColumnLearner
+from rlkit.algos.opponents.features import OpponentFeatures, Opponents
+from rlkit.algos.opponents.history import FEATURES, FeatureOptions
+from rlkit.algos.opponents.inputs import ACTION_LABEL, TYPE_LABEL, UNKNOWN
+from rlkit.algos.opponents.networks import GATE, GATE_INPUTS, NETWORKS, DRONCatalog
 from rlkit.errors import did_you_mean
-from rlkit.models.dron import GATE, GATE_INPUTS, NETWORKS, DRONCatalog
 
 SUPERVISE = ("none", "action", "type")
 LABELS = {"action": ACTION_LABEL, "type": TYPE_LABEL}

@@ -4,8 +4,8 @@ Papers: Lowe, Wu, Tamar, Harb, Abbeel, Mordatch, "Multi-Agent Actor-Critic for M
 Environments", NeurIPS 2017 (arXiv 1706.02275v3); Ackermann et al., "Reducing Overestimation Bias in Multi-Agent
 Domains Using Double Centralized Critics" (MATD3, arXiv 1910.01465). Reference code: github.com/openai/maddpg.
 
-    update          rlkit.algos.maddpg_update     equations   rlkit.algos.maddpg_losses
-    actors, critics rlkit.algos.maddpg_module     options     rlkit.algos.maddpg_config
+    update          rlkit.algos.centralised.update     equations   rlkit.algos.centralised.losses
+    actors, critics rlkit.algos.centralised.module     options     rlkit.algos.centralised.config
 
 Deviations from the reference code:
 1. Box actions are deterministic, tanh-squashed, with Gaussian noise for exploration; the code samples a Gaussian.
@@ -26,13 +26,13 @@ from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
 from rlkit import state
-from rlkit.algos.maddpg_config import MADDPGConfig, MATD3Config
-from rlkit.algos.maddpg_ensembles import INDEX, draw_rows, slots, with_index
-from rlkit.algos.maddpg_joint import Joint
-from rlkit.algos.maddpg_learner import JOINT, LATEST
-from rlkit.algos.maddpg_rewards import RewardStatistics
-from rlkit.algos.minibatches import map_arrays
-from rlkit.algos.offpolicy import OffPolicy
+from rlkit.algos.centralised.config import MADDPGConfig, MATD3Config
+from rlkit.algos.centralised.ensembles import INDEX, draw_rows, slots, with_index
+from rlkit.algos.centralised.joint import Joint
+from rlkit.algos.centralised.learner import JOINT, LATEST
+from rlkit.algos.centralised.rewards import RewardStatistics
+from rlkit.algos.learning.minibatches import map_arrays
+from rlkit.algos.offpolicy.step import OffPolicy
 from rlkit.replay import Fragment, Replay
 from rlkit.replay.buffer import ACTIONS, N_STEP, OBS, REWARDS, TERMINATEDS, TRUNCATEDS, WEIGHTS
 from rlkit.replay.columns import Column

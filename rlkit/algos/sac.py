@@ -1,6 +1,6 @@
 """SAC: RLlib's algorithm, module and losses, on columnar replay and many updates per call.
 
-Every option of RLlib's SAC keeps its name and meaning: see `rlkit.algos.offpolicy` for what the training step
+Every option of RLlib's SAC keeps its name and meaning: see `rlkit.algos.offpolicy.step` for what the training step
 adds, and docs/off-policy.md for figures.
 """
 
@@ -15,8 +15,8 @@ from ray.rllib.algorithms.sac import SACConfig as RLlibSACConfig
 from ray.rllib.algorithms.sac.torch.sac_torch_learner import SACTorchLearner
 
 from rlkit import rllib
-from rlkit.algos.learner import ColumnLearner
-from rlkit.algos.offpolicy import OffPolicy, OffPolicyConfig
+from rlkit.algos.learning.learner import ColumnLearner
+from rlkit.algos.offpolicy.step import OffPolicy, OffPolicyConfig
 
 
 class SACLearner(ColumnLearner, SACTorchLearner):

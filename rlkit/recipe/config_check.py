@@ -24,7 +24,7 @@ IMPORTING = (
 )  # fmt: skip
 
 
-# What a `replay_buffer_config` may hold: in rlkit's algorithms (rlkit.algos.offpolicy), and in RLlib's own (2.60).
+# What a `replay_buffer_config` may hold: in rlkit's algorithms (rlkit.algos.offpolicy.step), and in RLlib's own (2.60).
 BUFFER_KEYS = {"type": "str", "capacity": "int", "alpha": "float", "beta": "float", "columns": "list[str]"}
 RLLIB_BUFFER_KEYS = {
     "type": "str",

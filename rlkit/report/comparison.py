@@ -15,8 +15,8 @@ from rich.table import Table
 from rlkit.errors import UsageError
 from rlkit.metrics import label
 from rlkit.report.groups import Curve, Group
-from rlkit.report.statistics import MIN_SEEDS, improvement_interval, interval, iqm, probability_of_improvement
 from rlkit.report.terminal import thousands
+from rlkit.statistics import MIN_SEEDS, improvement_interval, interval, iqm, probability_of_improvement
 
 if TYPE_CHECKING:
     from rich.console import Group as Renderable

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from rlkit.errors import UsageError
 from rlkit.metrics import label
 from rlkit.report.groups import Curve, Group
-from rlkit.report.statistics import MIN_SEEDS, band
-from rlkit.runs import Run, open_run
+from rlkit.runs.run import Run, open_run
+from rlkit.statistics import MIN_SEEDS, band
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

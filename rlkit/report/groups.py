@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rlkit.errors import UsageError, did_you_mean
 from rlkit.metrics import path_of
-from rlkit.runs import Run, Trial, open_run
+from rlkit.runs.run import Run, Trial, open_run
 
 if TYPE_CHECKING:
     import pandas

@@ -1,0 +1,1 @@
+"""The off-policy training step on columnar replay, and its options."""

@@ -1,0 +1,380 @@
+"""The off-policy training step: sample whole fragments, add columns, update many times in one learner call.
+
+`OffPolicy` goes before an RLlib algorithm class, `OffPolicyConfig` before its config, and `ColumnLearner`
+(see `rlkit.algos.learning.learner`) before its learner. One training step is
+
+    fragments from all env runners -> columns -> K updates in one learner call -> weights to the env runners
+
+What RLlib's words mean here is in `rlkit.algos.offpolicy.config`.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import ray
+import torch
+from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
+from ray.rllib.utils.metrics import (
+    ENV_RUNNER_RESULTS,
+    ENV_RUNNER_SAMPLING_TIMER,
+    LEARNER_RESULTS,
+    LEARNER_UPDATE_TIMER,
+    NUM_AGENT_STEPS_SAMPLED_LIFETIME,
+    NUM_ENV_STEPS_SAMPLED_LIFETIME,
+    REPLAY_BUFFER_ADD_DATA_TIMER,
+    REPLAY_BUFFER_RESULTS,
+    SYNCH_WORKER_WEIGHTS_TIMER,
+    TIMERS,
+    WEIGHTS_SEQ_NO,
+)
+from ray.rllib.utils.numpy import convert_to_numpy
+
+from rlkit import rllib, state
+from rlkit.algos.learning.minibatches import arrays_of, map_arrays, shard
+from rlkit.algos.offpolicy.config import OffPolicyConfig
+from rlkit.errors import RunFailed, UsageError
+from rlkit.replay import Replay
+from rlkit.replay.buffer import ACTIONS, OBS, STATE_IN, WEIGHTS, NStep
+from rlkit.replay.columns import Column
+from rlkit.replay.episodes import agent_fragments
+from rlkit.replay.saving import SavedReplay
+
+if TYPE_CHECKING:
+    from ray.rllib.core.learner.learner import Learner
+
+# rows drawn at once for uniform replay, in bytes of columns
+MAX_CHUNK_BYTES = 64 * 2**20
+SAMPLE = "sample"
+
+__all__ = ["OffPolicy", "OffPolicyConfig"]
+
+
+class OffPolicy(Algorithm):
+    """Mixin for algorithms that learn from columnar replay. `self.replays` holds one buffer per module."""
+
+    def setup(self, config: Any) -> None:
+        super().setup(config)
+        self.replays: dict[str, Replay] = {}
+        self._carry = 0.0
+        self._samples = 0
+        self._last_answer = time.monotonic()
+        self.recurrent = self._initial_states()
+        if self.recurrent and (self.config.prioritized or self.config.n_step != 1):
+            raise ValueError(
+                f"the recurrent modules {sorted(self.recurrent)} learn from sequences, drawn uniformly and one step "
+                f"ahead: got replay_buffer_config type {self.config.replay_buffer_config['type']!r} and n_step "
+                f"{self.config.n_step}, expected type 'EpisodeReplayBuffer' and n_step 1"
+            )
+        self.make_replays()
+        saved = SavedReplay(self.replays, keep=self.config.store_buffer_in_checkpoints)
+        state.attach(self, "replay", saved)
+        state.attach(self, "offpolicy", state.Values(self._progress, self._put_progress))
+
+    def _progress(self) -> dict[str, Any]:
+        return {"carry": self._carry, "samples": self._samples}
+
+    def _put_progress(self, saved: Mapping[str, Any]) -> None:
+        self._carry, self._samples = saved["carry"], saved["samples"]
+
+    def _initial_states(self) -> dict[str, Any]:
+        """Return the initial state of each recurrent module, as numpy."""
+
+        def states(learner: Learner) -> dict[str, Any]:
+            modules = {mid: learner.module[mid].unwrapped() for mid in learner.module.keys()}  # noqa: SIM118
+            return {
+                mid: convert_to_numpy(m.get_initial_state()) for mid, m in modules.items() if m.is_stateful()
+            }
+
+        return next(iter(self.learner_group.foreach_learner(states))).get()
+
+    # Replay ----------------------------------------------------------------------------------------------
+
+    def make_replays(self) -> None:
+        """Build one buffer per module that plays in the environment and learns, from the module's own
+        spaces."""
+        config = self.config
+        buffer = config.replay_buffer_config
+        modules = sorted(m for m in self.spaces if not m.startswith("__") and _is_trained(config, m))
+        self.extras = tuple(buffer.get("columns") or ())
+        for module_id, seed in zip(
+            modules, np.random.SeedSequence(config.seed).spawn(len(modules)), strict=True
+        ):
+            obs_space, action_space = self.spaces[module_id]
+            states: dict[str, Any] = {OBS: obs_space}
+            if module_id in self.recurrent:
+                states[STATE_IN] = Column.like(STATE_IN, self.recurrent[module_id])
+            self.replays[module_id] = Replay(
+                int(buffer["capacity"]),
+                states,
+                {ACTIONS: action_space, **dict.fromkeys(self.extras)},
+                alpha=float(buffer.get("alpha", 0.6)) if config.prioritized else None,
+                seed=seed,
+            )
+
+    def add_to_replay(self, episodes: list[Any]) -> None:
+        """Add the episodes of one sample to the buffers."""
+        fragments = agent_fragments(
+            episodes,
+            default_module=DEFAULT_MODULE_ID,
+            extras=self.extras,
+            initial_state=self.recurrent.get if self.recurrent else None,
+        )
+        for module_id, parts in fragments.items():
+            if module_id in self.replays:
+                self.replays[module_id].add(parts)
+
+    def draw(self, module_id: str, updates: int) -> tuple[np.ndarray, dict[str, Any]]:
+        """Draw `updates` (K) minibatches of one module; return their rows (K, B) and their columns (K, B,
+        ...)."""
+        config, replay = self.config, self.replays[module_id]
+        size = config.total_train_batch_size
+        if module_id in self.recurrent:
+            length = int(config.model_config["max_seq_len"])
+            rows = replay.draw_starts(max(1, size // length), updates, getattr(config, "burn_in_len", 0))
+            flat = replay.sequences(rows.reshape(-1), length)
+            return rows, map_arrays(flat, lambda a: a.reshape(*rows.shape, *a.shape[1:]))
+        rows = replay.draw(size, updates)
+        batch = replay.transitions(rows, n_step=_n_step(config.n_step), gamma=config.gamma)
+        batch[WEIGHTS] = replay.weights(rows, float(config.replay_buffer_config.get("beta") or 0.0))
+        return rows, batch
+
+    # The step ----------------------------------------------------------------------------------------------
+
+    def training_step(self) -> None:
+        """Sample, add, update, sync: see the module's docstring."""
+        before = self._env_steps()
+        with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
+            episodes, results = self.sample()
+        if not results:
+            self._wait_for_runners()
+            return
+        self._last_answer = time.monotonic()
+        self.metrics.aggregate(results, key=ENV_RUNNER_RESULTS)
+        with self.metrics.log_time((TIMERS, REPLAY_BUFFER_ADD_DATA_TIMER)):
+            self.add_to_replay(episodes)
+        for module_id, replay in self.replays.items():
+            self.metrics.log_dict(
+                {"rows": len(replay), "megabytes": replay.nbytes / 1e6},
+                key=(REPLAY_BUFFER_RESULTS, module_id),
+                window=1,
+            )
+        sampled = self._env_steps() - before
+        updates = self._updates_due(sampled)
+        if not updates:
+            return
+        with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
+            self.metrics.aggregate(self.learn(updates, sampled), key=LEARNER_RESULTS)
+        with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
+            self.sync_weights()
+
+    def _wait_for_runners(self) -> None:
+        """Give runners that died time to come back; RLlib restores them before the next training step.
+
+        Raises:
+            RunFailed: none has answered for twice `sample_timeout_s`.
+        """
+        group, timeout = self.env_runner_group, self.config.sample_timeout_s or 60.0
+        silent = time.monotonic() - self._last_answer
+        if silent > 2 * timeout:
+            raise RunFailed(
+                f"no env runner has answered for {silent:.0f} s ({group.num_healthy_remote_env_runners()} of "
+                f"{group.num_remote_env_runners()} are alive); raise env_runners(sample_timeout_s={timeout:g}) for a "
+                f"slow environment, or lower rollout_fragment_length"
+            )
+        time.sleep(0.2)
+
+    def _env_steps(self) -> int:
+        return int(self.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), default=0))
+
+    def _agent_steps(self) -> int:
+        steps = self.metrics.peek((ENV_RUNNER_RESULTS, NUM_AGENT_STEPS_SAMPLED_LIFETIME), default={})
+        return int(sum(steps.values()))
+
+    def _updates_due(self, sampled: int) -> int:
+        """Return how many updates the env steps just sampled call for; the fraction is kept for the next
+        step."""
+        by_agent = self.config.count_steps_by == "agent_steps"
+        steps = self._agent_steps() if by_agent else self._env_steps()
+        if steps < self.config.num_steps_sampled_before_learning_starts or not any(
+            map(len, self.replays.values())
+        ):
+            return 0
+        self._carry += sampled * self.config.updates_per_env_step
+        # 0.1 * 3 * 10 is a hair under 3
+        updates = int(self._carry + 1e-6)
+        self._carry -= updates
+        return updates
+
+    def sample(self) -> tuple[list[Any], list[Any]]:
+        """Sample one fragment from every environment of every runner.
+
+        Remote runners are asked for the next fragment before this one is learned from (`overlap_sampling`):
+        they play while the learner works, with the weights of the step before.
+
+        Returns:
+            The episodes of all runners, and the metrics of each.
+        """
+        group = self.env_runner_group
+        if group.num_remote_env_runners() == 0:
+            answers = [self._sample_job()(group.local_env_runner)]
+        else:
+            if not group.num_in_flight_async_reqs(SAMPLE):
+                group.foreach_env_runner_async(self._sample_job(), tag=SAMPLE)
+            ready = group.fetch_ready_async_reqs(tags=SAMPLE, timeout_seconds=self.config.sample_timeout_s)
+            answers = [answer for _, answer in ready]
+            for _, metrics in answers:
+                if isinstance(metrics, UsageError):
+                    raise metrics
+            if self.config.overlap_sampling:
+                group.foreach_env_runner_async(self._sample_job(), tag=SAMPLE)
+        return [episode for episodes, _ in answers for episode in episodes], [
+            metrics for _, metrics in answers
+        ]
+
+    def _sample_job(self) -> Callable[[Any], tuple[list[Any], Any]]:
+        self._samples += 1
+        return functools.partial(
+            _sample, env_steps=self._env_steps(), seed=self.config.seed, number=self._samples - 1
+        )
+
+    def learn(self, updates: int, sampled: int) -> list[Any]:
+        """Run `updates` updates of every trained module in one call per learner; return the learners'
+        metrics.
+
+        The local learner is fed as it goes: a chunk is drawn when it is needed, and prioritized replay sees
+        the TD errors of each update before it draws the next. Remote learners get all minibatches in one
+        message, and their TD errors come back together.
+        """
+        modules = [m for m, replay in self.replays.items() if len(replay)]
+        timesteps = {
+            NUM_ENV_STEPS_SAMPLED_LIFETIME: self._env_steps(),
+            NUM_AGENT_STEPS_SAMPLED_LIFETIME: self._agent_steps(),
+        }
+        job = functools.partial(_update, num_updates=updates, env_steps=sampled, timesteps=timesteps)
+        if self.learner_group.is_local:
+            rows: dict[str, np.ndarray] = {}
+            chunks = self._chunks(modules, updates, rows)
+            feedback = functools.partial(self._set_priorities, rows) if self.config.prioritized else None
+            answers = self.learner_group.foreach_learner(
+                functools.partial(job, chunks=chunks, feedback=feedback)
+            )
+            return [answer.get()[0] for answer in answers]
+        drawn = {m: self.draw(m, updates) for m in modules}
+        count = self.config.num_learners
+        shards = [
+            ray.put(
+                {
+                    m: map_arrays(batch, functools.partial(shard, i=i, count=count))
+                    for m, (_, batch) in drawn.items()
+                }
+            )
+            for i in range(count)
+        ]
+        answers = [a.get() for a in self.learner_group.foreach_learner(functools.partial(job, shards=shards))]
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        if self.config.prioritized:
+            for m, (rows_of_m, _) in drawn.items():
+                errors = np.concatenate([td_errors[m] for _, td_errors in answers], axis=1)
+                self.replays[m].update_priorities(rows_of_m, errors)
+        return [metrics for metrics, _ in answers]
+
+    def _chunks(
+        self, modules: list[str], updates: int, rows: dict[str, np.ndarray]
+    ) -> Iterator[dict[str, Any]]:
+        """Draw minibatches for the local learner, as many at once as the kind of replay allows."""
+        at_once = 1 if self.config.prioritized else updates
+        done = 0
+        while done < updates:
+            chunk = {}
+            for module_id in modules:
+                rows[module_id], chunk[module_id] = self.draw(module_id, min(at_once, updates - done))
+            done += min(at_once, updates - done)
+            yield chunk
+            # columns of images are drawn in pieces that fit the cache of a small machine
+            size = sum(a.nbytes for batch in chunk.values() for a in arrays_of(batch)) / at_once
+            at_once = 1 if self.config.prioritized else max(1, int(MAX_CHUNK_BYTES / max(size, 1)))
+
+    def _set_priorities(self, rows: dict[str, np.ndarray], td_errors: dict[str, np.ndarray]) -> None:
+        for module_id, errors in td_errors.items():
+            self.replays[module_id].update_priorities(rows[module_id], errors)
+
+    def sync_weights(self) -> None:
+        """Give the env runners the learner's weights."""
+        group = self.env_runner_group
+        if group.num_remote_env_runners():
+            group.sync_weights(from_worker_or_learner_group=self.learner_group, inference_only=True)
+            return
+        # RLlib's sync puts the weights into the object store even for the runner of this process
+        weights = self.learner_group.get_state(components="learner/rl_module", inference_only=True)["learner"]
+        group.local_env_runner.set_state(
+            {k: v for k, v in weights.items() if k in (COMPONENT_RL_MODULE, WEIGHTS_SEQ_NO)}
+        )
+
+
+def _sample(env_runner: Any, *, env_steps: int, seed: int | None, number: int) -> tuple[list[Any], Any]:
+    """Sample one fragment on a runner; `number` counts the samples of the run.
+
+    A remote runner returns the error of a configuration that cannot work in place of its metrics.
+
+    Epsilon and other schedules see the env steps of all runners (RLlib tells them once per iteration). Seeds
+    differ between runners and between samples: RLlib gives runner i the seed `seed + i` and environment j of
+    it `seed + i + j`, so that runners share streams; it seeds every sample of whole episodes alike, and a
+    restored run repeats its first episodes.
+    """
+    env_runner.num_env_steps_sampled_lifetime = env_steps
+    if isinstance(env_runner.module, torch.nn.Module):
+        # RLlib's DQN and SAC record gradients while they explore, and switch modes back and forth at each
+        # step
+        env_runner.module.eval()
+    if seed is not None and (number or env_runner.worker_index):
+        words = np.random.SeedSequence([seed, env_runner.worker_index or 0, number]).generate_state(1)
+        rllib.seed_runner(env_runner, int(words[0]) >> 1)
+    try:
+        with torch.no_grad():
+            return env_runner.sample(), env_runner.get_metrics()
+    except UsageError as error:
+        # raised in a remote runner it would kill the actor, and RLlib would restart that up to 1,000 times
+        if env_runner.worker_index:
+            return [], error
+        raise
+
+
+def _update(
+    learner: Any,
+    *,
+    num_updates: int,
+    env_steps: int,
+    timesteps: dict[str, Any],
+    chunks: Iterator[Any] | None = None,
+    shards: list[Any] | None = None,
+    feedback: Any = None,
+) -> tuple[Any, dict[str, np.ndarray]]:
+    """Run the updates on a learner, local (`chunks`) or remote (`shards`, one per learner)."""
+    td_errors: dict[str, np.ndarray] = {}
+    if chunks is None:
+        chunks = iter([ray.get((shards or [])[rllib.learner_index(learner)])])
+        feedback = td_errors.update
+    results = learner.update_from_columns(
+        chunks, num_updates=num_updates, env_steps=env_steps, timesteps=timesteps, feedback=feedback
+    )
+    return results, td_errors
+
+
+def _is_trained(config: AlgorithmConfig, module_id: str) -> bool:
+    trained = config.policies_to_train
+    if trained is None:
+        return True
+    return bool(trained(module_id, None)) if callable(trained) else module_id in trained
+
+
+def _n_step(n_step: Any) -> NStep:
+    return n_step if isinstance(n_step, int) else (int(n_step[0]), int(n_step[1]))

@@ -1,0 +1,1 @@
+"""What DRON knows of its opponents: history, features, networks."""

@@ -1,0 +1,1 @@
+"""Env runners that step arrays instead of episode objects, for one agent and for teams."""

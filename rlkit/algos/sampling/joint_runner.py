@@ -1,0 +1,381 @@
+"""An env runner for fixed teams: modules run once per step on all agents and environments, steps become columns.
+
+RLlib's `MultiAgentEnvRunner` (2.60) passes every observation and action of every agent through two pipelines of
+connectors and appends each to an episode object: 1 ms and more per env step with three agents. `JointEnvRunner`
+stacks the observations of all environments, calls each module once, and writes what came of it into the columns of
+joint replay. `sample()` returns `rlkit.replay.ring.Fragment`s, equal to what `joint_fragments` makes of RLlib's
+episodes (tests/test_joint_runner.py).
+
+Where somebody needs episodes (see `joint_checks`), when whole episodes or random actions are asked for, and in
+evaluation, it is RLlib's runner and returns MultiAgentEpisodes. The first time it says why.
+
+Episode hooks: `on_episode_created`, `on_episode_start` and `on_episode_end` are called as RLlib calls them. The
+episode they see is filled when they look: with the first observation at the start, with all steps at the end.
+
+Legend: E environments, N agents, T steps of a sample, B rows of a module's batch.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from ray.rllib.core.columns import Columns
+from ray.rllib.env.env_runner import NUM_ENV_STEP_FAILURES_LIFETIME
+from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
+from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
+from ray.rllib.utils.metrics import (
+    ENV_RESET_TIMER,
+    ENV_STEP_TIMER,
+    NUM_AGENT_STEPS_SAMPLED,
+    NUM_AGENT_STEPS_SAMPLED_LIFETIME,
+    NUM_ENV_STEPS_SAMPLED,
+    NUM_ENV_STEPS_SAMPLED_LIFETIME,
+    NUM_EPISODES,
+    NUM_EPISODES_LIFETIME,
+    NUM_MODULE_STEPS_SAMPLED,
+    NUM_MODULE_STEPS_SAMPLED_LIFETIME,
+    RLMODULE_INFERENCE_TIMER,
+)
+
+from rlkit import rllib
+from rlkit.algos.sampling.joint_acting import Acting
+from rlkit.algos.sampling.joint_checks import hooks, names, needs_episodes
+from rlkit.algos.sampling.joint_envs import Copies, JointEnvs, NativeBatch, RosterError, Step
+from rlkit.algos.sampling.joint_rows import JointRows, Leaves, Roster
+from rlkit.algos.sampling.per_episode import PerEpisode
+from rlkit.replay.ring import Fragment
+
+logger = logging.getLogger(__name__)
+
+EPISODE_HOOKS = ("on_episode_created", "on_episode_start", "on_episode_end")
+
+
+@dataclass
+class _Finished:
+    """An episode for the metrics."""
+
+    length: int
+    seconds: float
+    returns: dict[str, float]
+    modules: dict[str, float]
+
+
+class JointEnvRunner(MultiAgentEnvRunner):
+    """RLlib's multi-agent runner, on arrays where that is possible.
+
+    Attributes:
+        roster: the agents and the layout of their values.
+    """
+
+    roster: Roster
+    _ongoing_episodes: list[Any]
+    _acting: Acting | None = None
+    _way: str | None = ""  # why episodes are needed; None: they are not; "": not looked at yet
+
+    def __init__(self, config: Any, **kwargs: Any):
+        self._finished: list[_Finished] = []
+        self._module_steps: dict[str, int] = defaultdict(int)
+        super().__init__(config, **kwargs)
+
+    def make_env(self) -> None:
+        super().make_env()
+        env = self.env.envs[0].unwrapped
+        agents = list(env.possible_agents)
+        self.roster = Roster(
+            str(self.config.env),
+            {agent: env.get_observation_space(agent) for agent in agents},
+            {agent: env.get_action_space(agent) for agent in agents},
+        )
+        self._envs: JointEnvs | None = None
+        self._needs_initial_reset = True
+        self._way = ""
+
+    def _sample(
+        self,
+        *,
+        num_timesteps: int | None = None,
+        num_episodes: int | None = None,
+        explore: bool,
+        random_actions: bool = False,
+        force_reset: bool = False,
+    ) -> list[Any]:
+        if self._way == "":
+            self._way = self._choose_way()
+        if num_timesteps is None or random_actions or self._way is not None:
+            if self._envs is not None:  # RLlib's loop has no episodes to go on with
+                self._envs, self._needs_initial_reset = None, True
+            samples: list[Any] = super()._sample(
+                num_timesteps=num_timesteps, num_episodes=num_episodes, explore=explore,
+                random_actions=random_actions, force_reset=force_reset,
+            )  # fmt: skip
+            return samples
+        steps = num_timesteps / self.num_envs
+        if self.config.count_steps_by == "agent_steps":
+            steps /= len(self.roster.agents)
+        with torch.no_grad():
+            return self._sample_joint(math.ceil(steps), explore, force_reset)
+
+    def _choose_way(self) -> str | None:
+        if self.config.in_evaluation:
+            return "evaluation"
+        reason = needs_episodes(self)
+        if reason is not None:
+            logger.warning("sampling: joint is not possible here, episodes are sampled: %s", reason)
+        return reason
+
+    # Environments ------------------------------------------------------------------------------------------
+
+    def _make_envs(self) -> JointEnvs:
+        native = getattr(self.env.envs[0].unwrapped, "batched", None)
+        if native is None or any(names(self, hook, "env") for hook in EPISODE_HOOKS):
+            return Copies(self.env, self.roster)
+        return NativeBatch(native(self.num_envs), self.roster)
+
+    def _start(self) -> None:
+        """Start all environments anew, as `_reset_envs_and_episodes` does."""
+        self._ongoing_episodes = [None] * self.num_envs
+        self._ongoing_episodes_for_metrics.clear()
+        self._shared_data: dict[str, Any] = {}
+        for row in range(self.num_envs):
+            self._new_episode(row)
+        if self._envs is None:
+            self._envs = self._make_envs()
+        begin = time.perf_counter()
+        infos = self._try(self._envs.reset, self._seed if self._needs_initial_reset else None)
+        if infos is None:
+            self._start()
+            return
+        self.metrics.log_value(ENV_RESET_TIMER, time.perf_counter() - begin, reduce="ema")
+        self._needs_initial_reset = False
+        # explorations are put in front of modules by on_episode_created and may ask whose row is which
+        self._maps_rows, self._sees_start, self._sees_end = (
+            any(True for _ in hooks(self, name)) for name in EPISODE_HOOKS
+        )
+        pipeline, _ = rllib.runner_pipelines(self)
+        self._constants = [piece for piece in pipeline.connectors if isinstance(piece, PerEpisode)]
+        self._acting = Acting(
+            self.config, self.module, self.roster, self.num_envs, self._device, self._constants
+        )
+        self._returns = np.zeros((self.num_envs, len(self.roster.agents)))
+        self._lengths = np.zeros(self.num_envs, np.int64)
+        self._chunk_starts = np.zeros(self.num_envs, np.int64)
+        self._began = [time.perf_counter()] * self.num_envs
+        self._infos: list[list[Any]] = [[] for _ in range(self.num_envs)]
+        self._introduce(np.arange(self.num_envs), infos)
+
+    def _introduce(self, envs: np.ndarray, infos: Any) -> None:
+        """New episodes have their first observation: tell the hooks, and who plays whom."""
+        assert self._acting is not None
+        assert self._envs is not None
+        for row, info in zip(envs.tolist(), infos, strict=True):
+            episode = self._ongoing_episodes[row]
+            self._acting.assign(row, episode)
+            self._infos[row] = [info]
+            if self._sees_start:
+                episode.add_env_reset(
+                    observations={
+                        agent: self.roster.observation(agent, [leaf[row] for leaf in self._envs.obs])
+                        for agent in self.roster.agents
+                    },
+                    infos=info,
+                )
+                self._make_on_episode_callback("on_episode_start", row, self._ongoing_episodes)
+        if self._maps_rows:
+            rllib.map_rows(self, self._acting.keys([episode.id_ for episode in self._ongoing_episodes]))
+
+    def _try(self, call: Any, *args: Any) -> Any:
+        """Call the environments; after a failure that may be repaired build them anew and return None.
+
+        As `EnvRunner._try_env_step`, which raises a RuntimeError without a message (2.60).
+        """
+        try:
+            return call(*args)
+        except RosterError:
+            raise
+        except Exception:
+            self.metrics.log_value(NUM_ENV_STEP_FAILURES_LIFETIME, 1, reduce="lifetime_sum")
+            if not self.config.restart_failed_sub_environments:
+                raise
+            logger.exception("an environment failed; all environments of this runner are built anew")
+            self.make_env()
+            self._way = None
+            return None
+
+    # The loop ----------------------------------------------------------------------------------------------
+
+    def _sample_joint(self, steps: int, explore: bool, force_reset: bool) -> list[Fragment]:
+        if force_reset or self._needs_initial_reset or self._envs is None:
+            self._start()
+        assert self._envs is not None
+        assert self._acting is not None
+        rows = JointRows(self.roster, self.num_envs, steps)
+        rows.observe(self._envs.obs)
+        self._acting.prepare(self.module, explore)
+        fragments: list[Fragment] = []
+        acting = stepping = 0.0
+        for taken in range(steps):
+            begin = time.perf_counter()
+            actions, for_env = self._acting(self._envs.obs, self._time(taken))
+            acted = time.perf_counter()
+            step: Step | None = self._try(self._envs.step, for_env)
+            if step is None:
+                return self._again(fragments, steps, explore)
+            acting += acted - begin
+            stepping += time.perf_counter() - acted
+            ended = self._record(rows, actions, step)
+            if len(ended):
+                fragments += [self._finish(rows, row) for row in ended.tolist()]
+                infos = self._try(self._envs.reset_where, ended)
+                if infos is None:
+                    return self._again(fragments, steps, explore)
+                rows.observe(self._envs.obs, ended)
+                self._introduce(ended, infos)
+        fragments += [self._pause(rows, row) for row in np.flatnonzero(rows.cursor > rows.begin).tolist()]
+        self.metrics.log_value(RLMODULE_INFERENCE_TIMER, acting / steps, reduce="ema")
+        self.metrics.log_value(ENV_STEP_TIMER, stepping / steps, reduce="ema")
+        self._count(fragments)
+        return fragments
+
+    def _again(self, finished: list[Fragment], steps: int, explore: bool) -> list[Fragment]:
+        """Sample from new environments after a failure; as with RLlib, episodes that were going on are lost."""
+        self._count(finished)
+        return finished + self._sample_joint(steps, explore, force_reset=True)
+
+    def _time(self, taken: int) -> int:
+        """Env steps of all runners, as RLlib estimates them for schedules."""
+        runners = self.config.num_env_runners or 1
+        return (self.num_env_steps_sampled_lifetime // runners + taken * self.num_envs) * runners
+
+    def _record(self, rows: JointRows, actions: Leaves, step: Step) -> np.ndarray:
+        """Write a step; return which environments ended with it."""
+        assert self._envs is not None
+        rows.step(actions, step.rewards, step.terminateds, step.truncateds)
+        rows.observe(self._envs.obs)
+        self._returns += step.rewards
+        self._lengths += 1
+        if self._sees_end:
+            for row, known in enumerate(self._infos):
+                known.append(step.infos[row] if step.infos is not None else {})
+        return np.flatnonzero(step.over)
+
+    def _finish(self, rows: JointRows, row: int) -> Fragment:
+        """End an episode: its fragment, its metrics, the hooks; then the next one is created."""
+        episode = self._ongoing_episodes[row]
+        fragment = self._fragment(rows, row, done=True)
+        modules: dict[str, float] = defaultdict(float)
+        returns = dict(zip(self.roster.agents, self._returns[row].tolist(), strict=True))
+        for agent, value in returns.items():
+            modules[episode.module_for(agent)] += value
+        seconds = time.perf_counter() - self._began[row]
+        self._finished.append(_Finished(int(self._lengths[row]), seconds, returns, modules))
+        if self._sees_end:
+            self._fill(episode, rows, row, fragment, seconds)
+            self._make_on_episode_callback("on_episode_end", row, self._ongoing_episodes)
+            self._ongoing_episodes_for_metrics.pop(episode.id_, None)
+        rows.cut(row)
+        self._returns[row] = 0.0
+        self._lengths[row] = self._chunk_starts[row] = 0
+        self._began[row] = time.perf_counter()
+        self._new_episode(row)
+        return fragment
+
+    def _pause(self, rows: JointRows, row: int) -> Fragment:
+        """The sample is over, the episode goes on."""
+        fragment = self._fragment(rows, row, done=False)
+        if self._sees_end:
+            episode = self._ongoing_episodes[row]
+            self._fill(episode, rows, row, fragment, 0.0)
+            self._ongoing_episodes_for_metrics[episode.id_].append(episode)
+            following = MultiAgentEpisode(
+                episode.id_,
+                observation_space=episode.observation_space,
+                action_space=episode.action_space,
+                agent_to_module_mapping_fn=episode.agent_to_module_mapping_fn,
+                agent_module_ids={agent: episode.module_for(agent) for agent in self.roster.agents},
+            )
+            rllib.share_custom_data(episode, following)
+            self._ongoing_episodes[row] = following
+            self._infos[row] = self._infos[row][-1:]
+        self._chunk_starts[row] = self._lengths[row]
+        return fragment
+
+    def _fragment(self, rows: JointRows, row: int, *, done: bool) -> Fragment:
+        episode = self._ongoing_episodes[row]
+        fragment = rows.fragment(row, episode.id_, int(self._chunk_starts[row]), done=done)
+        for piece in self._constants:
+            fragment = piece.mark(fragment, episode.id_, episode.custom_data)
+        for agent in self.roster.agents:
+            self._module_steps[episode.module_for(agent)] += fragment.length
+        return fragment
+
+    def _fill(self, episode: Any, rows: JointRows, row: int, fragment: Fragment, seconds: float) -> None:
+        """Give a hook's episode the steps of a fragment."""
+        first, last = int(rows.begin[row]), int(rows.cursor[row])
+        ended = fragment.done and bool(rows.terminateds[row, last - 1].all())
+        rllib.fill_episode(
+            episode,
+            agents={
+                agent: {
+                    "observations": fragment.states[Columns.OBS][agent],
+                    "observation_space": self.roster.observation_spaces[agent],
+                    "infos": [info.get(agent, {}) for info in self._infos[row]],
+                    "actions": fragment.steps[Columns.ACTIONS][agent],
+                    "action_space": self.roster.action_spaces[agent],
+                    "rewards": rows.rewards[row, first:last, i],
+                    "terminated": bool(rows.terminateds[row, last - 1, i]) and fragment.done,
+                    "truncated": bool(rows.truncateds[row, last - 1, i]) and fragment.done,
+                }
+                for i, agent in enumerate(self.roster.agents)
+            },
+            started=fragment.start,
+            length=fragment.length,
+            terminated=ended,
+            truncated=fragment.done and not ended,
+            seconds=seconds,
+        )
+
+    # Metrics -----------------------------------------------------------------------------------------------
+
+    def _count(self, fragments: list[Fragment]) -> None:
+        """Log what `_increase_sampled_metrics` logs item by item."""
+        if not fragments:
+            return
+        log = self.metrics.log_value
+        env_steps = sum(fragment.length for fragment in fragments)
+        log(NUM_ENV_STEPS_SAMPLED, env_steps, reduce="sum")
+        log(NUM_ENV_STEPS_SAMPLED_LIFETIME, env_steps, reduce="lifetime_sum", with_throughput=True)
+        episodes = sum(fragment.done for fragment in fragments)
+        if episodes:
+            log(NUM_EPISODES, episodes, reduce="sum")
+            log(NUM_EPISODES_LIFETIME, episodes, reduce="lifetime_sum")
+        for agent in self.roster.agents:
+            log((NUM_AGENT_STEPS_SAMPLED, agent), env_steps, reduce="sum")
+            log((NUM_AGENT_STEPS_SAMPLED_LIFETIME, agent), env_steps, reduce="lifetime_sum")
+        for module_id, steps in self._module_steps.items():
+            log((NUM_MODULE_STEPS_SAMPLED, module_id), steps, reduce="sum")
+            log((NUM_MODULE_STEPS_SAMPLED_LIFETIME, module_id), steps, reduce="lifetime_sum")
+        self._module_steps.clear()
+        self._log_env_steps(metric=self._metrics_num_env_steps_sampled, num_steps=env_steps)
+
+    def get_metrics(self) -> Any:
+        for done in self._finished:
+            self._log_episode_metrics(
+                done.length,
+                sum(done.returns.values()),
+                done.seconds,
+                done.returns,
+                done.modules,
+                dict.fromkeys(done.returns, done.length),
+            )
+        self._finished.clear()
+        return super().get_metrics()
+
+
+__all__ = ["JointEnvRunner", "RosterError"]

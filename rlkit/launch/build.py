@@ -1,0 +1,245 @@
+"""Recipe -> AlgorithmConfig, by calling RLlib's section methods, one recipe section after the other.
+
+`AlgorithmConfig.from_dict` and `update_from_dict` accept any misspelt key; the section methods raise a TypeError.
+That is why nothing here writes an attribute of the config.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+
+from rlkit import registry
+from rlkit.envs.make import env_creator, make_env
+from rlkit.errors import UsageError
+from rlkit.roster import PolicyMapping, Roster, Spaces, policy_map
+
+if TYPE_CHECKING:
+    from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+
+    from rlkit.recipe import Recipe
+
+
+def build(recipe: Recipe, imports: Sequence[str] = ()) -> AlgorithmConfig:
+    """Build the AlgorithmConfig of a recipe that holds no search spaces.
+
+    Args:
+        recipe: checked by `rlkit.recipe`.
+        imports: modules that register the user's names, imported again in every process.
+
+    Raises:
+        UsageError: what the recipe asks for does not fit together, as far as it can be known before training.
+    """
+    from ray.tune.registry import register_env
+
+    registry.load_plugins(imports)
+    config: AlgorithmConfig = registry.resolve("algorithms", recipe.algorithm)()
+    register_env(recipe.env, env_creator(recipe.env, imports))
+    config.environment(env=recipe.env, env_config=dict(recipe.env_config))
+    config.debugging(seed=recipe.seed)
+    for method, arguments in recipe.config.items():
+        _call(config, method, arguments)
+    roster = read_roster(recipe, imports)
+    if not (
+        recipe.model and "name" in recipe.model
+    ):  # a registered model takes them as they are, masks included
+        _flatten_observations(config, roster)
+    _set_policies(config, recipe, roster)
+    if recipe.exploration:
+        from rlkit import exploration
+
+        _named("exploration", exploration.configure, config, recipe.exploration)
+    if recipe.callbacks:
+        _add_callbacks(config, recipe.callbacks)
+    if recipe.curriculum:
+        from rlkit import curriculum
+
+        configure = functools.partial(
+            curriculum.configure,
+            resolve=functools.partial(registry.resolve, "curricula"),
+            total_steps=recipe.stop.get("env_steps"),
+        )
+        _named("curriculum", configure, config, recipe.curriculum)
+    _set_evaluation(config, recipe)
+    try:
+        config.validate()
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(f"{recipe.algorithm} refuses this configuration: {error}") from error
+    return config
+
+
+def _call(config: AlgorithmConfig, method: str, arguments: Mapping[str, Any]) -> None:
+    try:
+        getattr(config, method)(**arguments)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"config.{method}: {error}") from error
+
+
+def _named(section: str, configure: Any, *args: Any) -> None:
+    """Call a part; its ValueError becomes a recipe error that names the section."""
+    try:
+        configure(*args)
+    except ValueError as error:
+        raise UsageError(f"{section}: {error}") from error
+
+
+def read_roster(recipe: Recipe, imports: Sequence[str]) -> Roster:
+    """Create the environment once, to know its agents and spaces."""
+    env = make_env(recipe.env, recipe.env_config, imports)
+    try:
+        return Roster.of(env)
+    finally:
+        env.close()
+
+
+def _set_policies(config: AlgorithmConfig, recipe: Recipe, roster: Roster) -> None:
+    """Modules: one for a single agent; by `policies` for several (default one per agent); `model` for each."""
+    from rlkit import models
+
+    if roster.single:
+        if recipe.policies:
+            raise UsageError(f"policies: {recipe.env} has one agent; remove the section")
+        if recipe.model:
+            config.rl_module(rl_module_spec=_module(config, recipe.model, models))
+        return
+    mapping = policy_map(recipe.policies, roster)
+    trained = [name for name in mapping if getattr(_policy(recipe.policies, name), "train", True)]
+    if not trained:
+        raise UsageError("policies: every policy has `train: false`; nothing is left to learn")
+    config.multi_agent(
+        policies=list(mapping),  # no set: the order decides who gets which initial weights
+        policy_mapping_fn=PolicyMapping(mapping),
+        policies_to_train=sorted(trained),
+    )
+    critics = {
+        name: kind for name in mapping if (kind := getattr(_policy(recipe.policies, name), "critic", None))
+    }
+    if critics:
+        _call(config, "training", {"critic": critics})
+    if recipe.model:
+        from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
+
+        config.rl_module(
+            rl_module_spec=MultiRLModuleSpec(
+                rl_module_specs={name: _module(config, recipe.model, models) for name in mapping}
+            )
+        )
+
+
+FLAT = (gym.spaces.Box, gym.spaces.Discrete, gym.spaces.MultiDiscrete, gym.spaces.MultiBinary)
+
+
+def check_spaces(config: AlgorithmConfig, recipe: Recipe, imports: Sequence[str] = ()) -> None:
+    """Build the modules once, to find spaces that the algorithm or the model cannot take before anything starts.
+
+    Raises:
+        UsageError: names the agent, its space, and what can be done.
+    """
+    roster = read_roster(recipe, imports)
+    for agent, (observation, _) in roster.spaces.items():
+        for part in _leaves(observation):
+            if not isinstance(part, FLAT):
+                whom = f"agent {agent} of {recipe.env}" if agent is not None else recipe.env
+                raise UsageError(
+                    f"{whom} observes {observation}: {type(part).__name__} cannot become a vector; "
+                    "wrap the environment so that it returns Box, Discrete, or Dict and Tuple of them"
+                )
+    spaces = module_spaces(config, roster)
+    try:
+        config.get_multi_rl_module_spec(spaces=spaces).build()
+    except UsageError:
+        raise
+    except Exception as error:
+        shown = "; ".join(f"{name}: observes {o}, acts in {a}" for name, (o, a) in spaces.items())
+        raise UsageError(
+            f"{recipe.algorithm} cannot build its networks for {recipe.env} ({shown}): {error}; "
+            "choose a `model:` that takes this space, or wrap the environment"
+        ) from error
+
+
+def module_spaces(config: AlgorithmConfig, roster: Roster) -> dict[str, Spaces]:
+    """Return what each module observes and acts in, behind the connectors, as an EnvRunner would see it."""
+    if roster.single:
+        given = roster.spaces[None]
+    else:
+        given = tuple(
+            gym.spaces.Dict({agent: pair[k] for agent, pair in roster.spaces.items()}) for k in (0, 1)
+        )
+    pipeline = config.build_env_to_module_connector(spaces={"__env_single__": given})
+    if roster.single:
+        return {"default_policy": (pipeline.observation_space, given[1])}
+    return {
+        m: (pipeline.observation_space[m], pipeline.action_space[m])
+        for m in pipeline.observation_space.spaces
+    }
+
+
+def _leaves(space: gym.Space) -> list[gym.Space]:
+    if isinstance(space, gym.spaces.Dict):
+        return [leaf for part in space.spaces.values() for leaf in _leaves(part)]
+    if isinstance(space, gym.spaces.Tuple):
+        return [leaf for part in space.spaces for leaf in _leaves(part)]
+    return [space]
+
+
+def _flatten_observations(config: AlgorithmConfig, roster: Roster) -> None:
+    """Discrete, MultiDiscrete, Dict and Tuple observations become one-hot and flat vectors, as on the old stack.
+
+    RLlib's own connector does it; without it RLlib has no encoder for these spaces (2.60, Catalog).
+    """
+    if all(isinstance(observation, gym.spaces.Box) for observation, _ in roster.spaces.values()):
+        return
+    config.env_runners(env_to_module_connector=functools.partial(_flatten, not roster.single))
+
+
+def _flatten(multi_agent: bool, env: Any = None, spaces: Any = None, device: Any = None) -> Any:
+    from ray.rllib.connectors.env_to_module import FlattenObservations
+
+    return FlattenObservations(multi_agent=multi_agent)
+
+
+def _module(config: AlgorithmConfig, model: Mapping[str, Any], models: Any) -> Any:
+    try:
+        return models.module_spec(config, model)
+    except ValueError as error:
+        raise UsageError(f"model: {error}") from error
+
+
+def _policy(policies: Any, name: str) -> Any:
+    return policies.get(name) if isinstance(policies, Mapping) else None
+
+
+def _add_callbacks(config: AlgorithmConfig, callbacks: Sequence[Mapping[str, Any]]) -> None:
+    from rlkit.rllib import add_callbacks
+
+    bound = []
+    for entry in callbacks:
+        options = dict(entry)
+        name = options.pop("name")
+        cls = registry.resolve("callbacks", name)
+        bind = getattr(cls, "bind", None) or functools.partial(functools.partial, cls)
+        try:
+            bound.append(bind(**options))
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"callbacks.{name}: {error}") from error
+    add_callbacks(config, bound)
+
+
+def _set_evaluation(config: AlgorithmConfig, recipe: Recipe) -> None:
+    """Exact greedy evaluation on seeds of its own, in place of RLlib's, which repeats its first episodes."""
+    if recipe.evaluation is None:
+        return
+    from rlkit.play.in_training import during_training
+
+    config.evaluation(
+        evaluation_interval=recipe.evaluation.every,
+        evaluation_duration=recipe.evaluation.episodes,
+        evaluation_num_env_runners=0,
+        evaluation_config={"num_envs_per_env_runner": 1, "explore": False},
+        custom_evaluation_function=during_training(recipe, episodes=recipe.evaluation.episodes),
+    )

@@ -1,0 +1,234 @@
+"""What happens on every result of a run: metrics.csv, stop rules, the best checkpoint, a stop on request."""
+
+from __future__ import annotations
+
+import math
+import queue
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import ray
+from ray import tune
+from ray.tune.result import SHOULD_CHECKPOINT
+
+from rlkit import rllib
+from rlkit.launch.trial import TRUST
+from rlkit.metrics import path_of, tidy
+from rlkit.recipe import Recipe
+from rlkit.runs import manifest, signing
+from rlkit.runs.metrics_csv import MetricsWriter
+from rlkit.runs.run import RunInfo
+
+SAVE_LIMIT_S = 25.0
+WAIT_LIMIT_S = 20.0  # a trial starts within 10 s when the resources it asks for are free
+
+
+class StopRule(tune.Stopper):
+    """Ends a trial at the first `stop:` key whose value is reached (`>=`, as in Tune).
+
+    The limits belong to the class: on resume Tune brings back its own pickled copy of the stopper (2.60,
+    `TuneController.__setstate__`), which must follow the limits of the run that goes on.
+    """
+
+    limits: ClassVar[dict[str, float]] = {}
+
+    def __init__(self, stop: Mapping[str, float]):
+        StopRule.limits = dict(stop)
+
+    def __call__(self, trial_id: str, result: Mapping[str, Any]) -> bool:
+        values = tidy(result)
+        return any(_lookup(values, result, key) >= limit for key, limit in self.limits.items())
+
+    def stop_all(self) -> bool:
+        return False
+
+
+def _lookup(values: Mapping[str, float], result: Mapping[str, Any], key: str) -> float:
+    """Return a tidy metric, or the value at a full RLlib path; -inf when this result has neither."""
+    if key in values:
+        return values[key]
+    here: Any = result
+    for part in path_of(key).split("/"):
+        here = here.get(part) if isinstance(here, Mapping) else None
+    return float(here) if isinstance(here, int | float) else -math.inf
+
+
+class Interrupt:
+    """^C and SIGTERM: the first asks for a checkpoint, the second ends at once.
+
+    Tune's loop ends on SIGUSR1 without waiting for checkpoints; `Tracker` raises it once they are written.
+    """
+
+    def __init__(self, announce: Callable[[str], None]):
+        self.announce = announce
+        self.signal: int | None = None
+        self.since = math.inf
+        self._previous: dict[int, Any] = {}
+        # A handler runs inside whatever the main thread is doing, printing or importing included, so another
+        # thread does the printing. SimpleQueue.put is safe in a handler.
+        self._messages: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._announcer = threading.Thread(target=self._announce, daemon=True)
+
+    def __enter__(self) -> Interrupt:
+        self._announcer.start()
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._messages.put(None)
+        self._announcer.join()
+
+    def _handle(self, number: int, frame: Any) -> None:
+        if self.signal is not None:
+            raise KeyboardInterrupt
+        self.signal, self.since = number, time.monotonic()
+        self._messages.put("stopping: writing a checkpoint (again to stop at once)")
+
+    def _announce(self) -> None:
+        while (message := self._messages.get()) is not None:
+            self.announce(message)
+
+
+class Tracker(tune.Callback):
+    """Tune's callback in the driver. One instance follows all trials of a run."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: Path,
+        info: RunInfo,
+        interrupt: Interrupt,
+        show: Any,
+        resumed: bool,
+        trust: bool = False,
+    ):
+        self.recipe, self.folder, self.info, self.interrupt, self.show = recipe, folder, info, interrupt, show
+        self.metric = recipe.checkpoint.best
+        self.sign = -1.0 if recipe.tune.mode == "min" else 1.0
+        self.writer = MetricsWriter(folder / "metrics.csv")
+        self.running: dict[str, bool] = {}  # trial -> is its checkpoint for the interrupt written?
+        self.trial_best = {name: self.sign * entry["value"] for name, entry in info.trial_best.items()}
+        self.last: dict[str, dict[str, float]] = {}
+        self.errors: dict[str, str] = {}
+        self._ended = False
+        self._placed = not resumed
+        self._trust = trust or signing.read_key() is None  # without a key nothing can be signed
+        self._idle_since: float | None = None  # no trial is running since then
+
+    # -- Tune's hooks --
+
+    def on_step_begin(self, iteration: int, trials: list, **info: Any) -> None:
+        """On resume, before any trial starts: point each at the newest checkpoint on disk.
+
+        Tune's notes are written every few seconds, so after a crash they can lag behind the folder.
+        """
+        if self._placed:
+            return
+        self._placed = True
+        for trial in trials:
+            if trial.status == trial.TERMINATED:
+                continue
+            trial.config[TRUST] = self._trust
+            rllib.forget_deleted_checkpoints(trial)
+            good, skipped = manifest.latest_good(self.folder / name_of(trial), trust=self._trust)
+            for path, reason in skipped:
+                self.show.say(f"passing over {path}: {reason}")
+            if good is not None:
+                rllib.point_to_checkpoint(trial, good, manifest.verify(good, trust=True))
+                self.show.say(f"{name_of(trial)}: going on from {good.name}")
+            else:
+                self.show.say(f"{name_of(trial)}: no intact checkpoint, starting from the beginning")
+
+    def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self.running[name_of(trial)] = False
+        self.show.trial(name_of(trial), "running")
+
+    def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
+        name = name_of(trial)
+        row = tidy(result)
+        self.last[name] = row
+        self.writer.write(name, row)
+        self.show.result(name, row)
+        score = row.get(self.metric)
+        if score is not None and not math.isnan(score):
+            score *= self.sign
+            if score > self.trial_best.get(name, -math.inf):
+                self.trial_best[name] = score
+                result[SHOULD_CHECKPOINT] = self.metric.startswith("eval/")
+        if self.interrupt.signal is not None:
+            result[SHOULD_CHECKPOINT] = True
+
+    def on_checkpoint(self, iteration: int, trials: list, trial: Any, checkpoint: Any, **info: Any) -> None:
+        name = name_of(trial)
+        self.info.last_checkpoint = self._relative(checkpoint.path)
+        value = self.last.get(name, {}).get(self.metric)
+        if value is not None and not math.isnan(value):
+            entry = {
+                "trial": name,
+                "checkpoint": self._relative(checkpoint.path),
+                "metric": self.metric,
+                "value": value,
+            }
+            if self._better(value, self.info.trial_best.get(name)):
+                self.info.trial_best[name] = entry
+            if self._better(value, self.info.best):
+                self.info.best = entry
+        self.info.write(self.folder)
+        if self.interrupt.signal is not None:
+            self.running[name] = True
+
+    def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self.running.pop(name_of(trial), None)
+        self.show.trial(name_of(trial), "done")
+
+    def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self.running.pop(name_of(trial), None)
+        self.errors[name_of(trial)] = str(Path(trial.path or self.folder) / "error.txt")
+        self.show.trial(name_of(trial), "failed")
+
+    def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
+        self._tell_of_waiting(trials)
+        if self.interrupt.signal is None or self._ended:
+            return
+        waited = time.monotonic() - self.interrupt.since
+        if all(self.running.values()) or waited > SAVE_LIMIT_S:
+            self._ended = True
+            signal.raise_signal(signal.SIGUSR1)
+
+    # -- helpers --
+
+    def _tell_of_waiting(self, trials: list) -> None:
+        """Say once per wait what the next trial needs: with the cluster full, Tune waits for ever in silence."""
+        waiting = [trial for trial in trials if trial.status == trial.PENDING]
+        if self.running or not waiting:
+            self._idle_since = None
+            return
+        now = time.monotonic()
+        if self._idle_since is None:
+            self._idle_since = now
+        elif now - self._idle_since > WAIT_LIMIT_S:
+            self._idle_since = math.inf
+            need = waiting[0].placement_group_factory.required_resources
+            have = ray.available_resources()
+            asked = ", ".join(f"{amount:g} {name}" for name, amount in need.items())
+            free = ", ".join(f"{have.get(name, 0.0):g} {name}" for name in need)
+            self.show.say(f"waiting for Ray: the next trial needs {asked}; free are {free}")
+
+    def _better(self, value: float, than: dict[str, Any] | None) -> bool:
+        return than is None or self.sign * value > self.sign * than["value"]
+
+    def _relative(self, path: str) -> str:
+        return str(Path(path).resolve().relative_to(self.folder.resolve()))
+
+
+def name_of(trial: Any) -> str:
+    """Return the name of a trial's folder, which is its name everywhere in rlkit."""
+    return str(trial.storage.trial_dir_name)

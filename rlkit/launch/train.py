@@ -1,0 +1,315 @@
+"""A recipe's run, from a new folder to a finished one: AlgorithmConfig -> tune.run -> run.json."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rlkit import recipe as recipes
+from rlkit import registry
+from rlkit.errors import CheckpointError, RunFailed, UsageError
+from rlkit.launch.progress import Progress
+from rlkit.launch.session import RaySession, demand, quiet_loggers, require, set_quiet
+from rlkit.recipe import Recipe
+from rlkit.runs import manifest
+from rlkit.runs.run import Run, RunInfo, new_run_folder, open_run
+
+RESUMABLE = ("stop", "tune.max_failures")
+
+
+def train(
+    recipe: str | Path | Recipe | Mapping[str, Any],
+    overrides: Mapping[str, Any] | Sequence[str] = (),
+    *,
+    out: str | Path = "runs",
+    imports: Sequence[str] = (),
+    address: str | None = None,
+    quiet: bool = True,
+    verbose: bool = False,
+    command: str | None = None,
+) -> Run:
+    """Train a recipe through `tune.run` and return its run folder.
+
+    Args:
+        recipe: a file, a `Recipe`, or the content of one as a dict.
+        overrides: `{"config.training.lr": 1e-3}` or `["config.training.lr=1e-3"]`.
+        out: parent of `<name>/<time>/`.
+        imports: modules that register the user's environments, models and callbacks.
+        address: a Ray cluster to join; without it Ray runs embedded in this process.
+        quiet: show no progress. verbose: show what Ray and RLlib print.
+        command: how this run was started, for run.json.
+
+    Raises:
+        RecipeError: the recipe is wrong (all problems at once).
+        UsageError: the parts of the recipe do not fit together.
+        RunFailed: a trial failed; its traceback is in the trial's error.txt.
+    """
+    imports = registry.absolute(imports)
+    registry.load_plugins(imports)
+    loaded = load_recipe(recipe, overrides)
+    imports = registry.imports_for(loaded.to_dict(), imports)
+    folder = new_run_folder(Path(out), loaded.name)
+    info = RunInfo.start(loaded, command=command, imports=list(imports), address=address)
+    info.write(folder)
+    (folder / "recipe.yaml").write_text(recipes.dump(loaded))
+    return _run(loaded, folder, info, resume=None, quiet=quiet, verbose=verbose)
+
+
+def resume(
+    run: str | Path,
+    overrides: Mapping[str, Any] | Sequence[str] = (),
+    *,
+    imports: Sequence[str] = (),
+    address: str | None = None,
+    trust: bool = False,
+    quiet: bool = True,
+    verbose: bool = False,
+) -> Run:
+    """Continue a run from its newest intact checkpoints, with everything RLlib and rlkit keep.
+
+    `overrides` may change `stop.…` (a finished run goes on to the new limit) and `tune.max_failures`. A run
+    folder holds pickles of Tune and RLlib: `trust` accepts one whose checkpoints this user did not sign.
+
+    Raises:
+        UsageError: not a run folder, another override, or a run with nothing left to do.
+        CheckpointError: a trial's checkpoints are all damaged, or not signed by this user.
+    """
+    known = open_run(run)
+    given = registry.absolute(imports)
+    imports = [*known.info.imports, *(m for m in given if m not in known.info.imports)]
+    registry.load_plugins(imports)
+    words = [*overrides] if not isinstance(overrides, Mapping) else [f"{k}={v}" for k, v in overrides.items()]
+    for word in words:
+        key = word.split("=", 1)[0]
+        if not key.startswith(RESUMABLE):
+            raise UsageError(
+                f"--resume: {key} cannot change in a run that goes on; {' and '.join(RESUMABLE)} can"
+            )
+    loaded = recipes.load(known.path / "recipe.yaml", words)
+    if known.info.status == "done" and not words:
+        raise UsageError(
+            f"{known.path} is finished; to go on give a new limit, for example stop.env_steps=200000"
+        )
+    info = known.info
+    info.status, info.error, info.imports = "running", None, imports
+    info.address = address or info.address
+    if not list(known.path.glob("experiment_state-*.json")):
+        return _run(loaded, known.path, info, resume=None, quiet=quiet, verbose=verbose)
+    _check_checkpoints(known, trust)
+    mode = "finished" if words else "unfinished"
+    return _run(loaded, known.path, info, resume=mode, trust=trust, quiet=quiet, verbose=verbose)
+
+
+def _check_checkpoints(run: Run, trust: bool) -> None:
+    """Verify the checkpoints a run goes on from, before Tune unpickles anything in its folder.
+
+    Raises:
+        CheckpointError: a trial has checkpoints and none of them is good; why the newest is not.
+    """
+    for trial in run.trials:
+        good, skipped = manifest.latest_good(trial.path, trust=trust)
+        if good is None and skipped:
+            raise CheckpointError(f"{trial.name} has no checkpoint to go on from: {skipped[0][1]}")
+
+
+def load_recipe(recipe: Any, overrides: Mapping[str, Any] | Sequence[str]) -> Recipe:
+    """Return a checked Recipe from a file, a dict or a Recipe."""
+    if isinstance(recipe, str | Path):
+        return recipes.load(recipe, overrides)
+    values = recipe.to_dict() if isinstance(recipe, Recipe) else recipe
+    return recipes.from_mapping(values, overrides)
+
+
+def _run(
+    recipe: Recipe,
+    folder: Path,
+    info: RunInfo,
+    *,
+    resume: str | None,
+    quiet: bool,
+    verbose: bool,
+    trust: bool = False,
+) -> Run:
+    set_quiet(verbose)
+    try:
+        check_disk(folder)
+        with (
+            Progress(recipe, quiet=quiet) as show,
+            RaySession(info.address, demand(recipe), verbose) as session,
+        ):
+            _tune(recipe, folder, info, session, show, resume, verbose, trust)
+    except KeyboardInterrupt:
+        info.status = "interrupted"
+        raise
+    except BaseException as error:
+        info.status, info.error = "failed", f"{type(error).__name__}: {error}"
+        raise
+    finally:
+        info.write(folder)
+    if info.status == "failed":
+        raise RunFailed(info.error or "the run failed")
+    return open_run(folder)
+
+
+def _tune(
+    recipe: Recipe,
+    folder: Path,
+    info: RunInfo,
+    session: RaySession,
+    show: Progress,
+    resume: str | None,
+    verbose: bool,
+    trust: bool,
+) -> None:
+    """Build once to find errors before anything starts, then hand over to Tune."""
+    from ray import tune
+
+    from rlkit.launch.build import build, check_spaces
+    from rlkit.launch.loggers import JsonLogger, TensorBoardLogger
+    from rlkit.launch.search import first_value, param_space, scheduler, searcher
+    from rlkit.launch.tracking import Interrupt, StopRule, Tracker
+    from rlkit.launch.trial import IMPORTS, REGISTERED, SCORE, trainable
+    from rlkit.metrics import path_of
+
+    if not verbose:
+        quiet_loggers()
+    first = Recipe.from_dict({**first_value(recipe.to_dict()), "tune": {}})
+    registry.resolve("algorithms", recipe.algorithm)  # imports RLlib while Ray starts
+    # `register_env`, in `build`, starts a second Ray if it meets the first one half started (ray 2.60)
+    session.wait()
+    example = build(first, info.imports)
+    check_spaces(example, first, info.imports)
+    algorithm_class = example.algo_class
+    require(algorithm_class.default_resource_request(example))
+    space, samples = param_space(recipe)
+    # Tune fails a trial whose first result lacks the metric: no episode may be over after one iteration
+    os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
+    space[IMPORTS] = list(info.imports)
+    space[REGISTERED] = registry.own_entries(info.imports)
+    mode = recipe.tune.mode
+    checkpoint = recipe.checkpoint
+    with Interrupt(show.say) as interrupt:
+        tracker = Tracker(recipe, folder, info, interrupt, show, resumed=resume is not None, trust=trust)
+        analysis = tune.run(
+            trainable(algorithm_class),
+            config=space,
+            num_samples=samples,
+            storage_path=str(folder.parent.resolve()),
+            name=folder.name,
+            stop=StopRule(recipe.stop),
+            metric=path_of(recipe.tune.metric),
+            mode=mode,
+            scheduler=scheduler(recipe),
+            search_alg=searcher(recipe),
+            max_concurrent_trials=recipe.tune.concurrent,
+            max_failures=recipe.tune.max_failures,
+            checkpoint_config=tune.CheckpointConfig(
+                num_to_keep=checkpoint.keep,
+                checkpoint_frequency=checkpoint.every,
+                checkpoint_at_end=True,
+                checkpoint_score_attribute=SCORE,
+                checkpoint_score_order=mode,
+            ),
+            callbacks=[tracker, JsonLogger(), TensorBoardLogger()],
+            trial_dirname_creator=trial_folder_name,
+            raise_on_failed_trial=False,
+            resume=resume is not None,
+            resume_config=_resume_config(resume),
+            sync_config=tune.SyncConfig(sync_period=2),
+            verbose=0,
+        )
+    info.status, info.error = outcome(analysis.trials, tracker, interrupt.signal)
+
+
+def _resume_config(resume: str | None) -> Any:
+    if resume is None:
+        return None
+    from ray.tune import ResumeConfig
+
+    kind = ResumeConfig.ResumeType
+    return ResumeConfig(
+        unfinished=kind.RESUME,
+        errored=kind.RESUME,
+        finished=kind.RESUME if resume == "finished" else kind.SKIP,
+    )
+
+
+def outcome(trials: Sequence[Any], tracker: Any, signal_number: int | None) -> tuple[str, str | None]:
+    """Return the run's status and, when trials failed, the message with the innermost error of the first one."""
+    import signal
+
+    if signal_number is not None:
+        return ("terminated" if signal_number == signal.SIGTERM else "interrupted"), None
+    failed = list(tracker.errors.items())
+    if not failed:
+        return "done", None
+    name, path = failed[0]
+    text = Path(path).read_text() if Path(path).is_file() else ""
+    reason = root_cause(text)
+    more = f" ({len(failed)} of {len(trials)} trials failed)" if len(trials) > 1 else ""
+    return "failed", f"{name} failed{more}: {reason}\nThe traceback is in {path}"
+
+
+def root_cause(text: str) -> str:
+    """Return the last exception of a traceback that says something; RLlib ends some with an empty RuntimeError."""
+    found = re.findall(r"^(?:[\w.]*\.)?(\w*(?:Error|Exception|Interrupt|Exit)): (\S.*)$", text, re.MULTILINE)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return ": ".join(found[-1]) if found else lines[-1] if lines else "no reason was recorded"
+
+
+def trial_folder_name(trial: Any) -> str:
+    """`trial_00003_lr=0.001`: the trial's number and what the search varied in it."""
+    number = str(trial.trial_id).rpartition("_")[2]
+    varied = []
+    for key, value in sorted((trial.evaluated_params or {}).items()):
+        text = f"{value:.4g}" if isinstance(value, float) else str(value)
+        varied.append(f"{key.rpartition('/')[2]}={text}")
+    clean = "".join(c if c.isalnum() or c in "=._-," else "-" for c in ",".join(varied))
+    return f"trial_{number}" + (f"_{clean[:80]}" if clean else "")
+
+
+def check_disk(folder: Path, need: int = 64 << 20) -> None:
+    """Refuse to start a run that cannot write its first checkpoint.
+
+    Raises:
+        RunFailed: names the folder, the bytes free and the bytes needed.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < need:
+        raise RunFailed(
+            f"{folder}: {free:,} bytes free, {need:,} needed for a run; free some space or use --out"
+        )
+
+
+def summary(run: Run) -> dict[str, Any]:
+    """Return the object `train --json` prints."""
+    last = run.last_metrics
+
+    def value(key: str) -> float | None:
+        number = last.get(key)
+        return None if number is None or (isinstance(number, float) and math.isnan(number)) else number
+
+    def whole(key: str) -> int | None:
+        number = value(key)
+        return None if number is None else int(number)
+
+    return {
+        "run": str(run.path),
+        "status": run.status,
+        "best_checkpoint": str(run.best_checkpoint) if run.best_checkpoint else None,
+        "last_checkpoint": str(run.last_checkpoint) if run.last_checkpoint else None,
+        "env_steps": whole("env_steps"),
+        "iterations": whole("iteration"),
+        "episode_return": value("episode_return"),
+        "time_s": value("time_s"),
+    }
+
+
+if sys.platform == "win32":
+    raise ImportError("rlkit's launcher needs POSIX signals; use WSL on Windows")

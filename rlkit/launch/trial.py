@@ -1,0 +1,154 @@
+"""One Tune trial: an RLlib Algorithm that is configured by a recipe and writes verified checkpoints.
+
+`tune.run(trainable(DQN), config=<recipe as a dict>)`: Tune resolves the search spaces in the recipe, the trial's
+process builds the AlgorithmConfig from it. Everything else is RLlib's Algorithm.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ray.rllib.algorithms.algorithm import Algorithm
+
+from rlkit import registry, rllib
+from rlkit.callbacks.base import CallbackError
+from rlkit.errors import CheckpointError
+from rlkit.launch.build import build
+from rlkit.metrics import tidy
+from rlkit.recipe import Recipe
+from rlkit.runs import manifest, signing
+
+IMPORTS = "__imports__"
+REGISTERED = "__registered__"
+TRUST = "__trust__"
+SCORE = "checkpoint_score"
+
+
+def parse(config: Mapping[str, Any]) -> tuple[Recipe, list[str]]:
+    """Return the recipe and the imports in a trial's config. Tune's own keys (`__stdout_file__`, ...) are left out."""
+    registry.add_entries(config.get(REGISTERED, ()))
+    recipe = Recipe.from_dict({key: value for key, value in config.items() if not key.startswith("__")})
+    return recipe, list(config.get(IMPORTS, ()))
+
+
+class RecipeTrial:
+    """Mixin in front of an Algorithm class; see `trainable`."""
+
+    algorithm_class: type[Algorithm]
+    recipe: Recipe
+    imports: list[str]
+
+    def __init__(self, config: dict[str, Any] | None = None, **kwargs: Any):
+        config = config or {}
+        trial_info = config.get("__trial_info__")
+        self._trust = bool(config.get(TRUST)) or signing.read_key() is None
+        self.recipe, self.imports = parse(config)
+        super().__init__(build(self.recipe, self.imports), **kwargs)  # type: ignore[call-arg]
+        self._trial_info = trial_info
+        if rllib.trial_folder(self) is not None:
+            rllib.persist_by_rename(rllib.storage_of(self), self._checkpoint_name)
+
+    def __repr__(self) -> str:
+        """Ray prints the actor when its constructor raises; `Algorithm.__repr__` would hide that error (2.60)."""
+        return self.algorithm_class.__name__
+
+    @classmethod
+    def default_resource_request(cls, config: Mapping[str, Any]) -> Any:
+        """Ask Tune for what the recipe's env runners and learners need, by RLlib's own rule."""
+        return cls.algorithm_class.default_resource_request(build(*parse(config)))
+
+    def step(self) -> dict[str, Any]:
+        """RLlib's iteration, with the metric that ranks checkpoints at the top level of the result.
+
+        Tune's CheckpointManager (2.60) looks for the score among the top-level keys only, so a nested
+        `evaluation/env_runners/...` never ranks anything and the best checkpoint is deleted as the oldest.
+        """
+        result = super().step()  # type: ignore[misc]
+        score = tidy(result).get(self.recipe.checkpoint.best, math.nan)
+        worst = math.inf if self.recipe.tune.mode == "min" else -math.inf
+        result[SCORE] = worst if math.isnan(score) else score
+        return result
+
+    def train(self) -> dict[str, Any]:
+        """One iteration; before a callback that raised ends the run, what was learned is saved."""
+        try:
+            return super().train()  # type: ignore[misc]
+        except CallbackError:
+            folder = rllib.trial_folder(self)
+            if folder is not None and not (folder / self._checkpoint_name()).exists():
+                try:
+                    self.save()
+                except Exception as error:  # what the callback said matters more
+                    print(f"the state before the callback failed could not be saved: {error}")
+            raise
+
+    def _checkpoint_name(self) -> str:
+        return f"checkpoint_{rllib.progress_of(self)[0]:06d}"
+
+    def save(self, checkpoint_dir: str | None = None) -> Any:
+        """Write a checkpoint beside its final place, so that putting it there is one rename."""
+        folder = rllib.trial_folder(self)
+        if checkpoint_dir is not None or folder is None:
+            return super().save(checkpoint_dir)  # type: ignore[misc]
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = tempfile.mkdtemp(prefix=".writing_", dir=folder)
+        try:
+            return super().save(temporary)  # type: ignore[misc]
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """RLlib's checkpoint, then the manifest that makes it a finished one."""
+        super().save_checkpoint(checkpoint_dir)  # type: ignore[misc]
+        rllib.record_class(Path(checkpoint_dir), self.algorithm_class)
+        iteration, time_total_s, result = rllib.progress_of(self)
+        manifest.write(
+            Path(checkpoint_dir),
+            recipe=self.recipe.to_dict(),
+            imports=self.imports,
+            iteration=iteration,
+            env_steps=int(result.get("num_env_steps_sampled_lifetime") or 0),
+            extra={
+                "time_total_s": time_total_s,
+                "timesteps_total": result.get("timesteps_total"),
+                "episodes_total": result.get("episodes_total"),
+            },
+        )
+
+    def restore(self, checkpoint: Any) -> None:
+        """Continue from the newest checkpoint of this trial that verifies; say which ones were passed over.
+
+        Tune's own note of the newest checkpoint can be older than the disk after a crash, and it does not notice a
+        damaged one. A checkpoint of another trial (population based training) is taken as given.
+        """
+        path = Path(getattr(getattr(checkpoint, "checkpoint", checkpoint), "path", checkpoint))
+        folder = rllib.trial_folder(self)
+        if folder is not None and path.parent.resolve() == folder.resolve():
+            good, skipped = manifest.latest_good(folder, trust=self._trust)
+            for bad, reason in skipped:
+                print(f"skipping {bad}: {reason}")
+            if good is None:
+                raise CheckpointError(f"{folder}: no checkpoint is intact; start the run anew")
+            path = good
+        notes = manifest.verify(path, trust=True)
+        super().restore(str(path))  # type: ignore[misc]
+        rllib.set_progress(
+            self,
+            iteration=notes.iteration,
+            time_total_s=float(notes.extra.get("time_total_s") or 0.0),
+            metrics=notes.extra,
+        )
+
+
+@functools.cache
+def trainable(algorithm_class: type[Algorithm]) -> type:
+    """Return the class Tune runs for an Algorithm class. Its name, which Tune prints, is the Algorithm's own."""
+    return type(
+        algorithm_class.__name__, (RecipeTrial, algorithm_class), {"algorithm_class": algorithm_class}
+    )

@@ -1,0 +1,1 @@
+"""Acting with a trained policy: agents, exact evaluation, recordings, cross-play."""

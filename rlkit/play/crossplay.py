@@ -1,0 +1,375 @@
+"""Cross-play: agents of one environment played by different checkpoints, on the same seeds for every pairing.
+
+    rlkit evaluate A --versus B --agents "adversary_*=A,agent_*=B"
+    rlkit evaluate A --versus B --agents "adversary_*=A,agent_*=B" --matrix
+
+Letters stand for the runs in their order. With `--matrix` every run takes both sides once, against every other and
+itself. Evaluations are as exact as those of one checkpoint (rlkit/play/rollout.py): each side keeps its own modules,
+connectors and recurrent states, and sees what its own agents see.
+"""
+
+from __future__ import annotations
+
+import csv
+import fnmatch
+import functools
+import io
+import itertools
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+
+from rlkit.errors import UsageError
+from rlkit.play.agent import Agent, load
+from rlkit.play.evaluation import (
+    Evaluation,
+    environment_of,
+    make_checked,
+    row_json,
+    rows_of,
+    statistics,
+    write_csv,
+)
+from rlkit.play.policy import Answer, Policy
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+LETTERS = string.ascii_uppercase
+MATRIX_LETTERS = 2
+
+
+@dataclass
+class _Seat:
+    """One side of one episode: its policy's memory, which of its agents are out, whether it has begun or ended.
+
+    RLlib's MultiAgentEpisode (2.60) takes one without living agents for done and accepts no further step.
+    """
+
+    memory: Any
+    ended: set[str] = field(default_factory=set)
+    waits: bool = True
+    over: bool = False
+
+    @property
+    def plays(self) -> bool:
+        return not self.waits and not self.over
+
+
+class Sides:
+    """Several policies that play one environment together: what `rlkit.play.rollout.play` needs of a policy.
+
+    Args:
+        policies: by letter.
+        plays: the letter of each agent.
+    """
+
+    multi_agent = True
+
+    def __init__(self, policies: Mapping[str, Policy], plays: Mapping[str, str]):
+        self.policies, self.plays = dict(policies), dict(plays)
+        first = next(iter(self.policies.values()))
+        self.observation_space: gym.Space = first.observation_space
+        self.action_space: gym.Space = first.action_space
+        self.modules = {
+            f"{letter}/{name}": module
+            for letter, policy in self.policies.items()
+            for name, module in policy.modules.items()
+        }
+
+    def begin(self, name: str) -> dict[str, _Seat]:
+        """Return the memory of a new episode: a seat per side."""
+        return {letter: _Seat(policy.begin(name)) for letter, policy in self.policies.items()}
+
+    def see(self, memory: dict[str, _Seat], observation: Any, info: Any = None, *outcome: Any) -> None:
+        """Tell each side what its own agents saw, earned and were told, from their first observation to their end."""
+        for letter, policy in self.policies.items():
+            seat = memory[letter]
+            seen, told, *rest = (self._own(letter, part) for part in (observation, info or {}, *outcome))
+            if seat.waits and seen:
+                policy.see(seat.memory, seen, told)
+                seat.waits = False
+            elif seat.plays:
+                policy.see(seat.memory, seen, told, *rest)
+            seat.ended.update(agent for flags in rest[1:] for agent, flag in flags.items() if flag)
+            if all(agent in seat.ended for agent, side in self.plays.items() if side == letter):
+                seat.over = True
+
+    def _own(self, letter: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            agent: value
+            for agent, value in values.items()
+            if agent == "__all__" or self.plays.get(agent) == letter
+        }
+
+    def act(self, memories: Sequence[dict[str, _Seat]], **options: Any) -> list[Answer]:
+        """Answer for every agent, each from its own side."""
+        answers = [Answer() for _ in memories]
+        for letter, policy in self.policies.items():
+            playing = [i for i, memory in enumerate(memories) if memory[letter].plays]
+            found = policy.act([memories[i][letter].memory for i in playing], **options) if playing else []
+            for i, own in zip(playing, found, strict=True):
+                answers[i].actions |= own.actions
+                answers[i].q_values |= own.q_values
+                answers[i].gates |= own.gates
+        return answers
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """One line of the table: who plays each letter, and the evaluation.
+
+    Attributes:
+        players: letter -> checkpoint.
+        plays: agent -> letter.
+        evaluation: its rows; `evaluation.checkpoint` names all players.
+    """
+
+    players: dict[str, str]
+    plays: dict[str, str]
+    evaluation: Evaluation
+
+    @property
+    def returns(self) -> dict[str, dict[str, Any]]:
+        """Statistics of each side's return: the sum over its agents."""
+        return {letter: statistics(self.side_returns(letter)) for letter in self.players}
+
+    def side_returns(self, letter: str) -> list[float]:
+        """Return the sum over a side's agents, per episode."""
+        own = [agent for agent, side in self.plays.items() if side == letter]
+        return [sum(row.agents.get(agent, 0.0) for agent in own) for row in self.evaluation.rows]
+
+    def to_json(self) -> dict[str, Any]:
+        evaluation = self.evaluation
+        return {
+            "players": self.players,
+            "returns": self.returns,
+            "episode_return": evaluation.episode_return,
+            "episode_length": evaluation.episode_length,
+            "agents": evaluation.agents,
+            **({"measures": evaluation.measures} if evaluation.measures else {}),
+            "per_episode": [
+                {
+                    **row_json(row),
+                    "returns": {letter: self.side_returns(letter)[i] for letter in self.players},
+                }
+                for i, row in enumerate(evaluation.rows)
+            ],
+        }
+
+
+@dataclass(frozen=True)
+class CrossPlay:
+    """The result of `cross_play`: one pairing, or all of a matrix, in the order of the runs."""
+
+    env: str
+    seed: int
+    explore: bool
+    plays: dict[str, str]
+    pairings: list[Pairing] = field(default_factory=list)
+
+    @property
+    def episodes(self) -> int:
+        return self.pairings[0].evaluation.episodes
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as a dict that `json.dumps` takes."""
+        return {
+            "env": self.env,
+            "episodes": self.episodes,
+            "seed": self.seed,
+            "explore": self.explore,
+            "agents": self.plays,
+            "pairings": [pairing.to_json() for pairing in self.pairings],
+        }
+
+    def to_csv(self, path: str | Path) -> None:
+        """Write a row per pairing and episode: a column per letter, then those of `Evaluation.to_csv`."""
+        first = self.pairings[0]
+        agents, measures = list(first.plays), list(first.evaluation.measures)
+        letters = list(first.players)
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        sides = [f"return/{letter}" for letter in letters]
+        own = [f"return/{agent}" for agent in agents]
+        writer.writerow([*letters, "episode", "seed", "return", "length", *sides, *own, *measures])
+        for pairing in self.pairings:
+            totals = [pairing.side_returns(letter) for letter in letters]
+            for i, row in enumerate(pairing.evaluation.rows):
+                writer.writerow(
+                    [
+                        *pairing.players.values(), i, row.seed, row.ret, row.length, *(t[i] for t in totals),
+                        *(row.agents.get(agent, "") for agent in agents), *(row.measures[m] for m in measures),
+                    ]
+                )  # fmt: skip
+        write_csv(path, text.getvalue())
+
+    def table(self) -> RenderableType:
+        """Return one line per pairing: each side's return and each measure, with 95 % intervals."""
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
+
+        letters = list(self.pairings[0].players)
+        names = self._names()
+        measures = list(self.pairings[0].evaluation.measures)
+        table = Table()
+        for letter in letters:
+            table.add_column(letter)
+        for title in (*(f"return/{letter}" for letter in letters), *measures, "length"):
+            table.add_column(title, justify="right")
+        for pairing in self.pairings:
+            evaluation = pairing.evaluation
+            found = [*pairing.returns.values(), *evaluation.measures.values(), evaluation.episode_length]
+            table.add_row(
+                *(names[path] for path in pairing.players.values()),
+                *(f"{f['mean']:.2f} ({f['ci95'][0]:.2f} … {f['ci95'][1]:.2f})" for f in found),
+            )
+        how = "sampled actions" if self.explore else "greedy"
+        last = self.seed + self.episodes - 1
+        sides = "; ".join(
+            f"{letter} plays {', '.join(a for a, side in self.plays.items() if side == letter)}"
+            for letter in letters
+        )
+        head = [f"{self.env}: {self.episodes} episodes, seeds {self.seed} to {last}, {how}", sides]
+        head += [f"{name}: {path}" for path, name in names.items()]
+        return Group(*(Text(line, no_wrap=True, overflow="ignore") for line in head), table)
+
+    def _names(self) -> dict[str, str]:
+        """Number the checkpoints in the order they were given: paths are too long for a table."""
+        paths = dict.fromkeys(path for pairing in self.pairings for path in pairing.players.values())
+        return {path: f"#{i}" for i, path in enumerate(paths, 1)}
+
+
+def cross_play(
+    runs: Sequence[str | Path | Agent],
+    agents: str | Mapping[str, str],
+    episodes: int = 100,
+    seed: int = 0,
+    explore: bool = False,
+    *,
+    matrix: bool = False,
+    measures: Sequence[str] = (),
+    csv: str | Path | None = None,
+    video: str | Path | None = None,
+    trace: str | Path | None = None,
+    num_envs: int | None = None,
+    max_steps: int | None = None,
+    env: str | None = None,
+    env_config: Mapping[str, Any] | None = None,
+    imports: Sequence[str] = (),
+    trust: bool = False,
+    force: bool = False,
+) -> CrossPlay:
+    """Let checkpoints play together in the first one's environment, every pairing on the same seeds.
+
+    Args:
+        runs: checkpoints, trials, runs or loaded agents; the first is A, the second B, and so on.
+        agents: who plays whom, `"adversary_*=A,agent_*=B"` or `{glob: letter}`; the first glob that fits counts.
+        matrix: with two letters: every run as A against every run as B.
+        episodes, seed, explore, measures, csv, video, trace, num_envs, max_steps, env, env_config, imports, trust,
+            force: as for `rlkit.evaluate`; video and trace for one pairing only.
+
+    Raises:
+        UsageError: letters, agents or spaces that do not fit together; the message names the agent and both values.
+        CheckpointError: see `rlkit.load`.
+        EnvError: the environment failed or never ends.
+    """
+    globs = _parse(agents)
+    letters = sorted(set(globs.values()))
+    _check_letters(letters, len(runs), matrix)
+    if matrix and (video is not None or trace is not None):
+        raise UsageError("--video and --trace film one pairing; leave out --matrix")
+    options: dict[str, Any] = {"imports": imports, "trust": trust, "force": force}
+    loaded = [run if isinstance(run, Agent) else load(run, **options) for run in runs]
+    first = loaded[0]
+    name, config = environment_of(first, env, env_config)
+    for agent in loaded:
+        if not agent.policy.multi_agent:
+            raise UsageError(f"{agent.manifest.path} plays {name} alone; cross-play needs several agents")
+    plays = _assign(globs, first, name)
+    result = CrossPlay(name, seed, explore, plays)
+    sides = itertools.product(loaded, repeat=2) if matrix else [tuple(loaded)]
+    for players in sides:
+        by_letter = dict(zip(letters, players, strict=True))
+        _check_spaces(by_letter, plays, first)
+        rows = rows_of(
+            Sides({letter: agent.policy for letter, agent in by_letter.items()}, plays),  # type: ignore[arg-type]
+            functools.partial(make_checked, first, name, config),
+            episodes,
+            seed,
+            explore,
+            video=video,
+            trace=trace,
+            measures=measures,
+            num_envs=num_envs,
+            max_steps=max_steps,
+        )
+        paths = {letter: str(agent.manifest.path) for letter, agent in by_letter.items()}
+        result.pairings.append(
+            Pairing(paths, plays, Evaluation(" + ".join(paths.values()), name, seed, explore, rows))
+        )
+    if csv is not None:
+        result.to_csv(csv)
+    return result
+
+
+def _parse(agents: str | Mapping[str, str]) -> dict[str, str]:
+    """Return {glob: letter}."""
+    if not isinstance(agents, str):
+        return dict(agents)
+    globs: dict[str, str] = {}
+    for part in agents.split(","):
+        glob, equals, letter = (word.strip() for word in part.partition("="))
+        if not (glob and equals and len(letter) == 1 and letter in LETTERS):
+            raise UsageError(
+                f'--agents: got {part!r}, expected GLOB=LETTER, such as "adversary_*=A,agent_*=B" (A is the first run, '
+                "B the first --versus)"
+            )
+        globs[glob] = letter
+    return globs
+
+
+def _check_letters(letters: Sequence[str], runs: int, matrix: bool) -> None:
+    if matrix:
+        if list(letters) != list(LETTERS[:MATRIX_LETTERS]):
+            raise UsageError(f"--matrix needs the letters A and B in --agents, got {', '.join(letters)}")
+        return
+    wanted = list(LETTERS[:runs])
+    if list(letters) != wanted:
+        raise UsageError(
+            f"--agents names {', '.join(letters)}, and {runs} runs were given: expected {', '.join(wanted)}, or "
+            "--matrix with A and B for every pairing"
+        )
+
+
+def _assign(globs: Mapping[str, str], agent: Agent, env: str) -> dict[str, str]:
+    """Return the letter of each agent of the environment."""
+    known = [str(name) for name in agent.observation_space.spaces]
+    plays = {}
+    for name in known:
+        letter = next((side for glob, side in globs.items() if fnmatch.fnmatchcase(name, glob)), None)
+        if letter is None:
+            raise UsageError(f"--agents: nobody plays {name!r} of {env}; got the globs {', '.join(globs)}")
+        plays[name] = letter
+    for glob, letter in globs.items():
+        if not any(fnmatch.fnmatchcase(name, glob) for name in known):
+            raise UsageError(f"--agents: {glob}={letter} fits no agent of {env}; it has {', '.join(known)}")
+    return plays
+
+
+def _check_spaces(players: Mapping[str, Agent], plays: Mapping[str, str], first: Agent) -> None:
+    """Every player must have learnt the agents it plays with the spaces they have here."""
+    for name, letter in plays.items():
+        agent = players[letter]
+        for kind in ("observation_space", "action_space"):
+            ours, theirs = getattr(first, kind).spaces[name], getattr(agent, kind).spaces.get(name)
+            if theirs != ours:
+                raise UsageError(
+                    f"{letter} ({agent.manifest.path}) cannot play {name!r}: it learnt the {kind} {theirs}, the "
+                    f"environment has {ours}"
+                )

@@ -1,0 +1,341 @@
+"""Exact evaluation: N complete episodes on N known seeds, one row per episode.
+
+RLlib's own evaluation re-seeds its environments identically at every call, keeps means only, and lets PPO and
+SAC draw random actions (2.60). `evaluate` plays a checkpoint, `during_training` does the same in a training.
+"""
+
+from __future__ import annotations
+
+import csv as csv_module
+import functools
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rlkit.errors import UsageError
+from rlkit.files import write_atomic
+from rlkit.play.agent import Agent, algorithm_env, load
+from rlkit.play.in_training import during_training
+from rlkit.play.policy import BLOCK, Policy
+from rlkit.play.recording import Measuring, Trace, Video
+from rlkit.play.rollout import Pool, Recorder, Row, play
+from rlkit.statistics import interval, iqm
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+__all__ = ["Evaluation", "during_training", "evaluate", "statistics"]
+
+DRAWS = 20_000_000  # numbers drawn for a bootstrap interval at most: 10,000 resamples of up to 2,000 episodes
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The result of `evaluate`: what was played, and a row per episode in the order of the seeds."""
+
+    checkpoint: str
+    env: str
+    seed: int
+    explore: bool
+    rows: list[Row]
+
+    @property
+    def episodes(self) -> int:
+        return len(self.rows)
+
+    @property
+    def episode_return(self) -> dict[str, Any]:
+        """Statistics of the undiscounted return; multi-agent: of the sum over agents."""
+        return statistics([row.ret for row in self.rows])
+
+    @property
+    def episode_length(self) -> dict[str, Any]:
+        """Statistics of the length in environment steps."""
+        return statistics([row.length for row in self.rows])
+
+    @property
+    def agents(self) -> dict[str, dict[str, Any]]:
+        """Statistics of each agent's own return; empty in a single-agent environment."""
+        names = dict.fromkeys(name for row in self.rows for name in row.agents)
+        return {name: statistics([row.agents.get(name, 0.0) for row in self.rows]) for name in names}
+
+    @property
+    def measures(self) -> dict[str, dict[str, Any]]:
+        """Statistics of each measure that was asked for."""
+        names = dict.fromkeys(name for row in self.rows for name in row.measures)
+        return {name: statistics([row.measures[name] for row in self.rows]) for name in names}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as a dict that `json.dumps` takes."""
+        return {
+            "checkpoint": self.checkpoint,
+            "env": self.env,
+            "episodes": self.episodes,
+            "seed": self.seed,
+            "explore": self.explore,
+            "episode_return": self.episode_return,
+            "episode_length": self.episode_length,
+            "agents": self.agents,
+            **({"measures": self.measures} if self.measures else {}),
+            "per_episode": [row_json(row) for row in self.rows],
+        }
+
+    def to_csv(self, path: str | Path) -> None:
+        """Write one row per episode: episode, seed, return, length, return/<agent> for each agent, measures."""
+        agents, measures = list(self.agents), list(self.measures)
+        text = io.StringIO()
+        writer = csv_module.writer(text, lineterminator="\n")
+        writer.writerow(
+            ["episode", "seed", "return", "length", *(f"return/{name}" for name in agents), *measures]
+        )
+        for index, row in enumerate(self.rows):
+            writer.writerow(
+                [
+                    index,
+                    row.seed,
+                    row.ret,
+                    row.length,
+                    *(row.agents.get(name, "") for name in agents),
+                    *(row.measures[name] for name in measures),
+                ]
+            )
+        write_csv(path, text.getvalue())
+
+    def table(self) -> RenderableType:
+        """Return the statistics for the terminal (`rich.print(result.table())`)."""
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
+
+        def whole(text: str) -> Text:
+            return Text(text, no_wrap=True, overflow="ignore")  # a path must stay one word to be copied
+
+        how = "sampled actions" if self.explore else "greedy"
+        last = self.seed + self.episodes - 1
+        table = Table()
+        table.add_column("")
+        for name in ("mean", "95 % interval", "std", "IQM", "min", "max"):
+            table.add_column(name, justify="right")
+        lines = {"return": self.episode_return, **{f"return/{a}": s for a, s in self.agents.items()}}
+        for name, found in {**lines, "length": self.episode_length, **self.measures}.items():
+            table.add_row(name, *cells(found))
+        return Group(
+            whole(self.checkpoint),
+            whole(f"{self.env}: {self.episodes} episodes, seeds {self.seed} to {last}, {how}"),
+            table,
+        )
+
+
+def evaluate(
+    path: str | Path | Agent,
+    episodes: int = 100,
+    seed: int = 0,
+    explore: bool = False,
+    *,
+    video: str | Path | None = None,
+    video_episodes: int = 1,
+    trace: str | Path | None = None,
+    csv: str | Path | None = None,
+    measures: Sequence[str] = (),
+    num_envs: int | None = None,
+    max_steps: int | None = None,
+    env: str | None = None,
+    env_config: Mapping[str, Any] | None = None,
+    imports: Sequence[str] = (),
+    trust: bool = False,
+    force: bool = False,
+) -> Evaluation:
+    """Play exactly `episodes` complete episodes of a checkpoint, the k-th reset with seed `seed + k`.
+
+    The same checkpoint, seeds and machine give the same rows, whatever `num_envs` is. No Ray is started.
+
+    Args:
+        path: a checkpoint, a trial or run folder (its best checkpoint), or a loaded agent.
+        episodes: how many.
+        seed: of the first episode.
+        explore: sample actions as in training, from a generator per episode; else the best action.
+        video: write the first `video_episodes` episodes as .mp4 or .gif.
+        video_episodes: how many of them.
+        trace: write one CSV row per step and agent.
+        csv: write one CSV row per episode.
+        measures: names of `rlkit.envs.measures`, such as `success`, `touches`, `infos/KEY`.
+        num_envs: environments stepped as one batch; 32, or as many as there are episodes.
+        max_steps: cut episodes there and count them as they are.
+        env: another environment than the recipe's, or that of a plain RLlib checkpoint.
+        env_config: its keyword arguments; None keeps the recipe's.
+        imports, trust, force: as for `rlkit.load`.
+
+    Raises:
+        UsageError: an argument that makes no sense, or an environment that does not fit the checkpoint.
+        CheckpointError: see `rlkit.load`.
+        EnvError: the environment failed or never ends.
+    """
+    agent = path if isinstance(path, Agent) else load(path, imports=imports, trust=trust, force=force)
+    name, config = environment_of(agent, env, env_config)
+    rows = rows_of(
+        agent.policy,
+        functools.partial(make_checked, agent, name, config),
+        episodes,
+        seed,
+        explore,
+        video=video,
+        video_episodes=video_episodes,
+        trace=trace,
+        measures=measures,
+        num_envs=num_envs,
+        max_steps=max_steps,
+    )
+    result = Evaluation(str(agent.manifest.path), name, seed, explore, rows)
+    if csv is not None:
+        result.to_csv(csv)
+    return result
+
+
+def rows_of(
+    policy: Policy,
+    make: Callable[[bool], Any],
+    episodes: int,
+    seed: int,
+    explore: bool,
+    *,
+    video: str | Path | None = None,
+    video_episodes: int = 1,
+    trace: str | Path | None = None,
+    measures: Sequence[str] = (),
+    num_envs: int | None = None,
+    max_steps: int | None = None,
+) -> list[Row]:
+    """Play a policy and write what is asked for; arguments as for `evaluate`, `make(render)` an environment."""
+    for name, value in (("episodes", episodes), ("num_envs", num_envs), ("max_steps", max_steps)):
+        if value is not None and value < 1:
+            raise UsageError(f"{name} must be at least 1, got {value}")
+    measuring = Measuring(measures, episodes) if measures else None
+    pool = Pool(make)
+    recorders: list[Video | Trace] = []
+    complete = False
+    try:
+        if video is not None:
+            recorders.append(Video(video, min(video_episodes, episodes)))
+        if trace is not None:
+            recorders.append(Trace(trace, policy, episodes))
+        watchers: list[Recorder] = [*recorders, *([measuring] if measuring else [])]
+        rows = play(
+            policy,
+            pool,
+            range(seed, seed + episodes),
+            slots=num_envs or BLOCK,
+            explore=explore,
+            max_steps=max_steps,
+            recorders=watchers,
+        )
+        complete = True
+    finally:
+        pool.close()
+        for recorder in recorders:
+            recorder.close(complete)
+    for index, row in enumerate(rows):
+        row.measures = measuring.values[index] if measuring else {}
+    return rows
+
+
+def row_json(row: Row) -> dict[str, Any]:
+    """Return an episode as JSON."""
+    found = {"seed": row.seed, "return": row.ret, "length": row.length, "agents": dict(row.agents)}
+    return {**found, "measures": dict(row.measures)} if row.measures else found
+
+
+def cells(found: Mapping[str, Any]) -> list[str]:
+    """Return statistics as cells: mean, interval, standard deviation, IQM, extremes."""
+    low, high = found["ci95"]
+    rest = (f"{found[key]:.2f}" for key in ("std", "iqm", "min", "max"))
+    return [f"{found['mean']:.2f}", f"{low:.2f} … {high:.2f}", *rest]
+
+
+def write_csv(path: str | Path, text: str) -> None:
+    """Write a file, its folder first.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(Path(path), text)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def statistics(values: Sequence[float]) -> dict[str, Any]:
+    """Return mean, standard deviation (over n), extremes, IQM, and a 95 % bootstrap interval of the mean.
+
+    IQM as in rliable (arXiv 2108.13264): the lowest and the highest quarter of the values are left out.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    low, high = interval(array, resamples=max(100, min(10_000, DRAWS // len(array))))
+    return {
+        "mean": float(array.mean()),
+        "std": float(array.std()),
+        "min": float(array.min()),
+        "max": float(array.max()),
+        "iqm": float(iqm(array)),
+        "ci95": [low, high],
+    }
+
+
+def environment_of(
+    agent: Agent, env: str | None, env_config: Mapping[str, Any] | None
+) -> tuple[str, dict[str, Any]]:
+    """Return name and arguments of the environment: the caller's, the recipe's, or RLlib's config's."""
+    recipe = agent.manifest.recipe
+    if recipe is not None:
+        name, config = recipe["env"], recipe.get("env_config") or {}
+    elif env is not None:
+        name, config = env, {}
+    else:
+        name, config = algorithm_env(agent.manifest.path)
+        if not isinstance(name, str):
+            raise UsageError(
+                f"{agent.manifest.path} is a plain RLlib checkpoint whose environment is {name!r}; register "
+                "it under a name (rlkit.register_env, --import) and give that name: env=..."
+            )
+    if env is not None and env != name:
+        name, config = env, {}
+    return str(name), dict(config if env_config is None else env_config)
+
+
+def make_checked(agent: Agent, name: str, config: Mapping[str, Any], render: bool) -> Any:
+    """Make an environment, with its curriculum's tasks; check that its spaces are those of the checkpoint."""
+    from rlkit import registry
+    from rlkit.curriculum.evaluation import prepared_from
+    from rlkit.envs.make import make_env
+
+    extra = {"render_mode": "rgb_array"} if render else {}
+    recipe = agent.manifest.recipe or {}
+    own = (name, dict(config)) == (recipe.get("env"), recipe.get("env_config") or {})
+    try:
+        env = prepared_from(
+            recipe.get("curriculum") if own else None,
+            agent.manifest.path,
+            lambda task: make_env(name, {**config, **task, **extra}),
+            functools.partial(registry.resolve, "curricula"),
+        )
+    except (TypeError, UsageError) as error:
+        if render:
+            raise UsageError(
+                f"cannot film {name}: it does not take render_mode='rgb_array' ({error})"
+            ) from error
+        raise UsageError(f"cannot make the environment {name}: {error}") from error
+    for kind in ("observation_space", "action_space"):
+        ours, theirs = getattr(agent, kind), getattr(env, kind, None)
+        if not agent.policy.multi_agent and theirs is not None and not _alike(ours, theirs):
+            raise UsageError(f"{name} has the {kind} {theirs}; the checkpoint was trained with {ours}")
+    return env
+
+
+def _alike(ours: Any, theirs: Any) -> bool:
+    """Whether values of one space can stand for the other's: bounds may differ, shapes may not."""
+    same = type(ours) is type(theirs) and ours.shape == theirs.shape
+    return same and getattr(ours, "n", None) == getattr(theirs, "n", None)

@@ -1,0 +1,243 @@
+"""Recorders of `rlkit evaluate`: a video (mp4 or gif) of the first episodes, a CSV trace of every step, measures."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import gymnasium as gym
+import numpy as np
+import tree
+
+from rlkit.envs.measures import Measure, make_measure
+from rlkit.errors import UsageError
+from rlkit.play.policy import Policy, experts_of, has_q_values
+from rlkit.play.rollout import Moment
+
+SUFFIXES = (".mp4", ".gif")
+WIDEST = 1024  # numbers of an observation that a trace still writes out
+
+
+class Output:
+    """A file that appears under its name when it is complete."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.temporary = self.path.with_name(f".writing-{self.path.name}")
+
+    def prepare(self) -> None:
+        """Create the folder.
+
+        Raises:
+            UsageError: it cannot be written to.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.temporary.touch()
+        except OSError as error:
+            raise UsageError(f"cannot write {self.path}: {error.strerror or error}") from error
+
+    def finish(self) -> None:
+        self.temporary.replace(self.path)
+
+    def discard(self) -> None:
+        self.temporary.unlink(missing_ok=True)
+
+
+class Video:
+    """Films the first episodes one after the other, at the environment's own frames per second (else 30).
+
+    Raises:
+        UsageError: a name that does not end in .mp4 or .gif, a folder that cannot be written to, or an
+            environment that gives no pictures.
+    """
+
+    wants_q_values = False
+    wants_frames = True
+
+    def __init__(self, path: str | Path, episodes: int = 1):
+        self.episodes = episodes
+        self.output = Output(path)
+        if self.output.path.suffix.lower() not in SUFFIXES:
+            raise UsageError(
+                f"cannot write a video to {path}: expected a name ending in {' or '.join(SUFFIXES)}"
+            )
+        self.output.prepare()
+        for driver in (
+            "SDL_VIDEODRIVER",
+            "SDL_AUDIODRIVER",
+        ):  # pygame must not look for a screen or a sound card
+            os.environ.setdefault(driver, "dummy")
+        self._writer: Any = None
+
+    def start(self, index: int, seed: int, env: Any) -> None:
+        self._add(env)
+
+    def step(self, index: int, env: Any, moment: Moment) -> None:
+        self._add(env)
+
+    def end(self, index: int) -> None:
+        pass
+
+    def close(self, complete: bool) -> None:
+        """Finish the file, or remove what there is of it."""
+        if self._writer is not None:
+            self._writer.close()
+        if complete and self._writer is not None:
+            self.output.finish()
+        else:
+            self.output.discard()
+
+    def _add(self, env: Any) -> None:
+        frame = env.render()
+        if isinstance(frame, list) and frame:
+            frame = frame[-1]
+        if not isinstance(frame, np.ndarray) or frame.ndim != 3 or frame.shape[2] not in (3, 4):
+            got = f"shape {frame.shape}" if isinstance(frame, np.ndarray) else type(frame).__name__
+            raise UsageError(
+                f"cannot film this environment: render() gave {got}, expected an RGB array (height, width, "
+                '3); it must support render_mode="rgb_array"'
+            )
+        height, width = (n - n % 2 for n in frame.shape[:2])  # video codecs want even sizes
+        if self._writer is None:
+            self._writer = self._open(float((getattr(env, "metadata", None) or {}).get("render_fps") or 30))
+        self._writer.append_data(np.ascontiguousarray(frame[:height, :width, :3], dtype=np.uint8))
+
+    def _open(self, fps: float) -> Any:
+        import imageio.v2
+
+        target = self.output.temporary
+        if self.output.path.suffix.lower() == ".gif":
+            return imageio.v2.get_writer(target, format="GIF", mode="I", duration=1000 / fps, loop=0)
+        return imageio.v2.get_writer(target, format="FFMPEG", mode="I", fps=fps, macro_block_size=2)
+
+
+class Trace:
+    """One CSV row per step and agent, in the order of the episodes.
+
+    Columns: episode, seed, t, agent (multi-agent only), observation_0…, action_0…, reward, terminated,
+    truncated, q_0… where a module has Q-values (one per action, or the value of a continuous action), gate_0… where
+    it mixes experts (their weights). The
+    observation is what the environment gave, before connectors; the action is what it got. Observations of
+    more than 1,024 numbers (pictures) are left out.
+    """
+
+    wants_frames = False
+
+    def __init__(self, path: str | Path, policy: Policy, episodes: int):
+        self.episodes = episodes
+        self.output = Output(path)
+        self.output.prepare()
+        self.multi_agent = policy.multi_agent
+        self.wants_q_values = any(has_q_values(module) for module in policy.modules.values())
+        observations = _widest(policy.observation_space, self.multi_agent, _size)
+        actions = _widest(policy.action_space, self.multi_agent, _size)
+        choices = _widest(policy.action_space, self.multi_agent, lambda s: int(getattr(s, "n", 1)))
+        self.widths = (
+            observations if observations <= WIDEST else 0,
+            actions,
+            choices if self.wants_q_values else 0,
+        )
+        self.gate_width = max((experts_of(module) for module in policy.modules.values()), default=0)
+        self._file: IO[str] = open(self.output.temporary, "w", newline="")  # noqa: SIM115
+        self._csv = csv.writer(self._file)
+        self._csv.writerow(self._header())
+        self._seeds: dict[int, int] = {}
+        self._rows: dict[int, list[list[Any]]] = {}
+        self._complete: set[int] = set()
+        self._next = 0
+
+    def start(self, index: int, seed: int, env: Any) -> None:
+        self._seeds[index], self._rows[index] = seed, []
+
+    def step(self, index: int, env: Any, moment: Moment) -> None:
+        observation_width, action_width, q_width = self.widths
+        for agent, action in moment.answer.actions.items():
+            row: list[Any] = [index, self._seeds[index], moment.t]
+            row += [str(agent)] if self.multi_agent else []
+            row += _cells(moment.observations.get(agent), observation_width)
+            row += _cells(action, action_width)
+            row.append(_cells(moment.rewards.get(agent, 0.0), 1)[0])
+            row += [_flag(moment.terminated, agent), _flag(moment.truncated, agent)]
+            row += _cells(moment.answer.q_values.get(agent), q_width)
+            row += _cells(moment.answer.gates.get(agent), self.gate_width)
+            self._rows[index].append(row)
+
+    def end(self, index: int) -> None:
+        """Write this episode and those that waited for it."""
+        self._complete.add(index)
+        while self._next in self._complete:
+            self._csv.writerows(self._rows.pop(self._next))
+            self._next += 1
+
+    def close(self, complete: bool) -> None:
+        """Finish the file, or remove what there is of it."""
+        self._file.close()
+        if complete:
+            self.output.finish()
+        else:
+            self.output.discard()
+
+    def _header(self) -> list[str]:
+        observations, actions, values = (
+            [f"{name}_{i}" for i in range(width)]
+            for name, width in zip(("observation", "action", "q"), self.widths, strict=True)
+        )
+        agent = ["agent"] if self.multi_agent else []
+        before = ["episode", "seed", "t", *agent, *observations, *actions]
+        gates = [f"gate_{k}" for k in range(self.gate_width)]
+        return [*before, "reward", "terminated", "truncated", *values, *gates]
+
+
+class Measuring:
+    """Named measures (rlkit.envs.measures) of every episode; `values[index]` when it is over."""
+
+    wants_q_values = wants_frames = False
+
+    def __init__(self, names: Sequence[str], episodes: int):
+        self.names, self.episodes = list(names), episodes
+        self.values: dict[int, dict[str, float]] = {}
+        self._watching: dict[int, list[Measure]] = {}
+        for name in self.names:
+            make_measure(name)
+
+    def start(self, index: int, seed: int, env: Any) -> None:
+        self._watching[index] = [make_measure(name) for name in self.names]
+
+    def step(self, index: int, env: Any, moment: Moment) -> None:
+        for measure in self._watching[index]:
+            measure.step(env, moment.infos)
+
+    def end(self, index: int) -> None:
+        self.values[index] = {k: v for measure in self._watching.pop(index) for k, v in measure.end().items()}
+
+
+def _widest(space: Any, multi_agent: bool, size: Any) -> int:
+    return max((size(s) for s in space.spaces.values()), default=0) if multi_agent else size(space)
+
+
+def _size(space: gym.Space) -> int:
+    """Return how many numbers a value of a space holds."""
+    if isinstance(space, gym.spaces.Dict):
+        return sum(_size(s) for s in space.spaces.values())
+    if isinstance(space, gym.spaces.Tuple):
+        return sum(_size(s) for s in space.spaces)
+    return int(np.prod(space.shape or ()))
+
+
+def _cells(value: Any, width: int) -> list[str]:
+    """Return a value as `width` cells; float32 in its shortest form, empty where it has fewer numbers."""
+    if width == 0:
+        return []
+    leaves: Iterator[Any] = iter(()) if value is None else iter(tree.flatten(value))
+    numbers = itertools.chain.from_iterable(np.asarray(leaf).ravel() for leaf in leaves)
+    cells = [str(number) for number in itertools.islice(numbers, width)]
+    return cells + [""] * (width - len(cells))
+
+
+def _flag(flags: dict[Any, bool], agent: Any) -> int:
+    return int(bool(flags.get(agent) or flags.get("__all__")))

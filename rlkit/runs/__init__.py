@@ -1,0 +1,1 @@
+"""A run on disk: its folder, its trials, its metrics, its checkpoints and who wrote them."""

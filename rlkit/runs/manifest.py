@@ -1,0 +1,372 @@
+"""What a checkpoint folder must contain, and who wrote it: checked before anything in it is unpickled.
+
+RLlib's checkpoints hold Python pickles, so reading one runs whatever code is in it, and RLlib itself notices
+little: without `rl_module/` it restores random weights, a truncated file ends in an UnpicklingError. `write`
+puts a `manifest.json` into a finished checkpoint: size and sha256 of every file, versions, the recipe, and a
+signature made with a key that only this user can read. `verify` refuses a folder that differs from it.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import hmac
+import json
+import os
+import platform
+import re
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from rlkit.errors import CheckpointError
+from rlkit.runs import signing
+
+FORMAT = 1
+NAME = "manifest.json"
+PACKAGES = {
+    "ray": "ray",
+    "rlkit": "rlkit-rllib",
+    "torch": "torch",
+    "gymnasium": "gymnasium",
+    "numpy": "numpy",
+}
+RLLIB_MARKS = (
+    "rllib_checkpoint.json",
+    "algorithm_state.pkl",
+    "algorithm_state.msgpack",
+    "class_and_ctor_args.pkl",
+)
+# Files that nothing reads back may lie in a checkpoint: Tune's note, and what a person leaves there.
+HARMLESS = frozenset(
+    {".csv", ".gif", ".html", ".jpg", ".log", ".md", ".mp4", ".onnx", ".png", ".svg", ".txt", ".yaml"}
+)
+HARMLESS_NAMES = frozenset({".metadata.json", ".DS_Store"})
+
+TRUST = (
+    "Loading a checkpoint runs the code inside it (RLlib stores Python pickles), with all your rights. If "
+    "you trust whoever wrote this one, repeat with --trust (Python: trust=True)"
+)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a verified checkpoint says about itself.
+
+    `recipe` is None for a plain RLlib checkpoint, which has no manifest. `env_steps` counts sampled steps.
+    """
+
+    path: Path
+    recipe: dict[str, Any] | None = None
+    imports: list[str] = field(default_factory=list)
+    iteration: int = 0
+    env_steps: int = 0
+    versions: dict[str, str] = field(default_factory=dict)
+    created: str = ""
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    folders: list[str] = field(default_factory=list)
+    extra: dict[str, Any] = field(default_factory=dict)
+    signed: bool = False
+
+
+def is_checkpoint(folder: str | Path) -> bool:
+    """Whether a folder is a checkpoint itself, rlkit's or RLlib's, rather than a run or a trial."""
+    return any(Path(folder, mark).exists() for mark in (NAME, *RLLIB_MARKS))
+
+
+def write(
+    folder: str | Path,
+    *,
+    recipe: Mapping[str, Any],
+    imports: Sequence[str] = (),
+    iteration: int,
+    env_steps: int,
+    extra: Mapping[str, Any] | None = None,
+) -> Manifest:
+    """Write the manifest of a finished checkpoint, as its last file.
+
+    Args:
+        folder: the checkpoint, complete.
+        recipe: `Recipe.to_dict()`, JSON-able; environment and policies are rebuilt from it.
+        imports: modules to import before the checkpoint can be read (`--import`).
+        iteration: training iterations done.
+        env_steps: environment steps sampled.
+        extra: anything JSON-able to hand back with `verify`.
+
+    Raises:
+        CheckpointError: the folder cannot be read or written; names the file and the bytes needed.
+    """
+    folder = Path(folder)
+    try:
+        paths = [path for path in _walk(folder) if path != folder / NAME]
+        body = {
+            "format": FORMAT,
+            "versions": versions(),
+            "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "iteration": int(iteration),
+            "env_steps": int(env_steps),
+            "imports": list(imports),
+            "recipe": dict(recipe),
+            "extra": dict(extra or {}),
+            "folders": [_relative(folder, p) for p in paths if p.is_dir()],
+            "files": {
+                _relative(folder, p): {"bytes": p.stat().st_size, "sha256": _sha256(p)}
+                for p in paths
+                if not p.is_dir()
+            },
+        }
+        body = json.loads(json.dumps(body, default=_plain))
+        text = _canonical(body)
+        key = signing.make_key()
+        seal = {
+            "checksum": hashlib.sha256(text).hexdigest(),
+            "signature": key and {"key": signing.key_id(key), "hmac": signing.sign(key, text)},
+        }
+        _write_synced(folder / NAME, json.dumps({**body, **seal}, indent=1).encode())
+    except OSError as error:
+        raise CheckpointError(f"cannot write {folder / NAME}: {_reason(error)}{_space(folder)}") from error
+    return _manifest(folder, body, signed=key is not None)
+
+
+def verify(folder: str | Path, *, trust: bool = False, force: bool = False) -> Manifest:
+    """Check a checkpoint before anything in it is unpickled.
+
+    Args:
+        folder: a checkpoint folder.
+        trust: accept a checkpoint that this user did not sign, and a plain RLlib one without a manifest. A
+            folder that differs from its manifest is refused all the same.
+        force: go on with another version of ray, Python or rlkit's checkpoint format.
+
+    Raises:
+        CheckpointError: names the file that is missing, truncated, changed or unknown; or who signed the
+            checkpoint; or the two versions.
+    """
+    folder = Path(folder)
+    path = folder / NAME
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: no such checkpoint folder")
+    if not path.exists():
+        return _without_manifest(folder, trust)
+    body, seal = _read(path)
+    if not force:
+        _check_format(path, body)
+    text = _canonical(body)
+    if not hmac.compare_digest(str(seal["checksum"]), hashlib.sha256(text).hexdigest()):
+        raise CheckpointError(f"{path}: damaged or edited, it does not match its own checksum")
+    signed = _check_signature(path, text, seal["signature"], trust)
+    manifest = _manifest(folder, body, signed)
+    _check_files(manifest)
+    if not force:
+        _check_versions(manifest)
+    return manifest
+
+
+def latest_good(
+    folder: str | Path, *, trust: bool = False, force: bool = False
+) -> tuple[Path | None, list[tuple[Path, str]]]:
+    """Return the newest checkpoint in a trial folder that verifies, and what was passed over, with reasons.
+
+    Checkpoints are the sub-folders named `checkpoint_<number>`; the largest number is the newest.
+    """
+    numbers = {p: p.name.removeprefix("checkpoint_") for p in Path(folder).glob("checkpoint_*") if p.is_dir()}
+    skipped: list[tuple[Path, str]] = []
+    for path in sorted((p for p, n in numbers.items() if n.isdigit()), key=lambda p: -int(numbers[p])):
+        try:
+            verify(path, trust=trust, force=force)
+        except CheckpointError as error:
+            skipped.append((path, str(error)))
+        else:
+            return path, skipped
+    return None, skipped
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages a checkpoint depends on, without importing them."""
+    found = {"python": platform.python_version()}
+    for name, distribution in PACKAGES.items():
+        try:
+            found[name] = metadata.version(distribution)
+        except metadata.PackageNotFoundError:
+            found[name] = "unknown"
+    return found
+
+
+def _without_manifest(folder: Path, trust: bool) -> Manifest:
+    if not is_checkpoint(folder):
+        raise CheckpointError(
+            f"{folder} is not a checkpoint: it has neither {NAME} (rlkit) nor rllib_checkpoint.json (RLlib)"
+        )
+    if not trust:
+        raise CheckpointError(
+            f"{folder} has no {NAME}: it is a plain RLlib checkpoint or an unfinished one, and nothing in it "
+            f"can be verified. {TRUST}; to evaluate it, also name its environment (--env, Python: env=...) "
+            "unless that is a Gymnasium id"
+        )
+    return Manifest(path=folder)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the manifest's content, and its checksum and signature apart."""
+    try:
+        body = json.loads(path.read_bytes())
+        if not isinstance(body, dict):
+            raise ValueError(f"got a {type(body).__name__}, expected an object")
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: damaged, not JSON ({error})") from error
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({_reason(error)})") from error
+    return body, {key: body.pop(key, None) for key in ("checksum", "signature")}
+
+
+def _check_signature(path: Path, text: bytes, signature: Any, trust: bool) -> bool:
+    """Return whether this user signed the text; raise if not, unless trusted."""
+    key = signing.read_key()
+    stamp = signature if isinstance(signature, dict) else {}
+    if key is not None and stamp.get("key") == signing.key_id(key):
+        if hmac.compare_digest(str(stamp.get("hmac")), signing.sign(key, text)):
+            return True
+        raise CheckpointError(f"{path}: damaged or forged, it names your signing key with a wrong signature")
+    if trust:
+        return False
+    author = f"was signed with the key {stamp.get('key')}" if stamp else "is not signed"
+    own = f"yours is {signing.key_id(key)} in" if key else "you have none yet in"
+    raise CheckpointError(f"{path.parent} {author}; {own} {signing.key_path()}. {TRUST}")
+
+
+def _check_files(manifest: Manifest) -> None:
+    """Compare the folder with its manifest: same folders, same files, same sizes, same bytes."""
+    folder = manifest.path
+    for relative in manifest.folders:
+        if not (folder / _inside(relative)).is_dir():
+            raise CheckpointError(f"{folder / relative}: this folder of the checkpoint is missing")
+    for relative, expected in manifest.files.items():
+        path = folder / _inside(relative)
+        try:
+            status = path.lstat()
+        except OSError:
+            raise CheckpointError(f"{path}: this file of the checkpoint is missing") from None
+        if not stat.S_ISREG(status.st_mode):
+            raise CheckpointError(f"{path}: expected a regular file, got a link or something else")
+        if status.st_size != expected["bytes"]:
+            raise CheckpointError(
+                f"{path}: damaged, {status.st_size} bytes instead of {expected['bytes']} (truncated, or not "
+                "copied completely)"
+            )
+    for path in _walk(folder):
+        known = path == folder / NAME or _relative(folder, path) in manifest.files
+        harmless = path.suffix.lower() in HARMLESS or path.name in HARMLESS_NAMES
+        if path.is_symlink() or not (known or harmless or path.is_dir()):
+            raise CheckpointError(f"{path}: not in {NAME}, and it may be read as code; remove it")
+    for relative, expected in manifest.files.items():
+        try:
+            found = _sha256(folder / relative)
+        except OSError as error:
+            raise CheckpointError(f"{folder / relative}: cannot be read ({_reason(error)})") from error
+        if found != expected["sha256"]:
+            raise CheckpointError(f"{folder / relative}: damaged or edited, its sha256 is not the manifest's")
+
+
+def _check_format(path: Path, body: Mapping[str, Any]) -> None:
+    if body.get("format") != FORMAT:
+        then = body.get("versions") if isinstance(body.get("versions"), dict) else {}
+        raise CheckpointError(
+            f"{path} has checkpoint format {body.get('format')} of rlkit {(then or {}).get('rlkit')}, this "
+            f"is rlkit {versions()['rlkit']} with format {FORMAT}; use that version, or try anyway with "
+            "--force (Python: force=True)"
+        )
+
+
+def _check_versions(manifest: Manifest) -> None:
+    here = versions()
+    for name in ("python", "ray"):
+        then = manifest.versions.get(name, "unknown")
+        if _minor(then) != _minor(here[name]):
+            raise CheckpointError(
+                f"{manifest.path} was written with {name} {then}, this is {name} {here[name]}; use that "
+                "version, or try anyway with --force (Python: force=True)"
+            )
+
+
+def _manifest(folder: Path, body: Mapping[str, Any], signed: bool) -> Manifest:
+    names = [name for name in Manifest.__dataclass_fields__ if name not in ("path", "signed")]
+    try:
+        fields = {name: body[name] for name in names}
+        for entry in fields["files"].values():
+            int(entry["bytes"]), str(entry["sha256"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{folder / NAME}: incomplete ({type(error).__name__}: {error})") from error
+    return Manifest(path=folder, signed=signed, **fields)
+
+
+def _inside(relative: str) -> str:
+    parts = Path(relative).parts
+    if not parts or Path(relative).is_absolute() or ".." in parts:
+        raise CheckpointError(f"{NAME} names {relative!r}, which is outside the checkpoint")
+    return relative
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Yield every file and folder below, sorted, links not followed."""
+    for root, names, files in os.walk(folder):
+        names.sort()
+        for name in sorted([*files, *names]):
+            yield Path(root, name)
+
+
+def _relative(folder: Path, path: Path) -> str:
+    return path.relative_to(folder).as_posix()
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _minor(version: str) -> str:
+    found = re.match(r"\d+\.\d+", version)
+    return found.group() if found else version
+
+
+def _canonical(body: Mapping[str, Any]) -> bytes:
+    return json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _plain(value: Any) -> Any:
+    """Return a numpy scalar or array as Python values, for JSON."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"the manifest cannot hold a {type(value).__name__}: {value!r}")
+
+
+def _write_synced(path: Path, content: bytes) -> None:
+    """Write through a temporary name, fsync file and folder: the manifest is whole or absent."""
+    temporary = path.with_name(path.name + ".writing")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    handle = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)
+
+
+def _space(folder: Path) -> str:
+    try:
+        status = os.statvfs(folder)
+        needed = sum(path.stat().st_size for path in _walk(folder) if path.is_file())
+    except OSError:
+        return ""
+    return f" ({needed:,} bytes needed, {status.f_bavail * status.f_frsize:,} free)"

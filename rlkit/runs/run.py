@@ -1,0 +1,415 @@
+"""Reading and describing a run folder: `open_run(path)` gives a `Run`, `find_checkpoint(path)` a checkpoint.
+
+    runs/<name>/<time>/  recipe.yaml  run.json  metrics.csv
+        <trial>/  params.json  result.json  checkpoint_000010/ (…, manifest.json)
+
+A checkpoint folder without `manifest.json` was never finished and is passed over. Nothing here unpickles
+anything or imports Ray, torch or (before `Run.metrics` is used) pandas.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+import re
+import shlex
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rlkit.errors import CheckpointError, UsageError, did_you_mean
+from rlkit.files import write_atomic
+from rlkit.runs.metrics_csv import read_metrics
+
+if TYPE_CHECKING:
+    import pandas
+
+    from rlkit.recipe import Recipe
+
+FORMAT = 1
+INFO, METRICS, RECIPE, MANIFEST = "run.json", "metrics.csv", "recipe.yaml", "manifest.json"
+STATUSES = ("running", "done", "failed", "interrupted", "terminated")
+_CHECKPOINT = re.compile(r"checkpoint_(\d+)")
+_PACKAGES = {"ray": "ray", "rlkit": "rlkit-rllib", "torch": "torch", "gymnasium": "gymnasium"}
+
+
+@dataclass
+class RunInfo:
+    """run.json: how a run was started, and where it stands. Paths in it are relative to the run folder."""
+
+    name: str
+    argv: list[str] = field(default_factory=list)
+    command: str = ""
+    created: str = ""  # local time with UTC offset, ISO 8601
+    versions: dict[str, str] = field(default_factory=dict)
+    git: dict[str, Any] | None = None  # commit, dirty; None outside a repository
+    imports: list[str] = field(default_factory=list)
+    address: str | None = None
+    seed: int | None = None
+    status: str = "running"
+    error: str | None = None
+    best: dict[str, Any] | None = None  # trial, checkpoint, metric, value
+    trial_best: dict[str, dict[str, Any]] = field(default_factory=dict)  # trial -> checkpoint, metric, value
+    last_checkpoint: str | None = None
+    pid: int | None = None
+    host: str | None = None
+    format: int = FORMAT
+
+    @classmethod
+    def start(
+        cls,
+        recipe: Recipe,
+        *,
+        command: str | None = None,
+        imports: Iterable[str] = (),
+        address: str | None = None,
+    ) -> RunInfo:
+        """Describe a run that this process starts now: command line, versions, git commit."""
+        argv = [Path(sys.argv[0]).name, *sys.argv[1:]] if sys.argv else []
+        return cls(
+            name=recipe.name,
+            argv=argv,
+            command=shlex.join(argv) if command is None else command,
+            created=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            versions=installed_versions(),
+            git=git_state(),
+            imports=list(imports),
+            address=address,
+            seed=recipe.seed,
+        )
+
+    def write(self, folder: str | Path) -> None:
+        """Write run.json so that a reader never sees half of it. A running run belongs to this process."""
+        if self.status == "running":
+            self.pid, self.host = os.getpid(), socket.gethostname()
+        write_atomic(Path(folder) / INFO, json.dumps(dataclasses.asdict(self), indent=2) + "\n")
+
+    @classmethod
+    def read(cls, folder: str | Path) -> RunInfo:
+        """Read run.json.
+
+        Raises:
+            CheckpointError: no run.json, a damaged one, or one of another format.
+        """
+        path = Path(folder) / INFO
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise CheckpointError(f"{folder} is not a run folder: it has no {INFO}") from None
+        except ValueError as error:
+            raise CheckpointError(f"{path} is damaged: {error}") from None
+        version = values.get("format") if isinstance(values, dict) else None
+        if version != FORMAT:
+            raise CheckpointError(
+                f"{folder} was written in run folder format {version}; this rlkit reads format {FORMAT}. Use "
+                f"the rlkit that wrote it ({INFO}, versions) or train again from its {RECIPE}"
+            )
+        known = {f.name for f in dataclasses.fields(cls)}
+        return cls(**{key: value for key, value in values.items() if key in known})
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial of a run: one seed, or one point of a search."""
+
+    name: str
+    path: Path
+    run: Run = field(repr=False)
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The recipe of this trial as a plain dict, search spaces replaced by their values."""
+        path = self.path / "params.json"
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except ValueError as error:
+            raise CheckpointError(f"{path} is damaged: {error}") from None
+        return {key: value for key, value in values.items() if not key.startswith("__")}
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe of this trial; the run's where Tune has not written the trial's yet."""
+        from rlkit.recipe import Recipe
+
+        params = self.params
+        return Recipe.from_dict(params) if params else self.run.recipe
+
+    @property
+    def checkpoints(self) -> list[Path]:
+        """Finished checkpoints, newest last."""
+        named = ((_CHECKPOINT.fullmatch(path.name), path) for path in self.path.iterdir())
+        return [path for _, path in sorted((int(m[1]), path) for m, path in named if m and _finished(path))]
+
+    @property
+    def best_checkpoint(self) -> Path | None:
+        """The best one that run.json names for this trial, or None."""
+        info = self.run.info
+        named = info.trial_best.get(self.name)
+        if named is None and info.best and info.best.get("trial") == self.name:
+            named = info.best
+        path = self.run.path / named["checkpoint"] if named and named.get("checkpoint") else None
+        return path if path is not None and _finished(path) else None
+
+    @property
+    def last_checkpoint(self) -> Path | None:
+        return checkpoints[-1] if (checkpoints := self.checkpoints) else None
+
+    @property
+    def last(self) -> dict[str, float]:
+        """Its newest row of metrics.csv, by tidy name; {} before the first result."""
+        return self.run.last_rows.get(self.name, {})
+
+
+class Run:
+    """A run folder. Everything is read from the files when asked for, so a running one can be watched."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.info  # noqa: B018  the error of a folder that is none comes now
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r}, status={self.status!r}, trials={len(self.trials)})"
+
+    @property
+    def info(self) -> RunInfo:
+        return RunInfo.read(self.path)
+
+    @property
+    def name(self) -> str:
+        return self.info.name
+
+    @property
+    def status(self) -> str:
+        """running, done, failed, interrupted or terminated; a run whose process is gone is `interrupted`."""
+        info = self.info
+        gone = info.status == "running" and info.host == socket.gethostname() and not _alive(info.pid)
+        return "interrupted" if gone else info.status
+
+    @property
+    def recipe(self) -> Recipe:
+        """recipe.yaml, without looking up the names in it: the user's own may not be registered here.
+
+        Raises:
+            RecipeError: the file is missing or is no recipe.
+        """
+        from rlkit.recipe import Recipe, RecipeError
+        from rlkit.recipe.problems import Report
+        from rlkit.recipe.source import parse, read_text
+        from rlkit.recipe.tree import Reader, Unusable
+
+        path = self.path / RECIPE
+        report = Report(str(path))
+        try:
+            values = Reader(report).read(parse(read_text(path, report), report))
+        except Unusable:
+            raise RecipeError(report.problems) from None
+        return Recipe.from_dict(values)
+
+    @property
+    def trials(self) -> list[Trial]:
+        """In the order of their names, which is the order of their creation."""
+        folders = sorted(p for p in self.path.iterdir() if p.is_dir() and _is_trial(p))
+        return [Trial(p.name, p, self) for p in folders]
+
+    @property
+    def best_checkpoint(self) -> Path | None:
+        """The checkpoint run.json calls the best; the last one if it names none that is there."""
+        best = self.info.best
+        path = self.path / best["checkpoint"] if best and best.get("checkpoint") else None
+        return path if path is not None and _finished(path) else self.last_checkpoint
+
+    @property
+    def last_checkpoint(self) -> Path | None:
+        """The newest finished checkpoint: of the trial that run.json says wrote last, else by file time."""
+        found = {trial.name: c for trial in self.trials if (c := trial.last_checkpoint)}
+        wrote_last = (self.info.last_checkpoint or "").partition("/")[0]
+        newest = max(found.values(), key=lambda c: (c / MANIFEST).stat().st_mtime, default=None)
+        return found.get(wrote_last, newest)
+
+    @property
+    def metrics(self) -> pandas.DataFrame:
+        """metrics.csv, one row per trial and iteration: `trial` and tidy names, NaN where not reported."""
+        import pandas
+
+        path = self.path / METRICS
+        if not path.exists():
+            return pandas.DataFrame(
+                {"trial": pandas.Series(dtype=str), "iteration": pandas.Series(dtype=float)}
+            )
+        return pandas.read_csv(path, dtype={"trial": str})
+
+    @property
+    def last_rows(self) -> dict[str, dict[str, float]]:
+        """Trial -> its newest row of metrics.csv, by tidy name, without the values it did not report."""
+        path = self.path / METRICS
+        _, rows = read_metrics(path) if path.exists() else ([], [])
+        return {r["trial"]: {k: float(v) for k, v in r.items() if k != "trial"} for r in rows}
+
+    @property
+    def last_metrics(self) -> dict[str, float]:
+        """The newest row of the best trial; before there is one, of the trial that began first."""
+        rows, best = self.last_rows, self.info.best or {}
+        return rows.get(str(best.get("trial"))) or next((rows[name] for name in sorted(rows)), {})
+
+
+def open_run(path: str | Path) -> Run:
+    """Return the run of a path: a run folder, a trial, a checkpoint, or `runs/<name>` for its newest run.
+
+    Raises:
+        UsageError: no such path, or one outside any run.
+        CheckpointError: a run folder of another format, or a damaged one.
+    """
+    here = _existing(path)
+    for folder in (here, *here.parents, *here.absolute().parents):
+        if (folder / INFO).is_file():
+            return Run(folder)
+    if runs := _runs_in(here):
+        return Run(runs[-1])
+    raise UsageError(f"{path} is not a run folder, nor inside one: no {INFO}{_suggestion(path)}")
+
+
+def find_checkpoint(path: str | Path) -> Path:
+    """Return the checkpoint a path stands for.
+
+    A run gives its best checkpoint by run.json, else its last; a trial likewise; `runs/<name>` its newest
+    run's; a checkpoint itself.
+
+    Raises:
+        UsageError: no such path, nothing of rlkit there, or no checkpoint written yet.
+        CheckpointError: a checkpoint folder that was never finished.
+    """
+    here = _existing(path)
+    if _finished(here):
+        return here
+    if _CHECKPOINT.fullmatch(here.name) or (here / "rllib_checkpoint.json").is_file():
+        raise CheckpointError(
+            f"{path} is not a finished checkpoint of rlkit: it has no {MANIFEST}. It was cut off while being "
+            "written, or RLlib wrote it without rlkit"
+        )
+    run = open_run(here)
+    place, root = here.resolve(), run.path.resolve()
+    inside = place.relative_to(root).parts if root in place.parents else ()
+    if len(inside) > 1 or (inside and not here.is_dir()):
+        raise UsageError(f"{path} is inside a run, but is neither a trial nor a checkpoint")
+    if inside:
+        trial = Trial(inside[0], run.path / inside[0], run)
+        found = trial.best_checkpoint or trial.last_checkpoint
+    else:
+        found = run.best_checkpoint
+    if found is None:
+        raise UsageError(f"{path} has no finished checkpoint yet (status: {run.status})")
+    return found
+
+
+def new_run_folder(out: str | Path, name: str) -> Path:
+    """Create `out/name/<time>` and return it. A second run of the same second gets `<time>-2`.
+
+    Raises:
+        UsageError: a name that is not one folder name, or a place that cannot be written.
+    """
+    if not name or name in (".", "..") or any(c in name for c in "/\\\0"):
+        raise UsageError(f"the run name {name!r} cannot be a folder name; set `name:` to one word")
+    stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
+    for number in range(1, 1000):
+        folder = Path(out) / name / (stamp if number == 1 else f"{stamp}-{number}")
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            folder.mkdir()
+            return folder
+        except FileExistsError:
+            if folder.parent.is_dir():
+                continue
+            raise UsageError(f"cannot create {folder}: {folder.parent} is a file") from None
+        except OSError as error:
+            raise UsageError(f"cannot create {folder}: {error.strerror}") from None
+    raise UsageError(f"cannot create a new folder under {Path(out) / name}: 999 runs began in this second")
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of Python, Ray, rlkit, torch and Gymnasium, without importing any of them."""
+    from importlib import metadata  # 20 ms, and only a new run needs it
+
+    versions = {"python": platform.python_version()}
+    for key, package in _PACKAGES.items():
+        try:
+            versions[key] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def git_state(folder: str | Path = ".") -> dict[str, Any] | None:
+    """The commit checked out in a folder, and whether files differ from it; None outside a repository."""
+
+    def git(*args: str) -> str:
+        command = ["git", "--no-optional-locks", "-C", str(folder), *args]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "-uno"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _finished(path: Path) -> bool:
+    return (path / MANIFEST).is_file()
+
+
+def _is_trial(path: Path) -> bool:
+    if any((path / name).is_file() for name in ("params.json", "result.json")):
+        return True
+    return any(_CHECKPOINT.fullmatch(p.name) for p in path.iterdir())
+
+
+def _runs_in(folder: Path) -> list[Path]:
+    """Run folders directly inside, oldest first; their names are times."""
+    if not folder.is_dir():
+        return []
+    runs = [p for p in folder.iterdir() if (p / INFO).is_file()]
+    return sorted(runs, key=lambda p: [int(n) for n in re.findall(r"\d+", p.name)])
+
+
+def _alive(pid: int | None) -> bool:
+    if pid is None:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _existing(path: str | Path) -> Path:
+    if not str(path):
+        raise UsageError("expected a run, trial or checkpoint folder, got an empty path")
+    here = Path(path)
+    if not here.exists():
+        raise UsageError(f"no such run, trial or checkpoint: {path}{_suggestion(path)}")
+    return here
+
+
+def _suggestion(path: str | Path) -> str:
+    """Did-you-mean over the folders where the path breaks off, and over runs/<name>[/<time>]."""
+    here = Path(path)
+    nearby: list[str] = []
+    for parent in here.parents:
+        if parent.is_dir():
+            depth = len(here.parts) - len(parent.parts)
+            nearby = [str(p) for p in parent.glob("/".join(["*"] * depth)) if p.is_dir()]
+            break
+    runs = [str(p) for p in sorted(Path("runs").glob("*")) if p.is_dir()]
+    times = [str(p.parent) for p in sorted(Path("runs").glob("*/*/run.json"))]
+    return did_you_mean(path, [*nearby, *runs, *times]) or (
+        f"; runs here: {', '.join(runs[:8])}" if runs else " (`rlkit train` puts runs under runs/)"
+    )
