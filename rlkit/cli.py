@@ -33,7 +33,7 @@ Imports = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Trust = Annotated[
-    bool, typer.Option("--trust", help="Load a checkpoint this user did not write (it can run code).")
+    bool, typer.Option("--trust", help="Load what this user did not write (it can run code).")
 ]
 Force = Annotated[
     bool, typer.Option("--force", help="Load a checkpoint of another Ray, Python or rlkit version.")
