@@ -1,4 +1,4 @@
-"""Callbacks for RLlib's new API stack. Each works from a recipe and in anyone's own script:
+"""Callbacks for RLlib's new API stack. Each works from a recipe and in anyone's own script.
 
 from rlkit.callbacks import RewardScale
 config = PPOConfig().callbacks([RewardScale.bind(scale=0.01)])
