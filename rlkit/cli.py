@@ -82,7 +82,10 @@ def train(
     verbose: Annotated[bool, typer.Option("--verbose", help="Show what Ray and RLlib print.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train a recipe: rlkit train dqn_cartpole config.training.lr=3e-4 seed=1"""
+    """Train a recipe.
+
+    For example: rlkit train dqn_cartpole config.training.lr=3e-4 seed=1
+    """
     file, overrides = _split(recipe or [])
     if sum(x is not None for x in (file, algorithm or env, resume)) != 1:
         raise UsageError("give one of: a recipe file, --algorithm with --env, or --resume RUN")
