@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 import re
 import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +32,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     modules = set(sys.modules)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", ""))
     monkeypatch.setattr(registry, "_IMPORTED", {})
     yield tmp_path
     for kind, table in tables.items():
@@ -44,7 +48,21 @@ def test_there_is_an_example_of_everything() -> None:
     assert TEXT.count("```sh") == len(EXAMPLES), "a block that is not tested"
 
 
-@pytest.mark.parametrize("title", EXAMPLES)
+def run(command: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> str:
+    """Run a command in this process, beside the Ray that runs already; return what it printed."""
+    monkeypatch.setattr(sys, "argv", shlex.split(command))
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    said = capfd.readouterr()
+    assert left.value.code in (0, None), said.err
+    return said.out
+
+
+def finished(folder: Path, said: str) -> bool:
+    return "status     done" in said and bool(list(folder.glob("runs/*/*/*/checkpoint_*/manifest.json")))
+
+
+@pytest.mark.parametrize("title", ["A recipe", "An environment", "A model"])
 def test_an_example_runs(
     title: str,
     folder: Path,
@@ -54,22 +72,39 @@ def test_an_example_runs(
 ) -> None:
     file, content, commands = EXAMPLES[title]
     (folder / file).write_text(content)
-    for command in commands:
-        monkeypatch.setattr(sys, "argv", shlex.split(command))
-        with pytest.raises(SystemExit) as left:
-            cli.main()
-        said = capfd.readouterr()
-        assert left.value.code in (0, None), said.err
-    assert "status     done" in said.out
-    assert list(folder.glob("runs/*/*/*/checkpoint_*/manifest.json"))
+    said = [run(command, monkeypatch, capfd) for command in commands]
+    assert finished(folder, said[-1])
+
+
+@pytest.mark.parametrize("title", ["A callback", "An algorithm"])
+def test_classes_of_a_file_elsewhere_reach_every_process(title: str, folder: Path) -> None:
+    """In a process of its own, with the Ray it starts: trials and env runners get these classes by their module."""
+    file, content, commands = EXAMPLES[title]
+    (folder / "parts").mkdir()
+    (folder / "parts" / file).write_text(content)
+    env = {**os.environ, "RAY_ADDRESS": ""}
+    words = shlex.split(commands[-1].replace(file, f"parts/{file}"))
+    done = subprocess.run([sys.executable, "-m", *words], cwd=folder, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert finished(folder, done.stdout)
     if title == "A callback":
         (columns,) = (path.read_text().splitlines()[0] for path in folder.glob("runs/*/*/metrics.csv"))
         assert "custom/tip" in columns.split(",")
 
 
+def test_the_penalty_is_what_it_says(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    file, content, _ = EXAMPLES["An algorithm"]
+    (folder / file).write_text(content)
+    monkeypatch.syspath_prepend(folder)
+    penalty = importlib.import_module(Path(file).stem).calm_penalty
+    assert float(penalty(torch.tensor([[1.0, -2.0], [3.0, 0.0]]))) == 3.5
+
+
 def test_files_and_verbs_exist() -> None:
     named = re.findall(r"\]\((?!https?:)([^)#]+)\)", TEXT) + re.findall(
-        r"`((?:rlkit|configs|scripts|\.ci|\.github)/?[\w./]*)`", TEXT
+        r"`((?:rlkit|configs|scripts|benchmarks|\.ci|\.github)/[\w./]+)`", TEXT
     )
     assert len(named) > 15
     for name in named:

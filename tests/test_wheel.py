@@ -75,7 +75,14 @@ def test_recipes_are_found_in_an_empty_folder(rlkit: Callable[..., str]) -> None
     assert rlkit("check", "dqn_cartpole") == "1 recipe ok\n"
     assert "algorithm: DQN" in rlkit("show", "dqn_cartpole")
     assert "did you mean dqn_cartpole?" in rlkit("check", "dqn_cartpol", code=2)
-    assert rlkit("--version").startswith("rlkit ")
+
+
+def test_there_is_one_version(rlkit: Callable[..., str], wheel: Path) -> None:
+    version = rlkit("--version").split()[1]
+    assert wheel.name.startswith(f"rlkit_rllib-{version}-")
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    changes = (ROOT / "CHANGELOG.md").read_text()
+    assert f"## [{version}]" in changes or f"What {version} will hold" in changes
 
 
 def test_a_shipped_recipe_trains(rlkit: Callable[..., str], tmp_path: Path) -> None:
