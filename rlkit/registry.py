@@ -8,6 +8,7 @@ A recipe can only name what stands here. User code adds entries through `registe
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -284,6 +285,10 @@ def import_module(name: str) -> None:
         folder, module = str(path.parent), path.stem
     if folder not in sys.path:
         sys.path.insert(0, folder)
+    # Ray's processes, if they start after this, find the module too: a class of it reaches them by its name.
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if folder not in paths:
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [folder, *paths]))
     try:
         importlib.import_module(module)
         _IMPORTED[module] = absolute([name])[0]

@@ -1,5 +1,4 @@
-"""The one place that touches private names of RLlib. Each entry says which version it was checked against and
-why.
+"""The one place that touches private names of RLlib. Each entry says which version it was checked against and why.
 
 Checked against ray 2.60.0.
 """
@@ -96,8 +95,7 @@ def tune_state_to(put: Callable[[Path], None], folder: Path) -> Iterator[None]:
 
 
 def set_progress(trainable: Any, *, iteration: int, time_total_s: float, metrics: dict[str, Any]) -> None:
-    """Set the counters that `Trainable.restore` takes from the driver (ray/tune/trainable/trainable.py,
-    2.60)."""
+    """Set the counters that `Trainable.restore` takes from the driver (ray/tune/trainable/trainable.py, 2.60)."""
     trainable._iteration = iteration
     trainable._time_total = time_total_s
     trainable._timesteps_total = metrics.get("timesteps_total")
@@ -123,8 +121,7 @@ def progress_of(trainable: Any) -> tuple[int, float, dict[str, Any]]:
 
 
 def runner_callbacks(env_runner: Any) -> list[Any]:
-    """Return the callback instances of an EnvRunner, in the order of `config.callbacks` (2.60, no
-    accessor)."""
+    """Return the callback instances of an EnvRunner, in the order of `config.callbacks` (2.60, no accessor)."""
     return env_runner._callbacks
 
 
@@ -134,11 +131,10 @@ def ongoing_episodes(env_runner: Any) -> list[Any]:
 
 
 def hook_learner(learner: Any, *, hook: Callable[..., None]) -> None:
-    """Call `hook` before each module's loss in a Learner (2.60 has no callbacks in learners;
-    on_learn_on_batch is gone).
+    """Call `hook` before each module's loss in a Learner.
 
-    `compute_loss_for_module` is public and meant to be overridden; here it is extended on the instance, so
-    that any learner class keeps its own.
+    2.60 has no callbacks in learners; `on_learn_on_batch` is gone. `compute_loss_for_module` is public and
+    meant to be overridden; here it is extended on the instance, so that any learner class keeps its own.
     """
     compute_loss = learner.compute_loss_for_module
 
@@ -180,8 +176,7 @@ def point_to_checkpoint(trial: Any, path: Path, notes: Any) -> None:
 
 
 def registered_env(name: str) -> Callable[..., Any] | None:
-    """Return the env creator registered with Tune under a name, or None (2.60: `ray.tune.registry`, no
-    accessor)."""
+    """Return the env creator registered with Tune under a name, or None (2.60: `ray.tune.registry`, no accessor)."""
     from ray.tune.registry import ENV_CREATOR, _global_registry
 
     return _global_registry.get(ENV_CREATOR, name) if _global_registry.contains(ENV_CREATOR, name) else None
@@ -219,8 +214,7 @@ def watch_learner(
 ) -> None:
     """Show each module's loss and the gradients of each update to a Learner before they are used.
 
-    RLlib 2.60 replaces NaN gradients by 0 and inf by 3.4e38 in `apply_gradients`; behind it nothing can be
-    seen.
+    RLlib 2.60 replaces NaN gradients by 0 and inf by 3.4e38 in `apply_gradients`; behind it nothing can be seen.
     """
     compute_loss, compute_gradients = learner.compute_loss_for_module, learner.compute_gradients
 
@@ -243,8 +237,7 @@ def watch_learner(
 def refresh_spaces(episode: Any, env: Any) -> None:
     """Give a MultiAgentEpisode, created a moment ago, the spaces of an environment that was built anew since.
 
-    `MultiAgentEnvRunner._new_episode` (2.60) reads them before `on_episode_created` can change the
-    environment.
+    `MultiAgentEnvRunner._new_episode` (2.60) reads them before `on_episode_created` can change the environment.
     """
     env = env.unwrapped
     episode.observation_space = {agent: env.get_observation_space(agent) for agent in env.possible_agents}
@@ -252,8 +245,7 @@ def refresh_spaces(episode: Any, env: Any) -> None:
 
 
 def record_class(checkpoint: Path, algorithm_class: type) -> None:
-    """Name the plain Algorithm class in a checkpoint just written, so that reading it needs no class of
-    rlkit.
+    """Name the plain Algorithm class in a checkpoint just written, so that reading it needs no class of rlkit.
 
     `Checkpointable.save_to_path` (2.60) pickles `type(self)` with the constructor's arguments; for a trial
     that is a class made at run time, which would be stored by value.
@@ -267,8 +259,7 @@ def record_class(checkpoint: Path, algorithm_class: type) -> None:
 
 
 def plain_backwards() -> tuple[Callable[..., Any], ...]:
-    """Return the `compute_gradients` of RLlib's learners that amount to one backward pass of the summed
-    losses.
+    """Return the `compute_gradients` of RLlib's learners that amount to one backward pass of the summed losses.
 
     SAC's calls backward once per optimizer, each on a loss that reaches the parameters of that optimizer
     alone (2.60, `sac_torch_learner.py`); the sum has the same gradients.
@@ -280,8 +271,7 @@ def plain_backwards() -> tuple[Callable[..., Any], ...]:
 
 
 def forget_sac_losses(learner: Any) -> None:
-    """Drop the losses SAC keeps for its own `compute_gradients` (2.60: `_temp_losses`, one entry per
-    optimizer)."""
+    """Drop the losses SAC keeps for its own `compute_gradients` (2.60: `_temp_losses`, one entry per optimizer)."""
     learner._temp_losses.clear()
 
 
@@ -312,8 +302,7 @@ def forward_train_of(learner: Any) -> Callable[[Any], Any]:
 
 
 def scales_gradients(learner: Any) -> bool:
-    """Whether a TorchLearner has gradient scalers or torch lr schedulers, which act inside `apply_gradients`
-    (2.60)."""
+    """Whether a TorchLearner has gradient scalers or torch lr schedulers, which act inside `apply_gradients` (2.60)."""
     return learner._grad_scalers is not None or learner._lr_scheduler_classes is not None
 
 
@@ -361,8 +350,10 @@ def custom_learner_pieces(learner: Any) -> list[Any]:
 
 
 def seed_runner(env_runner: Any, seed: int) -> None:
-    """Set the seed of an EnvRunner's next reset (2.60: `_seed`, used by the first reset and by each sample of
-    whole episodes; see `_reset_envs`)."""
+    """Set the seed of an EnvRunner's next reset.
+
+    2.60: `_seed`, which the first reset and each sample of whole episodes use; see `_reset_envs`.
+    """
     env_runner._seed = seed
 
 
@@ -433,8 +424,7 @@ def runner_weights_seq_no(env_runner: Any) -> int:
 def spaces_of_env(config: Any) -> tuple[Any, Any]:
     """Make a config's environment once and return its observation and action space, by agent if there are several.
 
-    `config.env` is a registered name, a Gymnasium id or a callable; the resolution follows `EnvRunner.make_env`
-    (2.60).
+    `config.env` is a registered name, a Gymnasium id or a callable; the resolution follows `EnvRunner.make_env` (2.60).
     """
     import gymnasium as gym
     from ray.rllib.env.env_context import EnvContext

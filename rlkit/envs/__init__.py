@@ -1,11 +1,10 @@
 """Environments by name, and adapters to RLlib that are useful on their own.
 
     make_env("CartPole-v1", {})                        a Gymnasium id
-    make_env("pettingzoo/mpe2.simple_spread_v3", {})   pettingzoo/<module>.<env>: mpe2, or a family of
-    PettingZoo make_env("vmas/balance", {})                       vmas/<scenario>, with the extra `vmas`
+    make_env("pettingzoo/mpe2.simple_spread_v3", {})   pettingzoo/<module>.<env>: mpe2, or a family of PettingZoo
+    make_env("vmas/balance", {})                       vmas/<scenario>, with the extra `vmas`
 
-Importing this package imports neither ray nor torch nor an environment library; the classes below load when
-asked for.
+Importing this package imports neither ray nor torch nor an environment library; the classes below load when asked for.
 """
 
 from __future__ import annotations

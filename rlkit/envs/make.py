@@ -21,9 +21,8 @@ def make_env(name: str, env_config: Mapping[str, Any], imports: Sequence[str] = 
     registry.load_plugins(imports)
     if name in registry.TABLES["envs"]:
         env = registry.resolve("envs", name)(**env_config)
-        if isinstance(
-            env, VectorEnv
-        ):  # asked for by RLlib, with num_envs: gym_env_vectorize_mode: vector_entry_point
+        # RLlib asks for this, with num_envs, under gym_env_vectorize_mode: vector_entry_point.
+        if isinstance(env, VectorEnv):
             return env
         env = envs.adapt(env)
     else:

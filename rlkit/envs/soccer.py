@@ -1,20 +1,18 @@
 """Soccer of He et al. (ICML 2016) as an environment: one player against rule agents, or two players.
 
-`soccer` (Gymnasium): the learner is A, who attacks the right goal, against an opponent drawn per game from a
-pool. `soccer_two` (PettingZoo parallel): `player_a` and `player_b`. Each sees the field as if it attacked to
-the right.
+`soccer` (Gymnasium): the learner is A, who attacks the right goal, against an opponent drawn per game from a pool.
+`soccer_two` (PettingZoo parallel): `player_a` and `player_b`. Each sees the field as if it attacked to the right.
 
-Rules: see `rlkit.envs.soccer_rules`. Actions: Discrete(5), up, down, left, right, noop. Reward: +1 for a
-goal, -1 for a goal against, at the end of a game; a draw after `horizon` moves gives 0 and ends the game as
-well (`terminated`).
+Rules: see `rlkit.envs.soccer_rules`. Actions: Discrete(5), up, down, left, right, noop. Reward: +1 for a goal, -1 for
+a goal against, at the end of a game; a draw after `horizon` moves gives 0 and ends the game as well (`terminated`).
 
 Observation: Box(0, 1, (15,), float32): my x, my y, its x, its y, min x, max x, min y, max y, my goal x, y1,
 y2, its goal x, y1, y2, and whether I have the ball. Ten of them are constant, as in the authors' code.
 
 What a player has seen of its opponent stands in `infos`, of the move just played (absent after reset):
 - `opponent_action`: what it did (with one player, in the field's directions; with two, in its own view).
-- `opponent_moves`: (5,) whether it had the ball, then +1 / 0 / -1 for towards me, towards the goal I attack,
-  towards the goal it attacks, and 1 if it stood still. Moves that a collision undid count as made.
+- `opponent_moves`: (5,) whether it had the ball; for me, the goal I attack and the goal it attacks, +1 if it came
+  nearer, -1 if it went away, else 0; 1 if it stood still. Moves that a collision undid count as made.
 - `ball_lost`: 1 if I lost the ball.
 `opponent_type`, the index of its style, is there too, for supervision alone: it is never part of the
 observation.
@@ -133,8 +131,7 @@ class SoccerEnv(gym.Env):
 
 
 class SoccerVectorEnv(gym.vector.VectorEnv):
-    """`num_envs` games at once, stepped as arrays; the same game as `SoccerEnv`, with autoreset in the next
-    step.
+    """`num_envs` games at once, stepped as arrays; the same game as `SoccerEnv`, with autoreset in the next step.
 
     For RLlib: `env_runners(gym_env_vectorize_mode="vector_entry_point")`.
     """

@@ -138,7 +138,7 @@ class SoccerGames:
 
 @lru_cache(maxsize=64)
 def _choices(rules: SoccerRules, names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """A style is uniform over its best actions: return them first, (styles, S, b), and their number."""
+    """Return every style's actions, its best ones first, (styles, S, b), and how many are best: equally likely."""
     policies = np.stack([style_policy(rules, name) for name in names])
     return np.argsort(-policies, axis=-1, kind="stable").astype(np.int8), (policies > 0).sum(axis=-1)
 
@@ -151,8 +151,7 @@ def play(
     seed: int = 0,
     batch: int = 1000,
 ) -> dict[str, dict[str, float]]:
-    """Play `games` complete games and count, per style and for all (`"all"`): win, draw, loss, score, length,
-    games.
+    """Play `games` complete games and count, per style and for all (`"all"`): win, draw, loss, score, length, games.
 
     Args:
         policy: (S, a) probabilities of A.

@@ -2,8 +2,7 @@
 
     from rlkit.exploration import configure
     config = DQNConfig().environment("CartPole-v1")
-    configure(config, {"type": "EpsilonGreedy", "initial_epsilon": 1.0, "final_epsilon": 0.02,
-    "epsilon_timesteps": 10_000})
+    configure(config, {"type": "EpsilonGreedy", "final_epsilon": 0.02, "epsilon_timesteps": 10_000})
 
 `configure` changes an unfrozen AlgorithmConfig and raises ValueError for a combination that cannot work.
 """

@@ -55,8 +55,7 @@ class Place:
 
     @property
     def rows(self) -> list[Any]:
-        """What each row of the module's batch belongs to: the episode's id, with several agents (id,
-        agent)."""
+        """What each row of the module's batch belongs to: the episode's id, with several agents (id, agent)."""
         return rllib.batch_rows(self.env_runner, self.module_id)
 
     def own_distribution(self, out: Mapping[str, Any]) -> Any:
@@ -134,8 +133,7 @@ class ExploringRunners(Callback):
                 metrics_logger.log_value(("exploration", module_id, name), value, window=1)
 
     def on_evaluate_start(self, *, algorithm: Any, **kwargs: Any) -> None:
-        """Without evaluation runners RLlib evaluates with the training runner, exploration on: switch it
-        off."""
+        """Without evaluation runners RLlib evaluates with the training runner, exploration on: switch it off."""
         if algorithm.eval_env_runner_group is None:
             self.call_runners("switch", False)
 
@@ -146,8 +144,7 @@ class ExploringRunners(Callback):
     def on_env_runners_recreated(
         self, *, algorithm: Any, env_runner_indices: Sequence[int], is_evaluation: bool, **kwargs: Any
     ) -> None:
-        """A restarted runner goes on with another's counts and adapted noise, and random numbers of its
-        own."""
+        """A restarted runner goes on with another's counts and adapted noise, and random numbers of its own."""
         if is_evaluation:
             return
         survivors = [i for i in self._healthy(algorithm) if i not in env_runner_indices]
@@ -237,6 +234,5 @@ def uniform_logp(space: gym.Space) -> float:
 
 
 def tensor_like(values: np.ndarray | Sequence[Any], like: torch.Tensor) -> torch.Tensor:
-    """Return `values` as a tensor with the dtype, device and shape of `like` (a time dimension of 1 is
-    added)."""
+    """Return `values` as a tensor with the dtype, device and shape of `like` (a time dimension of 1 is added)."""
     return torch.as_tensor(np.asarray(values), dtype=like.dtype, device=like.device).reshape(like.shape)

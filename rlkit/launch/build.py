@@ -43,9 +43,8 @@ def build(recipe: Recipe, imports: Sequence[str] = ()) -> AlgorithmConfig:
     for method, arguments in recipe.config.items():
         _call(config, method, arguments)
     roster = read_roster(recipe, imports)
-    if not (
-        recipe.model and "name" in recipe.model
-    ):  # a registered model takes them as they are, masks included
+    # A registered model takes observations as they are, masks included.
+    if not (recipe.model and "name" in recipe.model):
         _flatten_observations(config, roster)
     _set_policies(config, recipe, roster)
     if recipe.exploration:

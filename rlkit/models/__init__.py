@@ -1,5 +1,4 @@
-"""Custom torch models for RLlib's algorithms: the contract, the wrapping, and the models that come with
-rlkit.
+"""Custom torch models for RLlib's algorithms: the contract, the wrapping, and the models that come with rlkit.
 
 `register_model("mine", build)` makes `model: {name: mine, …}` work for PPO, APPO, IMPALA, DQN, SAC, TQC and
 BC, single- and multi-agent. What `build` gets and returns is in `rlkit.models.features`; docs/models.md is

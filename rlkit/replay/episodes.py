@@ -1,5 +1,4 @@
-"""RLlib's episodes as fragments of columns: per agent, or jointly with all agents of an environment step in
-one row.
+"""RLlib's episodes as fragments of columns: per agent, or jointly with all agents of an environment step in one row.
 
 An env runner returns whole fragments: `SingleAgentEpisode` or `MultiAgentEpisode` chunks with a lookback
 buffer in front that belongs to the chunk before. Only what follows the lookback is read here.
@@ -190,8 +189,7 @@ def joint_fragments(
     states: Mapping[str, Column],
     steps: Mapping[str, Column],
 ) -> Iterator[Fragment]:
-    """Return one fragment per episode chunk: T environment steps, all agents aligned, zeros where one is
-    absent.
+    """Return one fragment per episode chunk: T environment steps, all agents aligned, zeros where one is absent.
 
     A reward that arrives for an agent between two of its turns is in the row of the action it answers.
 
@@ -230,8 +228,7 @@ def _joint(
         times = _agent_times(episode, agent, length)
         seen = np.flatnonzero(times >= 0)
         present[seen, i] = True
-        # observation k of this chunk sits at env step seen[k]; action k was taken there if step k was
-        # completed
+        # Observation k of this chunk sits at env step seen[k]; action k was taken there if step k was completed.
         turns = seen[: len(agent_episode)]
         acted[turns, i] = True
         rewards[turns, i] = rows(agent_episode.rewards)[: len(turns)]

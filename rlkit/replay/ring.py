@@ -79,8 +79,9 @@ class Ring:
         self._open: dict[str, tuple[int, int, int]] = {}
 
     def add(self, fragments: Iterable[Fragment]) -> np.ndarray:
-        """Append fragments; return the rows they went to, in order (rows of steps that were overwritten at
-        once, because more steps came than fit, are left out).
+        """Append fragments; return the rows they went to, in order.
+
+        The rows of steps that were overwritten at once, because more came than fit, are left out.
 
         Raises:
             ValueError: a column with a wrong shape or dtype.
@@ -115,8 +116,7 @@ class Ring:
             self._add_later(fragments[0].steps)
         count = sum(f.length for f in fragments)
         ends = np.cumsum([f.length for f in fragments])
-        # every column is checked before the first one is written: a refused fragment leaves the ring as it
-        # was
+        # Every column is checked before the first one is written: a refused fragment leaves the ring as it was.
         states: Parts = {c.name: [[] for _ in c.leaves] for c in self.states}
         steps: Parts = {c.name: [[] for _ in c.leaves] for c in self.steps}
         for f in fragments:
@@ -151,8 +151,7 @@ class Ring:
             array[: len(values) - first] = values[first:]
 
     def _join(self, fragments: list[Fragment], rows: np.ndarray, ends: np.ndarray) -> None:
-        """Link each fragment to the one of the same episode before it, and remember the episodes that go
-        on."""
+        """Link each fragment to the one of the same episode before it, and remember the episodes that go on."""
         for f, end in zip(fragments, ends.tolist(), strict=True):
             before = self._open.pop(f.key, None)
             if before is not None and before[2] == f.start and self.total - before[1] <= self.capacity:
