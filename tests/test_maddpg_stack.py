@@ -11,8 +11,8 @@ from maddpg_envs import Leaving, Sum
 from maddpg_samples import columns_of, config_of, learner_of, update, weights
 
 from rlkit.algos import MATD3Config
-from rlkit.algos.centralised.banks import LoopBank, StackedBank, clip_gradients, stack_key
-from rlkit.algos.centralised.networks import Net
+from rlkit.algos.centralised.groups import clip_gradients
+from rlkit.algos.centralised.networks import LoopBank, Net, StackedBank, stack_key
 from rlkit.models.dense import MLP
 
 
@@ -66,14 +66,14 @@ def test_clipping_is_per_variable_per_network_or_per_value(kind: Any) -> None:
 
     def gradients() -> list[torch.Tensor]:
         made = [torch.zeros_like(p) for p in bank.params]
-        first, second = bank.of_member(made, 0), bank.of_member(made, 1)
+        first, second = bank.members(made)
         first[0].fill_(3.0), first[1].fill_(4.0), second[1].fill_(1.0)
         return made
 
     def clipped(by: str) -> tuple[list[float], list[float]]:
         made = gradients()
         norms = clip_gradients(bank, made, 2.0, by)
-        return [round(float(g.sum()), 3) for g in bank.of_member(made, 0)][:2], norms.tolist()
+        return [round(float(g.sum()), 3) for g in bank.members(made)[0]][:2], norms.tolist()
 
     assert clipped("norm") == ([2.0, 2.0], [5.0, 1.0])
     assert clipped("global_norm") == ([1.2, 1.6], [5.0, 1.0])
