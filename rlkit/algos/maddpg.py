@@ -119,7 +119,7 @@ class MADDPGLearner(ColumnLearner):
                     log(critics.modules, part.suffix, critic_loss=losses, critic_gradient_norm=norms, **means)
 
             # every actor maximises Q_i1(x, a with a_i = μ_i(o_i)); the others' actions are the replayed ones
-            trained = [actors for actors in part.actors if actors.training.trained]
+            trained = part.trained_actors
             if not actors_move or not trained:
                 continue
             logits = [actors.logits(actors.bank, rows.observations, rows.legal) for actors in trained]
@@ -140,7 +140,7 @@ class MADDPGLearner(ColumnLearner):
         # θ' ← τ θ + (1 - τ) θ'
         if actors_move:
             for part, _ in parts:
-                for group in part.trained:
+                for group in (*part.trained_actors, *part.critics):
                     group.move_targets()
         if log.on:
             with torch.no_grad():
@@ -226,25 +226,29 @@ class MADDPGLearner(ColumnLearner):
     ) -> Part:
         """Return the part of some modules, of one sub-policy of each; its optimisers are registered."""
         stack = self.config.stack_agents
-        actors = make_actors(modules, lambda m: self.training_of(m, "actor_lr"), index, stack)
-        critics = make_critics(modules, lambda m: self.training_of(m, "critic_lr"), index, stack)
+        actors = make_actors(modules, self.training_of, index, stack)
+        critics = make_critics(modules, self.training_of, index, stack)
         part = Part(name, actors, critics, suffix, share)
-        for group in part.trained:
-            self.optimize(group, ("critic" if group in critics else "actor") + suffix)
+        for group in part.trained_actors:
+            self.optimize(group, "actor" + suffix, group.training.actor_lr)
+        for critic in critics:
+            self.optimize(critic, "critic" + suffix, critic.training.critic_lr)
         return part
 
-    def training_of(self, module_id: str, rate: str) -> Training:
-        """Return how a module is trained, with the learning rate of this name."""
+    def training_of(self, module_id: str) -> Training:
+        """Return how a module is trained."""
         config = self.config.get_config_for_module(module_id)
-        lr = getattr(config, rate)
-        lr = tuple(map(tuple, lr)) if isinstance(lr, list | tuple) else lr
-        trained = bool(self.should_module_be_updated(module_id))
-        return Training(lr, config.grad_clip, config.grad_clip_by, config.tau, trained)
 
-    def optimize(self, group: Group, name: str) -> None:
+        def rate(given: Any) -> Any:
+            return tuple(map(tuple, given)) if isinstance(given, list | tuple) else given
+
+        trained = bool(self.should_module_be_updated(module_id))
+        rates = rate(config.actor_lr), rate(config.critic_lr)
+        return Training(*rates, config.grad_clip, config.grad_clip_by, config.tau, trained)
+
+    def optimize(self, group: Group, name: str, lr: Any) -> None:
         """Register the optimiser of a group; RLlib's schedule sets its learning rate."""
         group.optimizer = torch.optim.Adam(group.bank.params, lr=1e-3, fused=True)
-        lr = group.training.lr
         self.register_optimizer(
             module_id=group.modules[0],
             optimizer_name=name,

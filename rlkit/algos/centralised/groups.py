@@ -27,13 +27,14 @@ class Training(NamedTuple):
     """How networks are trained; those of one group agree on it.
 
     Attributes:
-        lr: a number, or RLlib's schedule as a tuple of (env step, value).
+        actor_lr, critic_lr: a number, or RLlib's schedule as a tuple of (env step, value).
         grad_clip, grad_clip_by: RLlib's words; see `clip_gradients`.
         tau: share of the new weights in the targets.
         trained: False keeps them as they are.
     """
 
-    lr: Any
+    actor_lr: Any
+    critic_lr: Any
     grad_clip: float | None
     grad_clip_by: str
     tau: float
@@ -234,9 +235,9 @@ class Part:
     share: float = 1.0
 
     @property
-    def trained(self) -> list[Group]:
-        """All groups that learn."""
-        return [*(group for group in self.actors if group.training.trained), *self.critics]
+    def trained_actors(self) -> list[ActorGroup]:
+        """Those that learn."""
+        return [group for group in self.actors if group.training.trained]
 
 
 def make_actors(

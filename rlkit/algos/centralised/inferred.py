@@ -100,7 +100,7 @@ def divergence(kind: Actions, out: torch.Tensor, logits: torch.Tensor, noise: fl
 class InferringModule(MADDPGModule):
     """A policy with a model, and its target, of every agent that it does not play and its critics look at."""
 
-    learner_only = (*MADDPGModule.learner_only, "inferred", "target_inferred")
+    trained_only = (*MADDPGModule.learner_only, "inferred", "target_inferred")
 
     def setup(self) -> None:
         super().setup()
@@ -160,15 +160,15 @@ class InferredPolicies(Extension):
         parts = super().build(learner)
         self.learner, members = learner, []
         for name, module in learner.players.items():
-            how = learner.training_of(name, "actor_lr")
+            how = learner.training_of(name)
             for agent in module.modelled:
-                nets = [[nets[key_of(agent)]] for nets in (module.inferred, module.target_inferred)]
-                members.append(Member(name, (agent,), *nets, how, learner.joint.kinds[agent].key))
+                model, target = (nets[key_of(agent)] for nets in (module.inferred, module.target_inferred))
+                members.append(Member(name, (agent,), [model], [target], how, learner.joint.kinds[agent].key))
         self.models = []
         for number, group in enumerate(grouped(members, self.config.stack_agents)):
             ((agent,), *_) = group[1]
             self.models.append(ActorGroup(*group, kind=learner.joint.kinds[agent]))
-            learner.optimize(self.models[-1], f"inferred_{number}")
+            learner.optimize(self.models[-1], f"inferred_{number}", group[-1].actor_lr)
         return parts
 
     def before_update(self, rows: Mapping[str, Rows], log: Any) -> None:

@@ -60,7 +60,7 @@ class MADDPGModule(TorchRLModule, InferenceOnlyAPI):
     """
 
     takes_registered_models = True
-    learner_only: tuple[str, ...] = ("critics", "target_actors", "target_critics")
+    trained_only: tuple[str, ...] = ("critics", "target_actors", "target_critics")
 
     @property
     def sub_policies(self) -> int:
@@ -92,7 +92,7 @@ class MADDPGModule(TorchRLModule, InferenceOnlyAPI):
         self.target_actors, self.target_critics = frozen(self.actors), frozen(self.critics)
 
     def get_non_inference_attributes(self) -> list[str]:
-        return list(self.learner_only)
+        return list(self.trained_only)
 
     # Acting ------------------------------------------------------------------------------------------------
 
