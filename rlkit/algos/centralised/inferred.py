@@ -100,7 +100,7 @@ def divergence(kind: Actions, out: torch.Tensor, logits: torch.Tensor, noise: fl
 class InferringModule(MADDPGModule):
     """A policy with a model, and its target, of every agent that it does not play and its critics look at."""
 
-    trained_only = (*MADDPGModule.learner_only, "inferred", "target_inferred")
+    trained_only = (*MADDPGModule.trained_only, "inferred", "target_inferred")
 
     def setup(self) -> None:
         super().setup()
