@@ -95,7 +95,7 @@ def test_models_are_the_same_stacked_or_not_and_only_where_critics_look_at_other
         learner = learner_of(config)
         assert list(learner.module["a_0"].unwrapped().inferred) == ["a_1"]
         assert learner.module["a_1"].unwrapped().modelled == ()
-        for group in (*learner.actors, *learner.critics, *learner.extension.models):
+        for group in (*learner.parts[0].actors, *learner.parts[0].critics, *learner.extension.models):
             group.optimizer = torch.optim.SGD(group.bank.params, lr=0.1)
         update(learner, latest(config, updates=3, rows=16))
         after.append(weights(learner))

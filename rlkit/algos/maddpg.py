@@ -46,7 +46,7 @@ from rlkit.errors import RunFailed
 from rlkit.exploration.schedule import Schedule
 from rlkit.replay import Fragment, Replay
 from rlkit.replay.buffer import N_STEP, OBS, REWARDS, WEIGHTS
-from rlkit.replay.episodes import PRESENT, agent_fragments, joint_columns, joint_fragments
+from rlkit.replay.episodes import agent_fragments, joint_columns, joint_fragments
 
 
 @dataclass
@@ -164,12 +164,10 @@ class MADDPGLearner(ColumnLearner):
         """
         found = tensors(chunk[JOINT], self.device)
         columns = {JOINT: found} if OBS in found else found
-        self.observe(next(iter(columns.values())))
-        weighted, burn_in = self.config.prioritized, self.config.burn_in_len
-        options = {"gamma": self.config.gamma, "weighted": weighted, "burn_in": burn_in}
+        for module in self.players.values() if self.normalizers else ():
+            module.observe(next(iter(columns.values())))
         rows = {
-            name: read_rows(part, self.joint, normalizers=self.normalizers, **options)
-            for name, part in columns.items()
+            name: read_rows(part, self.joint, self.config, self.normalizers) for name, part in columns.items()
         }
         log, td_errors = Log(self.noise(call.now), self.temperature(call.now)), []
         delay = self.config.policy_delay
@@ -192,16 +190,6 @@ class MADDPGLearner(ColumnLearner):
             call.target_updates[module] = self.updates // delay - (self.updates - call.done) // delay
         return {JOINT: torch.stack(td_errors).cpu().numpy()} if self.config.prioritized else {}
 
-    def observe(self, columns: Mapping[str, Any]) -> None:
-        """Let the modules' normalisers see one minibatch of what they will be given."""
-        for module in self.players.values() if self.normalizers else ():
-            for agent in module.players:
-                observation, _ = module.vector.split(columns[OBS][agent])
-                seen = module.vector(observation)[0].flatten(0, -2)
-                module.normalizer.see(
-                    seen[columns[PRESENT][0][..., self.joint.agents.index(agent)].flatten()]
-                )
-
     # What is updated --------------------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> None:
@@ -209,9 +197,8 @@ class MADDPGLearner(ColumnLearner):
         modules = {m: self.module[m].unwrapped() for m in self.module.keys()}  # noqa: SIM118 (no dict)
         self.joint: Joint = next(iter(modules.values())).joint
         self.players = {m: modules[m] for m in self.joint.modules}
-        self.normalizers: dict[str, Any] = {}
-        if self.config.normalize_observations:
-            self.normalizers = {a: modules[m].normalizer for a, m in self.joint.module_of.items()}
+        normalize = self.config.normalize_observations
+        self.normalizers = {a: modules[m].normalizer for a, m in self.joint.module_of.items() if normalize}
         self.temperature = Schedule(self.config.temperature)
         self.noise = Schedule(self.config.exploration_noise)
         self.updates = 0
@@ -256,16 +243,6 @@ class MADDPGLearner(ColumnLearner):
             params=group.bank.params,
             lr_or_lr_schedule=[list(point) for point in lr] if isinstance(lr, tuple) else lr,
         )
-
-    @property
-    def actors(self) -> list[Group]:
-        """The groups of actors of all parts."""
-        return [group for part in self.parts for group in part.actors]
-
-    @property
-    def critics(self) -> list[Group]:
-        """The groups of critics of all parts."""
-        return [group for part in self.parts for group in part.critics]
 
     def get_state(
         self, components: Any = None, *, not_components: Any = None, **kwargs: Any

@@ -27,9 +27,12 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Options(BaseModel):
-    """Base of such models: nothing unknown, no conversion of types but whole numbers to floats."""
+    """Base of such models: nothing unknown, no conversion of types but whole numbers to floats.
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    The docstring below a field is its description.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
 
     @classmethod
     def check(cls, values: Mapping[str, Any]) -> None:
@@ -84,7 +87,7 @@ def documented_by(model: type[Options], default: Any) -> Callable[[Function], Fu
             )
             for name, field in fields.items()
         ]
-        lines = [f"{name}: {field.description}" for name, field in fields.items()]
+        lines = [f"{name}: {' '.join(str(field.description).split())}" for name, field in fields.items()]
         body = "\n".join(textwrap.fill(line, 110, subsequent_indent="    ") for line in lines)
         text = f"{inspect.getdoc(function)}\n\nArgs:\n{textwrap.indent(body, '    ')}\n"
         dressed: Any = function

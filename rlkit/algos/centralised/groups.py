@@ -19,7 +19,7 @@ from torch import nn
 from rlkit.algos.centralised.networks import Bank, LoopBank, StackedBank, stack_key
 from rlkit.algos.centralised.rows import ByAgent, CriticInput, Rows, from_start
 from rlkit.algos.centralised.spaces import Actions, masked
-from rlkit.algos.learning.adam import AdamStep
+from rlkit.algos.learning.adam import AdamStep, clip_each
 from rlkit.algos.learning.minibatches import averaged
 
 
@@ -28,7 +28,7 @@ class Training(NamedTuple):
 
     Attributes:
         actor_lr, critic_lr: a number, or RLlib's schedule as a tuple of (env step, value).
-        grad_clip, grad_clip_by: RLlib's words; see `clip_gradients`.
+        grad_clip, grad_clip_by: RLlib's words; see `clip_each`.
         tau: share of the new weights in the targets.
         trained: False keeps them as they are.
     """
@@ -293,7 +293,9 @@ def step(groups: Sequence[Group], loss: torch.Tensor) -> list[torch.Tensor]:
     norms = []
     for group in groups:
         own = [next(gradients) for _ in group.bank.params]
-        norms.append(clip_gradients(group.bank, own, group.training.grad_clip, group.training.grad_clip_by))
+        norms.append(
+            clip_each(group.bank.members(own), group.training.grad_clip, group.training.grad_clip_by)
+        )
         for param, gradient in zip(group.bank.params, own, strict=True):
             param.grad = gradient.contiguous()  # fused Adam on CPU misreads a transposed one (torch 2.13)
     if not math.isfinite(torch.cat(norms).sum().item()):
@@ -306,28 +308,3 @@ def step(groups: Sequence[Group], loss: torch.Tensor) -> list[torch.Tensor]:
     for group in groups:
         group.step_optimizer()
     return norms
-
-
-def clip_gradients(
-    bank: Bank, gradients: Sequence[torch.Tensor], clip: float | None, by: str
-) -> torch.Tensor:
-    """Clip in place as RLlib's words say; return the norm of each network's gradient before, (n,).
-
-    Args:
-        bank: whose `params` the gradients belong to.
-        gradients: of `bank.params`.
-        clip: threshold, or None.
-        by: `norm` clips each variable of each network by its own norm (the authors' clip_by_norm), `global_norm` each
-            network's gradient as a whole, `value` each entry.
-    """
-    flat = [g for member in bank.members(gradients) for g in member]
-    norms = torch.stack(torch._foreach_norm(flat)).view(bank.size, -1)
-    totals = norms.square().sum(dim=1).sqrt()
-    if clip and by == "value":
-        torch._foreach_clamp_min_(flat, -clip)
-        torch._foreach_clamp_max_(flat, clip)
-    elif clip:
-        given = norms if by == "norm" else totals[:, None].expand_as(norms)
-        scale = (clip / (given + 1e-6)).clamp(max=1.0).reshape(-1)
-        torch._foreach_mul_(flat, list(scale.unbind()))
-    return totals

@@ -35,6 +35,7 @@ from rlkit.algos.centralised.spaces import (
     masked,
 )
 from rlkit.exploration.schedule import Schedule
+from rlkit.replay.episodes import PRESENT
 
 OPTIONS = "maddpg"
 
@@ -76,7 +77,7 @@ class MADDPGModule(TorchRLModule, InferenceOnlyAPI):
             make_net([self.vector], 0, self.kind.size, self.model_config, "pi_gain")
             for _ in range(self.sub_policies)
         )
-        self.normalizer = Normalizer(self.vector.size) if options["normalize_observations"] else None
+        self.normalizer: Any = Normalizer(self.vector.size) if options["normalize_observations"] else None
         self.joint: Joint | None = None if self.inference_only else options.get("joint")
         if self.joint is None:
             return
@@ -93,6 +94,14 @@ class MADDPGModule(TorchRLModule, InferenceOnlyAPI):
 
     def get_non_inference_attributes(self) -> list[str]:
         return list(self.trained_only)
+
+    def observe(self, columns: Mapping[str, Any]) -> None:
+        """Let the normaliser see the first minibatch of joint columns (K, B, ...)."""
+        assert self.joint is not None
+        for agent in self.players:
+            present = columns[PRESENT][0][..., self.joint.agents.index(agent)].flatten()
+            seen = self.vector(self.vector.split(columns[Columns.OBS][agent])[0])
+            self.normalizer.see(seen[0].flatten(0, -2)[present])
 
     # Acting ------------------------------------------------------------------------------------------------
 

@@ -14,120 +14,93 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from rlkit.algos.options import Options, points_in
 
-CENTRALIZED: Literal["centralized"] = "centralized"
-LOCAL: Literal["local"] = "local"
+CENTRALIZED, LOCAL = "centralized", "local"
 
 Critic = Literal["centralized", "local"]
 Count = Annotated[int, Field(ge=1)]
+Weight = Annotated[float, Field(ge=0)]
+Above = Annotated[float, Field(gt=0)]
 Points = list[list[float]]
-# a number, or a schedule [[env step, value], ...] that may end at 0
-Rate = Annotated[float, Field(gt=0)] | Annotated[Points, AfterValidator(points_in(least=0))]
-NotNegative = Annotated[float, Field(ge=0)] | Annotated[Points, AfterValidator(points_in(least=0))]
-Positive = Annotated[float, Field(gt=0)] | Annotated[Points, AfterValidator(points_in(above=0))]
+# a number, or a schedule [[env step, value], ...]; a learning rate may end at 0
+Rate = Above | Annotated[Points, AfterValidator(points_in(least=0))]
+Noise = Weight | Annotated[Points, AfterValidator(points_in(least=0))]
+Temperature = Above | Annotated[Points, AfterValidator(points_in(above=0))]
 
 
 class MADDPGOptions(Options):
     """What `MADDPGConfig.training` takes beside the options it hands on to RLlib."""
 
     # RLlib's own options, here for MADDPG's defaults and rules
-    rllibs: ClassVar[frozenset[str]] = frozenset(
-        {"gamma", "lr", "grad_clip", "grad_clip_by", "train_batch_size_per_learner"}
-    )
+    rllibs: ClassVar = {"gamma", "lr", "grad_clip", "grad_clip_by", "train_batch_size_per_learner"}
     # options that take one value, or one per policy
-    per_policy: ClassVar[tuple[str, ...]] = ("critic", "ensemble_size")
+    per_policy: ClassVar = ("critic", "ensemble_size")
 
-    gamma: float = Field(default=0.95, ge=0, le=1, description="discount of one step.")
-    lr: float | Points | None = Field(default=None, description="refused; write actor_lr and critic_lr.")
-    actor_lr: Rate = Field(
-        default=1e-3, description="learning rate of the actors, or a schedule [[env step, value], ...]."
-    )
-    critic_lr: Rate = Field(default=2e-3, description="learning rate of the critics, or a schedule.")
-    grad_clip: float | None = Field(default=0.5, gt=0, description="bound of gradients, or null.")
-    grad_clip_by: Literal["norm", "global_norm", "value"] = Field(
-        default="norm",
-        description="`norm` clips every variable of every network, as the authors' code does, `global_norm` each "
-        "network's gradient as a whole, `value` each entry.",
-    )
-    tau: float = Field(
-        default=0.01, gt=0, le=1, description="share of the new weights in the targets at each update."
-    )
-    train_batch_size_per_learner: int = Field(default=1024, ge=1, description="rows of an update.")
-    n_step: Count | list[Count] = Field(
-        default=1, description="steps to the bootstrap, or a range to draw from."
-    )
-    training_intensity: float | None = Field(
-        default=20.48,
-        gt=0,
-        description="rows drawn per env step; 20.48 is a batch of 1024 every 50 env steps.",
-    )
-    num_steps_sampled_before_learning_starts: int = Field(
-        default=2000, ge=0, description="env steps before the first update."
-    )
-    replay_buffer_config: dict = Field(
-        default={"type": "EpisodeReplayBuffer", "capacity": 1_000_000},
-        description="type, capacity (joint rows), alpha, beta.",
-    )
-    store_buffer_in_checkpoints: bool = Field(default=True, description="keep the buffer in checkpoints.")
-    critic: Critic | dict[str, Critic] = Field(
-        default=CENTRALIZED,
-        description="what critics see: `centralized`, everybody's observations and actions, or `local`, their own "
-        'agent\'s (independent DDPG); or one word per policy, `"*"` for all others.',
-    )
-    twin_q: bool = Field(default=False, description="two critics, and the smaller value as target (TD3).")
-    policy_delay: int = Field(
-        default=1, ge=1, description="critic updates per update of actors and targets (TD3: 2)."
-    )
-    target_noise: float = Field(
-        default=0.0,
-        ge=0,
-        description="standard deviation of noise on the target actors' Box actions, in half ranges (TD3: .2).",
-    )
-    target_noise_clip: float = Field(default=0.5, ge=0, description="bound of that noise.")
-    exploration_noise: NotNegative = Field(
-        default=[[0, 0.5], [150_000, 0.05]],
-        description="standard deviation of the Gaussian noise on Box actions, in half ranges; a number or a schedule "
-        "in env steps. An `exploration` of its own takes its place.",
-    )
-    gumbel: Literal["hard", "soft"] = Field(
-        default="hard",
-        description="`hard` gives the critics straight-through one-hot actions of Discrete policies, `soft` relaxed "
-        "ones.",
-    )
-    temperature: Positive = Field(
-        default=1.0, description="of the Gumbel-softmax; a number or a schedule in env steps."
-    )
-    logit_regularisation: float = Field(
-        default=1e-3, ge=0, description="weight of the mean squared logits in the actors' loss."
-    )
-    infer_policies: bool = Field(
-        default=False,
-        description="every agent models the others, and its critic's targets use the models (paper, 4.2).",
-    )
-    infer_entropy_coeff: float = Field(default=1e-3, ge=0, description="weight of the models' entropy.")
-    infer_batch_size: int = Field(
-        default=100, ge=1, description="latest rows that a model learns from in each update."
-    )
-    ensemble_size: Count | dict[str, Count] = Field(
-        default=1,
-        description="sub-policies per agent, one of them drawn per team and episode (paper, 4.3); or one number per "
-        'policy, `"*"` for all others.',
-    )
-    teams: dict[str, list[str]] | None = Field(
-        default=None,
-        description="{team: [globs of agents]} that draw together; default: agents whose names differ in their number.",
-    )
-    standardize_rewards: bool = Field(
-        default=False, description="learn from (reward - mean) / deviation, running statistics of each agent."
-    )
-    normalize_observations: bool = Field(
-        default=False, description="the same for observations; the statistics are part of the policy."
-    )
-    burn_in_len: int = Field(
-        default=0, ge=0, description="with `use_lstm`, first steps of a sequence that only warm the state up."
-    )
-    stack_agents: bool = Field(
-        default=True, description="compute policies of equal shape as one; false: one after the other."
-    )
+    gamma: Annotated[float, Field(ge=0, le=1)] = 0.95
+    """discount of one step."""
+    lr: float | Points | None = None
+    """refused; write actor_lr and critic_lr."""
+    actor_lr: Rate = 1e-3
+    """learning rate of the actors, or a schedule [[env step, value], ...]."""
+    critic_lr: Rate = 2e-3
+    """learning rate of the critics, or a schedule."""
+    grad_clip: Above | None = 0.5
+    """bound of gradients, or null."""
+    grad_clip_by: Literal["norm", "global_norm", "value"] = "norm"
+    """`norm` clips every variable of every network, as the authors' code does, `global_norm` each network, `value` each
+    entry."""
+    tau: Annotated[float, Field(gt=0, le=1)] = 0.01
+    """share of the new weights in the targets at each update."""
+    train_batch_size_per_learner: Count = 1024
+    """rows of an update."""
+    n_step: Count | list[Count] = 1
+    """steps to the bootstrap, or a range to draw from."""
+    training_intensity: Above | None = 20.48
+    """rows drawn per env step; 20.48 is a batch of 1024 every 50 env steps."""
+    num_steps_sampled_before_learning_starts: Annotated[int, Field(ge=0)] = 2000
+    """env steps before the first update."""
+    replay_buffer_config: dict = {"type": "EpisodeReplayBuffer", "capacity": 1_000_000}  # noqa: RUF012 (pydantic copies)
+    """type, capacity (joint rows), alpha, beta."""
+    store_buffer_in_checkpoints: bool = True
+    """keep the buffer in checkpoints."""
+    critic: Critic | dict[str, Critic] = "centralized"
+    """what critics see: `centralized`, everybody's observations and actions, or `local`, their own agent's (independent
+    DDPG); or one word per policy, `"*"` for all others."""
+    twin_q: bool = False
+    """two critics, and the smaller value as target (TD3)."""
+    policy_delay: Count = 1
+    """critic updates per update of actors and targets (TD3: 2)."""
+    target_noise: Weight = 0.0
+    """standard deviation of noise on the target actors' Box actions, in half ranges (TD3: .2)."""
+    target_noise_clip: Weight = 0.5
+    """bound of that noise."""
+    exploration_noise: Noise = [[0, 0.5], [150_000, 0.05]]  # noqa: RUF012
+    """standard deviation of the Gaussian noise on Box actions, in half ranges; a number or a schedule in env steps. An
+    `exploration` of its own takes its place."""
+    gumbel: Literal["hard", "soft"] = "hard"
+    """`hard` gives the critics straight-through one-hot actions of Discrete policies, `soft` relaxed ones."""
+    temperature: Temperature = 1.0
+    """of the Gumbel-softmax; a number or a schedule in env steps."""
+    logit_regularisation: Weight = 1e-3
+    """weight of the mean squared logits in the actors' loss."""
+    infer_policies: bool = False
+    """every agent models the others, and its critic's targets use the models (paper, 4.2)."""
+    infer_entropy_coeff: Weight = 1e-3
+    """weight of the models' entropy."""
+    infer_batch_size: Count = 100
+    """latest rows that a model learns from in each update."""
+    ensemble_size: Count | dict[str, Count] = 1
+    """sub-policies per agent, one of them drawn per team and episode (paper, 4.3); or one number per policy, `"*"` for
+    all others."""
+    teams: dict[str, list[str]] | None = None
+    """{team: [globs of agents]} that draw together; default: agents whose names differ in their number."""
+    standardize_rewards: bool = False
+    """learn from (reward - mean) / deviation, running statistics of each agent."""
+    normalize_observations: bool = False
+    """the same for observations; the statistics are part of the policy."""
+    burn_in_len: Annotated[int, Field(ge=0)] = 0
+    """with `use_lstm`, first steps of a sequence that only warm the state up."""
+    stack_agents: bool = True
+    """compute policies of equal shape as one; false: one after the other."""
 
     @field_validator("lr")
     @classmethod
@@ -149,19 +122,9 @@ class MADDPGOptions(Options):
                 "twin_q: got twin_q True with tau 1.0, where targets are the critics themselves and the smaller of two "
                 "values means nothing; write a tau below 1, or twin_q: false"
             )
-        others = {
-            "infer_policies": self.infer_policies,
-            "prioritized replay": "Prioritized" in str(self.replay_buffer_config.get("type")),
-        }
-        for name, given in others.items():
-            if given and self.has_ensembles:
-                raise ValueError(
-                    f"ensemble_size: got {self.ensemble_size} together with {name}; choose one of them"
-                )
-        return self
-
-    @property
-    def has_ensembles(self) -> bool:
-        """Whether any policy has more than one sub-policy."""
         sizes = self.ensemble_size
-        return max(sizes.values() if isinstance(sizes, dict) else [sizes]) > 1
+        prioritized = "Prioritized" in str(self.replay_buffer_config.get("type"))
+        for name, given in (("infer_policies", self.infer_policies), ("prioritized replay", prioritized)):
+            if given and max(sizes.values() if isinstance(sizes, dict) else [sizes]) > 1:
+                raise ValueError(f"ensemble_size: got {sizes} together with {name}; choose one of them")
+        return self

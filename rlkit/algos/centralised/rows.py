@@ -157,24 +157,15 @@ def _at(value: Any, k: int) -> Any:
     return value[k] if isinstance(value, torch.Tensor) else value
 
 
-def read_rows(
-    columns: Mapping[str, Any],
-    joint: Joint,
-    *,
-    gamma: float,
-    normalizers: Mapping[str, Any] | None = None,
-    weighted: bool = False,
-    burn_in: int = 0,
-) -> Rows:
+def read_rows(columns: Mapping[str, Any], joint: Joint, config: Any, normalizers: Mapping[str, Any]) -> Rows:
     """Turn replayed columns (tensors) into rows.
 
     Args:
         columns: what `Replay.transitions` or `Replay.sequences` returns, (K, B, ...) per column.
         joint: the agents.
-        gamma: discount of one step.
-        normalizers: agent -> a function that normalises its vectors.
-        weighted: whether importance weights matter.
-        burn_in: first steps of every sequence that only warm the recurrent state up.
+        config: `gamma`; `prioritized`, whether weights matter; `burn_in_len`, first steps of every sequence that only
+            warm the recurrent state up.
+        normalizers: agent -> a function that normalises its vectors; empty without normalisation.
     """
     agents = joint.agents
     leading = columns[REWARDS].dim() - 1
@@ -185,7 +176,7 @@ def read_rows(
     valid = acted & (there | columns[TERMINATEDS])
     if MASK in columns:
         valid = valid & columns[MASK][..., None]
-        valid[..., :burn_in, :] = False
+        valid[..., : config.burn_in_len, :] = False
     everywhere = bool(valid.all()) and bool(there.all())
     if not everywhere:
         for i, a in enumerate(agents):
@@ -206,8 +197,8 @@ def read_rows(
         terminated=by_agent(columns[TERMINATEDS]),
         valid=None if everywhere else by_agent(valid),
         next_present=None if everywhere else by_agent(there),
-        discount=gamma ** columns[N_STEP],
-        weights=columns.get(WEIGHTS) if weighted else None,
+        discount=config.gamma ** columns[N_STEP],
+        weights=columns.get(WEIGHTS) if config.prioritized else None,
         joint=torch.cat([*observations.values(), *codes.values()], dim=-1),
         next_joint=torch.cat(list(following.values()), dim=-1),
         more={name: value for name, value in columns.items() if name not in KNOWN},
@@ -216,7 +207,7 @@ def read_rows(
 
 
 def _vectors(
-    values: Mapping[str, Any], joint: Joint, normalizers: Mapping[str, Any] | None
+    values: Mapping[str, Any], joint: Joint, normalizers: Mapping[str, Any]
 ) -> tuple[ByAgent, ByAgent]:
     vectors: ByAgent = {}
     masks: ByAgent = {}
