@@ -97,7 +97,7 @@ class MADDPGLearner(ColumnLearner):
         for part, rows in parts:
             with torch.no_grad():
                 # a'_j = μ'_j(o'_j), smoothed (Box) or sampled (Discrete)
-                a_tp1 = extension.played(rows, [self.target_actions(part, rows) for part in self.parts])
+                a_tp1 = extension.played(rows, [self.target_actions(every, rows) for every in self.parts])
                 believed = extension.believed(rows)
                 # y_i = r_i + γ^n min_c Q'_ic(x', a'_1 ... a'_N), without the bootstrap after termination
                 y_t = []

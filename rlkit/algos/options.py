@@ -45,7 +45,7 @@ class Options(BaseModel):
             raise ValueError(explain(found, cls.model_fields)) from None
 
 
-def explain(error: ErrorDetails, known: Mapping[str, Any] = {}) -> str:
+def explain(error: ErrorDetails, known: Iterable[str] = ()) -> str:
     """Return a pydantic error as one line in rlkit's words.
 
     Args:
