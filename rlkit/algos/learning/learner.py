@@ -155,6 +155,7 @@ class ColumnLearner(TorchLearner):
         rllib.count_update(self)
         now = float(timesteps.get(NUM_ENV_STEPS_SAMPLED_LIFETIME, 0))
         call = Call(num_updates, now - env_steps, now)
+        self._plan = self._plan or self._make_plan()
         for chunk in chunks:
             td_errors = self.update_chunk(chunk, call)
             if feedback is not None:
@@ -168,7 +169,8 @@ class ColumnLearner(TorchLearner):
 
     def update_chunk(self, chunk: Chunk, call: Call) -> dict[str, np.ndarray]:
         """Run the updates of a chunk, note in `call` what came of them, and return {module: TD errors (K, B)}."""
-        plan = self._plan or self._make_plan()
+        plan = self._plan
+        assert plan is not None
         gate = self._gate = self._gate or Gate(self.metrics)
         forward = rllib.forward_train_of(self)
         columns = {mid: tensors(batch, self.device) for mid, batch in chunk.items()}
