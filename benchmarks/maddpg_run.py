@@ -23,7 +23,7 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 import ray
 import torch
 
-from rlkit.algos.centralised.config import MADDPGConfig
+from rlkit.algos import MADDPGConfig
 from rlkit.envs.make import env_creator
 from rlkit.roster import PolicyMapping
 

@@ -52,10 +52,10 @@ TABLES: dict[str, dict[str, Entry]] = {
         ("DRON", "rlkit.algos.dron:DRONConfig", "DQN that models its opponents"),
         (
             "MADDPG",
-            "rlkit.algos.centralised.config:MADDPGConfig",
+            "rlkit.algos.maddpg:MADDPGConfig",
             "actors that see their own observation, critics that see everybody's",
         ),
-        ("MATD3", "rlkit.algos.centralised.config:MATD3Config", "MADDPG with TD3's three changes"),
+        ("MATD3", "rlkit.algos.maddpg:MATD3Config", "MADDPG with TD3's three changes"),
         ("APPO", "ray.rllib.algorithms.appo:APPOConfig", "RLlib's APPO"),
         ("IMPALA", "ray.rllib.algorithms.impala:IMPALAConfig", "RLlib's IMPALA"),
         ("TQC", "ray.rllib.algorithms.tqc:TQCConfig", "RLlib's TQC"),

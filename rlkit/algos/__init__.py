@@ -17,9 +17,9 @@ _WHERE = {
     "DRON": "rlkit.algos.dron",
     "DRONConfig": "rlkit.algos.dron",
     "MADDPG": "rlkit.algos.maddpg",
-    "MADDPGConfig": "rlkit.algos.centralised.config",
+    "MADDPGConfig": "rlkit.algos.maddpg",
     "MATD3": "rlkit.algos.maddpg",
-    "MATD3Config": "rlkit.algos.centralised.config",
+    "MATD3Config": "rlkit.algos.maddpg",
     "SAC": "rlkit.algos.sac",
     "SACConfig": "rlkit.algos.sac",
 }

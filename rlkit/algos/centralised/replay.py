@@ -1,15 +1,15 @@
-"""Running statistics of rewards, for `standardize_rewards`."""
+"""What joint replay needs beside `rlkit.replay`: reward statistics, a check on turns, teams of one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from rlkit.replay import Fragment
-from rlkit.replay.buffer import REWARDS
-from rlkit.replay.episodes import ACTED
+from rlkit.replay.buffer import ACTIONS, OBS, REWARDS, TERMINATEDS, TRUNCATEDS
+from rlkit.replay.episodes import ACTED, PRESENT
 
 
 class RewardStatistics:
@@ -62,3 +62,33 @@ class RewardStatistics:
     def set_state(self, state: Mapping[str, Any]) -> None:
         for name, values in state.items():
             setattr(self, name, np.asarray(values, np.float64))
+
+
+def check_turns(fragments: Sequence[Fragment], agents: Sequence[str]) -> None:
+    """Raise ValueError for agents that take turns: what follows an action is then not in the next joint row."""
+    if not fragments:
+        return
+    turns = np.concatenate([f.steps[ACTED] for f in fragments])
+    ended = np.concatenate([f.steps[TERMINATEDS] for f in fragments])
+    there = np.concatenate([f.states[PRESENT][1:] for f in fragments])
+    acted, followed = turns.sum(axis=0), (turns & (there | ended)).sum(axis=0)
+    for agent, steps, seen in zip(agents, acted.tolist(), followed.tolist(), strict=True):
+        if steps >= 32 and seen < steps / 2:
+            raise ValueError(
+                f"agent {agent!r} acted in {steps} steps and saw the next one in {seen} of them; MADDPG needs "
+                "agents that act together, not in turns (env_config: {api: parallel} where the environment has it)"
+            )
+
+
+def as_joint(part: Fragment, agent: str) -> Fragment:
+    """The fragment of a single agent as a joint row of one."""
+    flags = {name: np.asarray(part.steps[name])[:, None] for name in (REWARDS, TERMINATEDS, TRUNCATEDS)}
+    ones = np.ones((part.length + 1, 1), bool)
+    return Fragment(
+        part.key,
+        part.start,
+        part.length,
+        {OBS: {agent: part.states[OBS]}, PRESENT: ones},
+        {ACTIONS: {agent: part.steps[ACTIONS]}, ACTED: ones[:-1], **flags},
+        part.done,
+    )
