@@ -6,6 +6,7 @@ Checked against ray 2.60.0.
 
 from __future__ import annotations
 
+import copy
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -502,3 +503,51 @@ def fill_episode(
 def share_custom_data(episode: Any, successor: Any) -> None:
     """Let the next chunk of a MultiAgentEpisode go on with what hooks kept in `custom_data` (2.60, no setter)."""
     successor._custom_data = episode._custom_data
+
+
+def keep_chunks(env_runner: Any, samples: Sequence[Any]) -> None:
+    """Give an EnvRunner copies of the episodes it just sampled, for its metrics and for `prev_episode_chunks`.
+
+    It keeps the objects that it returns, in `_done_episodes_for_metrics` and `_ongoing_episodes_for_metrics` (2.60).
+    In one process with the learner or a replay buffer these go on changing: `AddOneTsToEpisodesAndTruncate` appends a
+    step, `concat_episode` the next fragment, so that episodes of 7 steps were reported as 9.
+    """
+    copies = {id(episode): _copy_of(episode) for episode in samples}
+    done = env_runner._done_episodes_for_metrics
+    done[:] = [copies.get(id(episode), episode) for episode in done]
+    chunks = env_runner._ongoing_episodes_for_metrics
+    for episode in samples:
+        if not episode.is_done and episode.id_ in chunks:
+            chunks[episode.id_] = [copies.get(id(one), one) for one in chunks[episode.id_]]
+
+
+def _copy_of(episode: Any) -> Any:
+    """Return an episode with buffers of its own; the arrays in them are shared, but for rewards."""
+    new = copy.copy(episode)
+    agents = getattr(episode, "agent_episodes", None)
+    if agents is not None:
+        new.agent_episodes = {agent: _copy_of(one) for agent, one in agents.items()}
+        new.env_t_to_agent_t = copy.copy(episode.env_t_to_agent_t)
+        return new
+    for name in ("observations", "infos", "actions", "rewards"):
+        setattr(new, name, _copy_of_buffer(getattr(episode, name)))
+    new.rewards.data = copy.copy(new.rewards.data)
+    new.extra_model_outputs = {k: _copy_of_buffer(b) for k, b in episode.extra_model_outputs.items()}
+    return new
+
+
+def _copy_of_buffer(buffer: Any) -> Any:
+    """`append` and `extend` of an InfiniteLookbackBuffer (2.60) replace arrays and change lists."""
+    new = copy.copy(buffer)
+    if isinstance(new.data, list):
+        new.data = list(new.data)
+    return new
+
+
+def take_done_episodes(env_runner: Any) -> list[Any]:
+    """Take the episodes that ended from an EnvRunner's metrics, with what it kept of their chunks (2.60)."""
+    done = list(env_runner._done_episodes_for_metrics)
+    env_runner._done_episodes_for_metrics.clear()
+    for episode in done:
+        env_runner._ongoing_episodes_for_metrics.pop(episode.id_, None)
+    return done

@@ -70,7 +70,16 @@ def build(recipe: Recipe, imports: Sequence[str] = ()) -> AlgorithmConfig:
         raise
     except Exception as error:
         raise UsageError(f"{recipe.algorithm} refuses this configuration: {error}") from error
+    _set_runner(config)
     return config
+
+
+def _set_runner(config: AlgorithmConfig) -> None:
+    """Sample with rlkit's runners where neither the algorithm nor the user has one, `rllib/…` included."""
+    from rlkit.algos.sampling.episode_runner import EpisodeRunner, SingleEpisodeRunner
+
+    if config.env_runner_cls is None and config.is_online and not config.output:
+        config.env_runners(env_runner_cls=EpisodeRunner if config.is_multi_agent else SingleEpisodeRunner)
 
 
 def _call(config: AlgorithmConfig, method: str, arguments: Mapping[str, Any]) -> None:
