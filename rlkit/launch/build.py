@@ -15,6 +15,7 @@ import gymnasium as gym
 from rlkit import registry
 from rlkit.envs.make import env_creator, make_env
 from rlkit.errors import UsageError
+from rlkit.launch import faults
 from rlkit.roster import PolicyMapping, Roster, Spaces, policy_map
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def build(recipe: Recipe, imports: Sequence[str] = ()) -> AlgorithmConfig:
     register_env(recipe.env, env_creator(recipe.env, imports))
     config.environment(env=recipe.env, env_config=dict(recipe.env_config))
     config.debugging(seed=recipe.seed)
+    faults.defaults(config)
     for method, arguments in recipe.config.items():
         _call(config, method, arguments)
     roster = read_roster(recipe, imports)

@@ -111,8 +111,8 @@ class EnvEpisode(MultiAgentEpisode):
                 steps.append(self.SKIP_ENV_TS_TAG)
         if not self.is_done and self._ended and not self._living():
             raise MultiAgentEnvError(
-                f"step {self.env_t}: no agent is left (the last: {self._last_ended()}), got '__all__' False in terminateds "
-                f"and truncateds; expected one of them True. Fix: set it when the last agent is done"
+                f"step {self.env_t}: no agent is left (the last: {self._last_ended()}), got '__all__' False in "
+                f"terminateds and truncateds; expected one of them True. Fix: set it when the last agent is done"
             )
         self.validate()
         self._count_time()
@@ -123,8 +123,8 @@ class EnvEpisode(MultiAgentEpisode):
                 if agent in self._ended:
                     raise MultiAgentEnvError(
                         f"agent {agent!r}, step {self.env_t}: got {name}, but the agent was done in step "
-                        f"{self._ended[agent]}; expected nothing. Fix: an agent that is terminated or truncated stays so "
-                        f"until the next reset; one that only pauses is not done"
+                        f"{self._ended[agent]}; expected nothing. Fix: an agent that is terminated or truncated stays "
+                        f"so until the next reset; one that only pauses is not done"
                     )
 
     def _end_of(self, agent: Any, terminateds: Dicts, truncateds: Dicts) -> tuple[bool, bool]:
