@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import functools
 import shutil
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -545,6 +546,13 @@ def _copy_of_buffer(buffer: Any) -> Any:
     if isinstance(new.data, list):
         new.data = list(new.data)
     return new
+
+
+def count_time(episode: Any) -> None:
+    """Note that an episode has made a step now: what `get_duration_s` is computed from (2.60, no setter)."""
+    episode._last_step_time = time.perf_counter()
+    if episode._start_time is None:
+        episode._start_time = episode._last_step_time
 
 
 def take_done_episodes(env_runner: Any) -> list[Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import rlkit
-from rlkit.errors import EnvRunnerError, RlkitError
+from rlkit.errors import EnvRunnerError, RlkitError, RunFailed
 from rlkit.launch.train import root_cause
 from rlkit.launch.trial import IMPORTS, trainable
 
@@ -60,11 +60,10 @@ def test_an_exception_of_a_remote_environment_ends_the_run_with_its_traceback(al
 
 
 def test_a_run_shows_the_reason_once_and_fails(tmp_path: Path) -> None:
-    run = rlkit.train(recipe("DQN", how="nan"), out=tmp_path, imports=["case_envs"])
-    assert run.status == "failed"
-    assert run.info.error is not None
-    assert run.info.error.count("got nan at index 0") == 1
-    assert "env runner 1: EnvError" in run.info.error
+    with pytest.raises(RunFailed) as caught:
+        rlkit.train(recipe("DQN", how="nan"), out=tmp_path, imports=["case_envs"])
+    assert str(caught.value).count("got nan at index 0") == 1
+    assert "env runner 1: EnvError" in str(caught.value)
     text = next(tmp_path.glob("*/*/trial_*/error.txt")).read_text()
     assert root_cause(text).startswith("EnvRunnerError: env runner 1")
 

@@ -13,6 +13,7 @@ step as one.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -65,8 +66,8 @@ class RunnerFaults:
         for kind, group in self._groups.items():
             rllib.guard_runners(
                 group,
-                on_raise=lambda index, raised, kind=kind: self._raised(kind, index, raised),
-                on_death=lambda index, error, gone, kind=kind: self._died(kind, index, error, gone),
+                on_raise=functools.partial(self._raised, kind),
+                on_death=functools.partial(self._died, kind),
             )
 
     def _raised(self, kind: str, index: int, raised: rllib.Raised) -> Exception:
@@ -100,10 +101,11 @@ class RunnerFaults:
         self.restarts += 1
         self._lines.append(f"{kind} {index} failed and is started again: {reason}")
         if self.in_a_row[key] > self.limit:
+            word = "config.fault_tolerance.num_consecutive_env_runner_failures_tolerance"
             raise EnvRunnerError(
                 f"{kind} {index} failed {self.in_a_row[key]} times in a row, the last time because: {reason}; "
-                f"allowed are {self.limit} (config.fault_tolerance.num_consecutive_env_runner_failures_tolerance). Where a process "
-                f"ends without an exception, look for os._exit, a crash in native code, or too little memory"
+                f"allowed are {self.limit} ({word}). Where a process ends without an exception, look for os._exit, a "
+                f"crash in native code, or too little memory"
             ) from cause
 
     def after_training_step(self) -> None:

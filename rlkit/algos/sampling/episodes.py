@@ -20,7 +20,6 @@ first action), `_agent_to_module_mapping`, `_custom_data`.
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -28,6 +27,8 @@ from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.env.utils.infinite_lookback_buffer import InfiniteLookbackBuffer
 from ray.rllib.utils.error import MultiAgentEnvError
+
+from rlkit import rllib
 
 ALL = "__all__"
 Dicts = Mapping[Any, Any]
@@ -85,8 +86,8 @@ class EnvEpisode(MultiAgentEpisode):
         infos, terminateds, truncateds = infos or {}, terminateds or {}, truncateds or {}
         outputs = extra_model_outputs or {}
         self.env_t += 1
-        self.is_terminated = bool(terminateds.get(ALL, False))
-        self.is_truncated = bool(truncateds.get(ALL, False)) and not self.is_terminated
+        self.is_terminated = bool(terminateds.get(ALL, False))  # type: ignore[misc]
+        self.is_truncated = bool(truncateds.get(ALL, False)) and not self.is_terminated  # type: ignore[misc]
         self.acted, self._observed = list(actions), list(observations)
         self._refuse_the_dead(observations, rewards)
         given = dict.fromkeys([*actions, *observations, *rewards, *terminateds, *truncateds])
@@ -115,7 +116,7 @@ class EnvEpisode(MultiAgentEpisode):
                 f"terminateds and truncateds; expected one of them True. Fix: set it when the last agent is done"
             )
         self.validate()
-        self._count_time()
+        rllib.count_time(self)
 
     def _refuse_the_dead(self, observations: Dicts, rewards: Dicts) -> None:
         for name, values in (("an observation", observations), ("a reward", rewards)):
@@ -271,11 +272,6 @@ class EnvEpisode(MultiAgentEpisode):
     def get_truncateds(self) -> dict[Any, bool]:
         """By agent and `__all__`, for which RLlib returns whether the episode is terminated (2.60)."""
         return {**super().get_truncateds(), ALL: self.is_truncated}
-
-    def _count_time(self) -> None:
-        self._last_step_time = time.perf_counter()
-        if self._start_time is None:
-            self._start_time = self._last_step_time
 
     def _get_data_by_env_steps(
         self,
