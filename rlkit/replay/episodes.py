@@ -19,6 +19,7 @@ import numpy as np
 from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
+from rlkit.errors import UsageError
 from rlkit.replay.buffer import ACTIONS, OBS, REWARDS, STATE_IN, TERMINATEDS, TRUNCATEDS
 from rlkit.replay.columns import Column
 from rlkit.replay.ring import Fragment
@@ -197,6 +198,7 @@ def joint_fragments(
 
     Raises:
         ValueError: an episode with an agent that is not one of `agents`.
+        UsageError: a fragment that begins between an agent's action and its next observation.
     """
     for episode in episodes:
         unknown = set(map(str, episode.agent_episodes)) - set(agents)
@@ -229,6 +231,12 @@ def _joint(
             agent_episode.to_numpy()
         times = _agent_times(episode, agent, length)
         seen = np.flatnonzero(times >= 0)
+        if len(seen) <= len(agent_episode):
+            raise UsageError(
+                f"agent {agent!r} acted in step {episode.env_t_started} or before and observed the outcome after it, where a "
+                f"fragment ends: a joint row cannot hold that. Fix: agents that take turns or pause need whole episodes, "
+                f"`config: {{env_runners: {{batch_mode: complete_episodes}}}}`"
+            )
         present[seen, i] = True
         # observation k of this chunk sits at env step seen[k]; action k was taken there if step k was
         # completed

@@ -20,7 +20,7 @@ first action), `_agent_to_module_mapping`, `_custom_data`.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
 from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
@@ -263,11 +263,17 @@ class EnvEpisode(MultiAgentEpisode):
         """Also of a chunk in which no agent has completed a step."""
         return bool(self.agent_episodes) and all(one.is_numpy for one in self.agent_episodes.values())
 
-    def get_agents_that_stepped(self) -> set[Any]:
-        return {agent for agent in self._observed if agent in self.agent_episodes}
+    @property
+    def agent_ids(self) -> Set[Any]:
+        """In the order in which they came, so that batches have one order; RLlib's has another in every process."""
+        return self.agent_episodes.keys()
 
-    def get_agents_to_act(self) -> set[Any]:
-        return {agent for agent in self.get_agents_that_stepped() if agent not in self._ended}
+    def get_agents_that_stepped(self) -> Set[Any]:
+        return {agent: None for agent in self._observed if agent in self.agent_episodes}.keys()
+
+    def get_agents_to_act(self) -> Set[Any]:
+        stepped = self.get_agents_that_stepped()
+        return {agent: None for agent in stepped if agent not in self._ended}.keys()
 
     def get_truncateds(self) -> dict[Any, bool]:
         """By agent and `__all__`, for which RLlib returns whether the episode is terminated (2.60)."""
