@@ -233,9 +233,9 @@ def _joint(
         seen = np.flatnonzero(times >= 0)
         if len(seen) <= len(agent_episode):
             raise UsageError(
-                f"agent {agent!r} acted in step {episode.env_t_started} or before and observed the outcome after it, where a "
-                f"fragment ends: a joint row cannot hold that. Fix: agents that take turns or pause need whole episodes, "
-                f"`config: {{env_runners: {{batch_mode: complete_episodes}}}}`"
+                f"agent {agent!r} acted before step {episode.env_t_started}, where a fragment ends, and observed the "
+                f"outcome after it: a joint row cannot hold that. Fix: agents that take turns or pause need whole "
+                f"episodes, `config: {{env_runners: {{batch_mode: complete_episodes}}}}`"
             )
         present[seen, i] = True
         # observation k of this chunk sits at env step seen[k]; action k was taken there if step k was
