@@ -5,9 +5,14 @@ Checked against ray 2.60.0.
 
 from __future__ import annotations
 
+import copy
+import functools
 import shutil
+import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -532,3 +537,151 @@ def fill_episode(
 def share_custom_data(episode: Any, successor: Any) -> None:
     """Let the next chunk of a MultiAgentEpisode go on with what hooks kept in `custom_data` (2.60, no setter)."""
     successor._custom_data = episode._custom_data
+
+
+def keep_chunks(env_runner: Any, samples: Sequence[Any]) -> None:
+    """Give an EnvRunner copies of the episodes it just sampled, for its metrics and for `prev_episode_chunks`.
+
+    It keeps the objects that it returns, in `_done_episodes_for_metrics` and `_ongoing_episodes_for_metrics` (2.60).
+    In one process with the learner or a replay buffer these go on changing: `AddOneTsToEpisodesAndTruncate` appends a
+    step, `concat_episode` the next fragment, so that episodes of 7 steps were reported as 9.
+    """
+    copies = {id(episode): _copy_of(episode) for episode in samples}
+    done = env_runner._done_episodes_for_metrics
+    done[:] = [copies.get(id(episode), episode) for episode in done]
+    chunks = env_runner._ongoing_episodes_for_metrics
+    for episode in samples:
+        if not episode.is_done and episode.id_ in chunks:
+            chunks[episode.id_] = [copies.get(id(one), one) for one in chunks[episode.id_]]
+
+
+def _copy_of(episode: Any) -> Any:
+    """Return an episode with buffers of its own; the arrays in them are shared, but for rewards."""
+    new = copy.copy(episode)
+    agents = getattr(episode, "agent_episodes", None)
+    if agents is not None:
+        new.agent_episodes = {agent: _copy_of(one) for agent, one in agents.items()}
+        new.env_t_to_agent_t = copy.copy(episode.env_t_to_agent_t)
+        return new
+    for name in ("observations", "infos", "actions", "rewards"):
+        setattr(new, name, _copy_of_buffer(getattr(episode, name)))
+    new.rewards.data = copy.copy(new.rewards.data)
+    new.extra_model_outputs = {k: _copy_of_buffer(b) for k, b in episode.extra_model_outputs.items()}
+    return new
+
+
+def _copy_of_buffer(buffer: Any) -> Any:
+    """`append` and `extend` of an InfiniteLookbackBuffer (2.60) replace arrays and change lists."""
+    new = copy.copy(buffer)
+    if isinstance(new.data, list):
+        new.data = list(new.data)
+    return new
+
+
+def count_time(episode: Any) -> None:
+    """Note that an episode has made a step now: what `get_duration_s` is computed from (2.60, no setter)."""
+    episode._last_step_time = time.perf_counter()
+    if episode._start_time is None:
+        episode._start_time = episode._last_step_time
+
+
+def take_done_episodes(env_runner: Any) -> list[Any]:
+    """Take the episodes that ended from an EnvRunner's metrics, with what it kept of their chunks (2.60)."""
+    done = list(env_runner._done_episodes_for_metrics)
+    env_runner._done_episodes_for_metrics.clear()
+    for episode in done:
+        env_runner._ongoing_episodes_for_metrics.pop(episode.id_, None)
+    return done
+
+
+@dataclass(frozen=True)
+class Raised:
+    """An exception in a remote env runner, on its way to the driver."""
+
+    message: str  # type and text
+    traceback: str
+
+
+def guard_runners(
+    group: Any,
+    *,
+    on_raise: Callable[[int, Raised], Exception],
+    on_death: Callable[[int, Exception, bool], None],
+) -> None:
+    """Hear of every call to a remote EnvRunner of an EnvRunnerGroup that ends with an exception or a death.
+
+    `FaultAwareApply.apply` (2.60, utils/actor_manager.py) answers an exception by sleeping for
+    `delay_between_env_runner_restarts_s` (60) and ending the process, so that a bug of an environment is a dead actor
+    without a message, restarted up to 1,000 times. Here the call brings the exception back as a value.
+
+    Args:
+        on_raise: gets the runner's index and the exception; raises what ends the run, or returns the error to go on
+            with. Then the runner is started anew: what it was doing is half done.
+        on_death: gets the runner's index, Ray's error, and whether Ray will not start it again; may raise. It is called
+            once for each death, not for the calls that find the runner still starting.
+    """
+    import ray
+    from ray.exceptions import ActorDiedError, RayActorError
+    from ray.rllib.utils.actor_manager import ResultOrError, _method_caller
+
+    manager = group._worker_manager
+    call, fetch = manager._call_actors, manager._fetch_result
+
+    def guarded(func: Any) -> Any:
+        return functools.partial(_guarded, _method_caller(func) if isinstance(func, str) else func)
+
+    def call_actors(func: Any, **kwargs: Any) -> Any:
+        return call(func=[guarded(f) for f in func] if isinstance(func, list) else guarded(func), **kwargs)
+
+    def fetch_result(**kwargs: Any) -> Any:
+        alive = {index for index in kwargs["remote_actor_ids"] if manager.is_actor_healthy(index)}
+        ready, results = fetch(**kwargs)
+        for answer in results.result_or_errors:
+            value = answer.get()
+            if isinstance(value, Raised):
+                error = on_raise(answer.actor_id, value)
+                answer.result_or_error = ResultOrError(error=error)
+                manager.set_actor_state(answer.actor_id, healthy=False)
+                ray.kill(manager.actors()[answer.actor_id], no_restart=False)
+            elif not answer.ok and isinstance(value, RayActorError):
+                gone = isinstance(value, ActorDiedError)
+                if gone or answer.actor_id in alive:
+                    alive.discard(answer.actor_id)
+                    on_death(answer.actor_id, value, gone)
+        return ready, results
+
+    manager._call_actors, manager._fetch_result = call_actors, fetch_result
+
+
+def _guarded(func: Callable[..., Any], env_runner: Any, *args: Any, **kwargs: Any) -> Any:
+    try:
+        return func(env_runner, *args, **kwargs)
+    except Exception as error:
+        shown = error.__cause__ if not str(error) and error.__cause__ is not None else error
+        return Raised(f"{type(shown).__name__}: {shown}", traceback.format_exc())
+
+
+def sampled_env_steps(algorithm: Any) -> int:
+    """Return the env steps of all runners so far, as the algorithm has counted them (2.60: its metrics logger)."""
+    from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME
+
+    return int(algorithm.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), default=0))
+
+
+def print_to_stderr() -> None:
+    """Send what Ray prints in this process for other processes to stderr; stdout belongs to results.
+
+    `listen_error_messages` (2.60, _private/worker.py) prints "A worker died or was killed …" to stdout even without
+    `log_to_driver`; with it, so it prints what workers print.
+    """
+    from ray._private import worker
+
+    own = worker.print_to_stdstream
+    if getattr(own, "rlkit", False):
+        return
+
+    def to_stderr(data: dict[str, Any], ignore_prefix: bool) -> None:
+        own({**data, "is_err": True}, ignore_prefix)
+
+    to_stderr.rlkit = True  # type: ignore[attr-defined]
+    worker.print_to_stdstream = to_stderr

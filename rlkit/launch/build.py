@@ -15,6 +15,7 @@ import gymnasium as gym
 from rlkit import registry
 from rlkit.envs.make import env_creator, make_env
 from rlkit.errors import UsageError
+from rlkit.launch import faults
 from rlkit.roster import PolicyMapping, Roster, Spaces, policy_map
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def build(recipe: Recipe, imports: Sequence[str] = ()) -> AlgorithmConfig:
     register_env(recipe.env, env_creator(recipe.env, imports))
     config.environment(env=recipe.env, env_config=dict(recipe.env_config))
     config.debugging(seed=recipe.seed)
+    faults.defaults(config)
     for method, arguments in recipe.config.items():
         _call(config, method, arguments)
     roster = read_roster(recipe, imports)
@@ -69,7 +71,16 @@ def build(recipe: Recipe, imports: Sequence[str] = ()) -> AlgorithmConfig:
         raise
     except Exception as error:
         raise UsageError(f"{recipe.algorithm} refuses this configuration: {error}") from error
+    _set_runner(config)
     return config
+
+
+def _set_runner(config: AlgorithmConfig) -> None:
+    """Sample with rlkit's runners where neither the algorithm nor the user has one, `rllib/…` included."""
+    from rlkit.algos.sampling.episode_runner import EpisodeRunner, SingleEpisodeRunner
+
+    if config.env_runner_cls is None and config.is_online and not config.output:
+        config.env_runners(env_runner_cls=EpisodeRunner if config.is_multi_agent else SingleEpisodeRunner)
 
 
 def _call(config: AlgorithmConfig, method: str, arguments: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ from ray import tune
 from ray.tune.result import SHOULD_CHECKPOINT
 
 from rlkit import rllib
+from rlkit.launch.faults import DEATHS
 from rlkit.launch.trial import TRUST
 from rlkit.metrics import path_of, tidy
 from rlkit.recipe import Recipe
@@ -157,6 +158,8 @@ class Tracker(tune.Callback):
         self.last[name] = row
         self.writer.write(name, row)
         self.show.result(name, row)
+        for line in result.get(DEATHS, ()):
+            self.show.say(f"{name}: {line}")
         score = row.get(self.metric)
         if score is not None and not math.isnan(score):
             score *= self.sign

@@ -20,6 +20,7 @@ from rlkit import registry, rllib
 from rlkit.callbacks.base import CallbackError
 from rlkit.errors import CheckpointError
 from rlkit.launch.build import build
+from rlkit.launch.faults import RunnerFaults
 from rlkit.metrics import tidy
 from rlkit.recipe import Recipe
 from rlkit.runs import manifest, signing
@@ -50,6 +51,7 @@ class RecipeTrial:
         self._trust = bool(config.get(TRUST)) or signing.read_key() is None
         self.recipe, self.imports = parse(config)
         super().__init__(build(self.recipe, self.imports), **kwargs)  # type: ignore[call-arg]
+        self._faults = RunnerFaults(self, self.recipe.config.get("fault_tolerance", {}))
         self._trial_info = trial_info
         if rllib.trial_folder(self) is not None:
             rllib.persist_by_rename(rllib.storage_of(self), self._checkpoint_name)
@@ -63,6 +65,10 @@ class RecipeTrial:
         """Ask Tune for what the recipe's env runners and learners need, by RLlib's own rule."""
         return cls.algorithm_class.default_resource_request(build(*parse(config)))
 
+    def training_step(self) -> None:
+        super().training_step()  # type: ignore[misc]
+        self._faults.after_training_step()
+
     def step(self) -> dict[str, Any]:
         """RLlib's iteration, with the metric that ranks checkpoints at the top level of the result.
 
@@ -70,6 +76,7 @@ class RecipeTrial:
         `evaluation/env_runners/...` never ranks anything and the best checkpoint is deleted as the oldest.
         """
         result = super().step()  # type: ignore[misc]
+        self._faults.after_iteration(result)
         score = tidy(result).get(self.recipe.checkpoint.best, math.nan)
         worst = math.inf if self.recipe.tune.mode == "min" else -math.inf
         result[SCORE] = worst if math.isnan(score) else score
