@@ -310,7 +310,7 @@ def custom_learner_pieces(learner: Any) -> list[Any]:
     """
     pipeline = learner._learner_connector
     pieces = [] if pipeline is None else list(pipeline.connectors)
-    custom = [p for p in pieces if type(p).__name__ not in DEFAULT_LEARNER_PIECES]
+    custom = [p for p in pieces if type(p).__name__ not in (*DEFAULT_LEARNER_PIECES, *ADVANTAGE_PIECES)]
     for piece in custom:
         if type(piece).__module__.startswith("ray.rllib.connectors."):
             raise ValueError(
@@ -318,6 +318,15 @@ def custom_learner_pieces(learner: Any) -> list[Any]:
                 f"same in an environment wrapper or an env-to-module connector, or use `algorithm: rllib/DQN`"
             )
     return custom
+
+
+ADVANTAGE_PIECES = ("AddOneTsToEpisodesAndTruncate", "GeneralAdvantageEstimation")
+
+
+def extra_learner_pieces(learner: Any) -> list[Any]:
+    """Return a PPO learner's connector pieces besides RLlib's way from episodes to a batch with advantages (2.60)."""
+    known = (*DEFAULT_LEARNER_PIECES, *ADVANTAGE_PIECES)
+    return [piece for piece in learner_pieces(learner) if type(piece).__name__ not in known]
 
 
 def seed_runner(env_runner: Any, seed: int) -> None:

@@ -18,6 +18,8 @@ _WHERE = {
     "MADDPGConfig": "rlkit.algos.centralised.config",
     "MATD3": "rlkit.algos.maddpg",
     "MATD3Config": "rlkit.algos.centralised.config",
+    "PPO": "rlkit.algos.ppo",
+    "PPOConfig": "rlkit.algos.ppo",
     "SAC": "rlkit.algos.sac",
     "SACConfig": "rlkit.algos.sac",
 }
