@@ -511,3 +511,15 @@ def fill_episode(
 def share_custom_data(episode: Any, successor: Any) -> None:
     """Let the next chunk of a MultiAgentEpisode go on with what hooks kept in `custom_data` (2.60, no setter)."""
     successor._custom_data = episode._custom_data
+
+
+def forwards_separately(module: Any, call: str) -> bool:
+    """Whether a MultiRLModule runs each of its modules by itself in `forward_exploration` or `forward_inference`.
+
+    One of its own kind overrides the underscored methods and may let modules see each other's batches (2.60,
+    core/rl_module/multi_rl_module.py).
+    """
+    from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
+
+    names = (f"_{call}", "_forward")
+    return all(getattr(type(module), name) is getattr(MultiRLModule, name) for name in names)
