@@ -9,7 +9,6 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-import ray
 import torch
 from ray.rllib.algorithms.ppo import PPOConfig as RLlibPPOConfig
 from ray.rllib.core import DEFAULT_MODULE_ID
@@ -328,3 +327,142 @@ def test_advantages_can_be_standardised_over_each_minibatch() -> None:
 def test_settings_that_cannot_work_are_refused(training: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         PPOConfig().environment("CartPole-v1").training(**training).validate()
+
+
+# The algorithm
+
+
+def algorithm(config: Any = None, env: Any = "CartPole-v1", **training: Any) -> Any:
+    config = (config or PPOConfig()).environment(env)
+    config.env_runners(num_env_runners=0, num_envs_per_env_runner=2)
+    config.training(**{"train_batch_size_per_learner": 64, "minibatch_size": 32, "num_epochs": 2, **training})
+    return config.rl_module(model_config=MODEL).debugging(seed=0).build_algo()
+
+
+def kl_coeff(algo: Any) -> float:
+    def read(learner: Any) -> float:
+        return float(learner.curr_kl_coeffs_per_module[DEFAULT_MODULE_ID])
+
+    return next(iter(algo.learner_group.foreach_learner(read))).get()
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_the_kl_coefficient_comes_back_from_a_checkpoint(tmp_path: Path) -> None:
+    first = algorithm()
+    first.train()
+
+    def seven(learner: Any) -> None:
+        learner.curr_kl_coeffs_per_module[DEFAULT_MODULE_ID].data.fill_(7.0)
+
+    first.learner_group.foreach_learner(seven)
+    path = first.save_to_path(tmp_path / "checkpoint")
+    first.stop()
+    again = algorithm()
+    again.restore_from_path(path)
+    assert kl_coeff(again) == 7.0
+    again.stop()
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_a_resumed_run_goes_on_with_its_schedules_and_its_step_count(tmp_path: Path) -> None:
+    training = {"clip_param": [[0, 0.4], [256, 0.0]], "entropy_coeff": [[0, 0.1], [256, 0.0]], "lr": 1e-4}
+    first = algorithm(**training)
+    for _ in range(2):
+        first.train()
+    path = first.save_to_path(tmp_path / "checkpoint")
+    first.stop()
+    again = algorithm(**training)
+    again.restore_from_path(path)
+    used = []
+
+    def watch(learner: Any) -> None:
+        compute = type(learner).compute_loss_for_module
+
+        def watched(**given: Any) -> Any:
+            entropy = learner.entropy_coeff_schedulers_per_module[DEFAULT_MODULE_ID].get_current_value()
+            used.append((learner.clip_param(DEFAULT_MODULE_ID), float(entropy)))
+            return compute(learner, **given)
+
+        learner.compute_loss_for_module = watched
+
+    again.learner_group.foreach_learner(watch)
+    again.train()
+    again.stop()
+    clip, entropy = used[0]
+    assert clip == pytest.approx(0.4 * (1 - 128 / 256), abs=0.02)
+    assert entropy == pytest.approx(0.1 * (1 - 128 / 256), abs=0.005)
+
+
+class Still(gym.Env):
+    """Two rows of rewards: 1 for action 1, 0 for action 0; episodes of 5 steps, truncated."""
+
+    observation_space = PLAIN
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self, config: Any = None):
+        self.config = dict(config or {})
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+        self.t = 0
+        return np.ones(4, np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        self.t += 1
+        bad = self.config.get("nan_at") == self.t
+        return np.ones(4, np.float32), float("nan") if bad else float(action), False, self.t == 5, {}
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_it_learns_what_pays() -> None:
+    algo = algorithm(env=Still, lr=1e-2, train_batch_size_per_learner=128)
+    for _ in range(8):
+        result = algo.train()
+    algo.stop()
+    assert result["env_runners"]["episode_return_mean"] > 4.0
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_a_nan_reward_ends_the_run() -> None:
+    config = PPOConfig().environment(Still, env_config={"nan_at": 3})
+    config.env_runners(num_env_runners=0, num_envs_per_env_runner=2)
+    config.training(train_batch_size_per_learner=64, minibatch_size=32, num_epochs=2)
+    algo = config.rl_module(model_config=MODEL).build_algo()
+    with pytest.raises(RunFailed, match="rewards are NaN or inf, expected finite numbers"):
+        algo.train()
+    algo.stop()
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_metrics_are_those_of_rllibs_ppo() -> None:
+    seen = []
+    for config in (PPOConfig(), RLlibPPOConfig()):
+        algo = algorithm(config)
+        result = algo.train()
+        algo.stop()
+        seen.append(result)
+    ours, theirs = seen
+    missing = set(theirs["learners"][DEFAULT_MODULE_ID]) - set(ours["learners"][DEFAULT_MODULE_ID])
+    assert {name for name in missing if not name.startswith(("gradients_", "diff_"))} == set()
+    assert set(theirs["env_runners"]) - set(ours["env_runners"]) <= {"connector_pipeline_timer"}
+    assert ours["num_env_steps_sampled_lifetime"] == pytest.approx(64, abs=2)
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_several_runners_and_a_remote_learner_sample_and_learn() -> None:
+    config = PPOConfig().environment("CartPole-v1").learners(num_learners=1)
+    config.env_runners(num_env_runners=2, num_envs_per_env_runner=1)
+    config.training(train_batch_size_per_learner=64, minibatch_size=32, num_epochs=2)
+    algo = config.rl_module(model_config=MODEL).debugging(seed=0).build_algo()
+    result = algo.train()
+    steps = result["num_env_steps_sampled_lifetime"]
+    assert 64 <= steps <= 68
+    trained = result["learners"][DEFAULT_MODULE_ID]["num_module_steps_trained"]
+    assert trained == math.ceil(2 * steps / 32) * 32
+    runners = algo.env_runner_group.foreach_env_runner(
+        lambda r: r.get_state(components="rl_module")["rl_module"][DEFAULT_MODULE_ID], local_env_runner=False
+    )
+    learner = algo.learner_group.get_state(components="learner/rl_module")["learner"]["rl_module"]
+    for name, value in runners[0].items():
+        np.testing.assert_array_equal(value, learner[DEFAULT_MODULE_ID][name])
+        np.testing.assert_array_equal(value, runners[1][name])
+    algo.stop()

@@ -28,7 +28,7 @@ Legend: B rows of a minibatch, A action numbers; ratio is π(a|s) / π_old(a|s).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from ray.rllib.algorithms.algorithm_config import NotProvided
@@ -100,7 +100,7 @@ class PPOConfig(RLlibPPOConfig):
         self,
         *,
         clip_param: float | list[list[float]] = NotProvided,
-        standardize_advantages: str = NotProvided,
+        standardize_advantages: Literal["batch", "minibatch"] = NotProvided,
         stop_kl: float | None = NotProvided,
         vf_clip_range: float | None = NotProvided,
         **kwargs: Any,

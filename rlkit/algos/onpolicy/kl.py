@@ -21,7 +21,7 @@ def attach_kl_coeffs(algorithm: Any) -> None:
     group = algorithm.learner_group
     if group is None or NAME in state.components(algorithm):
         return
-    if not all(answer.get() for answer in group.foreach_learner(_has_kl_coeffs)):
+    if not issubclass(algorithm.config.learner_class, PPOLearner):
         return
 
     def get() -> dict[str, Any]:
@@ -31,10 +31,6 @@ def attach_kl_coeffs(algorithm: Any) -> None:
         group.foreach_learner(functools.partial(_set_kl_coeffs, coefficients=saved["modules"]))
 
     state.attach(algorithm, NAME, state.Values(get, put))
-
-
-def _has_kl_coeffs(learner: Any) -> bool:
-    return isinstance(learner, PPOLearner)
 
 
 def _kl_coeffs(learner: Any) -> dict[str, float]:

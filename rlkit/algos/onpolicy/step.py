@@ -30,7 +30,6 @@ from ray.rllib.utils.metrics import (
     TIMERS,
     WEIGHTS_SEQ_NO,
 )
-from ray.rllib.utils.numpy import convert_to_numpy
 
 from rlkit import rllib, state
 from rlkit.algos.onpolicy.episodes import fragments_of
@@ -243,6 +242,3 @@ def _why_rllib(learner: Any) -> str | None:
             if module.is_stateful():
                 return f"module {module_id!r} is recurrent"
     return None
-
-
-assert convert_to_numpy
