@@ -51,6 +51,7 @@ from torch import Tensor
 from rlkit.algos.onpolicy.distributions import distribution
 from rlkit.algos.onpolicy.learner import VALUES, EnoughUpdates, OnPolicyLearner
 from rlkit.algos.onpolicy.step import OnPolicy
+from rlkit.algos.sampling.array_runner import ArrayEnvRunner
 
 STANDARDIZED_OVER = ("batch", "minibatch")
 CLIP_PARAM = "curr_clip_param"
@@ -95,6 +96,7 @@ class PPOConfig(RLlibPPOConfig):
         self.standardize_advantages = "batch"
         self.stop_kl: float | None = None
         self.vf_clip_range: float | None = None
+        self.array_fragments = True  # what `ArrayEnvRunner` returns
 
     def training(
         self,
@@ -134,6 +136,10 @@ class PPOConfig(RLlibPPOConfig):
         Raises:
             ValueError: a setting that cannot work.
         """
+        if self.env_runner_cls is None and not self.is_multi_agent:
+            self.env_runner_cls = ArrayEnvRunner
+        if self.in_evaluation:
+            self.array_fragments = False
         super().validate()
         Scheduler.validate(
             fixed_value_or_schedule=self.clip_param, setting_name="clip_param", description="clip parameter"

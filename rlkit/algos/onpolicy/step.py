@@ -3,7 +3,7 @@
 `OnPolicy` goes before an RLlib algorithm class, `OnPolicyLearner` (see `rlkit.algos.onpolicy.learner`) before its
 learner. Array runners return `ArrayFragment`s. Episodes, which every other runner returns, become the same arrays; so
 callbacks, connectors in front of the module, trajectory postprocessors and several agents work as with RLlib. What
-needs RLlib's own learner pipeline gets RLlib's own training step, and the log says why once.
+needs RLlib's own learner pipeline gets it, with episodes, and the log says why once.
 """
 
 from __future__ import annotations
@@ -66,23 +66,21 @@ class OnPolicy(Algorithm):
         if not self._decided:
             self._decided, self._reason = True, self.why_rllib()
             if self._reason:
-                logger.warning("%s: RLlib's own training step, because %s", type(self).__name__, self._reason)
-        if self._reason:
-            super().training_step()
-            return
+                logger.warning("%s learns with RLlib's own learner pipeline: %s", type(self).__name__, self._reason)
         before = self._steps(NUM_ENV_STEPS_SAMPLED_LIFETIME)
         with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
-            fragments = self.sample()
-        if not fragments:
+            samples = self.sample()
+        if not samples:
             return
         sampled = self._steps(NUM_ENV_STEPS_SAMPLED_LIFETIME) - before
+        learn = self.learn_as_rllib if self._reason else self.learn
         with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
-            self.metrics.aggregate(self.learn(fragments, sampled), key=LEARNER_RESULTS)
+            self.metrics.aggregate(learn(samples, sampled), key=LEARNER_RESULTS)
         with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
             self.sync_weights()
 
     def why_rllib(self) -> str | None:
-        """Return why RLlib's own training step has to be used, or None."""
+        """Return why RLlib's learner pipeline has to be used, or None."""
         if self.config.num_learners > 1:
             return f"{self.config.num_learners} learners share each batch"
         answers = [answer.get() for answer in self.learner_group.foreach_learner(_why_rllib)]
@@ -90,13 +88,13 @@ class OnPolicy(Algorithm):
 
     # Sampling --------------------------------------------------------------------------------------------
 
-    def sample(self) -> Fragments:
+    def sample(self) -> list[Any]:
         """Sample from all env runners, one round after the other, until the batch is full.
 
         Returns:
-            {module: fragments}; empty if no runner has answered.
+            Array fragments and episodes; empty if no runner has answered.
         """
-        fragments: Fragments = {}
+        samples: list[Any] = []
         steps = 0
         by_agent = self.config.count_steps_by == "agent_steps"
         counted = NUM_AGENT_STEPS_SAMPLED_LIFETIME if by_agent else NUM_ENV_STEPS_SAMPLED_LIFETIME
@@ -108,15 +106,16 @@ class OnPolicy(Algorithm):
                 break
             self._last_answer = time.monotonic()
             self.metrics.aggregate([metrics for _, metrics in answers], key=ENV_RUNNER_RESULTS)
-            for samples, _ in answers:
-                self._add(fragments, samples)
+            samples += [sample for found, _ in answers for sample in found]
             steps = self._steps(counted) - before
-        return fragments
+        return samples
 
     def _ask_runners(self) -> list[tuple[Any, Any]]:
         """Let every runner sample once; return what each sampled, and its metrics."""
         group = self.env_runner_group
-        job = _Sample(self._steps(NUM_ENV_STEPS_SAMPLED_LIFETIME), self.config.seed, self._samples)
+        job = _Sample(
+            self._steps(NUM_ENV_STEPS_SAMPLED_LIFETIME), self.config.seed, self._samples, bool(self._reason)
+        )
         self._samples += 1
         if group.num_remote_env_runners() == 0:
             return [job(group.local_env_runner)]
@@ -127,14 +126,6 @@ class OnPolicy(Algorithm):
             if isinstance(metrics, UsageError):
                 raise metrics
         return list(answers)
-
-    def _add(self, fragments: Fragments, samples: Any) -> None:
-        """Sort what one runner sampled by module."""
-        if isinstance(samples, ArrayFragment):
-            fragments.setdefault(DEFAULT_MODULE_ID, []).append(samples)
-            return
-        for module, fragment in fragments_of(samples, default_module=DEFAULT_MODULE_ID).items():
-            fragments.setdefault(module, []).append(fragment)
 
     def _wait_for_runners(self) -> None:
         """Give runners that died time to come back; RLlib restores them before the next training step.
@@ -159,17 +150,28 @@ class OnPolicy(Algorithm):
 
     # Learning --------------------------------------------------------------------------------------------
 
-    def learn(self, fragments: Fragments, sampled: int) -> list[Any]:
+    def learn(self, samples: list[Any], sampled: int) -> list[Any]:
         """Update every trained module in one learner call; return the learner's metrics."""
-        timesteps = {
-            NUM_ENV_STEPS_SAMPLED_LIFETIME: self._steps(NUM_ENV_STEPS_SAMPLED_LIFETIME),
-            NUM_AGENT_STEPS_SAMPLED_LIFETIME: self._steps(NUM_AGENT_STEPS_SAMPLED_LIFETIME),
-        }
-        if self.learner_group.is_local:
-            job: Any = _Update(fragments, sampled, timesteps)
-        else:
-            job = _Update(ray.put(fragments), sampled, timesteps)
+        fragments = _by_module(samples)
+        given = fragments if self.learner_group.is_local else ray.put(fragments)
+        job = _Update(given, sampled, self._timesteps())
         return [answer.get() for answer in self.learner_group.foreach_learner(job)]
+
+    def learn_as_rllib(self, samples: list[Any], sampled: int) -> list[Any]:
+        """Update from episodes, through RLlib's learner pipeline and its minibatches."""
+        config = self.config
+        results: list[Any] = self.learner_group.update(
+            episodes=samples,
+            timesteps=self._timesteps(),
+            num_epochs=config.num_epochs,
+            minibatch_size=config.minibatch_size,
+            shuffle_batch_per_epoch=config.shuffle_batch_per_epoch,
+        )
+        return results
+
+    def _timesteps(self) -> dict[str, int]:
+        names = (NUM_ENV_STEPS_SAMPLED_LIFETIME, NUM_AGENT_STEPS_SAMPLED_LIFETIME)
+        return {name: self._steps(name) for name in names}
 
     def sync_weights(self) -> None:
         """Give the env runners the learner's weights."""
@@ -191,10 +193,13 @@ class _Sample:
     `seed + i + j`, so that runners share streams, and a restored run repeats its first episodes.
     """
 
-    def __init__(self, env_steps: int, seed: int | None, number: int):
-        self.env_steps, self.seed, self.number = env_steps, seed, number
+    def __init__(self, env_steps: int, seed: int | None, number: int, episodes: bool):
+        self.env_steps, self.seed, self.number, self.episodes = env_steps, seed, number, episodes
 
     def __call__(self, env_runner: Any) -> tuple[Any, Any]:
+        if self.episodes and env_runner.config.array_fragments:
+            env_runner.config = env_runner.config.copy(copy_frozen=False)
+            env_runner.config.array_fragments = False
         env_runner.num_env_steps_sampled_lifetime = self.env_steps
         if isinstance(env_runner.module, torch.nn.Module):
             env_runner.module.eval()
@@ -224,6 +229,18 @@ class _Update:
         if isinstance(fragments, ray.ObjectRef):
             fragments = ray.get(fragments)
         return learner.update_from_fragments(fragments, env_steps=self.sampled, timesteps=self.timesteps)
+
+
+def _by_module(samples: Sequence[Any]) -> Fragments:
+    fragments: Fragments = {}
+    arrays = [sample for sample in samples if isinstance(sample, ArrayFragment)]
+    if arrays:
+        fragments[DEFAULT_MODULE_ID] = arrays
+    episodes = [sample for sample in samples if not isinstance(sample, ArrayFragment)]
+    if episodes:
+        for module, fragment in fragments_of(episodes, default_module=DEFAULT_MODULE_ID).items():
+            fragments.setdefault(module, []).append(fragment)
+    return fragments
 
 
 def _why_rllib(learner: Any) -> str | None:
