@@ -33,7 +33,12 @@ def advantages(rewards: Any, values: Any, terminated: Any, truncated: Any, fresh
         fresh=column(*fresh).astype(bool),
     )
     found = gae(
-        fragment.rewards, column(*values), fragment.terminated, fragment.goes_on(), gamma=GAMMA, lambda_=LAMBDA
+        fragment.rewards,
+        column(*values),
+        fragment.terminated,
+        fragment.goes_on(),
+        gamma=GAMMA,
+        lambda_=LAMBDA,
     )
     return found[:, 0].tolist()
 
@@ -129,7 +134,8 @@ def test_advantages_and_value_targets_are_those_of_rllibs_connector() -> None:
     ends = [end for end in ENDS.values() for _ in range(3)]
     lengths = [1, 7, 3, 12, 1, 5, 9, 2, 4, 1, 8, 6]
     episodes = [
-        episode(rng, length, start=3 * i, **end) for i, (length, end) in enumerate(zip(lengths, ends, strict=True))
+        episode(rng, length, start=3 * i, **end)
+        for i, (length, end) in enumerate(zip(lengths, ends, strict=True))
     ]
     fragments = fragments_of(episodes, default_module=DEFAULT_MODULE_ID)
     ours = learner.rows_of(DEFAULT_MODULE_ID, [fragments[DEFAULT_MODULE_ID]])

@@ -67,14 +67,22 @@ class Loop:
         obs[LENGTH], fresh[LENGTH] = self.obs, self.fresh
         return obs, actions, logps, rewards, terminated, done, fresh
 
-    def learn(self, obs: Any, actions: Any, logps: Any, rewards: Any, terminated: Any, done: Any, fresh: Any) -> int:
+    def learn(
+        self, obs: Any, actions: Any, logps: Any, rewards: Any, terminated: Any, done: Any, fresh: Any
+    ) -> int:
         with torch.no_grad():
             values = self.critic(torch.from_numpy(obs)).squeeze(-1).numpy()
         advantages = rewards + GAMMA * values[1:] * ~terminated - values[:-1]
         for t in range(LENGTH - 2, -1, -1):
             advantages[t] += GAMMA * LAMBDA * (~done[t] & ~fresh[t + 1]) * advantages[t + 1]
         steps = ~fresh[:-1]
-        flat = [obs[:-1][steps], actions[steps], logps[steps], advantages[steps], (advantages + values[:-1])[steps]]
+        flat = [
+            obs[:-1][steps],
+            actions[steps],
+            logps[steps],
+            advantages[steps],
+            (advantages + values[:-1])[steps],
+        ]
         b_obs, b_actions, b_logps, b_adv, b_targets = (torch.from_numpy(x) for x in flat)
         b_adv = (b_adv - b_adv.mean()) / (b_adv.std() + 1e-8)
         size = len(b_obs)

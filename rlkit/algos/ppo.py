@@ -9,7 +9,7 @@ Given the same batch and weights, one minibatch update equals that of RLlib's `P
 advantages and value targets equal those of its GAE connector (tests/test_ppo.py). Deviations:
 
 1. The batch holds steps. RLlib's also holds one artificial row per fragment, masked out of the loss, so that its
-   minibatches have a few rows less than `minibatch_size`.
+   minibatches have a few rows less than `minibatch_size`, and standardises advantages over these rows too.
 2. Every epoch is shuffled; RLlib's first one goes through the episodes in their order. `shuffle_batch_per_epoch:
    false` shuffles none.
 3. Values are logged for the last minibatch of a call. From its KL divergence `kl_coeff` is adapted, as in RLlib.
@@ -82,7 +82,7 @@ def value_loss(
     if old is not None:
         near = old + torch.clamp(values - old, -clip_range, clip_range)
         error = torch.max(error, torch.pow(near - targets, 2.0))
-    return torch.clamp(error, 0, vf_clip_param), error
+    return torch.clamp(error, max=vf_clip_param), error
 
 
 # Configuration -------------------------------------------------------------------------------------------
@@ -136,7 +136,7 @@ class PPOConfig(RLlibPPOConfig):
         Raises:
             ValueError: a setting that cannot work.
         """
-        if self.env_runner_cls is None and not self.is_multi_agent:
+        if getattr(self, "env_runner_cls", None) is None and not self.is_multi_agent:
             self.env_runner_cls = ArrayEnvRunner
         if self.in_evaluation:
             self.array_fragments = False
@@ -168,7 +168,7 @@ class PPOLearner(OnPolicyLearner, PPOTorchLearner):
         super().build()
         self.clip_params: dict[str, Scheduler] = {}
 
-    def compute_loss_for_module(
+    def compute_loss_for_module(  # type: ignore[override]
         self, *, module_id: str, config: PPOConfig, batch: dict[str, Any], fwd_out: dict[str, Any]
     ) -> Tensor:
         """Return RLlib's PPO loss, a scalar; masked rows (`LOSS_MASK`) of RLlib's own batches are left out."""
@@ -216,7 +216,9 @@ class PPOLearner(OnPolicyLearner, PPOTorchLearner):
                 {
                     POLICY_LOSS_KEY: -mean(gain).detach(),
                     VF_LOSS_KEY: mean(vf_loss).detach() if config.use_critic else zero,
-                    LEARNER_RESULTS_VF_LOSS_UNCLIPPED_KEY: mean(vf_error).detach() if config.use_critic else zero,
+                    LEARNER_RESULTS_VF_LOSS_UNCLIPPED_KEY: mean(vf_error).detach()
+                    if config.use_critic
+                    else zero,
                     LEARNER_RESULTS_VF_EXPLAINED_VAR_KEY: explained_variance(
                         batch[Postprocessing.VALUE_TARGETS], values.detach()
                     ),
@@ -262,4 +264,3 @@ class PPO(OnPolicy, RLlibPPO):
     @classmethod
     def get_default_config(cls) -> PPOConfig:
         return PPOConfig()
-

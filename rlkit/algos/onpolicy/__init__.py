@@ -1,1 +1,1 @@
-"""The on-policy training step: fragments, advantages, minibatches from columns. PPO uses it, alone and with several agents."""
+"""The on-policy training step: fragments, advantages, and minibatches cut from columns."""

@@ -92,9 +92,7 @@ class OnPolicyLearner(ColumnLearner):
         chunks = self._chunks(rows, orders, sizes, updates)
         self._ended = False
         self.set_schedules(timesteps.get(NUM_ENV_STEPS_SAMPLED_LIFETIME, 0) - env_steps)
-        return self.update_from_columns(
-            chunks, num_updates=updates, env_steps=env_steps, timesteps=timesteps
-        )
+        return self.update_from_columns(chunks, num_updates=updates, env_steps=env_steps, timesteps=timesteps)
 
     def _update_once(self, batch: dict[str, Any], *args: Any) -> dict[str, torch.Tensor]:
         try:
@@ -112,9 +110,9 @@ class OnPolicyLearner(ColumnLearner):
         columns = {name: _joined([part[name] for part in parts]) for name in parts[0]}
         if self.config.get_config_for_module(module_id).standardize_advantages == "batch":
             advantages = columns[Postprocessing.ADVANTAGES]
-            columns[Postprocessing.ADVANTAGES] = torch.from_numpy(
-                standardised(advantages.cpu().numpy())
-            ).to(self.device)
+            columns[Postprocessing.ADVANTAGES] = torch.from_numpy(standardised(advantages.cpu().numpy())).to(
+                self.device
+            )
         return columns
 
     def _rows(self, module_id: str, fragment: ArrayFragment) -> dict[str, Any]:
@@ -150,8 +148,8 @@ class OnPolicyLearner(ColumnLearner):
         at_once = max(1, int(MAX_BYTES * len(leaf) / max(1, _bytes(obs))))
         with torch.no_grad():
             values = [
-                module.compute_values({Columns.OBS: _map(obs, lambda o, i=i: o[i : i + at_once])})
-                for i in range(0, len(leaf), at_once)
+                module.compute_values({Columns.OBS: _cut(obs, start, start + at_once)})
+                for start in range(0, len(leaf), at_once)
             ]
         return torch.cat(values).float().cpu().numpy().reshape(shape[0] + 1, shape[1])
 
@@ -174,7 +172,8 @@ class OnPolicyLearner(ColumnLearner):
                 return
             k = min(at_once, updates - done)
             yield {
-                m: _map(rows[m], _gather(orders[m][done * count[m] : (done + k) * count[m]], k)) for m in sizes
+                m: _map(rows[m], _gather(orders[m][done * count[m] : (done + k) * count[m]], k))
+                for m in sizes
             }
 
 
@@ -232,6 +231,10 @@ def _map(value: Any, function: Callable[[torch.Tensor], torch.Tensor]) -> Any:
     if isinstance(value, Mapping):
         return {key: _map(part, function) for key, part in value.items()}
     return tuple(_map(part, function) for part in value) if isinstance(value, tuple) else function(value)
+
+
+def _cut(value: Any, start: int, stop: int) -> Any:
+    return _map(value, lambda tensor: tensor[start:stop])
 
 
 def _bytes(value: Any) -> int:

@@ -66,7 +66,9 @@ class OnPolicy(Algorithm):
         if not self._decided:
             self._decided, self._reason = True, self.why_rllib()
             if self._reason:
-                logger.warning("%s learns with RLlib's own learner pipeline: %s", type(self).__name__, self._reason)
+                logger.warning(
+                    "%s learns with RLlib's own learner pipeline: %s", type(self).__name__, self._reason
+                )
         before = self._steps(NUM_ENV_STEPS_SAMPLED_LIFETIME)
         with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
             samples = self.sample()
