@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ import numpy as np
 import pytest
 import torch
 from ray.rllib.algorithms.ppo import PPOConfig as RLlibPPOConfig
+from ray.rllib.connectors.connector_v2 import ConnectorV2
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.distribution.torch.torch_distribution import TorchCategorical, TorchDiagGaussian
+from ray.rllib.env.multi_agent_env import MultiAgentEnv
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 
@@ -21,6 +24,7 @@ from rlkit.algos.onpolicy.distributions import distribution
 from rlkit.algos.onpolicy.learner import epochs
 from rlkit.algos.ppo import surrogate, value_loss
 from rlkit.algos.sampling.fragment import ArrayFragment
+from rlkit.callbacks import RewardScale
 from rlkit.errors import RunFailed
 from rlkit.models import module_spec
 
@@ -444,6 +448,105 @@ def test_metrics_are_those_of_rllibs_ppo() -> None:
     runners = {n for n in theirs["env_runners"] if not n.startswith(("env_to_module_", "module_to_env_"))}
     assert runners - set(ours["env_runners"]) == set()
     assert ours["num_env_steps_sampled_lifetime"] == pytest.approx(64, abs=2)
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_a_trajectory_postprocessor_edits_what_is_learned_from() -> None:
+    config = PPOConfig().callbacks([RewardScale.bind(scale=0.0)])
+    algo = algorithm(config, env=Still, lr=1e-2, train_batch_size_per_learner=64)
+    seen = []
+
+    def watch(learner: Any) -> None:
+        rows_of = learner.rows_of
+
+        def watched(module_id: str, fragments: Any) -> Any:
+            seen.append(sum(np.abs(fragment.rewards).sum() for fragment in fragments))
+            return rows_of(module_id, fragments)
+
+        learner.rows_of = watched
+
+    algo.learner_group.foreach_learner(watch)
+    result = algo.train()
+    algo.stop()
+    assert seen == [0.0]
+    assert result["env_runners"]["episode_return_mean"] > 0
+
+
+@pytest.mark.usefixtures("ray_local")
+@pytest.mark.parametrize("way", ["recurrent", "connector"])
+def test_what_needs_rllibs_learner_pipeline_gets_it_and_says_why(way: str, caplog: Any) -> None:
+    config = PPOConfig().environment(Still)
+    config.env_runners(num_env_runners=0, num_envs_per_env_runner=2)
+    config.training(train_batch_size_per_learner=64, minibatch_size=32, num_epochs=2)
+    model = (
+        {**MODEL, "use_lstm": True, "max_seq_len": 5, "lstm_cell_size": 8} if way == "recurrent" else MODEL
+    )
+    if way == "connector":
+        config.training(learner_connector=lambda *_: Passing())
+    algo = config.rl_module(model_config=model).debugging(seed=0).build_algo()
+    before = algo.get_module().get_state()
+    with caplog.at_level(logging.WARNING, "rlkit.algos.onpolicy.step"):
+        for _ in range(2):
+            result = algo.train()
+    after = algo.get_module().get_state()
+    algo.stop()
+    reasons = [r.getMessage() for r in caplog.records if "RLlib's own learner pipeline" in r.getMessage()]
+    assert len(reasons) == 1
+    assert ("recurrent" if way == "recurrent" else "the learner connector Passing") in reasons[0]
+    assert result["num_env_steps_sampled_lifetime"] >= 128
+    assert any((before[name] != after[name]).any() for name in before)
+
+
+class Passing(ConnectorV2):
+    """A learner connector that changes nothing."""
+
+    def __call__(self, *, batch: Any, **given: Any) -> Any:
+        return batch
+
+
+class Pair(MultiAgentEnv):
+    """Two agents of one step each; the second is truncated with everybody else after 4."""
+
+    def __init__(self, config: Any = None):
+        super().__init__()
+        self.agents = self.possible_agents = ["a", "b"]
+        self.observation_spaces = dict.fromkeys(self.agents, PLAIN)
+        self.action_spaces = dict.fromkeys(self.agents, gym.spaces.Discrete(2))
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+        self.t = 0
+        return {agent: np.ones(4, np.float32) for agent in self.agents}, {}
+
+    def step(self, actions: Any) -> Any:
+        self.t += 1
+        obs = {agent: np.ones(4, np.float32) for agent in self.agents}
+        ends = {"__all__": self.t == 4}
+        rewards = {agent: float(action) for agent, action in actions.items()}
+        return obs, rewards, {"__all__": False}, ends, {}
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_several_agents_learn_each_with_its_module() -> None:
+    config = (
+        PPOConfig()
+        .environment(Pair)
+        .multi_agent(
+            policies=["a", "b"], policy_mapping_fn=lambda agent, *_, **__: agent, policies_to_train=["a"]
+        )
+    )
+    config.env_runners(num_env_runners=0)
+    config.training(train_batch_size_per_learner=64, minibatch_size=32, num_epochs=4, lr=1e-2)
+    algo = config.rl_module(model_config=MODEL).debugging(seed=0).build_algo()
+    before = algo.get_module("b").get_state()
+    for _ in range(8):
+        result = algo.train()
+    after = algo.get_module("b").get_state()
+    algo.stop()
+    returns = result["env_runners"]["agent_episode_returns_mean"]
+    assert returns["a"] > 3.2
+    assert "b" not in result["learners"] or "policy_loss" not in result["learners"]["b"]
+    for name in before:
+        np.testing.assert_array_equal(before[name], after[name])
 
 
 @pytest.mark.usefixtures("ray_local")
