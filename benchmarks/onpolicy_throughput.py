@@ -94,7 +94,7 @@ def main() -> None:
     commands = {
         "PPO": [sys.executable, __file__, "--one", "PPO", *seconds],
         "plain torch": [sys.executable, str(PEERS / "plain_ppo.py"), *seconds],
-        "Stable-Baselines3": [python_of("sb3", SB3), str(PEERS / "sb3_ppo.py"), "speed", *seconds],
+        "Stable-Baselines3": [python_of("sb3", SB3), str(PEERS / "sb3_ppo.py"), "--speed", *seconds],
         "rllib/PPO": [sys.executable, __file__, "--one", "rllib/PPO", *seconds],
     }
     found: dict[str, list[float]] = {name: [] for name in commands}
