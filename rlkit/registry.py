@@ -46,7 +46,7 @@ def _table(*rows: tuple[str, str, str]) -> dict[str, Entry]:
 TABLES: dict[str, dict[str, Entry]] = {
     # An algorithm's target is its RLlib AlgorithmConfig class.
     "algorithms": _table(
-        ("PPO", "ray.rllib.algorithms.ppo:PPOConfig", "RLlib's PPO"),
+        ("PPO", "rlkit.algos.ppo:PPOConfig", "RLlib's PPO on columns"),
         ("DQN", "rlkit.algos.dqn:DQNConfig", "RLlib's DQN on columnar replay"),
         ("SAC", "rlkit.algos.sac:SACConfig", "RLlib's SAC on columnar replay"),
         ("DRON", "rlkit.algos.dron:DRONConfig", "DQN that models its opponents"),
@@ -60,6 +60,7 @@ TABLES: dict[str, dict[str, Entry]] = {
         ("IMPALA", "ray.rllib.algorithms.impala:IMPALAConfig", "RLlib's IMPALA"),
         ("TQC", "ray.rllib.algorithms.tqc:TQCConfig", "RLlib's TQC"),
         ("rllib/DQN", "ray.rllib.algorithms.dqn:DQNConfig", "RLlib's DQN, untouched"),
+        ("rllib/PPO", "ray.rllib.algorithms.ppo:PPOConfig", "RLlib's PPO, untouched"),
         ("rllib/SAC", "ray.rllib.algorithms.sac:SACConfig", "RLlib's SAC, untouched"),
     ),
     "envs": _table(

@@ -344,7 +344,7 @@ def custom_learner_pieces(learner: Any) -> list[Any]:
     """
     pipeline = learner._learner_connector
     pieces = [] if pipeline is None else list(pipeline.connectors)
-    custom = [p for p in pieces if type(p).__name__ not in DEFAULT_LEARNER_PIECES]
+    custom = [p for p in pieces if type(p).__name__ not in (*DEFAULT_LEARNER_PIECES, *ADVANTAGE_PIECES)]
     for piece in custom:
         if type(piece).__module__.startswith("ray.rllib.connectors."):
             raise ValueError(
@@ -352,6 +352,15 @@ def custom_learner_pieces(learner: Any) -> list[Any]:
                 f"same in an environment wrapper or an env-to-module connector, or use `algorithm: rllib/DQN`"
             )
     return custom
+
+
+ADVANTAGE_PIECES = ("AddOneTsToEpisodesAndTruncate", "GeneralAdvantageEstimation")
+
+
+def extra_learner_pieces(learner: Any) -> list[Any]:
+    """Return a PPO learner's connector pieces besides RLlib's way from episodes to a batch with advantages (2.60)."""
+    known = (*DEFAULT_LEARNER_PIECES, *ADVANTAGE_PIECES)
+    return [piece for piece in learner_pieces(learner) if type(piece).__name__ not in known]
 
 
 def seed_runner(env_runner: Any, seed: int) -> None:
@@ -685,3 +694,143 @@ def print_to_stderr() -> None:
 
     to_stderr.rlkit = True  # type: ignore[attr-defined]
     worker.print_to_stdstream = to_stderr
+
+
+def forwards_separately(module: Any, call: str) -> bool:
+    """Whether a MultiRLModule runs each of its modules by itself in `forward_exploration` or `forward_inference`.
+
+    One of its own kind overrides the underscored methods and may let modules see each other's batches (2.60,
+    core/rl_module/multi_rl_module.py).
+    """
+    from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
+
+    names = (f"_{call}", "_forward")
+    return all(getattr(type(module), name) is getattr(MultiRLModule, name) for name in names)
+
+
+class RunnerInside:
+    """Mixin for env runners, before RLlib's class: the private side that a loop of one's own needs.
+
+    It serves `SingleAgentEnvRunner` and `MultiAgentEnvRunner`.
+    2.60 has no public hook between `sample()`, which logs and calls `on_sample_end`, and the loop inside it.
+    """
+
+    config: Any
+    metrics: Any
+    env: Any
+    module: Any
+    num_envs: int
+    num_env_steps_sampled_lifetime: int
+    make_env: Any
+
+    def collect(self, **asked: Any) -> Any:
+        """The loop of `sample()`: `num_timesteps` or `num_episodes`, `explore`, `random_actions`, `force_reset`."""
+        return self.collect_episodes(**asked)
+
+    def collect_episodes(self, **asked: Any) -> Any:
+        """RLlib's own loop."""
+        return super()._sample(**asked)  # type: ignore[misc]
+
+    def _sample(self, **asked: Any) -> Any:
+        return self.collect(**asked)
+
+    @property
+    def needs_reset(self) -> bool:
+        """Whether the environments start anew, with the seed, in the next sample."""
+        return bool(self._needs_initial_reset)
+
+    @needs_reset.setter
+    def needs_reset(self, value: bool) -> None:
+        self._needs_initial_reset = value
+
+    @property
+    def first_seed(self) -> int | None:
+        """The seed of the first reset."""
+        return self._seed if self._needs_initial_reset else None  # type: ignore[attr-defined]
+
+    @property
+    def torch_device(self) -> Any:
+        """Where the module is."""
+        return self._device  # type: ignore[attr-defined]
+
+    @property
+    def pipelines(self) -> tuple[Any, Any]:
+        """The env-to-module and the module-to-env pipeline."""
+        return self._env_to_module, self._module_to_env  # type: ignore[attr-defined]
+
+    @property
+    def weights_number(self) -> int:
+        """The number of the weights the module has."""
+        return int(self._weights_seq_no)  # type: ignore[attr-defined]
+
+    @property
+    def current(self) -> list[Any]:
+        """The episode each environment is in."""
+        return self._ongoing_episodes
+
+    @current.setter
+    def current(self, episodes: list[Any]) -> None:
+        self._ongoing_episodes = episodes
+
+    @property
+    def earlier_chunks(self) -> Any:
+        """Chunks of episodes that go on, by id: `prev_episode_chunks` of `on_episode_end`."""
+        return self._ongoing_episodes_for_metrics  # type: ignore[attr-defined]
+
+    def begin_episode(self, row: int) -> None:
+        """Make the next episode of an environment and call `on_episode_created`."""
+        self._new_episode(row, self._ongoing_episodes)  # type: ignore[attr-defined]
+
+    def call_hook(self, name: str, row: int) -> None:
+        """Call an episode hook for the episode of an environment."""
+        self._make_on_episode_callback(name, row, self._ongoing_episodes)  # type: ignore[attr-defined]
+
+    def begin_shared_data(self) -> None:
+        """Empty what connectors share within a sample."""
+        self._shared_data: dict[str, Any] = {}
+
+    def log_episode(self, *numbers: Any) -> None:
+        """Log length, return, seconds (and per-agent numbers) of a finished episode."""
+        self._log_episode_metrics(*numbers)  # type: ignore[attr-defined]
+
+    def count_sampled(self, steps: int, episodes: int) -> None:
+        """Log the counts of one sample of a single agent."""
+        self.count_env_steps(steps)
+        self._increase_sampled_metrics(steps, episodes)  # type: ignore[attr-defined]
+
+    def count_env_steps(self, steps: int) -> None:
+        """Tell Ray's metrics how many env steps were sampled."""
+        self._log_env_steps(metric=self._metrics_num_env_steps_sampled, num_steps=steps)  # type: ignore[attr-defined]
+
+
+def refill(episode: Any, made: Any, seconds: float) -> None:
+    """Put the steps of `made` into a SingleAgentEpisode that hooks know; its `custom_data` stays (2.60: `__slots__`).
+
+    Args:
+        seconds: what `get_duration_s` returns.
+    """
+    for name in type(made).__slots__:
+        if name != "_custom_data":
+            setattr(episode, name, getattr(made, name))
+    episode._start_time, episode._last_step_time = 0.0, seconds
+
+
+def observation_filter(piece: Any) -> Callable[[Any], Any]:
+    """Return what RLlib's MeanStdFilter does to one observation of a single agent (2.60, no accessor)."""
+    if piece._filters is None:
+        piece._init_new_filters()
+
+    def normalised(observation: Any) -> Any:
+        return piece._filters[None](observation, update=piece._update_stats)
+
+    return normalised
+
+
+def removed_keys(piece: Any) -> tuple[str, ...]:
+    """Return the keys that RLlib's FlattenObservations leaves out (2.60, no accessor)."""
+    return tuple(piece._keys_to_remove)
+
+
+def flattens_for_learner(piece: Any) -> bool:
+    """Whether RLlib's FlattenObservations is one for learners or several agents (2.60, no accessor)."""
+    return bool(piece._as_learner_connector or piece._multi_agent)

@@ -20,6 +20,8 @@ _WHERE = {
     "MADDPGConfig": "rlkit.algos.maddpg",
     "MATD3": "rlkit.algos.maddpg",
     "MATD3Config": "rlkit.algos.maddpg",
+    "PPO": "rlkit.algos.ppo",
+    "PPOConfig": "rlkit.algos.ppo",
     "SAC": "rlkit.algos.sac",
     "SACConfig": "rlkit.algos.sac",
 }

@@ -74,9 +74,13 @@ class DRONModule(DefaultDQNTorchRLModule):
     uses_double_q: bool
 
     @property
-    def experts(self) -> int:
-        """K of a mixture, else 0."""
-        return self.encoder.experts
+    def named_outputs(self) -> dict[str, int]:
+        """`gate` (B, K) where the module mixes K experts: see `rlkit.play.policy.named_outputs`."""
+        return {GATE: self.encoder.experts} if self.encoder.experts else {}
+
+    def named_output(self, name: str, observations: Any) -> torch.Tensor:
+        """Return the output of that name, (B, K)."""
+        return self.gate(observations)
 
     def __init__(self, *args: Any, **kwargs: Any):
         kwargs["catalog_class"] = DRONCatalog

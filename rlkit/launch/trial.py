@@ -17,6 +17,7 @@ from typing import Any
 from ray.rllib.algorithms.algorithm import Algorithm
 
 from rlkit import registry, rllib
+from rlkit.algos.onpolicy.kl import attach_kl_coeffs
 from rlkit.callbacks.base import CallbackError
 from rlkit.errors import CheckpointError
 from rlkit.launch.build import build
@@ -52,6 +53,7 @@ class RecipeTrial:
         self.recipe, self.imports = parse(config)
         super().__init__(build(self.recipe, self.imports), **kwargs)  # type: ignore[call-arg]
         self._faults = RunnerFaults(self, self.recipe.config.get("fault_tolerance", {}))
+        attach_kl_coeffs(self)
         self._trial_info = trial_info
         if rllib.trial_folder(self) is not None:
             rllib.persist_by_rename(rllib.storage_of(self), self._checkpoint_name)

@@ -115,7 +115,8 @@ class Sides:
             for i, own in zip(playing, found, strict=True):
                 answers[i].actions |= own.actions
                 answers[i].q_values |= own.q_values
-                answers[i].gates |= own.gates
+                for name, told in own.outputs.items():
+                    answers[i].outputs.setdefault(name, {}).update(told)
         return answers
 
 

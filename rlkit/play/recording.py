@@ -15,7 +15,7 @@ import tree
 
 from rlkit.envs.measures import Measure, make_measure
 from rlkit.errors import UsageError
-from rlkit.play.policy import Policy, experts_of, has_q_values
+from rlkit.play.policy import Policy, has_q_values, named_outputs
 from rlkit.play.rollout import Moment
 
 SUFFIXES = (".mp4", ".gif")
@@ -117,11 +117,10 @@ class Video:
 class Trace:
     """One CSV row per step and agent, in the order of the episodes.
 
-    Columns: episode, seed, t, agent (multi-agent only), observation_0…, action_0…, reward, terminated,
-    truncated, q_0… where a module has Q-values (one per action, or the value of a continuous action), gate_0… where
-    it mixes experts (their weights). The
-    observation is what the environment gave, before connectors; the action is what it got. Observations of
-    more than 1,024 numbers (pictures) are left out.
+    Columns: episode, seed, t, agent (multi-agent only), observation_0…, action_0…, reward, terminated, truncated,
+    q_0… where a module has Q-values (one per action, or the value of a continuous action), and a module's other
+    outputs by their names (gate_0…: the weights of DRON's experts). The observation is what the environment gave,
+    before connectors; the action is what it got. Observations of more than 1,024 numbers (pictures) are left out.
     """
 
     wants_frames = False
@@ -140,7 +139,10 @@ class Trace:
             actions,
             choices if self.wants_q_values else 0,
         )
-        self.gate_width = max((experts_of(module) for module in policy.modules.values()), default=0)
+        self.outputs: dict[str, int] = {}
+        for module in policy.modules.values():
+            for name, width in named_outputs(module).items():
+                self.outputs[name] = max(width, self.outputs.get(name, 0))
         self._file: IO[str] = open(self.output.temporary, "w", newline="")  # noqa: SIM115
         self._csv = csv.writer(self._file)
         self._csv.writerow(self._header())
@@ -162,7 +164,8 @@ class Trace:
             row.append(_cells(moment.rewards.get(agent, 0.0), 1)[0])
             row += [_flag(moment.terminated, agent), _flag(moment.truncated, agent)]
             row += _cells(moment.answer.q_values.get(agent), q_width)
-            row += _cells(moment.answer.gates.get(agent), self.gate_width)
+            for name, width in self.outputs.items():
+                row += _cells(moment.answer.outputs.get(name, {}).get(agent), width)
             self._rows[index].append(row)
 
     def end(self, index: int) -> None:
@@ -187,8 +190,8 @@ class Trace:
         )
         agent = ["agent"] if self.multi_agent else []
         before = ["episode", "seed", "t", *agent, *observations, *actions]
-        gates = [f"gate_{k}" for k in range(self.gate_width)]
-        return [*before, "reward", "terminated", "truncated", *values, *gates]
+        told = [f"{name}_{k}" for name, width in self.outputs.items() for k in range(width)]
+        return [*before, "reward", "terminated", "truncated", *values, *told]
 
 
 class Measuring:

@@ -26,7 +26,7 @@ RANGES: dict[str, str] = {
         (
             "lr", "actor_lr", "critic_lr", "alpha_lr", "grad_clip", "clip_param", "vf_clip_param", "kl_target",
             "initial_alpha", "training_intensity", "vtrace_clip_rho_threshold", "vtrace_clip_pg_rho_threshold",
-            "temperature", "updates_per_step",
+            "temperature", "updates_per_step", "stop_kl", "vf_clip_range",
         ),
         POSITIVE,
     ),
@@ -57,6 +57,7 @@ RANGES: dict[str, str] = {
 _COUNTS = re.compile(r"(num|min|max)_.*|.*_s")
 SCHEDULES = {
     "lr", "actor_lr", "critic_lr", "alpha_lr", "epsilon", "entropy_coeff", "exploration_noise", "temperature",
+    "clip_param",
 }  # fmt: skip
 
 # argument -> the words it takes, beside values of other types

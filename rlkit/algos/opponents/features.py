@@ -149,10 +149,9 @@ class OpponentFeatures(ConnectorV2):
             placebo=self.placebo,
         )  # fmt: skip
 
-    @property
-    def alone(self) -> LearnerInputs:
-        """What the learner of a single-agent environment sees."""
-        return self._learners[None]
+    def arrays(self, num_envs: int) -> OpponentArrays | None:
+        """Return the columnar twin of a single-agent environment's (`rlkit.algos.sampling.array_connectors`)."""
+        return OpponentArrays(self._learners[None].anew(), num_envs) if None in self._learners else None
 
     # The step ---------------------------------------------------------------------------------------------
 
@@ -252,6 +251,40 @@ class OpponentFeatures(ConnectorV2):
             heard[opponent] = times
             taken.append(hanging[opponent] if opponent in hanging else own.actions.data[-1])
         return taken
+
+
+class OpponentArrays:
+    """`OpponentFeatures` of N single-agent environments at once.
+
+    Args:
+        inputs: what the learner sees, with a history of its own.
+        num_envs: N.
+    """
+
+    def __init__(self, inputs: LearnerInputs, num_envs: int):
+        self.inputs = inputs
+        self.rows = np.arange(num_envs)
+        self.types: list[Any] = [None] * num_envs
+
+    def __call__(
+        self, observations: Any, infos: list[Any], fresh: np.ndarray, times: np.ndarray
+    ) -> tuple[Any, list[Any]]:
+        """Add the steps that were just made to the histories; return what the module sees, and labelled infos."""
+        inputs = self.inputs
+        inputs.history.reset(np.flatnonzero(fresh))
+        stepped = np.flatnonzero(~fresh)
+        labelled = list(infos)
+        if len(stepped):
+            told, at = [infos[row] for row in stepped], times[stepped].tolist()
+            taken = [inputs.told(info, t) for info, t in zip(told, at, strict=True)]
+            inputs.step(stepped, told, taken, at)
+            if inputs.labels:
+                for row, info, acted in zip(stepped.tolist(), told, taken, strict=True):
+                    labelled[row] = inputs.labelled(info, acted, self.types[row])
+        columns = inputs.columns(self.rows, observations)
+        if inputs.label_types:
+            self.types = [inputs.type_in(info, int(t)) for info, t in zip(labelled, times, strict=True)]
+        return columns, labelled
 
 
 def _moved_first(learner: LearnerInputs, joint: MultiAgentEpisode) -> bool:
