@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -15,9 +15,6 @@ from torch import nn
 
 from rlkit.callbacks.merge_agents import flat_rows
 from rlkit.exploration.bonus import Bonus, State
-
-if TYPE_CHECKING:
-    from rlkit.exploration.intrinsic import Curiosity
 
 
 class RunningMoments:
@@ -98,7 +95,7 @@ class RandomNetworkDistillation(LearnedBonus):
         size = utils.flatdim(space)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            target, predictor = mlp(size, hiddens, embed_dim), mlp(size, hiddens, embed_dim)
+            target, predictor = relu_layers(size, hiddens, embed_dim), relu_layers(size, hiddens, embed_dim)
         self.nets = nn.ModuleDict({"target": target, "predictor": predictor})
         target.requires_grad_(False)
         self.optimizer = torch.optim.Adam(predictor.parameters(), lr=lr)
@@ -121,22 +118,28 @@ class RandomNetworkDistillation(LearnedBonus):
 
 
 class CuriosityModel(LearnedBonus):
-    """See `rlkit.exploration.intrinsic.Curiosity`."""
+    """See `rlkit.exploration.intrinsic.Curiosity`; `hiddens` are those of its features, inverse and forward nets."""
 
-    def __init__(self, space: gym.Space, action_space: gym.Space, options: Curiosity, seed: int):
+    def __init__(
+        self,
+        space: gym.Space,
+        action_space: gym.Space,
+        beta: float,
+        feature_dim: int,
+        lr: float,
+        hiddens: tuple[Sequence[int], Sequence[int], Sequence[int]],
+        seed: int,
+    ):
         super().__init__(space)
-        self.action_space, self.beta = action_space, options.beta
-        size, features, actions = utils.flatdim(space), options.feature_dim, utils.flatdim(action_space)
+        self.action_space, self.beta = action_space, beta
+        size, actions = utils.flatdim(space), utils.flatdim(action_space)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.nets = nn.ModuleDict(
-                {
-                    "features": mlp(size, options.feature_hiddens, features),
-                    "inverse": mlp(2 * features, options.inverse_net_hiddens, actions),
-                    "dynamics": mlp(features + actions, options.forward_net_hiddens, features),
-                }
-            )
-        self.optimizer = torch.optim.Adam(self.nets.parameters(), lr=options.lr)
+            features = relu_layers(size, hiddens[0], feature_dim)
+            inverse = relu_layers(2 * feature_dim, hiddens[1], actions)
+            dynamics = relu_layers(feature_dim + actions, hiddens[2], feature_dim)
+        self.nets = nn.ModuleDict({"features": features, "inverse": inverse, "dynamics": dynamics})
+        self.optimizer = torch.optim.Adam(self.nets.parameters(), lr=lr)
 
     def __call__(self, observations: Any, actions: Any, next_observations: Any) -> np.ndarray:
         before = self.nets["features"](self.rows(observations, learn=True))
@@ -163,7 +166,7 @@ class CuriosityModel(LearnedBonus):
         return torch.stack([nn.functional.cross_entropy(g, a) for g, a in parts]).sum()
 
 
-def mlp(inputs: int, hiddens: Sequence[int], outputs: int) -> nn.Sequential:
+def relu_layers(inputs: int, hiddens: Sequence[int], outputs: int) -> nn.Sequential:
     """ReLU layers of the given sizes."""
     layers: list[nn.Module] = []
     for size in hiddens:

@@ -166,4 +166,7 @@ class Curiosity(IntrinsicReward):
     def bonus(self, observation_space: gym.Space, action_space: gym.Space, seed: int) -> Bonus:
         from rlkit.exploration.curiosity import CuriosityModel
 
-        return CuriosityModel(observation_space, action_space, self, seed)
+        sizes = (self.feature_hiddens, self.inverse_net_hiddens, self.forward_net_hiddens)
+        return CuriosityModel(
+            observation_space, action_space, self.beta, self.feature_dim, self.lr, sizes, seed
+        )

@@ -45,4 +45,4 @@ class ParameterNoise(ActionExploration):
     def explorer(self, place: Place) -> Explorer:
         from rlkit.exploration.noisy_weights import NoisyWeights
 
-        return NoisyWeights(place, self)
+        return NoisyWeights(place, self.initial_stddev, self.random_timesteps, self.epsilon, self.distance)
