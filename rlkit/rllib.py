@@ -1,17 +1,16 @@
-"""The one place that touches private names of RLlib. Each entry says which version it was checked against and
-why.
+"""The one place that touches private names of RLlib and Tune; tests/test_private_names.py holds it.
 
-Checked against ray 2.60.0.
+Each entry says why it is needed, checked against ray 2.60.0. What reaches into a class from outside is a function; what
+overrides or uses private names inside one is a mixin, to stand before RLlib's class in the bases.
 """
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
-
-RAY_VERSION = "2.60"
 
 
 def add_callbacks(config: Any, callbacks: Sequence[Callable[[], Any]]) -> None:
@@ -56,8 +55,7 @@ def persist_by_rename(storage: Any, name_of: Callable[[], str]) -> None:
 
 
 def set_progress(trainable: Any, *, iteration: int, time_total_s: float, metrics: dict[str, Any]) -> None:
-    """Set the counters that `Trainable.restore` takes from the driver (ray/tune/trainable/trainable.py,
-    2.60)."""
+    """Set the counters that `Trainable.restore` takes from the driver (ray/tune/trainable/trainable.py, 2.60)."""
     trainable._iteration = iteration
     trainable._time_total = time_total_s
     trainable._timesteps_total = metrics.get("timesteps_total")
@@ -83,8 +81,7 @@ def progress_of(trainable: Any) -> tuple[int, float, dict[str, Any]]:
 
 
 def runner_callbacks(env_runner: Any) -> list[Any]:
-    """Return the callback instances of an EnvRunner, in the order of `config.callbacks` (2.60, no
-    accessor)."""
+    """Return the callback instances of an EnvRunner, in the order of `config.callbacks` (2.60, no accessor)."""
     return env_runner._callbacks
 
 
@@ -94,8 +91,7 @@ def ongoing_episodes(env_runner: Any) -> list[Any]:
 
 
 def hook_learner(learner: Any, *, hook: Callable[..., None]) -> None:
-    """Call `hook` before each module's loss in a Learner (2.60 has no callbacks in learners;
-    on_learn_on_batch is gone).
+    """Call `hook` before each module's loss in a Learner (2.60: learners have no callbacks).
 
     `compute_loss_for_module` is public and meant to be overridden; here it is extended on the instance, so
     that any learner class keeps its own.
@@ -139,12 +135,26 @@ def point_to_checkpoint(trial: Any, path: Path, notes: Any) -> None:
     trial.on_checkpoint(_TrainingResult(checkpoint=checkpoint, metrics=metrics))
 
 
-def registered_env(name: str) -> Callable[..., Any] | None:
-    """Return the env creator registered with Tune under a name, or None (2.60: `ray.tune.registry`, no
-    accessor)."""
+def env_creator_of(config: Any) -> Callable[[Any], Any]:
+    """Return what makes a config's environments from an EnvContext (or a dict), picklable.
+
+    `config.env` is a callable, a name registered with Tune (2.60: its registry has no accessor), or a Gymnasium id.
+    """
     from ray.tune.registry import ENV_CREATOR, _global_registry
 
-    return _global_registry.get(ENV_CREATOR, name) if _global_registry.contains(ENV_CREATOR, name) else None
+    if callable(config.env):
+        create: Callable[[Any], Any] = config.env
+    elif _global_registry.contains(ENV_CREATOR, config.env):
+        create = _global_registry.get(ENV_CREATOR, config.env)
+    else:
+        create = functools.partial(_make_gymnasium, config.env)
+    return create
+
+
+def _make_gymnasium(env_id: str, context: Any) -> Any:
+    import gymnasium as gym
+
+    return gym.make(env_id, **dict(context))
 
 
 def policy_mapping(env_to_module: Any) -> Callable[..., str] | None:
@@ -179,8 +189,7 @@ def watch_learner(
 ) -> None:
     """Show each module's loss and the gradients of each update to a Learner before they are used.
 
-    RLlib 2.60 replaces NaN gradients by 0 and inf by 3.4e38 in `apply_gradients`; behind it nothing can be
-    seen.
+    RLlib 2.60 replaces NaN gradients by 0 and inf by 3.4e38 in `apply_gradients`; behind it nothing can be seen.
     """
     compute_loss, compute_gradients = learner.compute_loss_for_module, learner.compute_gradients
 
@@ -212,8 +221,7 @@ def refresh_spaces(episode: Any, env: Any) -> None:
 
 
 def record_class(checkpoint: Path, algorithm_class: type) -> None:
-    """Name the plain Algorithm class in a checkpoint just written, so that reading it needs no class of
-    rlkit.
+    """Name the plain Algorithm class in a checkpoint just written, so that reading it needs no class of rlkit.
 
     `Checkpointable.save_to_path` (2.60) pickles `type(self)` with the constructor's arguments; for a trial
     that is a class made at run time, which would be stored by value.
@@ -227,8 +235,7 @@ def record_class(checkpoint: Path, algorithm_class: type) -> None:
 
 
 def plain_backwards() -> tuple[Callable[..., Any], ...]:
-    """Return the `compute_gradients` of RLlib's learners that amount to one backward pass of the summed
-    losses.
+    """Return the `compute_gradients` of RLlib's learners that are one backward pass of the summed losses.
 
     SAC's calls backward once per optimizer, each on a loss that reaches the parameters of that optimizer
     alone (2.60, `sac_torch_learner.py`); the sum has the same gradients.
@@ -240,8 +247,7 @@ def plain_backwards() -> tuple[Callable[..., Any], ...]:
 
 
 def forget_sac_losses(learner: Any) -> None:
-    """Drop the losses SAC keeps for its own `compute_gradients` (2.60: `_temp_losses`, one entry per
-    optimizer)."""
+    """Drop the losses SAC keeps for its own `compute_gradients` (2.60: `_temp_losses`, one per optimizer)."""
     learner._temp_losses.clear()
 
 
@@ -272,8 +278,7 @@ def forward_train_of(learner: Any) -> Callable[[Any], Any]:
 
 
 def scales_gradients(learner: Any) -> bool:
-    """Whether a TorchLearner has gradient scalers or torch lr schedulers, which act inside `apply_gradients`
-    (2.60)."""
+    """Whether a TorchLearner has gradient scalers or lr schedulers, which act inside `apply_gradients` (2.60)."""
     return learner._grad_scalers is not None or learner._lr_scheduler_classes is not None
 
 
@@ -308,9 +313,7 @@ def custom_learner_pieces(learner: Any) -> list[Any]:
     Raises:
         ValueError: one of RLlib's other pieces is configured.
     """
-    pipeline = learner._learner_connector
-    pieces = [] if pipeline is None else list(pipeline.connectors)
-    custom = [p for p in pieces if type(p).__name__ not in DEFAULT_LEARNER_PIECES]
+    custom = [p for p in learner_pieces(learner) if type(p).__name__ not in DEFAULT_LEARNER_PIECES]
     for piece in custom:
         if type(piece).__module__.startswith("ray.rllib.connectors."):
             raise ValueError(
@@ -321,8 +324,7 @@ def custom_learner_pieces(learner: Any) -> list[Any]:
 
 
 def seed_runner(env_runner: Any, seed: int) -> None:
-    """Set the seed of an EnvRunner's next reset (2.60: `_seed`, used by the first reset and by each sample of
-    whole episodes; see `_reset_envs`)."""
+    """Set the seed of an EnvRunner's next reset (2.60: used by the first one and by samples of whole episodes)."""
     env_runner._seed = seed
 
 
@@ -391,32 +393,20 @@ def runner_weights_seq_no(env_runner: Any) -> int:
 
 
 def spaces_of_env(config: Any) -> tuple[Any, Any]:
-    """Make a config's environment once and return its observation and action space, by agent if there are several.
-
-    `config.env` is a registered name, a Gymnasium id or a callable; the resolution follows `EnvRunner.make_env`
-    (2.60).
-    """
+    """Make a config's environment once and return its observation and action space, by agent if there are several."""
     import gymnasium as gym
     from ray.rllib.env.env_context import EnvContext
     from ray.rllib.env.multi_agent_env import MultiAgentEnv
-    from ray.tune.registry import ENV_CREATOR, _global_registry
 
-    context = EnvContext(dict(config.env_config), worker_index=0)
-    if isinstance(config.env, str) and _global_registry.contains(ENV_CREATOR, config.env):
-        env = _global_registry.get(ENV_CREATOR, config.env)(context)
-    elif callable(config.env):
-        env = config.env(context)
-    else:
-        env = gym.make(config.env, **config.env_config)
+    env = env_creator_of(config)(EnvContext(dict(config.env_config), worker_index=0))
     try:
         own = env.unwrapped
-        if isinstance(own, MultiAgentEnv):
-            agents = own.possible_agents
-            return (
-                gym.spaces.Dict({a: own.get_observation_space(a) for a in agents}),
-                gym.spaces.Dict({a: own.get_action_space(a) for a in agents}),
-            )
-        return env.observation_space, env.action_space
+        if not isinstance(own, MultiAgentEnv):
+            return env.observation_space, env.action_space
+        return (
+            gym.spaces.Dict({agent: own.get_observation_space(agent) for agent in own.possible_agents}),
+            gym.spaces.Dict({agent: own.get_action_space(agent) for agent in own.possible_agents}),
+        )
     finally:
         env.close()
 
@@ -502,3 +492,112 @@ def fill_episode(
 def share_custom_data(episode: Any, successor: Any) -> None:
     """Let the next chunk of a MultiAgentEpisode go on with what hooks kept in `custom_data` (2.60, no setter)."""
     successor._custom_data = episode._custom_data
+
+
+def share_hanging_rewards(first: Any, joined: Any) -> None:
+    """Let the whole of a MultiAgentEpisode begin with the rewards its first piece had not given away yet (2.60)."""
+    joined._hanging_rewards_begin = first._hanging_rewards_begin
+
+
+def lookback_buffer(data: Any, *, lookback: int, finalized: bool, like: Any = None) -> Any:
+    """Return an InfiniteLookbackBuffer around `data` as it is, with the space of another one.
+
+    The constructor (2.60) looks through the data; a buffer that is built for every edited trajectory cannot wait.
+    """
+    from ray.rllib.env.utils.infinite_lookback_buffer import InfiniteLookbackBuffer
+
+    new = InfiniteLookbackBuffer.__new__(InfiniteLookbackBuffer)
+    new._space, new._space_struct = (None, None) if like is None else (like._space, like._space_struct)
+    new.data, new.lookback, new.finalized = data, lookback, finalized
+    return new
+
+
+def wants_component(owner: Any, name: str, components: Any, not_components: Any) -> bool:
+    """Whether a `get_state(components, not_components=…)` of a Checkpointable asks for a component (2.60)."""
+    wanted: bool = owner._check_component(name, components, not_components)
+    return wanted
+
+
+class ResultFile:
+    """Mixin before Tune's JsonLoggerCallback: which file a trial's results go to."""
+
+    _trial_files: dict[Any, Any]
+
+    def write_to(self, trial: Any, file: Any) -> None:
+        self._trial_files[trial] = file
+
+
+class EventWriter:
+    """Mixin before Tune's TBXLoggerCallback: the TensorBoard writer of a trial."""
+
+    _trial_writer: dict[Any, Any]
+    _trial_result: dict[Any, Any]
+    _summary_writer_cls: Callable[..., Any]
+
+    def write_into(self, trial: Any, folder: str) -> None:
+        """Write a trial's events into a folder from now on."""
+        if trial in self._trial_writer:
+            self._trial_writer[trial].close()
+        self._trial_writer[trial] = self._summary_writer_cls(folder, flush_secs=30)
+        self._trial_result[trial] = {}
+
+
+class ModelSettings:
+    """Mixin before an AlgorithmConfig: `model_settings` reach every module's `model_config` (2.60: a property)."""
+
+    def model_settings(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    @property
+    def _model_config_auto_includes(self) -> dict[str, Any]:
+        return super()._model_config_auto_includes | self.model_settings()  # type: ignore[misc]
+
+
+class QForward:
+    """Mixin before RLlib's DQN module: `q_forward` is asked for the Q-values of a batch, whichever network's."""
+
+    def q_forward(self, batch: Any, encoder: Any, head: Any) -> dict[str, Any]:
+        """RLlib's own: encoder, then heads (2.60, default_dqn_rl_module.py)."""
+        out: dict[str, Any] = super()._qf_forward_helper(batch, encoder, head)  # type: ignore[misc]
+        return out
+
+    def _qf_forward_helper(self, batch: Any, encoder: Any, head: Any) -> dict[str, Any]:
+        return self.q_forward(batch, encoder, head)
+
+
+class RunnerInternals:
+    """Mixin before RLlib's single- and multi-agent EnvRunner, for runners with a loop of their own (2.60).
+
+    `sample_rows` takes the place of RLlib's loop; `rllib_sample` is that loop.
+    """
+
+    _ongoing_episodes: list[Any]
+    _needs_initial_reset: bool
+
+    def sample_rows(self, **options: Any) -> list[Any]:
+        return self.rllib_sample(**options)
+
+    def rllib_sample(self, **options: Any) -> list[Any]:
+        samples: list[Any] = super()._sample(**options)  # type: ignore[misc]
+        return samples
+
+    def _sample(self, **options: Any) -> list[Any]:
+        return self.sample_rows(**options)
+
+    @property
+    def needs_reset(self) -> bool:
+        """Whether the next sample has to start all environments anew."""
+        return self._needs_initial_reset
+
+    @needs_reset.setter
+    def needs_reset(self, value: bool) -> None:
+        self._needs_initial_reset = value
+
+    @property
+    def episodes(self) -> list[Any]:
+        """The episode each sub-environment is in."""
+        return self._ongoing_episodes
+
+    @episodes.setter
+    def episodes(self, value: list[Any]) -> None:
+        self._ongoing_episodes = value

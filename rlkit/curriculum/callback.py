@@ -303,11 +303,9 @@ def _receive(env_runner: Any, push: Push, evaluating: bool) -> None:
 def _make_env(env_runner: Any, task: Mapping[str, Any]) -> Any:
     from ray.rllib.env.env_context import EnvContext
 
-    from rlkit.curriculum.task_env import creator_of
-
     config = env_runner.config
     context = EnvContext({**config.env_config, **task}, worker_index=env_runner.worker_index or 0)
-    return creator_of(config)(context)
+    return rllib.env_creator_of(config)(context)
 
 
 def _take(result: Mapping[str, Any] | None, key: str) -> list[Any]:

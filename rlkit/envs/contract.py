@@ -178,7 +178,6 @@ class CheckedMultiAgentEnv(MultiAgentEnv):
         inner = env.unwrapped
         self.agents = list(inner.agents)
         self.possible_agents = list(inner.possible_agents)
-        self._agent_ids = set(self.possible_agents)
         super().__init__()
         self.observation_spaces, self.action_spaces = inner.observation_spaces, inner.action_spaces
         self.observation_space, self.action_space = inner.observation_space, inner.action_space
@@ -326,6 +325,9 @@ class CheckedMultiAgentEnv(MultiAgentEnv):
 
     def close(self) -> None:
         self.env.close()
+
+    def get_agent_ids(self) -> set[str]:
+        return set(self.possible_agents)
 
     def get_observation_space(self, agent_id: str) -> gym.Space:
         return self.env.unwrapped.get_observation_space(agent_id)

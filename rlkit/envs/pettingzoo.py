@@ -83,7 +83,6 @@ class PettingZooEnv(MultiAgentEnv):
             )
         self.possible_agents = natural_order(possible)
         self.agents = list(self.possible_agents)
-        self._agent_ids = set(self.possible_agents)  # read by RLlib's check_multiagent_environments
         super().__init__()
         self._mask_from_info = mask_from_info
         self.action_spaces = {agent: env.action_space(agent) for agent in self.possible_agents}
@@ -127,6 +126,9 @@ class PettingZooEnv(MultiAgentEnv):
         terminated["__all__"] = over and not bootstrap
         truncated["__all__"] = bootstrap
         return terminated, truncated
+
+    def get_agent_ids(self) -> set[Agent]:
+        return set(self.possible_agents)
 
     def render(self) -> Any:
         """Return what the environment renders: an RGB array with `render_mode="rgb_array"`."""

@@ -230,7 +230,6 @@ class VmasEnv(MultiAgentEnv):
         self.batch = self.batched(1)
         self.possible_agents = list(self.batch.possible_agents)
         self.agents = list(self.possible_agents)
-        self._agent_ids = set(self.possible_agents)
         super().__init__()
         self.observation_spaces = dict(self.batch.observation_spaces)
         self.action_spaces = dict(self.batch.action_spaces)
@@ -270,6 +269,9 @@ class VmasEnv(MultiAgentEnv):
             {**dict.fromkeys(names, False), "__all__": cut},
             {agent: {key: _first(value) for key, value in infos[agent].items()} for agent in names},
         )
+
+    def get_agent_ids(self) -> set[Agent]:
+        return set(self.possible_agents)
 
     def render(self) -> np.ndarray | None:
         """Draw the copy, with `render_mode="rgb_array"`."""

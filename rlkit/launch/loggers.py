@@ -15,12 +15,13 @@ from ray.tune.result import EXPR_PARAM_FILE, EXPR_RESULT_FILE
 from ray.tune.utils.util import SafeFallbackEncoder
 
 from rlkit.files import write_atomic
+from rlkit.rllib import EventWriter, ResultFile
 
 # the recipe is in params.json; the score only ranks checkpoints and can be infinite
 LEFT_OUT = frozenset({"config", "checkpoint_score"})
 
 
-class JsonLogger(JsonLoggerCallback):
+class JsonLogger(ResultFile, JsonLoggerCallback):
     """`<trial>/params.json`, the trial's recipe; `result.json`, one line per result without the repeated config.
 
     A trial that goes on from a checkpoint computes the rows after it again: those are dropped first.
@@ -37,20 +38,17 @@ class JsonLogger(JsonLoggerCallback):
             cls=SafeFallbackEncoder,
         )
         write_atomic(path.with_name(EXPR_PARAM_FILE), params + "\n")
-        self._trial_files[trial] = path.open("a")
+        self.write_to(trial, path.open("a"))
 
     def log_trial_result(self, iteration: int, trial: Any, result: dict[str, Any]) -> None:
         super().log_trial_result(iteration, trial, {k: v for k, v in result.items() if k not in LEFT_OUT})
 
 
-class TensorBoardLogger(TBXLoggerCallback):
+class TensorBoardLogger(EventWriter, TBXLoggerCallback):
     """`<trial>/events.*` for TensorBoard, by environment steps."""
 
     def log_trial_start(self, trial: Any) -> None:
-        if trial in self._trial_writer:
-            self._trial_writer[trial].close()
-        self._trial_writer[trial] = self._summary_writer_cls(str(trial.path), flush_secs=30)
-        self._trial_result[trial] = {}
+        self.write_into(trial, str(trial.path))
 
     def log_trial_result(self, iteration: int, trial: Any, result: dict[str, Any]) -> None:
         steps = result.get("num_env_steps_sampled_lifetime")
