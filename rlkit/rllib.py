@@ -7,10 +7,11 @@ overrides or uses private names inside one is a mixin, to stand before RLlib's c
 from __future__ import annotations
 
 import functools
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from rlkit.files import swap_folder
 
 
 def add_callbacks(config: Any, callbacks: Sequence[Callable[[], Any]]) -> None:
@@ -42,13 +43,7 @@ def persist_by_rename(storage: Any, name_of: Callable[[], str]) -> None:
 
     def persist(checkpoint: Any) -> Any:
         target = Path(storage.trial_fs_path, name_of())
-        old = None
-        if target.exists():
-            old = target.with_name(f".replaced_{target.name}")
-            target.rename(old)
-        Path(checkpoint.path).rename(target)
-        if old is not None:
-            shutil.rmtree(old, ignore_errors=True)
+        swap_folder(Path(checkpoint.path), target)
         return type(checkpoint)(filesystem=storage.storage_filesystem, path=str(target))
 
     storage.persist_current_checkpoint = persist

@@ -26,7 +26,8 @@ PARTS = [
 ]
 ROOT = [
     {"metrics", "registry", "roster", "state"},
-    {"errors", "files", "rllib", "statistics"},
+    {"rllib", "statistics"},
+    {"errors", "files"},
 ]
 FLOORS = [*KIT, *PARTS, *ROOT]
 MOST_ROOMS = 22

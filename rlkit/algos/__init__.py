@@ -4,28 +4,20 @@ from rlkit.algos import DQNConfig
 algorithm = DQNConfig().environment("CartPole-v1").training(training_intensity=32).build_algo()
 """
 
-from __future__ import annotations
+from rlkit import lazy_names
 
-import importlib
-from typing import Any
-
-_WHERE = {
-    "DQN": "rlkit.algos.dqn",
-    "DQNConfig": "rlkit.algos.dqn",
-    "DRON": "rlkit.algos.dron",
-    "DRONConfig": "rlkit.algos.dron",
-    "MADDPG": "rlkit.algos.maddpg",
-    "MADDPGConfig": "rlkit.algos.centralised.config",
-    "MATD3": "rlkit.algos.maddpg",
-    "MATD3Config": "rlkit.algos.centralised.config",
-    "SAC": "rlkit.algos.sac",
-    "SACConfig": "rlkit.algos.sac",
-}
-
-__all__ = sorted(_WHERE)
-
-
-def __getattr__(name: str) -> Any:
-    if name in _WHERE:
-        return getattr(importlib.import_module(_WHERE[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __all__ = lazy_names(
+    __name__,
+    {
+        "DQN": "algos.dqn",
+        "DQNConfig": "algos.dqn",
+        "DRON": "algos.dron",
+        "DRONConfig": "algos.dron",
+        "MADDPG": "algos.maddpg",
+        "MADDPGConfig": "algos.centralised.config",
+        "MATD3": "algos.maddpg",
+        "MATD3Config": "algos.centralised.config",
+        "SAC": "algos.sac",
+        "SACConfig": "algos.sac",
+    },
+)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rlkit import registry
 from rlkit.curriculum.base import Curriculum
 from rlkit.curriculum.driver import Evaluations
 from rlkit.curriculum.route import Route
-from rlkit.curriculum.schema import COMMON, TYPES, text, validate
+from rlkit.curriculum.schema import COMMON, text, validate
 from rlkit.curriculum.success import Success
 
 
@@ -47,7 +47,7 @@ def make(options: Mapping[str, Any], curriculum: Curriculum | None = None) -> Ma
         raise ValueError(text(problems))
     kind = options.get("type", "lessons")
     if curriculum is None:
-        cls = load(TYPES[kind]) if isinstance(kind, str) else kind
+        cls = registry.resolve("curricula", kind) if isinstance(kind, str) else kind
         curriculum = cls(**{key: value for key, value in options.items() if key not in COMMON})
     success = options.get("success")
     return Made(
@@ -61,17 +61,3 @@ def make(options: Mapping[str, Any], curriculum: Curriculum | None = None) -> Ma
         carry={"weights": True, "optimizer": True, "replay": True, **(options.get("carry") or {})},
         reports_success=success is not None or "success" in curriculum.needs,
     )
-
-
-def resolved(options: Mapping[str, Any], resolve: Callable[[str], Any] | None) -> dict[str, Any]:
-    """Return options with the class in place of a `type` that only `resolve` knows."""
-    kind = options.get("type", "lessons")
-    if resolve is None or not isinstance(kind, str) or kind in TYPES:
-        return dict(options)
-    return {**options, "type": resolve(kind)}
-
-
-def load(target: str) -> Any:
-    """Import `"package.module:attribute"`."""
-    module, _, attribute = target.partition(":")
-    return getattr(importlib.import_module(module), attribute)

@@ -13,22 +13,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from rlkit.curriculum.conditions import Condition, check_measure
 from rlkit.curriculum.samplers import Uniform, parse
 from rlkit.errors import did_you_mean
+from rlkit.registry import TABLES
 
 Path = tuple[str | int, ...]
 Problem = tuple[Path, str]
-
-# type -> the class behind it; each module is imported when its type is first used
-TYPES: dict[str, str] = {
-    "lessons": "rlkit.curriculum.lessons:Lessons",
-    "random": "rlkit.curriculum.randomise:DomainRandomisation",
-    "annealing": "rlkit.curriculum.randomise:Annealing",
-    "expanding_box": "rlkit.curriculum.randomise:ExpandingBox",
-    "learning_progress": "rlkit.curriculum.levels:LearningProgress",
-    "learnability": "rlkit.curriculum.levels:Learnability",
-    "plr": "rlkit.curriculum.plr:PrioritisedLevelReplay",
-    "alp_gmm": "rlkit.curriculum.alp_gmm:ALPGMM",
-    "self_play": "rlkit.curriculum.self_play:SelfPlay",
-}
 
 
 class _Strict(BaseModel):
@@ -202,6 +190,7 @@ SPECS: dict[str, type[Common]] = {
     "alp_gmm": ALPGMMSpec,
     "self_play": SelfPlaySpec,
 }
+TYPES = {name: TABLES["curricula"][name].target for name in SPECS}  # type -> the class behind it
 COMMON = frozenset(Common.model_fields)
 
 
@@ -216,7 +205,7 @@ def validate(
         known: types registered by the user; their own options are checked when they are built.
     """
     kind = curriculum.get("type", "lessons")
-    if kind in known or isinstance(kind, type):
+    if kind in known or isinstance(kind, type) or (kind in TABLES["curricula"] and kind not in SPECS):
         return _fields(Common, {k: v for k, v in curriculum.items() if k in COMMON})
     if not isinstance(kind, str) or kind not in SPECS:
         return [

@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from rlkit import rllib
 
 
-def configure(
-    config: Any,
-    curriculum: Mapping[str, Any],
-    *,
-    resolve: Callable[[str], Any] | None = None,
-    total_steps: float | None = None,
-) -> None:
+def configure(config: Any, curriculum: Mapping[str, Any], total_steps: float | None = None) -> None:
     """Add the bound callback to an unfrozen config, and what the way of the tasks needs besides.
 
     Args:
         config: the environment must be set; asynchronous vectorisation too, where wanted.
         curriculum: the section of the recipe.
-        resolve: name of a type the user registered -> its `Curriculum` class.
         total_steps: env steps of the run, where the section does not say.
 
     Raises:
         ValueError: the problems `validate` finds.
     """
     from rlkit.curriculum.callback import CurriculumCallback
-    from rlkit.curriculum.make import resolved
     from rlkit.curriculum.route import Route
 
-    options = resolved(curriculum, resolve)
+    options = dict(curriculum)
     kind = options.get("type", "lessons")
     if total_steps:
         options.setdefault("total_steps", int(total_steps))

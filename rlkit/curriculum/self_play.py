@@ -11,7 +11,6 @@ the policy mapping reads it from the episode.
 from __future__ import annotations
 
 import copy
-import fnmatch
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rlkit import rllib
 from rlkit.curriculum.base import Clock, Curriculum, Outcome, State
 from rlkit.curriculum.samplers import Task
+from rlkit.roster import matches
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -236,7 +236,7 @@ class SelfPlayMapping:
             return module
         # `MultiAgentEpisode.cut` (2.60) asks before its successor has custom data, and does not use the answer.
         task = (getattr(episode, "custom_data", None) or {}).get(self.key) or {}
-        opponent = any(fnmatch.fnmatchcase(str(agent_id), glob) for glob in self.opponents)
+        opponent = matches(agent_id, self.opponents)
         return str(task.get(OPPONENT, module)) if opponent != bool(task.get(SWAPPED)) else module
 
 

@@ -3,6 +3,7 @@ Q-values."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rlkit.exploration.base import ActionExploration, above, at_least
@@ -42,9 +43,9 @@ class StochasticSampling(ActionExploration):
                 "use SoftQ or EpsilonGreedy"
             )
 
-    def configure(self, config: AlgorithmConfig) -> None:
+    def configure(self, config: AlgorithmConfig, spaces: Mapping[Any, Any] | None = None) -> None:
         if self.random_timesteps:
-            super().configure(config)
+            super().configure(config, spaces)
         else:
             self.check_algorithm(config)  # it is what RLlib does without any exploration
 

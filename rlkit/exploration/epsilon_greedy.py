@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from rlkit.exploration.base import ActionExploration, at_least, probability
 from rlkit.exploration.discrete import is_dqn
@@ -49,11 +50,11 @@ class EpsilonGreedy(ActionExploration):
             return Schedule(self.epsilon_schedule)
         return anneal(self.initial_epsilon, self.final_epsilon, self.epsilon_timesteps, self.warmup_timesteps)
 
-    def configure(self, config: AlgorithmConfig) -> None:
+    def configure(self, config: AlgorithmConfig, spaces: Mapping[Any, Any] | None = None) -> None:
         if is_dqn(config):
             config.training(epsilon=self.schedule.rllib())
         else:
-            super().configure(config)
+            super().configure(config, spaces)
 
     def explorer(self, place: Place) -> Explorer:
         from rlkit.exploration.explorers import EpsilonGreedyPolicy
@@ -68,10 +69,10 @@ class PerWorkerEpsilonGreedy(EpsilonGreedy):
 
     BASE, EXPONENT = 0.4, 7.0
 
-    def configure(self, config: AlgorithmConfig) -> None:
+    def configure(self, config: AlgorithmConfig, spaces: Mapping[Any, Any] | None = None) -> None:
         if is_dqn(config):
             config.training(epsilon=self.schedule.rllib())
-        ActionExploration.configure(self, config)
+        ActionExploration.configure(self, config, spaces)
 
     def epsilon_of(self, worker: int, workers: int) -> float:
         """Return ε of remote runner `worker` (1 … `workers`)."""

@@ -12,7 +12,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rlkit.exploration.base import Exploration, above, at_least, probability
+from rlkit.exploration.base import Exploration, above, at_least, create, probability
 from rlkit.exploration.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -37,20 +37,19 @@ class IntrinsicReward(Exploration):
             raise ValueError(f"the coefficient of a bonus cannot be negative, got {coefficient}")
         self.sub_exploration = None if sub_exploration is None else dict(sub_exploration)
 
-    def configure(self, config: AlgorithmConfig) -> None:
-        from rlkit import exploration
+    def configure(self, config: AlgorithmConfig, spaces: Mapping[Any, Any] | None = None) -> None:
         from rlkit.exploration.bonus import IntrinsicRewards
         from rlkit.exploration.runner import action_spaces
         from rlkit.rllib import add_callbacks
 
         if self.sub_exploration is not None:
-            sub = exploration.create(self.sub_exploration)
+            sub = create(self.sub_exploration)
             if isinstance(sub, IntrinsicReward):
                 raise self.fail(
                     f"sub_exploration chooses actions; {type(sub).__name__} is an intrinsic reward too"
                 )
-            sub.configure(config)
-        for agent, space in action_spaces(config).items():
+            sub.configure(config, spaces)
+        for agent, space in (spaces or action_spaces(config)).items():
             self.check_space(space, agent)
         add_callbacks(config, [IntrinsicRewards.bind(exploration=self)])
 

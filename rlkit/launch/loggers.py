@@ -16,6 +16,7 @@ from ray.tune.utils.util import SafeFallbackEncoder
 
 from rlkit.files import write_atomic
 from rlkit.rllib import EventWriter, ResultFile
+from rlkit.runs.layout import iteration_of
 
 # the recipe is in params.json; the score only ranks checkpoints and can be infinite
 LEFT_OUT = frozenset({"config", "checkpoint_score"})
@@ -31,12 +32,10 @@ class JsonLogger(ResultFile, JsonLoggerCallback):
         self.log_trial_end(trial)
         path = Path(trial.path, EXPR_RESULT_FILE)
         path.parent.mkdir(parents=True, exist_ok=True)
-        truncate_results(path, _iteration_of(trial.checkpoint))
-        params = json.dumps(
-            {k: v for k, v in trial.config.items() if k != "__registered__"},
-            indent=2,
-            cls=SafeFallbackEncoder,
-        )
+        checkpoint = trial.checkpoint
+        truncate_results(path, (iteration_of(checkpoint.path) or 0) if checkpoint is not None else 0)
+        recipe = {key: value for key, value in trial.config.items() if not key.startswith("__")}
+        params = json.dumps(recipe, indent=2, cls=SafeFallbackEncoder)
         write_atomic(path.with_name(EXPR_PARAM_FILE), params + "\n")
         self.write_to(trial, path.open("a"))
 
@@ -56,11 +55,6 @@ class TensorBoardLogger(EventWriter, TBXLoggerCallback):
         super().log_trial_result(iteration, trial, {**kept, "timesteps_total": int(steps)} if steps else kept)
 
 
-def _iteration_of(checkpoint: Any) -> int:
-    """Return the iteration of a checkpoint folder (`checkpoint_000010` -> 10), 0 without one."""
-    return int(Path(checkpoint.path).name.rpartition("_")[2]) if checkpoint is not None else 0
-
-
 def truncate_results(path: Path, iteration: int) -> None:
     """Keep the lines of a `result.json` up to an iteration; a torn last line goes too."""
     if not path.is_file():
@@ -72,6 +66,4 @@ def truncate_results(path: Path, iteration: int) -> None:
                 kept.append(line)
         except (ValueError, KeyError):
             continue
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(line + "\n" for line in kept))
-    temporary.replace(path)
+    write_atomic(path, "".join(line + "\n" for line in kept))

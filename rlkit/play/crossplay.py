@@ -11,7 +11,6 @@ connectors and recurrent states, and sees what its own agents see.
 from __future__ import annotations
 
 import csv
-import fnmatch
 import functools
 import io
 import itertools
@@ -35,6 +34,7 @@ from rlkit.play.evaluation import (
     write_csv,
 )
 from rlkit.play.policy import Answer, Policy
+from rlkit.roster import matches
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -352,12 +352,12 @@ def _assign(globs: Mapping[str, str], agent: Agent, env: str) -> dict[str, str]:
     known = [str(name) for name in agent.observation_space.spaces]
     plays = {}
     for name in known:
-        letter = next((side for glob, side in globs.items() if fnmatch.fnmatchcase(name, glob)), None)
+        letter = next((side for glob, side in globs.items() if matches(name, [glob])), None)
         if letter is None:
             raise UsageError(f"--agents: nobody plays {name!r} of {env}; got the globs {', '.join(globs)}")
         plays[name] = letter
     for glob, letter in globs.items():
-        if not any(fnmatch.fnmatchcase(name, glob) for name in known):
+        if not any(matches(name, [glob]) for name in known):
             raise UsageError(f"--agents: {glob}={letter} fits no agent of {env}; it has {', '.join(known)}")
     return plays
 

@@ -308,7 +308,6 @@ def environment_of(
 
 def make_checked(agent: Agent, name: str, config: Mapping[str, Any], render: bool) -> Any:
     """Make an environment, with its curriculum's tasks; check that its spaces are those of the checkpoint."""
-    from rlkit import registry
     from rlkit.curriculum.evaluation import prepared_from
     from rlkit.envs.make import make_env
 
@@ -320,7 +319,6 @@ def make_checked(agent: Agent, name: str, config: Mapping[str, Any], render: boo
             recipe.get("curriculum") if own else None,
             agent.manifest.path,
             lambda task: make_env(name, {**config, **task, **extra}),
-            functools.partial(registry.resolve, "curricula"),
         )
     except (TypeError, UsageError) as error:
         if render:

@@ -18,7 +18,6 @@ t.
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,6 +29,7 @@ from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 from rlkit import rllib
 from rlkit.algos.opponents.history import ActionCode, FeatureOptions
 from rlkit.algos.opponents.inputs import MOVES, LearnerInputs, Placebo
+from rlkit.roster import matches
 
 Opponents = Sequence[str] | Mapping[str, Sequence[str]]
 
@@ -44,10 +44,10 @@ def opponents_of(agent: str, agents: Sequence[str], opponents: Opponents) -> lis
             opponents}.
     """
     if isinstance(opponents, Mapping):
-        globs = [g for learner, gs in opponents.items() if fnmatch.fnmatchcase(agent, learner) for g in gs]
+        globs = [g for learner, gs in opponents.items() if matches(agent, [learner]) for g in gs]
     else:
         globs = list(opponents)
-    return [o for o in agents if o != agent and any(fnmatch.fnmatchcase(o, g) for g in globs)]
+    return [o for o in agents if o != agent and matches(o, globs)]
 
 
 class OpponentFeatures(ConnectorV2):
