@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from rlkit.callbacks.base import Callback, State
-from rlkit.callbacks.stopping import find
 from rlkit.files import swap_folder
+from rlkit.metrics import find
 
 
 class BestCheckpoint(Callback):

@@ -19,7 +19,7 @@ from rlkit import rllib
 from rlkit.launch.experiment import Experiment
 from rlkit.launch.progress import Progress
 from rlkit.launch.trial import TRUST
-from rlkit.metrics import path_of, tidy
+from rlkit.metrics import find, tidy
 from rlkit.runs import manifest, signing
 from rlkit.runs.layout import METRICS
 from rlkit.runs.metrics_csv import MetricsWriter
@@ -41,21 +41,12 @@ class StopRule(tune.Stopper):
         StopRule.limits = dict(stop)
 
     def __call__(self, trial_id: str, result: Mapping[str, Any]) -> bool:
-        values = tidy(result)
-        return any(_lookup(values, result, key) >= limit for key, limit in self.limits.items())
+        row = tidy(result)
+        values = {key: row.get(key, find(result, key)) for key in self.limits}
+        return any(v is not None and v >= self.limits[key] for key, v in values.items())
 
     def stop_all(self) -> bool:
         return False
-
-
-def _lookup(values: Mapping[str, float], result: Mapping[str, Any], key: str) -> float:
-    """Return a tidy metric, or the value at a full RLlib path; -inf when this result has neither."""
-    if key in values:
-        return values[key]
-    here: Any = result
-    for part in path_of(key).split("/"):
-        here = here.get(part) if isinstance(here, Mapping) else None
-    return float(here) if isinstance(here, int | float) else -math.inf
 
 
 class Interrupt:
