@@ -1,7 +1,8 @@
-"""Writing so that a reader, or a crash, sees the old content or the new one, never a part."""
+"""Writing so that a reader, or a crash, sees the old content or the new one, never a part; sha256 of a file."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from pathlib import Path
@@ -12,7 +13,7 @@ class Pending:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self.temporary = self.path.with_name(f".writing-{os.getpid()}-{self.path.name}")
+        self.temporary = self.path.with_name(f".writing_{os.getpid()}_{self.path.name}")
 
     def finish(self) -> None:
         """Flush the file and its name to the disk."""
@@ -50,3 +51,12 @@ def _flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's content, as hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

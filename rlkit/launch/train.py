@@ -7,17 +7,19 @@ import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from rlkit import recipe as recipes
-from rlkit import registry
+from rlkit import registry, rllib
 from rlkit.errors import CheckpointError, RunFailed, UsageError
+from rlkit.files import sha256, write_atomic
 from rlkit.launch.experiment import Experiment
 from rlkit.launch.progress import Progress
 from rlkit.launch.session import RaySession, demand, quiet_loggers, require, set_quiet
 from rlkit.recipe import Recipe
-from rlkit.runs import manifest
+from rlkit.runs import manifest, seal
 from rlkit.runs.layout import RECIPE
 from rlkit.runs.run import Run, RunInfo, new_run_folder, open_run
 
@@ -56,8 +58,9 @@ def train(
     registry.begin(imports, loaded.to_dict())
     folder = new_run_folder(Path(out), loaded.name)
     info = RunInfo.start(loaded, command=command, imports=registry.imports(), address=address)
+    write_atomic(folder / RECIPE, recipes.dump(loaded))
+    info.recipe_sha256 = sha256(folder / RECIPE)
     info.write(folder)
-    (folder / RECIPE).write_text(recipes.dump(loaded))
     return _run(Experiment(loaded, folder, info, quiet=quiet, verbose=verbose))
 
 
@@ -74,14 +77,14 @@ def resume(
     """Continue a run from its newest intact checkpoints, with everything RLlib and rlkit keep.
 
     `overrides` may change `stop.…` (a finished run goes on to the new limit) and `tune.max_failures`. A run
-    folder holds pickles of Tune and RLlib: `trust` accepts one whose checkpoints this user did not sign.
+    folder names modules to import and holds pickles of Tune and RLlib: `trust` accepts one that this user did not
+    write, or that was edited since.
 
     Raises:
         UsageError: not a run folder, another override, or a run with nothing left to do.
-        CheckpointError: a trial's checkpoints are all damaged, or not signed by this user.
+        CheckpointError: the run is not this user's or was edited, or a trial's checkpoints are all damaged or not
+            signed by this user. Nothing has been imported or unpickled then.
     """
-    known = open_run(run)
-    registry.begin([*known.info.imports, *imports])
     words = [*overrides] if not isinstance(overrides, Mapping) else [f"{k}={v}" for k, v in overrides.items()]
     for word in words:
         key = word.split("=", 1)[0]
@@ -89,18 +92,22 @@ def resume(
             raise UsageError(
                 f"--resume: {key} cannot change in a run that goes on; {' and '.join(RESUMABLE)} can"
             )
-    loaded = recipes.load(known.path / RECIPE, words)
-    if known.info.status == "done" and not words:
+    known = open_run(run)
+    info = seal.verify(known.path, trust=trust)
+    begun = any(known.path.glob("experiment_state-*.json"))
+    if begun:
+        _check_checkpoints(known, trust)
+    if info.status == "done" and not words:
         raise UsageError(
             f"{known.path} is finished; to go on give a new limit, for example stop.env_steps=200000"
         )
-    info = known.info
+    registry.begin([*info.imports, *imports])
+    loaded = recipes.load(known.path / RECIPE, words)
     info.status, info.error, info.imports = "running", None, registry.imports()
     info.address = address or info.address
-    if not list(known.path.glob("experiment_state-*.json")):
-        return _run(Experiment(loaded, known.path, info, quiet=quiet, verbose=verbose))
-    _check_checkpoints(known, trust)
-    mode: Literal["finished", "unfinished"] = "finished" if words else "unfinished"
+    mode: Literal["finished", "unfinished"] | None = None
+    if begun:
+        mode = "finished" if words else "unfinished"
     return _run(Experiment(loaded, known.path, info, mode, trust, quiet, verbose))
 
 
@@ -175,14 +182,18 @@ def _tune(experiment: Experiment, session: RaySession, show: Progress) -> None:
     os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
     space[NAMES] = registry.names()
     mode, checkpoint = recipe.tune.mode, recipe.checkpoint
-    with Interrupt(show.say) as interrupt:
+    folder, parent = experiment.folder, experiment.folder.parent.resolve()
+    with (
+        Interrupt(show.say) as interrupt,
+        rllib.tune_state_to(partial(seal.put, folder, info), parent / folder.name),
+    ):
         tracker = Tracker(experiment, interrupt, show)
         analysis = tune.run(
             trainable(algorithm_class),
             config=space,
             num_samples=samples,
-            storage_path=str(experiment.folder.parent.resolve()),
-            name=experiment.folder.name,
+            storage_path=str(parent),
+            name=folder.name,
             stop=StopRule(recipe.stop),
             metric=path_of(recipe.tune.metric),
             mode=mode,
