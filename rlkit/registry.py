@@ -72,7 +72,6 @@ TABLES: dict[str, dict[str, Entry]] = {
         ("soccer", "rlkit.envs.soccer:soccer", "grid soccer of the DRON paper against rule agents"),
         ("soccer_two", "rlkit.envs.soccer:SoccerParallelEnv", "the same game with two players"),
         ("tag_pool", "rlkit.envs.tag_pool:TagPool", "simple_tag's prey against a pool of frozen hunters"),
-        ("coin_race", "rlkit.envs.coin_race:CoinRace", "two players race for a coin; for self-play"),
     ),
     # A model's target is `build(observation_space, **options) -> torch.nn.Module` (rlkit.models.features).
     "models": _table(

@@ -22,7 +22,7 @@ from ray.tune.registry import register_env
 
 from rlkit.curriculum import active, configure, train_phases
 from rlkit.curriculum.scores import td_errors
-from rlkit.envs.coin_race import CoinRace
+from coin_race import CoinRace
 from rlkit.errors import EnvError, RunFailed
 
 pytestmark = pytest.mark.usefixtures("ray_local")
