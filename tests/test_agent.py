@@ -187,7 +187,7 @@ def test_asking_for_q_values_leaves_memories_alone(
     agents: dict[str, Agent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     agent = agents["dqn"]
-    monkeypatch.setattr(agent.policy, "memoryless", False)  # as with a recurrent module
+    monkeypatch.setattr(type(agent.policy), "memoryless", False)  # as with a recurrent module
     row = observations(agent, 1)[0]
     agent.reset()
     agent.q_values(np.stack([row, row]))
