@@ -95,11 +95,10 @@ _LEARNERS = _words(
 def tidy(result: Mapping[str, Any]) -> dict[str, float]:
     """Return one RLlib result as a flat row of tidy names.
 
-    A value RLlib does not report is absent, never 0; a NaN stays NaN. Two values are computed here:
-    `agent_steps` is the sum over the agents; `steps_per_s` is this iteration's env steps divided by its wall
-    time, learning and evaluation included (RLlib's throughput counts from another moment: 254 for a first
-    iteration of 512 steps in 0.24 s). RLlib repeats the last evaluation in every later result; `eval/…`
-    appears only where an evaluation took place.
+    A value RLlib does not report is absent, never 0; a NaN stays NaN. Two values are computed here: `agent_steps` is
+    the sum over the agents; `steps_per_s` is this iteration's env steps divided by its wall time, learning and
+    evaluation included (RLlib's throughput counts from another moment: 254 for a first iteration of 512 steps in 0.24
+    s). RLlib repeats the last evaluation in every later result; `eval/…` appears only where an evaluation took place.
     """
     row: dict[str, float] = {}
     for name in ("iteration", "env_steps", "time_s"):
@@ -216,9 +215,8 @@ def _leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, float]]:
 
 
 def _number(value: Any) -> float | None:
-    if (
-        isinstance(value, numbers.Real) or getattr(value, "shape", None) == ()
-    ):  # Python, numpy, 0-d arrays and tensors
+    # Python, numpy, 0-d arrays and tensors
+    if isinstance(value, numbers.Real) or getattr(value, "shape", None) == ():
         try:
             return float(value)
         except (TypeError, ValueError):

@@ -247,8 +247,7 @@ def watch_learner(
 def refresh_spaces(episode: Any, env: Any) -> None:
     """Give a MultiAgentEpisode, created a moment ago, the spaces of an environment that was built anew since.
 
-    `MultiAgentEnvRunner._new_episode` (2.60) reads them before `on_episode_created` can change the
-    environment.
+    `MultiAgentEnvRunner._new_episode` (2.60) reads them before `on_episode_created` can change the environment.
     """
     env = env.unwrapped
     episode.observation_space = {agent: env.get_observation_space(agent) for agent in env.possible_agents}

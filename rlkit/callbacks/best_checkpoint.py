@@ -12,8 +12,7 @@ from rlkit.metrics import find
 
 
 class BestCheckpoint(Callback):
-    """Saves the algorithm whenever `metric` reaches a new best. The old one goes only when the new one is
-    there.
+    """Saves the algorithm whenever `metric` reaches a new best. The old one goes only when the new one is there.
 
     Args:
         folder: where; default `best_checkpoint` in the algorithm's log folder.

@@ -85,8 +85,7 @@ def head(data: Any, size: int) -> Any:
 
 
 def checked_column(name: str, value: Any, size: int, scalar: bool = False) -> np.ndarray:
-    """Return `value` as an array of length `size`; a wrong length, dtype, NaN or inf is an error, never
-    broadcast."""
+    """Return `value` as an array of length `size`; a wrong length, dtype, NaN or inf is an error, never broadcast."""
     array = value if isinstance(value, np.ndarray) else np.asarray(value)
     if array.dtype.kind not in "fiub":
         raise ValueError(f"{name} has dtype {array.dtype}, expected numbers")
@@ -100,8 +99,7 @@ def checked_column(name: str, value: Any, size: int, scalar: bool = False) -> np
 
 
 def checked_like(name: str, value: Any, expected: Any) -> Any:
-    """Return `value` in the dtypes of `expected`; another structure, shape or kind of dtype, or NaN, is an
-    error."""
+    """Return `value` in the dtypes of `expected`; another structure, shape or kind of dtype, or NaN, is an error."""
 
     def leaf(new: Any, old: np.ndarray) -> np.ndarray:
         array = new if isinstance(new, np.ndarray) else np.asarray(new)

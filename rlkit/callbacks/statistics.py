@@ -10,8 +10,7 @@ from rlkit.callbacks.base import Callback
 
 
 class EpisodeStatistics(Callback):
-    """Follows one entry of the observation, on CartPole by default the pole angle, and logs what each hook
-    sees.
+    """Follows one entry of the observation, on CartPole by default the pole angle, and logs what each hook sees.
 
     | metric | from |
     |---|---|

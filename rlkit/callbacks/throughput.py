@@ -22,8 +22,7 @@ PARTS = {
 
 
 class Throughput(Callback):
-    """Adds `throughput/…` to every result: steps per second of this iteration, and seconds per training step
-    by part.
+    """Adds `throughput/…` to every result: steps per second of this iteration, and seconds per training step by part.
 
     | key | meaning |
     |---|---|

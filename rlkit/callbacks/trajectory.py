@@ -1,8 +1,7 @@
 """One agent's part of a sampled episode as arrays, edited without touching what RLlib reports.
 
-T steps of one agent: observations and infos have T + 1 entries (the last one is where the piece ends),
-everything else has T. Arrays are copied when first read, so the episode that RLlib's metrics hold keeps its
-values.
+T steps of one agent: observations and infos have T + 1 entries (the last one is where the piece ends), everything else
+has T. Arrays are copied when first read, so the episode that RLlib's metrics hold keeps its values.
 """
 
 from __future__ import annotations
@@ -131,8 +130,7 @@ class Trajectory:
         """Return a further trajectory for the learner, with the edits made so far and an id of its own.
 
         Args:
-            length: keep only the first `length` steps; the rest is cut off, and the copy is then neither
-                terminated
+            length: keep only the first `length` steps; the rest is cut off, and the copy is then neither terminated
                 nor truncated until you say so.
         """
         other = copy.copy(self)
@@ -238,8 +236,7 @@ class Columns(MutableMapping[str, Any]):
 
 
 class Aligned:
-    """Another agent of the same episode, seen at one agent's steps. Read only; always what the environment
-    gave.
+    """Another agent of the same episode, seen at one agent's steps. Read only; always what the environment gave.
 
     Attributes:
         agent, module: who it is.

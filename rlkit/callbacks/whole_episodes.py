@@ -29,9 +29,8 @@ class WholeEpisodes:
         """Take new fragments; return every episode that is done now, as one piece.
 
         Args:
-            ongoing: ids of the episodes the runner goes on with. Held fragments of any other episode were
-                cut off by
-                a forced reset; they are returned as they are, not done.
+            ongoing: ids of the episodes the runner goes on with. Held fragments of any other episode were cut off by a
+                forced reset; they are returned as they are, not done.
         """
         ready: list[Episode] = []
         for fragment in fragments:

@@ -45,9 +45,7 @@ class Report:
 
     life: int  # increases with every restore; an older one belongs to a history that was rolled back
     stage: int  # the curriculum's stage when the task was drawn
-    order: tuple[
-        int, int, int, int
-    ]  # worker, its birth, sub-environment, number: a fixed order for the driver
+    order: tuple[int, int, int, int]  # worker, its birth, sub-environment, number: fixed for the driver
     task: Task
     outcome: Outcome
     name: str | None = None  # of the task, in an evaluation of each

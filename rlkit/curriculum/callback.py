@@ -38,10 +38,8 @@ logger = logging.getLogger(__name__)
 REPORTS = "curriculum_reports"
 PATIENCE_S = 60.0
 TAG = "curriculum"
-TASK = (
-    "curriculum_task"  # keys in `episode.custom_data`: the task, and the mark that joins learner and runner
-)
-KEY = "curriculum_key"
+# keys in `episode.custom_data`: the task, and the mark that joins learner and runner
+TASK, KEY = "curriculum_task", "curriculum_key"
 
 
 @dataclass(slots=True)

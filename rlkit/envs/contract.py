@@ -1,10 +1,9 @@
 """`checked(env)`: an environment that breaks its contract says so within the step in which it does.
 
 RLlib 2.60 accepts a NaN reward and an observation out of bounds, turns a None reward into 0.0, and lets a NaN
-observation fail far away inside torch. The wrapper raises an `EnvError` that names environment, agent, step,
-field, what was got, what was expected, and the fix. The price is about 1 % of an mpe2 step
-(benchmarks/env_check_cost.py): every value is first put to a cheap test that is exact when it passes; only a
-value that fails it is looked at closely.
+observation fail far away inside torch. The wrapper raises an `EnvError` that names environment, agent, step, field,
+what was got, what was expected, and the fix. The price is about 1 % of an mpe2 step (benchmarks/env_check_cost.py):
+every value is first put to a cheap test that is exact when it passes; only a value that fails it is looked at closely.
 """
 
 from __future__ import annotations
@@ -20,9 +19,7 @@ from ray.rllib.env.multi_agent_env import MultiAgentEnv
 from rlkit.envs.spaces import explain, predicate
 from rlkit.errors import EnvError, did_you_mean
 
-REBUILDS = (
-    3  # failures in a row, without a finished episode between them, after which no environment is made again
-)
+REBUILDS = 3  # failures in a row, with no finished episode between them, after which no environment is made
 
 # Failures in a row, per environment name. Module level, because RLlib unpickles the env creator for each
 # rebuild.
@@ -38,9 +35,8 @@ def checked(
         env: a `gym.Env` or a `MultiAgentEnv`.
         bounds: also require observations to lie within their space's bounds (up to 1e-5, relative).
         name: how messages call it; default: its id, its metadata's name, or its class.
-        rebuilds: how often RLlib may build it anew after failures with no finished episode in between, per
-            process. RLlib's `restart_failed_sub_environments` would rebuild an environment that always fails
-            for ever.
+        rebuilds: how often RLlib may build it anew after failures with no finished episode in between, per process.
+            RLlib's `restart_failed_sub_environments` would rebuild an environment that always fails for ever.
 
     Returns:
         A wrapper with the attributes and methods of `env`, `unwrapped` and `render()` included. For a

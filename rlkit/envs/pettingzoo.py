@@ -1,7 +1,6 @@
 """PettingZoo environments, parallel and AEC, as RLlib `MultiAgentEnv`s.
 
-`PettingZooEnv(env)` takes either kind. What it holds that `ray.rllib.env.wrappers.pettingzoo_env` (2.60) does
-not:
+`PettingZooEnv(env)` takes either kind. What it holds that `ray.rllib.env.wrappers.pettingzoo_env` (2.60) does not:
 
 - agents stand in natural order (`agent_2` before `agent_10`) in every process, whatever PYTHONHASHSEED;
   RLlib's order comes from a `set`, so a concatenated critic input differs between runners;
@@ -14,9 +13,8 @@ not:
 - agents may die early and join late; nothing is returned for an agent that was done before;
 - `render()` works, and per-agent spaces are kept.
 
-Action masks stay where PettingZoo puts them, in the observation (`{"observation": …, "action_mask": …}`);
-with `mask_from_info=True` a mask given in `infos` is moved there. docs/environments.md says how a module uses
-them.
+Action masks stay where PettingZoo puts them, in the observation (`{"observation": …, "action_mask": …}`); with
+`mask_from_info=True` a mask given in `infos` is moved there. docs/environments.md says how a module uses them.
 """
 
 from __future__ import annotations

@@ -1,12 +1,10 @@
 """Soccer of He et al. (ICML 2016) as an environment: one player against rule agents, or two players.
 
-`soccer` (Gymnasium): the learner is A, who attacks the right goal, against an opponent drawn per game from a
-pool. `soccer_two` (PettingZoo parallel): `player_a` and `player_b`. Each sees the field as if it attacked to
-the right.
+`soccer` (Gymnasium): the learner is A, who attacks the right goal, against an opponent drawn per game from a pool.
+`soccer_two` (PettingZoo parallel): `player_a` and `player_b`. Each sees the field as if it attacked to the right.
 
-Rules: see `rlkit.envs.soccer_rules`. Actions: Discrete(5), up, down, left, right, noop. Reward: +1 for a
-goal, -1 for a goal against, at the end of a game; a draw after `horizon` moves gives 0 and ends the game as
-well (`terminated`).
+Rules: see `rlkit.envs.soccer_rules`. Actions: Discrete(5), up, down, left, right, noop. Reward: +1 for a goal, -1 for
+a goal against, at the end of a game; a draw after `horizon` moves gives 0 and ends the game as well (`terminated`).
 
 Observation: Box(0, 1, (15,), float32): my x, my y, its x, its y, min x, max x, min y, max y, my goal x, y1,
 y2, its goal x, y1, y2, and whether I have the ball. Ten of them are constant, as in the authors' code.
@@ -133,8 +131,7 @@ class SoccerEnv(gym.Env):
 
 
 class SoccerVectorEnv(gym.vector.VectorEnv):
-    """`num_envs` games at once, stepped as arrays; the same game as `SoccerEnv`, with autoreset in the next
-    step.
+    """`num_envs` games at once, stepped as arrays; the same game as `SoccerEnv`, with autoreset in the next step.
 
     For RLlib: `env_runners(gym_env_vectorize_mode="vector_entry_point")`.
     """

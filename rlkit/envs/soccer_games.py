@@ -151,8 +151,7 @@ def play(
     seed: int = 0,
     batch: int = 1000,
 ) -> dict[str, dict[str, float]]:
-    """Play `games` complete games and count, per style and for all (`"all"`): win, draw, loss, score, length,
-    games.
+    """Play `games` complete games and count, per style and for all (`"all"`): win, draw, loss, score, length, games.
 
     Args:
         policy: (S, a) probabilities of A.

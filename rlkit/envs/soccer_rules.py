@@ -6,8 +6,7 @@ move. Both move at once (up, down, left, right, noop). Where they would meet in 
 were and the ball changes hands (with `steal_probability`); passing through each other is allowed. The carrier
 in its goal cell scores: +1 for A, -1 for B, and the game ends. After `horizon` moves it is a draw, 0.
 
-Rules and rule agents follow the authors' code (github.com/hhexiy/opponent, soccer_framework.lua). Everything
-about a
+Rules and rule agents follow the authors' code (github.com/hhexiy/opponent, soccer_framework.lua). Everything about a
 state is looked up: a game is an index into these tables.
 
 Legend: S states, a action of A, b action of B.
@@ -68,8 +67,7 @@ class SoccerRules:
 
 
 class SoccerTables:
-    """Everything about every state of a game under `rules`. Use `tables(rules)`, which builds each of them
-    once.
+    """Everything about every state of a game under `rules`. Use `tables(rules)`, which builds each of them once.
 
     A state is `((cell of A) * cells + cell of B) * 2 + (A has the ball)`, a cell `(x - 1) * height + (y -
     1)`; states in which a player stands where it cannot are never reached.
@@ -229,8 +227,7 @@ def tables(rules: SoccerRules) -> SoccerTables:
 
 @dataclass(frozen=True)
 class Style:
-    """A rule agent: the weights of its atoms in tenths, and the order in which ties are broken (None: at
-    random).
+    """A rule agent: the weights of its atoms in tenths, and the order in which ties are broken (None: at random).
 
     With the ball it adds `offence` x advance and `defence` x avoid; without, `defence` x defend and `offence`
     x intercept; it plays the action with the largest sum.
@@ -256,8 +253,7 @@ POOLS: dict[str, dict[str, float]] = {
 
 @lru_cache(maxsize=64)
 def style_policy(rules: SoccerRules, name: str) -> np.ndarray:
-    """Return the rule agent's action probabilities as player B, (S, b) float64. As player A, mirror state and
-    action.
+    """Return the rule agent's action probabilities as player B, (S, b) float64. As player A, mirror state and action.
 
     Raises:
         ValueError: there is no such style.

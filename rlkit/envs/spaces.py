@@ -1,5 +1,4 @@
-"""Is a value an observation of a space? A cheap test for every step, and a close look that says what is
-wrong.
+"""Is a value an observation of a space? A cheap test for every step, and a close look that says what is wrong.
 
 `predicate` may say no to a value that is fine (an overflow in the finiteness test, a rounding error at a
 bound, a castable dtype); it never says yes to one that is not. `explain` has the last word.
@@ -15,9 +14,7 @@ import gymnasium as gym
 import numpy as np
 
 Problem = tuple[str, str, str, str]  # field, got, expected, fix
-SMALL = (
-    32  # elements up to which a Python loop over the bounds is faster than numpy (4 elements: 0.9 to 3.2 µs)
-)
+SMALL = 32  # elements up to which a Python loop over the bounds is faster than numpy (4: 0.9 to 3.2 µs)
 TOLERANCE = 1e-5  # relative to the bound: rounding is no broken contract
 
 

@@ -32,9 +32,8 @@ from ray.rllib.env.multi_agent_env import MultiAgentEnv
 from rlkit.envs.pettingzoo import Agent, MultiStep, natural_order
 from rlkit.errors import UsageError, did_you_mean
 
-with contextlib.redirect_stderr(
-    io.StringIO()
-):  # gym, which VMAS imports for its space classes, prints an advert
+# gym, which VMAS imports for its space classes, prints an advert
+with contextlib.redirect_stderr(io.StringIO()):
     try:
         import vmas
         from vmas.simulator.environment import Environment
@@ -68,8 +67,7 @@ def _gymnasium_space(space: Any) -> gym.Space:
 
 
 class VmasBatch:
-    """`num_envs` copies of a scenario, stepped as one computation. E copies, N agents, O observation, A
-    action.
+    """`num_envs` copies of a scenario, stepped as one computation. E copies, N agents, O observation, A action.
 
     Args:
         scenario: file name of a scenario in `vmas.scenarios`, e.g. `balance`, `simple_spread`.
@@ -134,8 +132,7 @@ class VmasBatch:
         """Step every copy. Copies that ended go on until they are `reset_where`.
 
         Args:
-            actions: per agent (E, A) floats, or integers (E,) for Discrete, (E, parts) for MultiDiscrete
-                actions.
+            actions: per agent (E, A) floats, or integers (E,) for Discrete, (E, parts) for MultiDiscrete actions.
 
         Returns:
             observations (E, O) per agent; rewards (E, N) in the order of `possible_agents`; terminated (E,)

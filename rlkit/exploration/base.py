@@ -86,8 +86,7 @@ class Exploration(ABC):
 
 
 class ActionExploration(Exploration):
-    """An exploration that changes how actions are chosen, by standing in front of the module's
-    `forward_exploration`.
+    """An exploration that changes how actions are chosen, by standing in front of the module's `forward_exploration`.
 
     Attributes:
         spaces: names of the gymnasium action spaces it can serve.

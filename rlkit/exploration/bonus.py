@@ -1,5 +1,4 @@
-"""Intrinsic rewards inside env runners: one batch per sample for each module, added to the learner's
-rewards."""
+"""Intrinsic rewards inside env runners: one batch per sample for each module, added to the learner's rewards."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""How often each state, and each action in it, was visited: exact for discrete observations, by cells for
-others."""
+"""How often each state, and each action in it, was visited: exact for discrete observations, by cells for others."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Exploration over the actions themselves: random ones, what the policy samples, softmax and UCB over
-Q-values."""
+"""Exploration over the actions themselves: random ones, what the policy samples, softmax and UCB over Q-values."""
 
 from __future__ import annotations
 
@@ -15,8 +14,7 @@ if TYPE_CHECKING:
 
 
 class Random(ActionExploration):
-    """Uniform actions for the first `random_timesteps` environment steps, or always (`null`, the old
-    default)."""
+    """Uniform actions for the first `random_timesteps` environment steps, or always (`null`, the old default)."""
 
     def __init__(self, random_timesteps: int | None = None):
         self.random_timesteps = (
@@ -30,8 +28,7 @@ class Random(ActionExploration):
 
 
 class StochasticSampling(ActionExploration):
-    """What the policy's distribution samples, after `random_timesteps` of uniform actions. PPO, SAC and
-    their kin."""
+    """What the policy's distribution samples, after `random_timesteps` of uniform actions. PPO, SAC and their kin."""
 
     def __init__(self, random_timesteps: int = 0):
         self.random_timesteps = at_least("random_timesteps", random_timesteps, 0)
@@ -80,8 +77,7 @@ class SoftQ(OverQValues):
 
 
 class UpperConfidenceBound(OverQValues):
-    """argmax Q(s, a) + `c` · sqrt(ln N(s) / n(s, a)) (UCB1, Auer et al., 2002), counts per cell of the
-    observation.
+    """argmax Q(s, a) + `c` · sqrt(ln N(s) / n(s, a)) (UCB1, Auer et al., 2002), counts per cell of the observation.
 
     Args:
         c: weight of the bonus, in units of Q.

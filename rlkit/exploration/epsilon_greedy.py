@@ -18,10 +18,9 @@ if TYPE_CHECKING:
 class EpsilonGreedy(ActionExploration):
     """ε from `initial_epsilon` to `final_epsilon`, linear over `epsilon_timesteps` after `warmup_timesteps`.
 
-    Names and defaults are those of RLlib's old `EpsilonGreedy`. `epsilon_schedule`, `[[step, ε], …]`,
-    replaces the other four. On DQN and its kin this is RLlib's own `epsilon` schedule (rllib/algorithms/dqn,
-    2.60); policies that sample (PPO, discrete SAC) are mixed with a uniform one, and the probability of the
-    mix goes to the learner.
+    Names and defaults are those of RLlib's old `EpsilonGreedy`. `epsilon_schedule`, `[[step, ε], …]`, replaces the
+    other four. On DQN and its kin this is RLlib's own `epsilon` schedule (rllib/algorithms/dqn, 2.60); policies that
+    sample (PPO, discrete SAC) are mixed with a uniform one, and the probability of the mix goes to the learner.
     """
 
     spaces = ("Discrete", "MultiDiscrete")
@@ -63,9 +62,8 @@ class EpsilonGreedy(ActionExploration):
 
 
 class PerWorkerEpsilonGreedy(EpsilonGreedy):
-    """A constant ε per remote env runner i of n, 0.4 ** (1 + 7 (i - 1) / (n - 1)): .4, …, .4^8 (Ape-X,
-    Horgan et al., 2018, arXiv 1803.00933). The local runner follows the schedule, as RLlib's old class did
-    without workers."""
+    """A constant ε per remote env runner i of n, 0.4 ** (1 + 7 (i - 1) / (n - 1)): .4, …, .4^8 (Ape-X, Horgan et al.,
+    2018, arXiv 1803.00933). The local runner follows the schedule, as RLlib's old class did without workers."""
 
     BASE, EXPONENT = 0.4, 7.0
 

@@ -1,9 +1,7 @@
-"""Intrinsic rewards: curiosity (ICM), random network distillation, visit counts. Added to what the learner
-sees.
+"""Intrinsic rewards: curiosity (ICM), random network distillation, visit counts. Added to what the learner sees.
 
-They are trajectory post-processing: the bonus is computed where the steps are sampled, reaches PPO and
-replay alike, and the reported return stays the environment's own. (RLlib's old Curiosity worked with one
-worker and PPO only.)
+They are trajectory post-processing: the bonus is computed where the steps are sampled, reaches PPO and replay alike,
+and the reported return stays the environment's own. (RLlib's old Curiosity worked with one worker and PPO only.)
 """
 
 from __future__ import annotations
@@ -62,8 +60,7 @@ class IntrinsicReward(Exploration):
 
 
 class CountBased(IntrinsicReward):
-    """bonus = 1 / sqrt(n(s')), n being the visits of the cell of s' (MBIE-EB; Tang et al., 2017, arXiv
-    1611.04717).
+    """bonus = 1 / sqrt(n(s')), n being the visits of the cell of s' (MBIE-EB; Tang et al., 2017, arXiv 1611.04717).
 
     Args:
         eta: coefficient, or a schedule `[[step, value], …]`.

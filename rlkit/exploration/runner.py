@@ -1,9 +1,8 @@
 """Exploration inside env runners: in front of `forward_exploration` of each module that is trained.
 
-`explore=False` and evaluation call `forward_inference`, or have runners of their own; neither is touched.
-Schedules follow the `t` that RLlib passes to `forward_exploration`: environment steps over all runners,
-saved with every checkpoint. What an explorer keeps besides (random generators, counts, an adapted noise) is
-saved by the callback.
+`explore=False` and evaluation call `forward_inference`, or have runners of their own; neither is touched. Schedules
+follow the `t` that RLlib passes to `forward_exploration`: environment steps over all runners, saved with every
+checkpoint. What an explorer keeps besides (random generators, counts, an adapted noise) is saved by the callback.
 """
 
 from __future__ import annotations
@@ -54,8 +53,7 @@ class Place:
 
     @property
     def rows(self) -> list[Any]:
-        """What each row of the module's batch belongs to: the episode's id, with several agents (id,
-        agent)."""
+        """What each row of the module's batch belongs to: the episode's id, with several agents (id, agent)."""
         return rllib.batch_rows(self.env_runner, self.module_id)
 
     def own_distribution(self, out: Mapping[str, Any]) -> Any:
@@ -177,8 +175,7 @@ class ExploringRunners(ModuleStates):
                 metrics_logger.log_value(("exploration", module_id, name), value, window=1)
 
     def on_evaluate_start(self, *, algorithm: Any, **kwargs: Any) -> None:
-        """Without evaluation runners RLlib evaluates with the training runner, exploration on: switch it
-        off."""
+        """Without evaluation runners RLlib evaluates with the training runner, exploration on: switch it off."""
         if algorithm.eval_env_runner_group is None:
             self.call_runners("switch", False)
 
@@ -250,6 +247,5 @@ def uniform_logp(space: gym.Space) -> float:
 
 
 def tensor_like(values: np.ndarray | Sequence[Any], like: torch.Tensor) -> torch.Tensor:
-    """Return `values` as a tensor with the dtype, device and shape of `like` (a time dimension of 1 is
-    added)."""
+    """Return `values` as a tensor with the dtype, device and shape of `like` (a time dimension of 1 is added)."""
     return torch.as_tensor(np.asarray(values), dtype=like.dtype, device=like.device).reshape(like.shape)

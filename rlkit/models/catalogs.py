@@ -90,8 +90,7 @@ class FeaturesEncoder(TorchModel, Encoder):
 
 
 class RecurrentFeaturesEncoder(TorchModel, Encoder):
-    """`net` is the user's recurrent module: (B, T, …) and state in, features (B, T, F [+ A]) and state
-    out."""
+    """`net` is the user's recurrent module: (B, T, …) and state in, features (B, T, F [+ A]) and state out."""
 
     def __init__(self, config: RecurrentFeaturesConfig):
         TorchModel.__init__(self, config)
@@ -118,8 +117,7 @@ def _with_mask(features: torch.Tensor, mask: torch.Tensor | None) -> torch.Tenso
 
 
 class MaskedHead(nn.Module):
-    """A head behind a masked encoder. `illegal` replaces the outputs of illegal actions; None: the mask is
-    dropped.
+    """A head behind a masked encoder. `illegal` replaces the outputs of illegal actions; None: the mask is dropped.
 
     A row without a single legal action (the observation after a game's end) is left as it is.
     """
@@ -171,8 +169,7 @@ class QEncoderConfig(ModelConfig):
 
 
 class _Custom(EncoderHook):
-    """What the catalogs share; stands before RLlib's catalog in the bases. `family` is how messages call
-    it."""
+    """What the catalogs share; stands before RLlib's catalog in the bases. `family` is how messages call it."""
 
     family = ""
     illegal: float | None = None  # what an illegal action's output becomes; None: this family takes no mask

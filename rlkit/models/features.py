@@ -41,9 +41,8 @@ MASK_KEY = "action_mask"
 class ModelRef:
     """A registered model and its options, in a shape that pickles everywhere.
 
-    `target` is `"module:attribute"` wherever that imports, so that a checkpoint or a remote worker holds a
-    reference and not the code; a function that no import can find (a lambda, one of a notebook) is held
-    itself.
+    `target` is `"module:attribute"` wherever that imports, so that a checkpoint or a remote worker holds a reference
+    and not the code; a function that no import can find (a lambda, one of a notebook) is held itself.
     """
 
     name: str
@@ -85,9 +84,7 @@ class ModelRef:
             module = self.load()(copy.deepcopy(space), **self.options)
         except UsageError:
             raise
-        except (
-            Exception
-        ) as error:  # an AttributeError would make RLModuleSpec.build try a retired signature instead
+        except Exception as error:  # an AttributeError would make RLModuleSpec.build try a retired signature
             raise UsageError(
                 f"the model {self.name!r} could not be built for {space}: {type(error).__name__}: {error}"
             ) from error
@@ -110,8 +107,7 @@ def reference(build: Build) -> str | None:
 
 
 def check_options(name: str, build: Build, options: Mapping[str, Any], also: tuple[str, ...] = ()) -> None:
-    """Raise a `UsageError` for an option that `build` does not take. `also`: names the caller takes
-    itself."""
+    """Raise a `UsageError` for an option that `build` does not take. `also`: names the caller takes itself."""
     parameters = list(inspect.signature(build).parameters.values())[1:]
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return

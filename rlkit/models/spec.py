@@ -30,12 +30,11 @@ def module_spec(config: AlgorithmConfig, model: Mapping[str, Any] | None) -> RLM
 
     Args:
         config: the algorithm's config; decides which catalog wraps the model.
-        model: with `name`, a registered model, its options, and settings of its surroundings:
-            share (bool): one encoder for actor and critic (PPO's family);
-            pi_gain, vf_gain (float): orthogonal last layer of the policy and value head, with that gain;
-            use_lstm, max_seq_len, lstm_*: RLlib's LSTM behind the model;
-            head_fcnet_*, fusionnet_*, free_log_std, log_std_clip_param, vf_share_layers: RLlib's
-            DefaultModelConfig. Without `name`: fields of DefaultModelConfig, for RLlib's own networks.
+        model: with `name`, a registered model, its options, and settings of its surroundings: share (bool): one
+            encoder for actor and critic (PPO's family); pi_gain, vf_gain (float): orthogonal last layer of the policy
+            and value head, with that gain; use_lstm, max_seq_len, lstm_*: RLlib's LSTM behind the model; head_fcnet_*,
+            fusionnet_*, free_log_std, log_std_clip_param, vf_share_layers: RLlib's DefaultModelConfig. Without `name`:
+            fields of DefaultModelConfig, for RLlib's own networks.
 
     Raises:
         UsageError: an unknown model, option or field, or an algorithm whose modules take no custom model.
@@ -144,9 +143,7 @@ def _catalog(config: AlgorithmConfig, settings: Mapping[str, Any]) -> type[Catal
                     given = "share" if key == "vf_share_layers" else key
                     raise UsageError(f"model.{given}: {algorithm} has no such part; leave it out")
             return catalog
-    if getattr(
-        module_class, "takes_registered_models", False
-    ):  # its module builds them from model_config itself
+    if getattr(module_class, "takes_registered_models", False):  # it builds them from model_config itself
         return None
     raise UsageError(
         f"{algorithm} builds its own networks ({module_class}); a registered model cannot replace them"

@@ -106,11 +106,10 @@ class Video:
 class Trace:
     """One CSV row per step and agent, in the order of the episodes.
 
-    Columns: episode, seed, t, agent (multi-agent only), observation_0…, action_0…, reward, terminated,
-    truncated, q_0… where a module has Q-values (one per action, or the value of a continuous action), gate_0… where
-    it mixes experts (their weights). The
-    observation is what the environment gave, before connectors; the action is what it got. Observations of
-    more than 1,024 numbers (pictures) are left out.
+    Columns: episode, seed, t, agent (multi-agent only), observation_0…, action_0…, reward, terminated, truncated, q_0…
+    where a module has Q-values (one per action, or the value of a continuous action), gate_0… where it mixes experts
+    (their weights). The observation is what the environment gave, before connectors; the action is what it got.
+    Observations of more than 1,024 numbers (pictures) are left out.
     """
 
     wants_frames = False

@@ -1,5 +1,4 @@
-"""RLlib's episodes as fragments of columns: per agent, or jointly with all agents of an environment step in
-one row.
+"""RLlib's episodes as fragments of columns: per agent, or jointly with all agents of an environment step in one row.
 
 An env runner returns whole fragments: `SingleAgentEpisode` or `MultiAgentEpisode` chunks with a lookback
 buffer in front that belongs to the chunk before. Only what follows the lookback is read here.
@@ -190,8 +189,7 @@ def joint_fragments(
     states: Mapping[str, Column],
     steps: Mapping[str, Column],
 ) -> Iterator[Fragment]:
-    """Return one fragment per episode chunk: T environment steps, all agents aligned, zeros where one is
-    absent.
+    """Return one fragment per episode chunk: T environment steps, all agents aligned, zeros where one is absent.
 
     A reward that arrives for an agent between two of its turns is in the row of the action it answers.
 

@@ -51,8 +51,7 @@ class SumTree:
         return sum(a.nbytes for a in (*self._sums, *self._mins, self._top_sums, self._top_mins))
 
     def set(self, rows: np.ndarray, values: np.ndarray | float) -> None:
-        """Set the priorities of `rows` (int array of any shape); of a row given twice the last value
-        stays."""
+        """Set the priorities of `rows` (int array of any shape); of a row given twice the last value stays."""
         nodes = np.asarray(rows).reshape(-1)
         self._sums[0].reshape(-1)[nodes] = np.asarray(values).reshape(-1) if np.ndim(values) else values
         sums_above = [*self._sums[1:], self._top_sums]
