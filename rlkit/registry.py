@@ -44,13 +44,15 @@ class Entry:
         return getattr(importlib.import_module(self.module), self.target.partition(":")[2])
 
 
-def _table(*rows: tuple[str, str, str]) -> dict[str, Entry]:
-    return {name: Entry(name, target, summary) for name, target, summary in rows}
+def _table(package: str, *rows: tuple[str, str, str]) -> dict[str, Entry]:
+    """Rows of (name, target below `package`, summary)."""
+    return {name: Entry(name, f"{package}.{target}".lstrip("."), summary) for name, target, summary in rows}
 
 
 TABLES: dict[str, dict[str, Entry]] = {
     # An algorithm's target is its RLlib AlgorithmConfig class.
     "algorithms": _table(
+        "",
         ("PPO", "ray.rllib.algorithms.ppo:PPOConfig", "RLlib's PPO"),
         ("DQN", "rlkit.algos.dqn:DQNConfig", "RLlib's DQN on columnar replay"),
         ("SAC", "rlkit.algos.sac:SACConfig", "RLlib's SAC on columnar replay"),
@@ -68,111 +70,60 @@ TABLES: dict[str, dict[str, Entry]] = {
         ("rllib/SAC", "ray.rllib.algorithms.sac:SACConfig", "RLlib's SAC, untouched"),
     ),
     "envs": _table(
-        ("grid_world", "rlkit.envs.gridworld:GridWorld", "one reward in a grid; tasks: distance, goal"),
-        ("soccer", "rlkit.envs.soccer:soccer", "grid soccer of the DRON paper against rule agents"),
-        ("soccer_two", "rlkit.envs.soccer:SoccerParallelEnv", "the same game with two players"),
-        ("tag_pool", "rlkit.envs.tag_pool:TagPool", "simple_tag's prey against a pool of frozen hunters"),
+        "rlkit.envs",
+        ("grid_world", "gridworld:GridWorld", "one reward in a grid; tasks: distance, goal"),
+        ("soccer", "soccer:soccer", "grid soccer of the DRON paper against rule agents"),
+        ("soccer_two", "soccer:SoccerParallelEnv", "the same game with two players"),
+        ("tag_pool", "tag_pool:TagPool", "simple_tag's prey against a pool of frozen hunters"),
     ),
     # A model's target is `build(observation_space, **options) -> torch.nn.Module` (rlkit.models.features).
     "models": _table(
-        (
-            "mlp",
-            "rlkit.models.dense:mlp",
-            "Fully connected: hiddens, activation, layer_norm, orthogonal, gain",
-        ),
-        (
-            "cnn",
-            "rlkit.models.conv:cnn",
-            "Convolutions for channel-last images: filters, hidden, activation, …",
-        ),
+        "rlkit.models",
+        ("mlp", "dense:mlp", "Fully connected: hiddens, activation, layer_norm, orthogonal, gain"),
+        ("cnn", "conv:cnn", "Convolutions for channel-last images: filters, hidden, activation, …"),
     ),
     "callbacks": _table(
-        ("BestCheckpoint", "rlkit.callbacks:BestCheckpoint", "save whenever evaluation improves"),
-        ("EpisodeGif", "rlkit.callbacks:EpisodeGif", "a GIF of the current policy every few iterations"),
-        ("EpisodeStatistics", "rlkit.callbacks:EpisodeStatistics", "the classic example of all hooks"),
-        ("HindsightRelabel", "rlkit.callbacks:HindsightRelabel", "hindsight experience replay"),
-        ("Histograms", "rlkit.callbacks:Histograms", "weights and gradients in TensorBoard"),
-        ("MergeAgentObservations", "rlkit.callbacks:MergeAgentObservations", "others' steps as columns"),
-        ("MonteCarloReturns", "rlkit.callbacks:MonteCarloReturns", "discounted returns as a column"),
-        ("NumericsGuard", "rlkit.callbacks:NumericsGuard", "NaN or inf ends the run and is named"),
-        ("RewardScale", "rlkit.callbacks:RewardScale", "scale, shift, clip the learner's rewards"),
-        ("RewardShaping", "rlkit.callbacks:RewardShaping", "potential-based reward shaping"),
-        ("StopOnPlateau", "rlkit.callbacks:StopOnPlateau", "end the run when a metric no longer improves"),
-        ("Throughput", "rlkit.callbacks:Throughput", "steps per second, and where the time goes"),
-        ("TimeLimit", "rlkit.callbacks:TimeLimit", "end the run after so many seconds"),
+        "rlkit",
+        ("BestCheckpoint", "callbacks:BestCheckpoint", "save whenever evaluation improves"),
+        ("EpisodeGif", "callbacks:EpisodeGif", "a GIF of the current policy every few iterations"),
+        ("EpisodeStatistics", "callbacks:EpisodeStatistics", "the classic example of all hooks"),
+        ("HindsightRelabel", "callbacks:HindsightRelabel", "hindsight experience replay"),
+        ("Histograms", "callbacks:Histograms", "weights and gradients in TensorBoard"),
+        ("MergeAgentObservations", "callbacks:MergeAgentObservations", "others' steps as columns"),
+        ("MonteCarloReturns", "callbacks:MonteCarloReturns", "discounted returns as a column"),
+        ("NumericsGuard", "callbacks:NumericsGuard", "NaN or inf ends the run and is named"),
+        ("RewardScale", "callbacks:RewardScale", "scale, shift, clip the learner's rewards"),
+        ("RewardShaping", "callbacks:RewardShaping", "potential-based reward shaping"),
+        ("StopOnPlateau", "callbacks:StopOnPlateau", "end the run when a metric no longer improves"),
+        ("Throughput", "callbacks:Throughput", "steps per second, and where the time goes"),
+        ("TimeLimit", "callbacks:TimeLimit", "end the run after so many seconds"),
     ),
     "curricula": _table(
-        (
-            "lessons",
-            "rlkit.curriculum.lessons:Lessons",
-            "tasks in an order, each until a measure reaches a threshold",
-        ),
-        ("random", "rlkit.curriculum.randomise:DomainRandomisation", "domain randomisation"),
-        ("annealing", "rlkit.curriculum.randomise:Annealing", "task values that move with the env steps"),
-        (
-            "expanding_box",
-            "rlkit.curriculum.randomise:ExpandingBox",
-            "a box of tasks that grows where it is mastered",
-        ),
-        (
-            "learning_progress",
-            "rlkit.curriculum.levels:LearningProgress",
-            "plays what is being learnt or forgotten",
-        ),
-        ("learnability", "rlkit.curriculum.levels:Learnability", "plays what succeeds sometimes"),
-        (
-            "plr",
-            "rlkit.curriculum.plr:PrioritisedLevelReplay",
-            "prioritised level replay, by the critic's error",
-        ),
-        ("alp_gmm", "rlkit.curriculum.alp_gmm:ALPGMM", "learning progress over a continuous space"),
-        ("self_play", "rlkit.curriculum.self_play:SelfPlay", "a pool of past policies, with Elo"),
+        "rlkit.curriculum",
+        ("lessons", "lessons:Lessons", "tasks in an order, each until a measure reaches a threshold"),
+        ("random", "randomise:DomainRandomisation", "domain randomisation"),
+        ("annealing", "randomise:Annealing", "task values that move with the env steps"),
+        ("expanding_box", "randomise:ExpandingBox", "a box of tasks that grows where it is mastered"),
+        ("learning_progress", "levels:LearningProgress", "plays what is being learnt or forgotten"),
+        ("learnability", "levels:Learnability", "plays what succeeds sometimes"),
+        ("plr", "plr:PrioritisedLevelReplay", "prioritised level replay, by the critic's error"),
+        ("alp_gmm", "alp_gmm:ALPGMM", "learning progress over a continuous space"),
+        ("self_play", "self_play:SelfPlay", "a pool of past policies, with Elo"),
     ),
     "explorations": _table(
-        ("CountBased", "rlkit.exploration.intrinsic:CountBased", "bonus for states that were rarely visited"),
-        (
-            "Curiosity",
-            "rlkit.exploration.intrinsic:Curiosity",
-            "bonus for steps a model cannot predict (ICM)",
-        ),
-        (
-            "EpsilonGreedy",
-            "rlkit.exploration.epsilon_greedy:EpsilonGreedy",
-            "a random action with probability ε",
-        ),
-        (
-            "GaussianNoise",
-            "rlkit.exploration.continuous:GaussianNoise",
-            "Gaussian noise on continuous actions",
-        ),
-        (
-            "OrnsteinUhlenbeckNoise",
-            "rlkit.exploration.continuous:OrnsteinUhlenbeckNoise",
-            "correlated noise on actions",
-        ),
-        (
-            "ParameterNoise",
-            "rlkit.exploration.parameter_noise:ParameterNoise",
-            "noise on the weights, adapted to a distance",
-        ),
-        (
-            "PerWorkerEpsilonGreedy",
-            "rlkit.exploration.epsilon_greedy:PerWorkerEpsilonGreedy",
-            "a constant ε per env runner",
-        ),
-        (
-            "RND",
-            "rlkit.exploration.intrinsic:RND",
-            "bonus for novel observations (random network distillation)",
-        ),
-        ("Random", "rlkit.exploration.discrete:Random", "uniform actions for the first steps, or always"),
-        ("SoftQ", "rlkit.exploration.discrete:SoftQ", "softmax over Q-values"),
-        (
-            "StochasticSampling",
-            "rlkit.exploration.discrete:StochasticSampling",
-            "what the policy itself samples",
-        ),
-        ("UpperConfidenceBound", "rlkit.exploration.discrete:UpperConfidenceBound", "UCB1 on Q-values"),
+        "rlkit.exploration",
+        ("CountBased", "intrinsic:CountBased", "bonus for states that were rarely visited"),
+        ("Curiosity", "intrinsic:Curiosity", "bonus for steps a model cannot predict (ICM)"),
+        ("EpsilonGreedy", "epsilon_greedy:EpsilonGreedy", "a random action with probability ε"),
+        ("GaussianNoise", "continuous:GaussianNoise", "Gaussian noise on continuous actions"),
+        ("OrnsteinUhlenbeckNoise", "continuous:OrnsteinUhlenbeckNoise", "correlated noise on actions"),
+        ("ParameterNoise", "parameter_noise:ParameterNoise", "noise on the weights, adapted to a distance"),
+        ("PerWorkerEpsilonGreedy", "epsilon_greedy:PerWorkerEpsilonGreedy", "a constant ε per env runner"),
+        ("RND", "intrinsic:RND", "bonus for novel observations (random network distillation)"),
+        ("Random", "discrete:Random", "uniform actions for the first steps, or always"),
+        ("SoftQ", "discrete:SoftQ", "softmax over Q-values"),
+        ("StochasticSampling", "discrete:StochasticSampling", "what the policy itself samples"),
+        ("UpperConfidenceBound", "discrete:UpperConfidenceBound", "UCB1 on Q-values"),
     ),
 }
 

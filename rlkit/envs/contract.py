@@ -85,6 +85,18 @@ class _Contract:
             f"{self.name}: {call} of episode {self.episode} raised {type(error).__name__}: {error}"
         ) from error
 
+    def begin(self, env: Any, seed: int | None, options: dict | None, fields: str) -> Any:
+        """Reset an environment, and return what it gave."""
+        self.episode, self.step = self.episode + 1, 0
+        try:
+            result = env.reset(seed=seed, options=options)
+        except StepFailedRecreateEnvError:
+            raise
+        except Exception as error:
+            self.raised(error)
+        self.unpack(result, fields)
+        return result
+
     def unpack(self, result: Any, fields: str) -> None:
         names = fields.split(", ")
         if not isinstance(result, tuple | list) or len(result) != len(names):
@@ -125,17 +137,9 @@ class CheckedEnv(gym.Wrapper):
         self._fits = predicate(env.observation_space, bounds)
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[Any, dict]:
-        contract = self.contract
-        contract.episode, contract.step = contract.episode + 1, 0
-        try:
-            result = self.env.reset(seed=seed, options=options)
-        except StepFailedRecreateEnvError:
-            raise
-        except Exception as error:
-            contract.raised(error)
-        contract.unpack(result, "observation, info")
+        result = self.contract.begin(self.env, seed, options, "observation, info")
         if not self._fits(result[0]):
-            contract.observation(self.observation_space, result[0])
+            self.contract.observation(self.observation_space, result[0])
         return result
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict]:
@@ -199,18 +203,12 @@ class CheckedMultiAgentEnv(MultiAgentEnv):
         self.env.unwrapped.spec = value
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[dict, dict]:
-        contract = self.contract
-        contract.episode, contract.step = contract.episode + 1, 0
         self._seen, self._done = set(), set()
-        try:
-            result = self.env.reset(seed=seed, options=options)
-        except StepFailedRecreateEnvError:
-            raise
-        except Exception as error:
-            contract.raised(error)
-        contract.unpack(result, "observations, infos")
+        result = self.contract.begin(self.env, seed, options, "observations, infos")
         if not result[0]:
-            contract.fail("observations", "none", "at least one agent's", "return the agents that act first")
+            self.contract.fail(
+                "observations", "none", "at least one agent's", "return the agents that act first"
+            )
         self._observations(result[0])
         self.agents = self.env.unwrapped.agents
         return result
