@@ -15,11 +15,11 @@ from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from rlkit import registry
 from rlkit.curriculum import CurriculumCallback, configure
 from rlkit.curriculum.callback import REPORTS, TASK
-from rlkit.curriculum.check import try_tasks
 from rlkit.curriculum.driver import Decider
 from rlkit.curriculum.lessons import Lessons
 from rlkit.curriculum.randomise import DomainRandomisation
 from rlkit.curriculum.route import Route, attribute_owners
+from rlkit.curriculum.try_tasks import try_tasks
 from rlkit.errors import EnvError
 
 VIAS = ["attribute", "set_task", "reset_options", "constructor"]

@@ -18,7 +18,7 @@ from ray.rllib.utils.spaces.space_utils import batch as batch_structs
 
 from rlkit.rllib import lookback_buffer
 
-Array = Any  # an ndarray, or a dict / tuple of them for nested spaces
+Nested = Any  # an ndarray, or a dict / tuple of them for nested spaces
 
 
 def clone(episode: SingleAgentEpisode) -> SingleAgentEpisode:
@@ -38,7 +38,7 @@ def original(buffer: InfiniteLookbackBuffer) -> Any:
     return tree.map_structure(lambda d: d[buffer.lookback :], buffer.data)
 
 
-def as_arrays(buffer: InfiniteLookbackBuffer) -> Array:
+def as_arrays(buffer: InfiniteLookbackBuffer) -> Nested:
     """Return a buffer's data without its lookback as arrays, nested like its space."""
     data = original(buffer)
     if buffer.finalized:

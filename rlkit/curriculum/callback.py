@@ -25,11 +25,11 @@ import numpy as np
 
 from rlkit import rllib
 from rlkit.callbacks.base import Bound, Callback, State
-from rlkit.curriculum.base import Curriculum, Outcome, Report
+from rlkit.curriculum.base import Curriculum, EpisodeReport, Outcome
 from rlkit.curriculum.driver import Decider, Evaluations, Push
 from rlkit.curriculum.route import Owners, Route
 from rlkit.curriculum.samplers import Task
-from rlkit.curriculum.success import Success
+from rlkit.curriculum.success import SuccessRule
 from rlkit.curriculum.transfer import forget
 from rlkit.errors import EnvError
 
@@ -77,7 +77,7 @@ class CurriculumCallback(Callback):
             )
         self.curriculum = made.curriculum
         self.route: Route = made.route
-        self.success: Success = made.success
+        self.success: SuccessRule = made.success
         self.evaluations: Evaluations = made.evaluations
         self.options = made
         # On the driver:
@@ -91,7 +91,7 @@ class CurriculumCallback(Callback):
         self._playing: dict[int, _Playing] = {}
         self._rngs: dict[int, np.random.Generator] = {}
         self._episodes: dict[int, int] = {}
-        self._reports: list[Report] = []
+        self._reports: list[EpisodeReport] = []
         self._owners: Owners = {}
 
     @classmethod
@@ -104,7 +104,7 @@ class CurriculumCallback(Callback):
 
     def on_algorithm_init(self, *, algorithm: Any, **kwargs: Any) -> None:
         """Check the tasks on a scratch environment, and send the first push."""
-        from rlkit.curriculum.check import try_tasks
+        from rlkit.curriculum.try_tasks import try_tasks
 
         if self.options.check:
             try_tasks(algorithm.config, self.curriculum, self.route)
@@ -252,7 +252,7 @@ class CurriculumCallback(Callback):
             returns=_module_returns(chunks) if "returns" in self.curriculum.needs else {},
         )
         self._reports.append(
-            Report(playing.life, playing.stage, playing.order, playing.task, outcome, playing.name)
+            EpisodeReport(playing.life, playing.stage, playing.order, playing.task, outcome, playing.name)
         )
 
     def on_sample_end(self, *, metrics_logger: Any, **kwargs: Any) -> None:
@@ -314,8 +314,8 @@ def _take(result: Mapping[str, Any] | None, key: str) -> list[Any]:
     return list(_flat(runners.pop(key, None)))
 
 
-def _flat(value: Any) -> Iterator[Report]:
-    if isinstance(value, Report):
+def _flat(value: Any) -> Iterator[EpisodeReport]:
+    if isinstance(value, EpisodeReport):
         yield value
     elif isinstance(value, list):
         for item in value:

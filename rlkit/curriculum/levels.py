@@ -19,8 +19,8 @@ from rlkit.curriculum.samplers import Task, corners_by_name, draw, is_random, na
 if TYPE_CHECKING:
     from numpy.random import Generator
 
-Key = tuple[tuple[str, Any], ...]
-Tasks = Sequence[Mapping[str, Any]] | Mapping[str, Mapping[str, Any]]
+LevelKey = tuple[tuple[str, Any], ...]
+TaskList = Sequence[Mapping[str, Any]] | Mapping[str, Mapping[str, Any]]
 
 
 @dataclass
@@ -47,7 +47,7 @@ class LevelCurriculum(Curriculum):
 
     def __init__(
         self,
-        tasks: Tasks | None = None,
+        tasks: TaskList | None = None,
         space: Mapping[str, Any] | None = None,
         levels: int = 256,
         explore: float = 0.1,
@@ -58,7 +58,7 @@ class LevelCurriculum(Curriculum):
         self.capacity = levels
         self.explore = explore
         self.levels: list[Level] = []
-        self._index: dict[Key, int] = {}
+        self._index: dict[LevelKey, int] = {}
         self._weights: np.ndarray | None = None
         named = tasks if isinstance(tasks, Mapping) else {name_of(task): task for task in tasks or ()}
         if tasks is not None and not named:
@@ -184,7 +184,7 @@ class LearningProgress(LevelCurriculum):
 
     def __init__(
         self,
-        tasks: Tasks,
+        tasks: TaskList,
         explore: float = 0.2,
         fast: float = 0.2,
         slow: float = 0.03,
@@ -230,7 +230,7 @@ class Learnability(LevelCurriculum):
 
     def __init__(
         self,
-        tasks: Tasks | None = None,
+        tasks: TaskList | None = None,
         space: Mapping[str, Any] | None = None,
         levels: int = 256,
         explore: float = 0.1,
@@ -263,5 +263,5 @@ def _magnify(p: np.ndarray, theta: float = 0.1) -> np.ndarray:
     return (1 - theta) * p / (p + theta * (1 - 2 * p))
 
 
-def _key(task: Mapping[str, Any]) -> Key:
+def _key(task: Mapping[str, Any]) -> LevelKey:
     return tuple(sorted((k, tuple(v) if isinstance(v, list) else v) for k, v in task.items()))

@@ -11,7 +11,7 @@ from rlkit.curriculum.base import Curriculum
 from rlkit.curriculum.driver import Evaluations
 from rlkit.curriculum.route import Route
 from rlkit.curriculum.schema import COMMON, text, validate
-from rlkit.curriculum.success import Success
+from rlkit.curriculum.success import SuccessRule
 
 
 @dataclass
@@ -20,7 +20,7 @@ class Made:
 
     curriculum: Curriculum
     route: Route
-    success: Success
+    success: SuccessRule
     evaluations: Evaluations
     seed: int | None
     total_steps: int | None
@@ -53,7 +53,7 @@ def make(options: Mapping[str, Any], curriculum: Curriculum | None = None) -> Ma
     return Made(
         curriculum=curriculum,
         route=Route(**(options.get("task") or {})),
-        success=Success(**(success or {})),
+        success=SuccessRule(**(success or {})),
         evaluations=Evaluations(options.get("evaluate_on", "current")),
         seed=options.get("seed"),
         total_steps=options.get("total_steps"),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from rlkit.curriculum.base import Outcome, State
-from rlkit.curriculum.levels import Level, LevelCurriculum, Tasks
+from rlkit.curriculum.levels import Level, LevelCurriculum, TaskList
 from rlkit.curriculum.samplers import Task, draw
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class PrioritisedLevelReplay(LevelCurriculum):
 
     def __init__(
         self,
-        tasks: Tasks | None = None,
+        tasks: TaskList | None = None,
         space: Mapping[str, Any] | None = None,
         levels: int = 256,
         explore: float = 0.0,

@@ -16,7 +16,7 @@ import numpy as np
 from ray.rllib.env.env_errors import StepFailedRecreateEnvError
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
-from rlkit.envs.spaces import explain, predicate
+from rlkit.envs.observation_check import explain, predicate
 from rlkit.errors import EnvError, did_you_mean
 
 REBUILDS = 3  # failures in a row, with no finished episode between them, after which no environment is made

@@ -36,7 +36,7 @@ OPPONENT_ACTION, OPPONENT_MOVES, BALL_LOST = "opponent_action", "opponent_moves"
 OPPONENT_TYPE = "opponent_type"
 PLAYER_A, PLAYER_B = "player_a", "player_b"
 
-Pool = str | Sequence[str] | Mapping[str, float]
+OpponentPool = str | Sequence[str] | Mapping[str, float]
 
 
 def observation_space() -> gym.spaces.Box:
@@ -68,7 +68,7 @@ class SoccerEnv(gym.Env):
 
     def __init__(
         self,
-        opponents: Pool = "paper",
+        opponents: OpponentPool = "paper",
         *,
         switch_probability: float = 0.0,
         switch_at: Sequence[int] = (),
@@ -91,12 +91,12 @@ class SoccerEnv(gym.Env):
         self.opponents = opponents
 
     @property
-    def opponents(self) -> Pool:
+    def opponents(self) -> OpponentPool:
         """The pool of opponents."""
         return self._opponents
 
     @opponents.setter
-    def opponents(self, opponents: Pool) -> None:
+    def opponents(self, opponents: OpponentPool) -> None:
         self.games = SoccerGames(1, self.rules, opponents, **self._switching, seed=self.np_random)
         self._opponents = opponents
 
@@ -145,7 +145,7 @@ class SoccerVectorEnv(gym.vector.VectorEnv):
     def __init__(
         self,
         num_envs: int,
-        opponents: Pool = "paper",
+        opponents: OpponentPool = "paper",
         *,
         switch_probability: float = 0.0,
         switch_at: Sequence[int] = (),

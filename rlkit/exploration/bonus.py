@@ -19,7 +19,7 @@ from rlkit.exploration.counts import StateCounter
 from rlkit.exploration.runner import ModuleStates, trained_modules
 from rlkit.exploration.schedule import Schedule
 
-State = dict[Any, Any]
+BonusState = dict[Any, Any]
 
 
 class Bonus(ABC):
@@ -30,17 +30,17 @@ class Bonus(ABC):
         """Return the bonus of each of N transitions, (N,) float64, and learn from them."""
 
     @abstractmethod
-    def get_state(self) -> State: ...
+    def get_state(self) -> BonusState: ...
 
     @abstractmethod
-    def set_state(self, state: State) -> None: ...
+    def set_state(self, state: BonusState) -> None: ...
 
     @abstractmethod
-    def send(self) -> State:
+    def send(self) -> BonusState:
         """Return what the other runners should learn from this one since it was last asked."""
 
     @abstractmethod
-    def receive(self, own: State, others: Sequence[State]) -> None:
+    def receive(self, own: BonusState, others: Sequence[BonusState]) -> None:
         """Take in what the others sent; `own` is what this one sent in the same round."""
 
 
@@ -65,18 +65,18 @@ class CountBonus(Bonus):
             self._fresh[cell] = self._fresh.get(cell, 0.0) + 1.0
         return 1.0 / np.sqrt(self.counter.visit(cells))
 
-    def get_state(self) -> State:
+    def get_state(self) -> BonusState:
         return self.counter.get_state()
 
-    def set_state(self, state: State) -> None:
+    def set_state(self, state: BonusState) -> None:
         self.counter.set_state(state)
         self._fresh.clear()
 
-    def send(self) -> State:
+    def send(self) -> BonusState:
         fresh, self._fresh = self._fresh, {}
         return dict(fresh)
 
-    def receive(self, own: State, others: Sequence[State]) -> None:
+    def receive(self, own: BonusState, others: Sequence[BonusState]) -> None:
         for other in others:
             for cell, visits in other.items():
                 counts = self.counter.table.setdefault(cell, np.zeros(1))
@@ -138,11 +138,11 @@ class IntrinsicRewards(ModuleStates, TrajectoryPostprocessor):
         sent = {n: self.call_runners("send", indices=[n]) for n in numbers}
         self.call_runners("receive", {n: models[0] for n, models in sent.items() if models}, indices=numbers)
 
-    def send(self) -> dict[str, State]:
+    def send(self) -> dict[str, BonusState]:
         """Runner: see `Bonus.send`, by module."""
         return {module_id: model.send() for module_id, model in self.kept.items()}
 
-    def receive(self, sent: Mapping[int, Mapping[str, State]]) -> None:
+    def receive(self, sent: Mapping[int, Mapping[str, BonusState]]) -> None:
         """Runner: take in what all runners sent, by their number."""
         own = self.env_runner.worker_index if self.env_runner is not None else 0
         for module_id, model in self.kept.items():

@@ -14,7 +14,7 @@ from gymnasium.spaces import utils
 from torch import nn
 
 from rlkit.callbacks.merge_agents import flat_rows
-from rlkit.exploration.bonus import Bonus, State
+from rlkit.exploration.bonus import Bonus, BonusState
 
 
 class RunningMoments:
@@ -31,10 +31,10 @@ class RunningMoments:
         self.mean = self.mean + delta * n / total
         self.count = total
 
-    def get_state(self) -> State:
+    def get_state(self) -> BonusState:
         return {"count": self.count, "mean": self.mean, "var": self.var}
 
-    def set_state(self, state: State) -> None:
+    def set_state(self, state: BonusState) -> None:
         self.count, self.mean, self.var = state["count"], state["mean"].copy(), state["var"].copy()
 
 
@@ -65,22 +65,22 @@ class LearnedBonus(Bonus):
         loss.backward()
         self.optimizer.step()
 
-    def get_state(self) -> State:
+    def get_state(self) -> BonusState:
         return {
             "nets": {name: value.numpy().copy() for name, value in self.nets.state_dict().items()},
             "optimizer": copy.deepcopy(self.optimizer.state_dict()),  # its tensors are the live ones
             "moments": self.moments.get_state(),
         }
 
-    def set_state(self, state: State) -> None:
+    def set_state(self, state: BonusState) -> None:
         self.nets.load_state_dict({name: torch.as_tensor(value) for name, value in state["nets"].items()})
         self.optimizer.load_state_dict(state["optimizer"])
         self.moments.set_state(state["moments"])
 
-    def send(self) -> State:
+    def send(self) -> BonusState:
         return {name: value.numpy().copy() for name, value in self.nets.state_dict().items()}
 
-    def receive(self, own: State, others: Sequence[State]) -> None:
+    def receive(self, own: BonusState, others: Sequence[BonusState]) -> None:
         everyone = [own, *others] if own else list(others)
         if everyone:
             mean = {name: np.mean([nets[name] for nets in everyone], axis=0) for name in everyone[0]}
@@ -109,10 +109,10 @@ class RandomNetworkDistillation(LearnedBonus):
         self.errors.update(values[:, None])
         return values / np.sqrt(self.errors.var[0] + 1e-8)
 
-    def get_state(self) -> State:
+    def get_state(self) -> BonusState:
         return {**super().get_state(), "errors": self.errors.get_state()}
 
-    def set_state(self, state: State) -> None:
+    def set_state(self, state: BonusState) -> None:
         super().set_state(state)
         self.errors.set_state(state["errors"])
 

@@ -297,7 +297,7 @@ def environment_of(
 
 def make_checked(agent: Agent, name: str, config: Mapping[str, Any], render: bool) -> Any:
     """Make an environment, with its curriculum's tasks; check that its spaces are those of the checkpoint."""
-    from rlkit.curriculum.evaluation import prepared_from
+    from rlkit.curriculum.evaluation_env import prepared_from
     from rlkit.envs.make import make_env
 
     extra = {"render_mode": "rgb_array"} if render else {}

@@ -18,7 +18,7 @@ from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, EVALUATION_RESULTS
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
-from rlkit.curriculum.evaluation import prepared
+from rlkit.curriculum.evaluation_env import prepared
 from rlkit.errors import UsageError
 from rlkit.play.connectors import policy_of
 from rlkit.play.policy import BLOCK
