@@ -97,6 +97,11 @@ def set_progress(trainable: Any, *, iteration: int, time_total_s: float, metrics
     trainable._episodes_total = metrics.get("episodes_total")
 
 
+def keep_trial_info(trainable: Any, config: dict[str, Any]) -> None:
+    """Tell a Trainable which trial it is: its own constructor looks for it in the config (2.60)."""
+    trainable._trial_info = config.get("__trial_info__")
+
+
 def trial_folder(trainable: Any) -> Path | None:
     """Return the trial's folder on a local file system, or None when Tune stores it elsewhere."""
     storage = trainable._storage

@@ -44,11 +44,10 @@ class RecipeTrial:
 
     def __init__(self, config: dict[str, Any] | None = None, **kwargs: Any):
         config = config or {}
-        trial_info = config.get("__trial_info__")
         self._trust = bool(config.get(TRUST)) or signing.read_key() is None
         self.recipe = parse(config)
         super().__init__(build(self.recipe), **kwargs)  # type: ignore[call-arg]
-        self._trial_info = trial_info
+        rllib.keep_trial_info(self, config)
         if rllib.trial_folder(self) is not None:
             rllib.persist_by_rename(rllib.storage_of(self), self._checkpoint_name)
 
