@@ -21,6 +21,11 @@ from rlkit.rllib import lookback_buffer
 Nested = Any  # an ndarray, or a dict / tuple of them for nested spaces
 
 
+def singles(episode: SingleAgentEpisode | MultiAgentEpisode) -> list[SingleAgentEpisode]:
+    """Return the agents' own episodes in a sampled episode."""
+    return list(episode.agent_episodes.values()) if isinstance(episode, MultiAgentEpisode) else [episode]
+
+
 def clone(episode: SingleAgentEpisode) -> SingleAgentEpisode:
     """Return a shallow copy: `copy.copy`, but 4 times faster for a class with slots."""
     if type(episode) is not SingleAgentEpisode:

@@ -17,11 +17,12 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import tree
 
 from rlkit import rllib
 from rlkit.callbacks.base import Bound, Callback, State
@@ -311,15 +312,7 @@ def _take(result: Mapping[str, Any] | None, key: str) -> list[Any]:
     runners = (result or {}).get("env_runners")
     if not isinstance(runners, dict):
         return []
-    return list(_flat(runners.pop(key, None)))
-
-
-def _flat(value: Any) -> Iterator[EpisodeReport]:
-    if isinstance(value, EpisodeReport):
-        yield value
-    elif isinstance(value, list):
-        for item in value:
-            yield from _flat(item)
+    return [report for report in tree.flatten(runners.pop(key, [])) if isinstance(report, EpisodeReport)]
 
 
 def _return(chunk: Any) -> float:

@@ -27,6 +27,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
+import tree
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
 from rlkit.envs.pettingzoo import AgentId, MultiStep, natural_order
@@ -276,7 +277,5 @@ class VmasEnv(MultiAgentEnv):
 
 
 def _first(value: Any) -> Any:
-    """Take the only copy out of a batched tensor, or of a dict of them."""
-    if isinstance(value, Mapping):
-        return {key: _first(part) for key, part in value.items()}
-    return value[0].cpu().numpy() if isinstance(value, torch.Tensor) else value
+    """Take the only copy out of a batched tensor, or of nested ones."""
+    return tree.map_structure(lambda v: v[0].cpu().numpy() if isinstance(v, torch.Tensor) else v, value)

@@ -10,9 +10,8 @@ import gymnasium as gym
 import numpy as np
 import tree
 from ray.rllib.core import DEFAULT_MODULE_ID
-from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 
-from rlkit.callbacks.episode_data import as_arrays
+from rlkit.callbacks.episode_data import as_arrays, singles
 from rlkit.callbacks.postprocess import TrajectoryPostprocessor
 from rlkit.callbacks.trajectory import Aligned, Trajectory
 from rlkit.exploration.counts import StateCounter
@@ -157,8 +156,7 @@ def _pieces_by_module(
     trained = set(trained_modules(env_runner))
     out: dict[str, list[tuple[tuple[str, Any], Any]]] = {}
     for episode in samples:
-        singles = episode.agent_episodes.values() if isinstance(episode, MultiAgentEpisode) else [episode]
-        for single in singles:
+        for single in singles(episode):
             module_id = single.module_id or DEFAULT_MODULE_ID
             if len(single) and module_id in trained:
                 out.setdefault(module_id, []).append(((episode.id_, single.agent_id), single))

@@ -18,6 +18,7 @@ from rlkit.errors import UsageError
 from rlkit.files import Pending
 from rlkit.play.policy import Policy, experts_of, has_q_values
 from rlkit.play.rollout import Moment
+from rlkit.roster import leaves
 
 SUFFIXES = (".mp4", ".gif")
 WIDEST = 1024  # numbers of an observation that a trace still writes out
@@ -207,11 +208,7 @@ def _widest(space: Any, multi_agent: bool, size: Any) -> int:
 
 def _size(space: gym.Space) -> int:
     """Return how many numbers a value of a space holds."""
-    if isinstance(space, gym.spaces.Dict):
-        return sum(_size(s) for s in space.spaces.values())
-    if isinstance(space, gym.spaces.Tuple):
-        return sum(_size(s) for s in space.spaces)
-    return int(np.prod(space.shape or ()))
+    return sum(int(np.prod(leaf.shape or ())) for leaf in leaves(space))
 
 
 def _cells(value: Any, width: int) -> list[str]:
