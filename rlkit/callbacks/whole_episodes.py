@@ -58,8 +58,7 @@ def _join_single(pieces: list[SingleAgentEpisode]) -> SingleAgentEpisode:
     for before, after in itertools.pairwise(pieces):
         if before.t != after.t_started:
             raise ValueError(
-                f"episode {first.id_}: a fragment ends at step {before.t}, "
-                f"the next begins at {after.t_started}"
+                f"episode {first.id_}: a fragment ends at step {before.t}, the next begins at {after.t_started}"
             )
     whole = clone(last)
     for name in ("observations", "infos"):

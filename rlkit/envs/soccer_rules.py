@@ -301,8 +301,7 @@ def pool_of(opponents: str | Sequence[str] | Mapping[str, float]) -> dict[str, f
     for name, weight in weights.items():
         if name not in STYLES:
             raise ValueError(
-                f"there is no soccer opponent {name!r}{did_you_mean(name, STYLES)}; "
-                f"known: {', '.join(STYLES)}"
+                f"there is no soccer opponent {name!r}{did_you_mean(name, STYLES)}; known: {', '.join(STYLES)}"
             )
         if not (isinstance(weight, int | float) and 0 < weight < float("inf")):
             raise ValueError(f"opponents.{name}: got weight {weight!r}, expected a positive number")

@@ -36,8 +36,7 @@ class StochasticSampling(ActionExploration):
     def check_algorithm(self, config: AlgorithmConfig) -> None:
         if is_dqn(config):
             raise self.fail(
-                f"{type(config).__name__} has Q-values and no distribution to sample from; "
-                "use SoftQ or EpsilonGreedy"
+                f"{type(config).__name__} has Q-values and no distribution to sample from; use SoftQ or EpsilonGreedy"
             )
 
     def configure(self, config: AlgorithmConfig, spaces: Mapping[Any, Any] | None = None) -> None:

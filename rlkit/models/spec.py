@@ -81,8 +81,7 @@ def _split(name: str, options: Mapping[str, Any]) -> tuple[ModelRef, dict[str, A
     for key in mine:
         if key.startswith(REPLACED) and key in _default_fields():
             raise UsageError(
-                f"model.{key} configures RLlib's own encoder, which {name!r} replaces; use the options of "
-                f"{name!r}, "
+                f"model.{key} configures RLlib's own encoder, which {name!r} replaces; use the options of {name!r}, "
                 "or leave out model.name"
             )
     check_options(name, build, mine, around)
@@ -91,8 +90,7 @@ def _split(name: str, options: Mapping[str, Any]) -> tuple[ModelRef, dict[str, A
         shared = settings.pop("share")
         if settings.setdefault("vf_share_layers", shared) != shared:
             raise UsageError(
-                f"model.share is {shared} and model.vf_share_layers is {settings['vf_share_layers']}; give "
-                "one"
+                f"model.share is {shared} and model.vf_share_layers is {settings['vf_share_layers']}; give one"
             )
     return ModelRef.of(name, build, mine), settings
 
