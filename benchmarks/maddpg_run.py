@@ -73,9 +73,8 @@ def main() -> None:
     parser.add_argument("--until", type=float)
     parser.add_argument("--agents", type=int, default=3)
     parser.add_argument("--envs", type=int, default=16)
-    parser.add_argument(
-        "--runners", type=int, default=0
-    )  # remote ones; they sample while the learner updates
+    # Remote ones; they sample while the learner updates.
+    parser.add_argument("--runners", type=int, default=0)
     parser.add_argument("--vmas", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--actor-lr", type=float, default=1e-3)

@@ -215,7 +215,7 @@ def _leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, float]]:
 
 
 def _number(value: Any) -> float | None:
-    # Python, numpy, 0-d arrays and tensors
+    # Numbers of Python and numpy, 0-d arrays and tensors.
     if isinstance(value, numbers.Real) or getattr(value, "shape", None) == ():
         try:
             return float(value)

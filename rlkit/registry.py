@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -299,6 +300,10 @@ def import_module(name: str) -> None:
         folder = str(path.parent)
     if folder not in sys.path:
         sys.path.insert(0, folder)
+    # Ray's processes, if they start after this, find the module too: a class of it reaches them by its name.
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if folder not in paths:
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [folder, *paths]))
     try:
         importlib.import_module(module)
         _IMPORTED[module] = absolute([name])[0]

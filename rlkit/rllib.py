@@ -131,10 +131,10 @@ def ongoing_episodes(env_runner: Any) -> list[Any]:
 
 
 def hook_learner(learner: Any, *, hook: Callable[..., None]) -> None:
-    """Call `hook` before each module's loss in a Learner (2.60: learners have no callbacks).
+    """Call `hook` before each module's loss in a Learner.
 
-    `compute_loss_for_module` is public and meant to be overridden; here it is extended on the instance, so
-    that any learner class keeps its own.
+    2.60 has no callbacks in learners; `on_learn_on_batch` is gone. `compute_loss_for_module` is public and
+    meant to be overridden; here it is extended on the instance, so that any learner class keeps its own.
     """
     compute_loss = learner.compute_loss_for_module
 
@@ -274,7 +274,7 @@ def record_class(checkpoint: Path, algorithm_class: type) -> None:
 
 
 def plain_backwards() -> tuple[Callable[..., Any], ...]:
-    """Return the `compute_gradients` of RLlib's learners that are one backward pass of the summed losses.
+    """Return the `compute_gradients` of RLlib's learners that amount to one backward pass of the summed losses.
 
     SAC's calls backward once per optimizer, each on a loss that reaches the parameters of that optimizer
     alone (2.60, `sac_torch_learner.py`); the sum has the same gradients.
@@ -286,7 +286,7 @@ def plain_backwards() -> tuple[Callable[..., Any], ...]:
 
 
 def forget_sac_losses(learner: Any) -> None:
-    """Drop the losses SAC keeps for its own `compute_gradients` (2.60: `_temp_losses`, one per optimizer)."""
+    """Drop the losses SAC keeps for its own `compute_gradients` (2.60: `_temp_losses`, one entry per optimizer)."""
     learner._temp_losses.clear()
 
 
@@ -317,7 +317,7 @@ def forward_train_of(learner: Any) -> Callable[[Any], Any]:
 
 
 def scales_gradients(learner: Any) -> bool:
-    """Whether a TorchLearner has gradient scalers or lr schedulers, which act inside `apply_gradients` (2.60)."""
+    """Whether a TorchLearner has gradient scalers or torch lr schedulers, which act inside `apply_gradients` (2.60)."""
     return learner._grad_scalers is not None or learner._lr_scheduler_classes is not None
 
 
@@ -363,7 +363,10 @@ def custom_learner_pieces(learner: Any) -> list[Any]:
 
 
 def seed_runner(env_runner: Any, seed: int) -> None:
-    """Set the seed of an EnvRunner's next reset (2.60: used by the first one and by samples of whole episodes)."""
+    """Set the seed of an EnvRunner's next reset.
+
+    2.60: `_seed`, which the first reset and each sample of whole episodes use; see `_reset_envs`.
+    """
     env_runner._seed = seed
 
 

@@ -192,9 +192,8 @@ def test_softmax_over_q_has_boltzmann_frequencies() -> None:
     runner.sample(num_timesteps=50)
     q = runner.module.compute_q_values({"obs": torch.zeros(1, 1)})["qf_preds"][0].detach().numpy()
     runner.sample(num_timesteps=50, force_reset=True)
-    taken = np.concatenate(
-        [actions_of(runner, num_timesteps=50, force_reset=True) for _ in range(100)]
-    )  # the first action of every episode, always in place 0
+    # The first action of every episode, always in place 0.
+    taken = np.concatenate([actions_of(runner, num_timesteps=50, force_reset=True) for _ in range(100)])
     expected = np.exp(q / 0.5) / np.exp(q / 0.5).sum()
     assert taken.mean() == pytest.approx(expected[1], abs=0.025)
 

@@ -44,9 +44,8 @@ def test_schema_is_fresh(generator: ModuleType) -> None:
 def test_every_algorithm_of_the_registry_is_in_the_table() -> None:
     assert set(table()["algorithms"]) == set(registry.TABLES["algorithms"])
     assert Config("PPO").arguments("training")["clip_param"]["type"] == "float | None"
-    assert (
-        Config("PPO").arguments("training")["gamma"]["type"] == "float | None"
-    )  # passed on to the base class
+    # Passed on to the base class.
+    assert Config("PPO").arguments("training")["gamma"]["type"] == "float | None"
     assert "clip_param" not in Config("DQN").arguments("training")
     assert Config("PPO").default("training", "num_epochs") == 30
     assert Config("rllib/DQN").default("training", "lr") == 5e-4

@@ -1,7 +1,9 @@
 """Algorithms: RLlib's own configuration classes, with rlkit's training step behind them.
 
-from rlkit.algos import DQNConfig
-algorithm = DQNConfig().environment("CartPole-v1").training(training_intensity=32).build_algo()
+    from rlkit.algos import DQNConfig
+    algorithm = DQNConfig().environment("CartPole-v1").training(training_intensity=32).build_algo()
+
+Names are imported on first use.
 """
 
 from rlkit import lazy_names

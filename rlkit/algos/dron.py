@@ -18,8 +18,7 @@ Deviations from the reference code:
 2. Adam in place of centred RMSProp (the paper says AdaGrad).
 3. The supervised loss has an explicit weight; 1/64 equals the reference's effective one.
 4. Several opponents: the layer that reads an opponent is shared and averaged over them.
-5. `history` > 0 adds a learned code: a GRU over the last steps of each opponent (after DRPIQN, Hong et al.
-2018,
+5. `history` > 0 adds a learned code: a GRU over the last steps of each opponent (after DRPIQN, Hong et al. 2018,
    and LIAM, Papoudakis et al. 2021). It reads a window that is part of the observation, from a zero state, so
    that replayed rows need no stored state.
 """
@@ -149,9 +148,8 @@ class DRONConfig(ModelSettings, DQNConfig):
 
     def __init__(self, algo_class: type | None = None):
         super().__init__(algo_class=algo_class or DRON)
-        self.normalize_actions = (
-            False  # actions are Discrete; RLlib copies and walks them in every step otherwise
-        )
+        # Actions are Discrete; RLlib copies and walks them in every step otherwise.
+        self.normalize_actions = False
         self.gamma = 0.9
         self.lr = 5e-4
         self.train_batch_size_per_learner = 64

@@ -1,7 +1,9 @@
-"""Callbacks for RLlib's new API stack. Each works from a recipe and in anyone's own script:
+"""Callbacks for RLlib's new API stack. Each works from a recipe and in anyone's own script.
 
-from rlkit.callbacks import RewardScale
-config = PPOConfig().callbacks([RewardScale.bind(scale=0.01)])
+    from rlkit.callbacks import RewardScale
+    config = PPOConfig().callbacks([RewardScale.bind(scale=0.01)])
+
+docs/callbacks.md explains the hooks and what each receives.
 """
 
 from rlkit.callbacks.base import Bound, Callback, CallbackError

@@ -1,5 +1,8 @@
-"""NaN and inf end the run at once and are named. RLlib 2.60 turns NaN gradients into 0 and inf into 3.4e38,
-after which Adam's second moment is inf and nothing is learned any more."""
+"""NaN and inf end the run at once and are named.
+
+RLlib 2.60 turns NaN gradients into 0 and inf into 3.4e38, after which Adam's second moment is inf and nothing is
+learned any more.
+"""
 
 from __future__ import annotations
 

@@ -24,8 +24,8 @@ class HindsightRelabel(TrajectoryPostprocessor):
     Args:
         copies: relabelled copies per episode.
         strategy: `future` draws the step whose outcome becomes the goal, `final` takes the last.
-        reward: (achieved (T, G), desired (T, G)) -> (T,). Default: the environment's own `compute_reward`, or, with
-            `tolerance`, 0 within that distance and -1 beyond.
+        reward: (achieved (T, G), desired (T, G)) -> (T,). Default: the environment's own `compute_reward`,
+            or, with `tolerance`, 0 within that distance and -1 beyond.
         tolerance: distance at which a goal counts as reached, for the default sparse reward.
         terminate: end the copy as terminated at its goal.
         seed: of the draws.

@@ -1,8 +1,8 @@
 """`on_postprocess_trajectory` for RLlib's new API stack: edit what the learner sees, not what is reported.
 
-RLlib 2.60 keeps the sampled episode objects for its metrics, so rewards edited in place in `on_sample_end` change the
-reported return: 3150 instead of 31.5 for rewards x100. Here every edited episode is a copy that replaces the entry in
-`samples`. It goes to the learner, or into the replay buffer; the metrics keep the original.
+RLlib 2.60 keeps the sampled episode objects for its metrics, so rewards edited in place in `on_sample_end`
+change the reported return: 3150 instead of 31.5 for rewards x100. Here every edited episode is a copy that
+replaces the entry in `samples`. It goes to the learner, or into the replay buffer; the metrics keep the original.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class TrajectoryPostprocessor(Callback):
     """Override `postprocess_trajectory`. Works on- and off-policy, with one or several agents, in every runner.
 
     Args of every subclass that passes them on:
-        scope: `fragment` processes each piece as it is sampled; `episode` holds the pieces back until the episode ends
-            and gives the learner whole episodes.
+        scope: `fragment` processes each piece as it is sampled; `episode` holds the pieces back until the
+            episode ends and gives the learner whole episodes.
         agents: globs of the agents to process; default all.
 
     With several postprocessors each one sees what those before it in `config.callbacks` made. Evaluation is

@@ -1,7 +1,7 @@
 """One agent's part of a sampled episode as arrays, edited without touching what RLlib reports.
 
-T steps of one agent: observations and infos have T + 1 entries (the last one is where the piece ends), everything else
-has T. Arrays are copied when first read, so the episode that RLlib's metrics hold keeps its values.
+T steps of one agent: observations and infos have T + 1 entries (the last one is where the piece ends),
+everything else has T. Arrays are copied when first read, so the episode that RLlib's metrics hold keeps its values.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ class Trajectory:
 
     Attributes:
         id: the episode's id; all agents and fragments of an episode share it.
-        agent: the agent's id, None with a single agent. module: the RLModule that plays it.
+        agent: the agent's id, None with a single agent.
+        module: the RLModule that plays it.
         start: the agent's step at which this piece begins, 0 for a whole episode.
         env_steps: (T,) int, the environment step at which each action was taken.
         terminated, truncated: whether the agent's episode ends with this piece, and how.
@@ -130,8 +131,8 @@ class Trajectory:
         """Return a further trajectory for the learner, with the edits made so far and an id of its own.
 
         Args:
-            length: keep only the first `length` steps; the rest is cut off, and the copy is then neither terminated
-                nor truncated until you say so.
+            length: keep only the first `length` steps; the rest is cut off, and the copy is then neither
+                terminated nor truncated until you say so.
         """
         other = copy.copy(self)
         size = len(self) if length is None else length

@@ -29,8 +29,8 @@ class WholeEpisodes:
         """Take new fragments; return every episode that is done now, as one piece.
 
         Args:
-            ongoing: ids of the episodes the runner goes on with. Held fragments of any other episode were cut off by a
-                forced reset; they are returned as they are, not done.
+            ongoing: ids of the episodes the runner goes on with. Held fragments of any other episode were
+                cut off by a forced reset; they are returned as they are, not done.
         """
         ready: list[Episode] = []
         for fragment in fragments:
@@ -75,8 +75,10 @@ def _join_single(pieces: list[SingleAgentEpisode]) -> SingleAgentEpisode:
 
 
 def _concatenated(buffers: list[InfiniteLookbackBuffer], drop_last: bool = False) -> InfiniteLookbackBuffer:
-    """Join buffers behind the lookback of the first; with `drop_last` each but the last gives up its final
-    entry, which is the first of the next."""
+    """Join buffers behind the lookback of the first.
+
+    With `drop_last` each but the last gives up its final entry, which is the first of the next.
+    """
     parts = [original(b) for b in buffers]
     if isinstance(parts[0], list):
         data: Any = []

@@ -39,8 +39,9 @@ logger = logging.getLogger(__name__)
 REPORTS = "curriculum_reports"
 PATIENCE_S = 60.0
 TAG = "curriculum"
-# keys in `episode.custom_data`: the task, and the mark that joins learner and runner
-TASK, KEY = "curriculum_task", "curriculum_key"
+# Keys in `episode.custom_data`: the task, and the mark that joins learner and runner.
+TASK = "curriculum_task"
+KEY = "curriculum_key"
 
 
 @dataclass(slots=True)

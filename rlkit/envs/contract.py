@@ -19,10 +19,10 @@ from ray.rllib.env.multi_agent_env import MultiAgentEnv
 from rlkit.envs.observation_check import explain, predicate
 from rlkit.errors import EnvError, did_you_mean
 
-REBUILDS = 3  # failures in a row, with no finished episode between them, after which no environment is made
+# Failures in a row, without a finished episode between them, after which no environment is made again.
+REBUILDS = 3
 
-# Failures in a row, per environment name. Module level, because RLlib unpickles the env creator for each
-# rebuild.
+# Failures in a row, per environment name. At module level, because RLlib unpickles the env creator for each rebuild.
 _failures: dict[str, int] = {}
 
 
@@ -35,8 +35,9 @@ def checked(
         env: a `gym.Env` or a `MultiAgentEnv`.
         bounds: also require observations to lie within their space's bounds (up to 1e-5, relative).
         name: how messages call it; default: its id, its metadata's name, or its class.
-        rebuilds: how often RLlib may build it anew after failures with no finished episode in between, per process.
-            RLlib's `restart_failed_sub_environments` would rebuild an environment that always fails for ever.
+        rebuilds: how often RLlib may build it anew after failures with no finished episode in between, per
+            process. RLlib's `restart_failed_sub_environments` alone would rebuild for ever an environment
+            that always fails.
 
     Returns:
         A wrapper with the attributes and methods of `env`, `unwrapped` and `render()` included. For a

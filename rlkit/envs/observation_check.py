@@ -14,7 +14,8 @@ import gymnasium as gym
 import numpy as np
 
 Mismatch = tuple[str, str, str, str]  # field, got, expected, fix
-SMALL = 32  # elements up to which a Python loop over the bounds is faster than numpy (4: 0.9 to 3.2 µs)
+# Elements up to which a Python loop over the bounds is faster than numpy (4 elements: 0.9 against 3.2 µs).
+SMALL = 32
 TOLERANCE = 1e-5  # relative to the bound: rounding is no broken contract
 
 

@@ -4,8 +4,7 @@
 
 - agents stand in natural order (`agent_2` before `agent_10`) in every process, whatever PYTHONHASHSEED;
   RLlib's order comes from a `set`, so a concatenated critic input differs between runners;
-- the episode ends when no agent is left, also when one terminates while another is truncated in the same
-  step;
+- the episode ends when no agent is left, also when one terminates while another is truncated in the same step;
 - a truncated agent bootstraps. RLlib's `MultiAgentEpisode.add_env_step` declares the whole episode
   *terminated* as soon as every agent carries its own done flag, truncations included. In the last step of an
   episode the agents that are truncated are therefore announced by `truncateds["__all__"]` alone, without
@@ -13,8 +12,8 @@
 - agents may die early and join late; nothing is returned for an agent that was done before;
 - `render()` works, and per-agent spaces are kept.
 
-Action masks stay where PettingZoo puts them, in the observation (`{"observation": …, "action_mask": …}`); with
-`mask_from_info=True` a mask given in `infos` is moved there. docs/environments.md says how a module uses them.
+Action masks stay where PettingZoo puts them, in the observation (`{"observation": …, "action_mask": …}`);
+with `mask_from_info=True` a mask given in `infos` is moved there. docs/environments.md says how a module uses them.
 """
 
 from __future__ import annotations

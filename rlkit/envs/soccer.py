@@ -11,8 +11,8 @@ y2, its goal x, y1, y2, and whether I have the ball. Ten of them are constant, a
 
 What a player has seen of its opponent stands in `infos`, of the move just played (absent after reset):
 - `opponent_action`: what it did (with one player, in the field's directions; with two, in its own view).
-- `opponent_moves`: (5,) whether it had the ball, then +1 / 0 / -1 for towards me, towards the goal I attack,
-  towards the goal it attacks, and 1 if it stood still. Moves that a collision undid count as made.
+- `opponent_moves`: (5,) whether it had the ball; for me, the goal I attack and the goal it attacks, +1 if it came
+  nearer, -1 if it went away, else 0; 1 if it stood still. Moves that a collision undid count as made.
 - `ball_lost`: 1 if I lost the ball.
 `opponent_type`, the index of its style, is there too, for supervision alone: it is never part of the
 observation.

@@ -138,7 +138,7 @@ class SoccerGames:
 
 @lru_cache(maxsize=64)
 def _choices(rules: SoccerRules, names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """A style is uniform over its best actions: return them first, (styles, S, b), and their number."""
+    """Return every style's actions, its best ones first, (styles, S, b), and how many are best: equally likely."""
     policies = np.stack([style_policy(rules, name) for name in names])
     return np.argsort(-policies, axis=-1, kind="stable").astype(np.int8), (policies > 0).sum(axis=-1)
 

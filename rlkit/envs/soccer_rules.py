@@ -6,8 +6,8 @@ move. Both move at once (up, down, left, right, noop). Where they would meet in 
 were and the ball changes hands (with `steal_probability`); passing through each other is allowed. The carrier
 in its goal cell scores: +1 for A, -1 for B, and the game ends. After `horizon` moves it is a draw, 0.
 
-Rules and rule agents follow the authors' code (github.com/hhexiy/opponent, soccer_framework.lua). Everything about a
-state is looked up: a game is an index into these tables.
+Rules and rule agents follow the authors' code (github.com/hhexiy/opponent, soccer_framework.lua). Everything
+about a state is looked up: a game is an index into these tables.
 
 Legend: S states, a action of A, b action of B.
 """
@@ -69,8 +69,8 @@ class SoccerRules:
 class SoccerTables:
     """Everything about every state of a game under `rules`. Use `tables(rules)`, which builds each of them once.
 
-    A state is `((cell of A) * cells + cell of B) * 2 + (A has the ball)`, a cell `(x - 1) * height + (y -
-    1)`; states in which a player stands where it cannot are never reached.
+    A state is `((cell of A) * cells + cell of B) * 2 + (A has the ball)`, a cell `(x - 1) * height + (y - 1)`;
+    states in which a player stands where it cannot are never reached.
 
     Attributes:
         a_x, a_y, b_x, b_y, ball: (S,) positions, and 1 where A has the ball.

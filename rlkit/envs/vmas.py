@@ -33,7 +33,7 @@ from ray.rllib.env.multi_agent_env import MultiAgentEnv
 from rlkit.envs.pettingzoo import AgentId, MultiStep, natural_order
 from rlkit.errors import UsageError, did_you_mean
 
-# gym, which VMAS imports for its space classes, prints an advert
+# gym, which VMAS imports for its space classes, prints an advert.
 with contextlib.redirect_stderr(io.StringIO()):
     try:
         import vmas
@@ -133,7 +133,7 @@ class VmasBatch:
         """Step every copy. Copies that ended go on until they are `reset_where`.
 
         Args:
-            actions: per agent (E, A) floats, or integers (E,) for Discrete, (E, parts) for MultiDiscrete actions.
+            actions: per agent (E, A) floats, or integers (E,) for Discrete, (E, parts) for MultiDiscrete.
 
         Returns:
             observations (E, O) per agent; rewards (E, N) in the order of `possible_agents`; terminated (E,)

@@ -125,8 +125,11 @@ class ActionExploration(Exploration):
 
 
 class Scaled:
-    """Options of noise that fades: a factor from `initial_scale` to `final_scale` within `scale_timesteps`
-    after `random_timesteps` of uniformly random actions."""
+    """Options of noise that fades.
+
+    Its factor goes from `initial_scale` to `final_scale` within `scale_timesteps`, after `random_timesteps` of
+    uniformly random actions.
+    """
 
     def __init__(self, random_timesteps: int, initial_scale: float, final_scale: float, scale_timesteps: int):
         self.random_timesteps = at_least("random_timesteps", random_timesteps, 0)

@@ -41,8 +41,11 @@ class GaussianNoise(Scaled, ActionExploration):
 
 
 class OrnsteinUhlenbeckNoise(Scaled, ActionExploration):
-    """clip(a + scale · `ou_base_scale` · x · (high - low)), x an Ornstein-Uhlenbeck process with `ou_theta` and
-    `ou_sigma`, one per environment and agent, 0 at the start of each episode. The rest as in `GaussianNoise`."""
+    """clip(a + scale · `ou_base_scale` · x · (high - low)), x being an Ornstein-Uhlenbeck process.
+
+    The process has `ou_theta` and `ou_sigma`, is one per environment and agent, and 0 at the start of each episode. The
+    rest is as in `GaussianNoise`.
+    """
 
     spaces = ("Box",)
     on_policy = False

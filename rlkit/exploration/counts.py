@@ -15,8 +15,7 @@ class StateCounter:
     |---|---|
     | Discrete, MultiDiscrete | the value itself |
     | bounded Box with at most `MAX_GRID` entries | a grid of `bins` per dimension |
-    | any other Box | SimHash: the signs of `bits` fixed random projections (Tang et al., 2017, arXiv
-    1611.04717) |
+    | any other Box | SimHash: the signs of `bits` fixed random projections (Tang et al., 2017, arXiv 1611.04717) |
 
     Args:
         low, high: bounds of the grid, for a Box that is unbounded or wider than what is visited.

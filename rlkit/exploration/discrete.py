@@ -80,7 +80,8 @@ class UpperConfidenceBound(OverQValues):
 
     Args:
         c: weight of the bonus, in units of Q.
-        bins: cells per dimension of a small bounded Box. bits: of the hash of any other Box.
+        bins: cells per dimension of a small bounded Box.
+        bits: of the hash of any other Box.
         low, high: bounds of the grid where the space has none.
 
     Every runner counts for itself.

@@ -62,8 +62,11 @@ class EpsilonGreedy(ActionExploration):
 
 
 class PerWorkerEpsilonGreedy(EpsilonGreedy):
-    """A constant ε per remote env runner i of n, 0.4 ** (1 + 7 (i - 1) / (n - 1)): .4, …, .4^8 (Ape-X, Horgan et al.,
-    2018, arXiv 1803.00933). The local runner follows the schedule, as RLlib's old class did without workers."""
+    """A constant ε per remote env runner i of n, 0.4 ** (1 + 7 (i - 1) / (n - 1)): .4, …, .4^8.
+
+    As in Ape-X (Horgan et al., 2018, arXiv 1803.00933). The local runner follows the schedule, as without workers in
+    RLlib's old class.
+    """
 
     BASE, EXPONENT = 0.4, 7.0
 
@@ -82,7 +85,7 @@ class PerWorkerEpsilonGreedy(EpsilonGreedy):
         worker, workers = place.worker
         dqn = hasattr(place.module, "epsilon_schedule")
         if worker == 0:
-            # a timesteps count of 0 leaves a DQN module to its own schedule
+            # With no random steps at all, a DQN module is left to its own schedule.
             return RandomThenPolicy(place, 0) if dqn else EpsilonGreedyPolicy(place, self.schedule)
         epsilon = self.epsilon_of(worker, workers)
         return ConstantEpsilon(place, epsilon) if dqn else EpsilonGreedyPolicy(place, Schedule(epsilon))

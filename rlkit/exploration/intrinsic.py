@@ -64,7 +64,8 @@ class CountBased(IntrinsicReward):
 
     Args:
         eta: coefficient, or a schedule `[[step, value], …]`.
-        bins: cells per dimension of a small bounded Box. bits: of the hash of any other Box.
+        bins: cells per dimension of a small bounded Box.
+        bits: of the hash of any other Box.
         low, high: bounds of the grid where the space has none, or wider ones than are visited.
 
     Counts of several runners are added up after every iteration.
@@ -91,12 +92,13 @@ class CountBased(IntrinsicReward):
 
 
 class RND(IntrinsicReward):
-    """bonus = squared error of a network that learns the output of a fixed random one, in units of its
-    running standard deviation (Burda et al., 2019, arXiv 1810.12894).
+    """bonus = squared error of a network that learns the output of a fixed random one.
+
+    It is in units of its running standard deviation. Random network distillation: Burda et al., 2019, arXiv 1810.12894.
 
     Args:
-        intrinsic_reward_coeff: coefficient, or a schedule `[[step, value], …]`; like the next two, RLlib's
-        old names. embed_dim: outputs of both networks.
+        intrinsic_reward_coeff: coefficient, or a schedule `[[step, value], …]`; like the next two, RLlib's old name.
+        embed_dim: outputs of both networks.
         lr: learning rate of the predictor.
         hiddens: hidden layers of both.
 
@@ -123,8 +125,9 @@ class RND(IntrinsicReward):
 
 
 class Curiosity(IntrinsicReward):
-    """bonus = ½ ‖φ̂(s') - φ(s')‖², the error of a forward model in features φ that are trained to tell which
-    action was taken (ICM; Pathak et al., 2017, arXiv 1705.05363).
+    """bonus = ½ ‖φ̂(s') - φ(s')‖², the error of a forward model in features φ.
+
+    The features are trained to tell which action was taken (ICM; Pathak et al., 2017, arXiv 1705.05363).
 
     Args:
         eta: coefficient, or a schedule `[[step, value], …]`; like the rest, RLlib's old names.

@@ -42,7 +42,8 @@ def build(recipe: Recipe) -> AlgorithmConfig:
     for method, arguments in recipe.config.items():
         _call(config, method, arguments)
     roster = read_roster(recipe)
-    if "name" not in (recipe.model or {}):  # a registered model takes them as they are, masks included
+    # A registered model takes observations as they are, masks included.
+    if "name" not in (recipe.model or {}):
         _flatten_observations(config, roster)
     _set_policies(config, recipe, roster)
     if recipe.exploration:

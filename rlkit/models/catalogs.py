@@ -5,8 +5,7 @@ RLlib's modules, heads and losses stay as they are. A catalog tells them which e
     PPO, APPO, IMPALA, MARWIL   the model for the actor and again for the critic, or one for both (`share`)
     DQN                         the model, then the (dueling) heads; RLlib copies both for the target network
     SAC, CQL, IQL, TQC          the model for the policy; for each Q function the model again, its features
-    next to the
-                                action, then `fusionnet_hiddens`; discrete SAC: as DQN
+                                next to the action, then `fusionnet_hiddens`; discrete SAC: as DQN
     BC                          the model and the policy head
 
 With an action mask the encoder hands the mask on behind the features, (B, F + A), and the head takes it off
@@ -217,8 +216,7 @@ class _Custom(EncoderHook):
         return features
 
     def _finish(self, head: nn.Module, gain: str | None = None, masks: bool = False) -> nn.Module:
-        """Initialise a head that RLlib built, and put it behind the mask. `gain` names the setting for its
-        last layer."""
+        """Initialise a head that RLlib built, and put it behind the mask; `gain` names its last layer's setting."""
         layers = [layer for layer in head.modules() if isinstance(layer, nn.Linear)]
         weights = get_initializer_fn(self.settings["head_fcnet_kernel_initializer"], framework="torch")
         biases = get_initializer_fn(self.settings["head_fcnet_bias_initializer"], framework="torch")

@@ -71,7 +71,7 @@ def cnn(
 
     Args:
         filters: rows of [channels, kernel, stride] or [channels, kernel, stride, padding]. Default: those of
-        the Nature DQN for sides of 36 pixels and more, else two 3x3 layers that keep the size.
+            the Nature DQN for sides of 36 pixels and more, else two 3x3 layers that keep the size.
         hidden: size of the dense layer, which is the number of features.
         activation, orthogonal, gain: as for `mlp`.
         layer_norm: normalise the dense layer's output before its activation.

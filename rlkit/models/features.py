@@ -10,8 +10,8 @@ networks and losses are the algorithm's. B batch, T time, F features; A actions.
             Dict, Tuple    a dict or tuple of these
     output  float32 (B, F), F of the module's choice; found by running it once on zeros
 
-A recurrent module has `initial_state() -> dict[str, Tensor]` (without B) and is called as `module(obs,
-state)` with observations (B, T, …) and a dict of (B, …); it returns features (B, T, F) and the next state.
+A recurrent module has `initial_state() -> dict[str, Tensor]` (without B) and is called as `module(obs, state)`
+with observations (B, T, …) and a dict of (B, …); it returns features (B, T, F) and the next state.
 
 An observation `Dict(observation=…, action_mask=Box(n,))` of an agent with Discrete(n) actions is split: the
 module sees `observation` alone, the mask goes to the policy or Q head.
@@ -41,8 +41,8 @@ MASK_KEY = "action_mask"
 class ModelRef:
     """A registered model and its options, in a shape that pickles everywhere.
 
-    `target` is `"module:attribute"` wherever that imports, so that a checkpoint or a remote worker holds a reference
-    and not the code; a function that no import can find (a lambda, one of a notebook) is held itself.
+    `target` is `"module:attribute"` wherever that imports, so that a checkpoint or a remote worker holds a
+    reference and not the code; a function that no import can find (a lambda, one of a notebook) is held itself.
     """
 
     name: str
@@ -83,7 +83,8 @@ class ModelRef:
             module = self.load()(copy.deepcopy(space), **self.options)
         except UsageError:
             raise
-        except Exception as error:  # an AttributeError would make RLModuleSpec.build try a retired signature
+        except Exception as error:
+            # An AttributeError would make RLModuleSpec.build try a retired signature instead.
             raise UsageError(
                 f"the model {self.name!r} could not be built for {space}: {type(error).__name__}: {error}"
             ) from error
@@ -125,8 +126,7 @@ def check_options(name: str, build: Build, options: Mapping[str, Any], also: tup
 def split_mask(
     observation_space: gym.Space, action_space: gym.Space | None
 ) -> tuple[gym.Space, str | None, int]:
-    """Return the space the module sees, the key it stands under, and the number of masked actions (0 without
-    a mask)."""
+    """Return the space the module sees, the key it stands under, and the number of masked actions (0: no mask)."""
     if not isinstance(observation_space, gym.spaces.Dict) or MASK_KEY not in observation_space.spaces:
         return observation_space, None, 0
     keys = [key for key in OBSERVATION_KEYS if key in observation_space.spaces]

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from ray.rllib.core.models.catalog import Catalog
     from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
-# Settings beside a custom model's own options. The rest of DefaultModelConfig configures RLlib's own
-# encoders.
+# Settings beside a custom model's own options. The rest of DefaultModelConfig configures RLlib's own encoders.
 REPLACED = ("fcnet_", "conv_")
 # DefaultModelConfig's; a stateful module whose model_config dict lacks the key fails in the learner (2.60).
 DEFAULT_SEQUENCE = 20
@@ -141,7 +140,8 @@ def _catalog(config: AlgorithmConfig, settings: Mapping[str, Any]) -> type[Catal
                     given = "share" if key == "vf_share_layers" else key
                     raise UsageError(f"model.{given}: {algorithm} has no such part; leave it out")
             return catalog
-    if getattr(module_class, "takes_registered_models", False):  # it builds them from model_config itself
+    # Such a module builds them from model_config itself.
+    if getattr(module_class, "takes_registered_models", False):
         return None
     raise UsageError(
         f"{algorithm} builds its own networks ({module_class}); a registered model cannot replace them"

@@ -36,8 +36,10 @@ BLOCK = 32  # rows of one forward pass in evaluations
 
 @dataclass
 class Answer:
-    """What a policy says for one episode, by agent: the action for the environment; if asked, Q-values and, where a
-    module mixes experts, the weight of each."""
+    """What a policy says for one episode, by agent: the action for the environment and, if asked, more.
+
+    That is Q-values and, where a module mixes experts, the weight of each.
+    """
 
     actions: dict[Any, Any] = field(default_factory=dict)
     q_values: dict[Any, np.ndarray] = field(default_factory=dict)
@@ -68,9 +70,8 @@ class Policy:
             for name in ("_forward", "_forward_inference", "_forward_exploration")
         )
         scaling = [c for c in module_to_env.connectors if isinstance(c, NormalizeAndClipActions)]
-        self.normalize = any(
-            c.normalize_actions for c in scaling
-        )  # actions in [-1, 1] become the space's bounds
+        # Actions in [-1, 1] are stretched to the space's bounds.
+        self.normalize = any(c.normalize_actions for c in scaling)
         self.clip = not self.normalize and any(c.clip_actions for c in scaling)
         rllib.freeze_connectors(env_to_module)
 

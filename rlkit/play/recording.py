@@ -57,7 +57,7 @@ class Video:
                 f"cannot write a video to {path}: expected a name ending in {' or '.join(SUFFIXES)}"
             )
         self.output = begin(path)
-        # pygame must not look for a screen or a sound card
+        # pygame must not look for a screen or a sound card.
         for driver in ("SDL_VIDEODRIVER", "SDL_AUDIODRIVER"):
             os.environ.setdefault(driver, "dummy")
         self._writer: Any = None

@@ -14,6 +14,7 @@ from rlkit.recipe.problems import Mark, Problem, RecipeError, Report, Unusable, 
 from rlkit.recipe.run_check import check_spaces
 from rlkit.recipe.scalars import read_scalar
 from rlkit.recipe.schema import Recipe
+from rlkit.recipe.shipped import find_recipe
 from rlkit.recipe.source import parse, read_text
 from rlkit.recipe.tree import Node, Reader
 from rlkit.recipe.validate import validated
@@ -26,7 +27,7 @@ def load(path: str | Path, overrides: Overrides = ()) -> Recipe:
     """Read a recipe file.
 
     Args:
-        path: a YAML file.
+        path: a YAML file, or the name of a shipped recipe.
         overrides: `["config.training.lr=3e-4", "seed=1"]` or `{"config.training.lr": 3e-4, "seed": 1}`.
 
     Raises:
@@ -96,8 +97,8 @@ def check(*paths: str | Path | Sequence[str | Path]) -> list[Problem]:
 
 
 def _read(path: str | Path, overrides: Overrides) -> tuple[Recipe | None, Report]:
-    report = Report(str(path))
-    file = Path(path)
+    file = find_recipe(path)
+    report = Report(str(file))
     return _guarded(lambda: parse(read_text(file, report), report), overrides, file.stem, report), report
 
 

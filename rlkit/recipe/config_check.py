@@ -120,9 +120,8 @@ def check_argument(
     elif not unreadable(value):
         text = row["type"]
         if argument not in NULLABLE and config.default(method, argument) is not None:
-            text = text.replace(
-                " | None", ""
-            )  # RLlib annotates every argument Optional; null breaks most of them
+            # RLlib annotates every argument Optional; null breaks most of them.
+            text = text.replace(" | None", "")
         check_value(argument, value, text, path, report)
         if argument == "replay_buffer_config":
             _check_buffer(config, value, path, report)

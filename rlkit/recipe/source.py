@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from rlkit.recipe.problems import Mark, Report, Unusable
+from rlkit.recipe.shipped import shipped
 from rlkit.recipe.tree import Node, compose
 
 MAX_BYTES = 256 * 1024
@@ -33,7 +34,9 @@ def read_text(path: Path, report: Report) -> str:
         if path.is_dir():
             raise stop("this is a directory", f"name a recipe in it{_choices(path)}")
         if not path.exists():
-            raise stop("no such recipe", f"{_similar(path)}`rlkit list recipes` shows those here")
+            raise stop(
+                "no such recipe", f"{_similar(path)}`rlkit list recipes` shows those that come with rlkit"
+            )
         size = path.stat().st_size if path.is_file() else 0
         if size > MAX_BYTES:
             raise stop("a recipe is at most 256 kB", "is this the right file?", got=f"{size} bytes")
@@ -179,8 +182,8 @@ def _choices(folder: Path) -> str:
 
 
 def _similar(path: Path) -> str:
-    """Return `"did you mean configs/x.yaml? "` for the closest recipe beside the path or in configs/."""
-    found: dict[str, Any] = {}
+    """Return `"did you mean x? "` for the closest shipped name, or recipe beside the path or in configs/."""
+    found: dict[str, Any] = {name.lower(): name for name in shipped()}
     for folder in (path.parent, Path("configs")):
         try:
             found |= {p.stem.lower(): p for p in _recipes(folder)}

@@ -40,7 +40,7 @@ class Replay:
             the second one is called `new_obs` for `obs` and `next_<name>` otherwise.
         steps: Step columns besides `rewards`, `terminateds` and `truncateds`: at least `actions`. None: an
             array whose shape and dtype are those of the first fragment.
-        agents: 0 for one agent (`rewards` has shape (B,)); N for joint rows (`rewards` and flags have shape (B, N)).
+        agents: 0 for one agent (`rewards` has shape (B,)); N for joint rows (`rewards` and flags (B, N)).
         alpha: Exponent of prioritization; None draws uniformly.
         seed: Seed of the buffer's own generator.
     """
@@ -155,9 +155,8 @@ class Replay:
 
         The window of a row ends early where its episode ends, where the steps that follow have not arrived
         yet, and, in joint rows, where any agent is truncated; `n_step` (float32, shape of `rows`) holds its
-        actual length m. `rewards` is the sum of gamma^i r_{t+i} for i < m; `new_obs` is the observation at t
-        + m; `terminateds` says whether the episode (in joint rows: that agent's) terminated within the
-        window.
+        actual length m. `rewards` is the sum of gamma^i r_{t+i} for i < m; `new_obs` is the observation at
+        t + m; `terminateds` says whether the episode (in joint rows: that agent's) terminated within the window.
 
         Returns:
             Columns of shape `(*rows.shape, *leaf.shape)`, nested like their spaces.

@@ -228,8 +228,7 @@ def _joint(
         times = _agent_times(episode, agent, length)
         seen = np.flatnonzero(times >= 0)
         present[seen, i] = True
-        # observation k of this chunk sits at env step seen[k]; action k was taken there if step k was
-        # completed
+        # Observation k of this chunk sits at env step seen[k]; action k was taken there if step k was completed.
         turns = seen[: len(agent_episode)]
         acted[turns, i] = True
         rewards[turns, i] = rows(agent_episode.rewards)[: len(turns)]

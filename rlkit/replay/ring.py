@@ -77,8 +77,9 @@ class Ring:
         self._open: dict[str, tuple[int, int, int]] = {}
 
     def add(self, fragments: Iterable[Fragment]) -> np.ndarray:
-        """Append fragments; return the rows they went to, in order (rows of steps that were overwritten at
-        once, because more steps came than fit, are left out).
+        """Append fragments; return the rows they went to, in order.
+
+        The rows of steps that were overwritten at once, because more came than fit, are left out.
 
         Raises:
             ValueError: a column with a wrong shape or dtype.
@@ -113,8 +114,7 @@ class Ring:
             self._add_later(fragments[0].steps)
         count = sum(f.length for f in fragments)
         ends = np.cumsum([f.length for f in fragments])
-        # every column is checked before the first one is written: a refused fragment leaves the ring as it
-        # was
+        # Every column is checked before the first one is written: a refused fragment leaves the ring as it was.
         states: Parts = {c.name: [[] for _ in c.leaves] for c in self.states}
         steps: Parts = {c.name: [[] for _ in c.leaves] for c in self.steps}
         for f in fragments:

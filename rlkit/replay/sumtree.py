@@ -22,8 +22,7 @@ class SumTree:
         sizes = [-(-capacity // FAN)]
         while sizes[-1] > TOP:
             sizes.append(-(-sizes[-1] // FAN))
-        # level 0 holds the rows as nodes of FAN children, the last level is the top: one entry per node below
-        # it
+        # Level 0 holds the rows as nodes of FAN children, the last level is the top: one entry per node below it.
         self._sums = [np.zeros((n, FAN)) for n in sizes]
         self._mins = [np.full((n, FAN), np.inf) for n in sizes[1:]]
         self._top_sums = np.zeros(sizes[-1])

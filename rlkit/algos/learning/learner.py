@@ -1,9 +1,8 @@
 """The learner half of the off-policy step: many updates per call, on RLlib's own modules and losses.
 
-`ColumnLearner` goes before one of RLlib's learner classes (`class DQNLearner(ColumnLearner,
-DQNTorchLearner)`). What RLlib's `Learner.update` does around every single minibatch (tree conversions,
-metrics, Prometheus timers, `isfinite` per parameter: two thirds of an update at 256x256) happens here once
-per call. In between, an update is
+`ColumnLearner` goes before one of RLlib's learner classes: `class DQNLearner(ColumnLearner, DQNTorchLearner)`.
+What RLlib's `Learner.update` does around every single minibatch (tree conversions, metrics, Prometheus timers,
+`isfinite` per parameter: two thirds of an update at 256x256) happens here once per call. In between, an update is
 
     forward -> RLlib's loss -> backward -> norm, check, clip -> Adam -> targets
 
@@ -12,8 +11,7 @@ Deviations from `Learner.update`, none of which changes the numbers of an update
    sampled; the env steps of a call are spread evenly over its updates. With one update per call this is
    RLlib's rule.
 2. Losses and other values are logged for the last update of a call.
-3. A NaN or inf in a gradient stops the run before it reaches a weight; RLlib turns it into 0 or 3.4e38 and
-   goes on.
+3. A NaN or inf in a gradient stops the run before it reaches a weight; RLlib makes it 0 or 3.4e38 and goes on.
 4. SAC's four losses share one backward pass: no parameter is reached by more than one of them.
 5. Adam runs fused.
 
@@ -193,8 +191,7 @@ class ColumnLearner(TorchLearner):
         sum(losses.values()).backward()
 
     def _clip(self, plan: _Plan, losses: Mapping[str, torch.Tensor], number: int) -> None:
-        """Clip each optimizer's gradients to `grad_clip` by global norm, after checking that they are
-        finite."""
+        """Clip each optimizer's gradients to `grad_clip` by global norm, after checking that they are finite."""
         for module_id, _, params in plan.optimizers:
             gradients = [p.grad for p in params if p.grad is not None]
             if not gradients:

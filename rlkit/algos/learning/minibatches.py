@@ -12,8 +12,7 @@ from ray.rllib.utils.metrics import TD_ERROR_KEY
 
 
 class Gate:
-    """Stands in for a learner's metrics while RLlib's loss runs: keeps the TD errors, passes on only what is
-    wanted."""
+    """Stands in for a learner's metrics while RLlib's loss runs: keeps the TD errors, passes on only what is wanted."""
 
     def __init__(self, metrics: Any):
         self.metrics = metrics

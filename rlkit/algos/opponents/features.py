@@ -11,9 +11,8 @@ Where opponents' actions come from:
 Events beside actions (`infos["opponent_moves"]`, `infos["ball_lost"]`, see `rlkit.envs.soccer`) are needed
 for three of the features. `infos["opponent_type"]` is read for the type label alone.
 
-Labels for supervision go the other way, into `infos`, never into observations: the step that follows the
-observation at time t carries `dron_action`, what the opponents did at time t, and `dron_type`, their type at
-t.
+Labels for supervision go the other way, into `infos`, never into observations: the step that follows the observation
+at time t carries `dron_action`, what the opponents did at time t, and `dron_type`, their type then.
 """
 
 from __future__ import annotations
@@ -40,8 +39,7 @@ def opponents_of(agent: str, agents: Sequence[str], opponents: Opponents) -> lis
     """Return which agents `agent` models, in the environment's order.
 
     Args:
-        opponents: globs of the modelled agents, for everybody else; or {glob of learners: globs of
-            opponents}.
+        opponents: globs of the modelled agents, for everybody else; or {glob of learners: globs of opponents}.
     """
     if isinstance(opponents, Mapping):
         globs = [g for learner, gs in opponents.items() if matches(agent, [learner]) for g in gs]
