@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 RAY = Path(ray.__file__).parent
 # https://docs.ray.io/en/latest/rllib/rl-modules.html: "override `_forward…`"
 EXTENSION_POINTS = {"_forward", "_forward_inference", "_forward_exploration", "_forward_train"}
-# Files that still have to go through `rllib.RunnerInternals` and `rllib.ModelConfigIncludes`.
+# Files that still have to go through a mixin of rllib.py (`ModelSettings` in the last one).
 TO_DO = {
     "rlkit/algos/sampling/array_runner.py",
     "rlkit/algos/sampling/joint_runner.py",
