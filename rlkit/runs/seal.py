@@ -83,8 +83,8 @@ def verify(folder: str | Path, *, trust: bool = False) -> RunInfo:
 def put(folder: Path, info: RunInfo, staging: Path) -> None:
     """Write the state in Tune's staging folder into the run folder.
 
-    A crash at any point leaves a run that verifies: run.json first, with the old and the new sha256 of each file, then
-    the files.
+    A crash at any point leaves a run that verifies: run.json comes first, with the old and the new sha256 of each
+    file, then the files.
     """
     staged = {path.name: path.read_bytes() for path in tune_state(staging)}
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in staged.items()}
