@@ -1,13 +1,13 @@
-"""The one place that touches private names of RLlib. Each entry says which version it was checked against and why.
+"""The one place that touches private names of RLlib and Tune; tests/test_private_names.py holds it.
 
-Checked against ray 2.60.0.
+Each entry says why it is needed, checked against ray 2.60.0. What reaches into a class from outside is a function; what
+overrides or uses private names inside one is a mixin, to stand before RLlib's class in the bases.
 """
 
 from __future__ import annotations
 
 import copy
 import functools
-import shutil
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-RAY_VERSION = "2.60"
+from rlkit.files import swap_folder
 
 
 def add_callbacks(config: Any, callbacks: Sequence[Callable[[], Any]]) -> None:
@@ -48,13 +48,7 @@ def persist_by_rename(storage: Any, name_of: Callable[[], str]) -> None:
 
     def persist(checkpoint: Any) -> Any:
         target = Path(storage.trial_fs_path, name_of())
-        old = None
-        if target.exists():
-            old = target.with_name(f".replaced_{target.name}")
-            target.rename(old)
-        Path(checkpoint.path).rename(target)
-        if old is not None:
-            shutil.rmtree(old, ignore_errors=True)
+        swap_folder(Path(checkpoint.path), target)
         return type(checkpoint)(filesystem=storage.storage_filesystem, path=str(target))
 
     storage.persist_current_checkpoint = persist
@@ -105,6 +99,11 @@ def set_progress(trainable: Any, *, iteration: int, time_total_s: float, metrics
     trainable._time_total = time_total_s
     trainable._timesteps_total = metrics.get("timesteps_total")
     trainable._episodes_total = metrics.get("episodes_total")
+
+
+def keep_trial_info(trainable: Any, config: dict[str, Any]) -> None:
+    """Tell a Trainable which trial it is: its own constructor looks for it in the config (2.60)."""
+    trainable._trial_info = config.get("__trial_info__")
 
 
 def trial_folder(trainable: Any) -> Path | None:
@@ -180,11 +179,26 @@ def point_to_checkpoint(trial: Any, path: Path, notes: Any) -> None:
     trial.on_checkpoint(_TrainingResult(checkpoint=checkpoint, metrics=metrics))
 
 
-def registered_env(name: str) -> Callable[..., Any] | None:
-    """Return the env creator registered with Tune under a name, or None (2.60: `ray.tune.registry`, no accessor)."""
+def env_creator_of(config: Any) -> Callable[[Any], Any]:
+    """Return what makes a config's environments from an EnvContext (or a dict), picklable.
+
+    `config.env` is a callable, a name registered with Tune (2.60: its registry has no accessor), or a Gymnasium id.
+    """
     from ray.tune.registry import ENV_CREATOR, _global_registry
 
-    return _global_registry.get(ENV_CREATOR, name) if _global_registry.contains(ENV_CREATOR, name) else None
+    if callable(config.env):
+        create: Callable[[Any], Any] = config.env
+    elif _global_registry.contains(ENV_CREATOR, config.env):
+        create = _global_registry.get(ENV_CREATOR, config.env)
+    else:
+        create = functools.partial(_make_gymnasium, config.env)
+    return create
+
+
+def _make_gymnasium(env_id: str, context: Any) -> Any:
+    import gymnasium as gym
+
+    return gym.make(env_id, **dict(context))
 
 
 def policy_mapping(env_to_module: Any) -> Callable[..., str] | None:
@@ -436,31 +450,20 @@ def runner_weights_seq_no(env_runner: Any) -> int:
 
 
 def spaces_of_env(config: Any) -> tuple[Any, Any]:
-    """Make a config's environment once and return its observation and action space, by agent if there are several.
-
-    `config.env` is a registered name, a Gymnasium id or a callable; the resolution follows `EnvRunner.make_env` (2.60).
-    """
+    """Make a config's environment once and return its observation and action space, by agent if there are several."""
     import gymnasium as gym
     from ray.rllib.env.env_context import EnvContext
     from ray.rllib.env.multi_agent_env import MultiAgentEnv
-    from ray.tune.registry import ENV_CREATOR, _global_registry
 
-    context = EnvContext(dict(config.env_config), worker_index=0)
-    if isinstance(config.env, str) and _global_registry.contains(ENV_CREATOR, config.env):
-        env = _global_registry.get(ENV_CREATOR, config.env)(context)
-    elif callable(config.env):
-        env = config.env(context)
-    else:
-        env = gym.make(config.env, **config.env_config)
+    env = env_creator_of(config)(EnvContext(dict(config.env_config), worker_index=0))
     try:
         own = env.unwrapped
-        if isinstance(own, MultiAgentEnv):
-            agents = own.possible_agents
-            return (
-                gym.spaces.Dict({a: own.get_observation_space(a) for a in agents}),
-                gym.spaces.Dict({a: own.get_action_space(a) for a in agents}),
-            )
-        return env.observation_space, env.action_space
+        if not isinstance(own, MultiAgentEnv):
+            return env.observation_space, env.action_space
+        return (
+            gym.spaces.Dict({agent: own.get_observation_space(agent) for agent in own.possible_agents}),
+            gym.spaces.Dict({agent: own.get_action_space(agent) for agent in own.possible_agents}),
+        )
     finally:
         env.close()
 
@@ -834,3 +837,74 @@ def removed_keys(piece: Any) -> tuple[str, ...]:
 def flattens_for_learner(piece: Any) -> bool:
     """Whether RLlib's FlattenObservations is one for learners or several agents (2.60, no accessor)."""
     return bool(piece._as_learner_connector or piece._multi_agent)
+
+
+def share_hanging_rewards(first: Any, joined: Any) -> None:
+    """Let the whole of a MultiAgentEpisode begin with the rewards its first piece had not given away yet (2.60)."""
+    joined._hanging_rewards_begin = first._hanging_rewards_begin
+
+
+def lookback_buffer(data: Any, *, lookback: int, finalized: bool, like: Any = None) -> Any:
+    """Return an InfiniteLookbackBuffer around `data` as it is, with the space of another one.
+
+    The constructor (2.60) looks through the data; a buffer that is built for every edited trajectory cannot wait.
+    """
+    from ray.rllib.env.utils.infinite_lookback_buffer import InfiniteLookbackBuffer
+
+    new = InfiniteLookbackBuffer.__new__(InfiniteLookbackBuffer)
+    new._space, new._space_struct = (None, None) if like is None else (like._space, like._space_struct)
+    new.data, new.lookback, new.finalized = data, lookback, finalized
+    return new
+
+
+def wants_component(owner: Any, name: str, components: Any, not_components: Any) -> bool:
+    """Whether a `get_state(components, not_components=…)` of a Checkpointable asks for a component (2.60)."""
+    wanted: bool = owner._check_component(name, components, not_components)
+    return wanted
+
+
+class ResultFile:
+    """Mixin before Tune's JsonLoggerCallback: which file a trial's results go to."""
+
+    _trial_files: dict[Any, Any]
+
+    def write_to(self, trial: Any, file: Any) -> None:
+        self._trial_files[trial] = file
+
+
+class EventWriter:
+    """Mixin before Tune's TBXLoggerCallback: the TensorBoard writer of a trial."""
+
+    _trial_writer: dict[Any, Any]
+    _trial_result: dict[Any, Any]
+    _summary_writer_cls: Callable[..., Any]
+
+    def write_into(self, trial: Any, folder: str) -> None:
+        """Write a trial's events into a folder from now on."""
+        if trial in self._trial_writer:
+            self._trial_writer[trial].close()
+        self._trial_writer[trial] = self._summary_writer_cls(folder, flush_secs=30)
+        self._trial_result[trial] = {}
+
+
+class ModelSettings:
+    """Mixin before an AlgorithmConfig: `model_settings` reach every module's `model_config` (2.60: a property)."""
+
+    def model_settings(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    @property
+    def _model_config_auto_includes(self) -> dict[str, Any]:
+        return super()._model_config_auto_includes | self.model_settings()  # type: ignore[misc]
+
+
+class QForward:
+    """Mixin before RLlib's DQN module: `q_forward` is asked for the Q-values of a batch, whichever network's."""
+
+    def q_forward(self, batch: Any, encoder: Any, head: Any) -> dict[str, Any]:
+        """RLlib's own: encoder, then heads (2.60, default_dqn_rl_module.py)."""
+        out: dict[str, Any] = super()._qf_forward_helper(batch, encoder, head)  # type: ignore[misc]
+        return out
+
+    def _qf_forward_helper(self, batch: Any, encoder: Any, head: Any) -> dict[str, Any]:
+        return self.q_forward(batch, encoder, head)

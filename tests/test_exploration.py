@@ -201,7 +201,7 @@ def test_softmax_over_q_has_boltzmann_frequencies() -> None:
 def test_ucb_tries_every_action_and_then_follows_its_formula() -> None:
     runner = runner_of(config_of(DQNConfig, envs=1), {"type": "UpperConfidenceBound", "c": 2.0, "bins": 10})
     runner.sample(num_timesteps=400)
-    explorer = runner._callbacks[0]._explorers["default_policy"]
+    explorer = runner._callbacks[0].kept["default_policy"]
     counts = np.array(list(explorer.counter.table.values()))
     assert 400 <= counts.sum() <= 410  # an action after each reset, and one for the step under way
     assert (counts[counts.sum(1) > 2] > 0).all()
@@ -216,7 +216,7 @@ def test_parameter_noise_moves_towards_its_distance_and_leaves_the_weights() -> 
     )
     before = {k: v.clone() for k, v in runner.module.state_dict().items()}
     runner.sample(num_timesteps=20)
-    explorer = runner._callbacks[0]._explorers["default_policy"]
+    explorer = runner._callbacks[0].kept["default_policy"]
     assert explorer.noise == []
     runner.num_env_steps_sampled_lifetime = 1000
     runner.sample(num_timesteps=100)
@@ -253,7 +253,7 @@ def test_several_agents_have_noise_of_their_own() -> None:
     runner = MultiAgentEnvRunner(config=config)
     runner.sample()
     runner.sample()
-    explorers = runner._callbacks[0]._explorers
+    explorers = runner._callbacks[0].kept
     assert list(explorers) == ["learns"]
     assert explorers["learns"].process._states.shape == (3, 1)
     assert len(set(explorers["learns"].process._states.reshape(-1))) == 3

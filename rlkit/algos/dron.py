@@ -45,6 +45,7 @@ from rlkit.algos.opponents.history import FEATURES, FeatureOptions
 from rlkit.algos.opponents.inputs import ACTION_LABEL, TYPE_LABEL, UNKNOWN
 from rlkit.algos.opponents.networks import GATE, GATE_INPUTS, NETWORKS, DRONCatalog
 from rlkit.errors import did_you_mean
+from rlkit.rllib import ModelSettings, QForward
 
 SUPERVISE = ("none", "action", "type")
 LABELS = {"action": ACTION_LABEL, "type": TYPE_LABEL}
@@ -68,7 +69,7 @@ def supervised_loss(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.T
     return losses / count, right.sum() / count
 
 
-class DRONModule(DefaultDQNTorchRLModule):
+class DRONModule(QForward, DefaultDQNTorchRLModule):
     """RLlib's DQN module with DRON's encoder and heads. `compute_q_values` also returns `gate` (B, K)."""
 
     uses_double_q: bool
@@ -86,9 +87,9 @@ class DRONModule(DefaultDQNTorchRLModule):
         kwargs["catalog_class"] = DRONCatalog
         super().__init__(*args, **kwargs)
 
-    def _qf_forward_helper(self, batch: Any, encoder: Any, head: Any) -> dict[str, Any]:
+    def q_forward(self, batch: Any, encoder: Any, head: Any) -> dict[str, Any]:
         encoded = encoder(batch)
-        out = super()._qf_forward_helper(batch, lambda _: encoded, head)
+        out = super().q_forward(batch, lambda _: encoded, head)
         if GATE in encoded:
             out[GATE] = encoded[GATE]
         return out
@@ -146,7 +147,7 @@ class DRONLearner(ColumnLearner, DRONTorchLearner):
     """The DRON learner, updated from columns."""
 
 
-class DRONConfig(DQNConfig):
+class DRONConfig(ModelSettings, DQNConfig):
     """Configuration of DRON: DQN's, and what the opponents are and how they are modelled."""
 
     def __init__(self, algo_class: type | None = None):
@@ -278,9 +279,8 @@ class DRONConfig(DQNConfig):
         """Whether there are any opponent features."""
         return bool(self.features) or self.history > 0
 
-    @property
-    def _model_config_auto_includes(self) -> dict[str, Any]:
-        return super()._model_config_auto_includes | {
+    def model_settings(self) -> dict[str, Any]:
+        return {
             "dron": {
                 "network": self.network,
                 "hidden": self.hidden,

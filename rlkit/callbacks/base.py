@@ -6,9 +6,8 @@
         def __init__(self, every: int = 10): ...
     config = PPOConfig().callbacks([Counter.bind(every=5)])
 
-RLlib 2.60 makes one instance per process: one in the driver, one in each env runner (the local one too),
-and, for `on_learn_on_batch`, one in each remote learner. Instances know nothing of each other; see `share`
-and `call_runners`.
+RLlib 2.60 makes one instance per process: one in the driver, one in each env runner (the local one too), and, for
+`on_learn_on_batch`, one in each remote learner. Instances know nothing of each other; see `share` and `call_runners`.
 """
 
 from __future__ import annotations

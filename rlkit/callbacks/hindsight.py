@@ -17,10 +17,9 @@ KEYS = ("observation", "achieved_goal", "desired_goal")
 class HindsightRelabel(TrajectoryPostprocessor):
     """Adds, for every episode, copies whose goal is one that the episode did reach.
 
-    Observations are Gymnasium's GoalEnv dicts: `observation`, `achieved_goal`, `desired_goal`. A copy ends
-    where its goal was reached: all of its transitions share one goal, so that n-step returns over it stay
-    correct. (The paper draws a goal per transition; with a chain of observations that would join two goals
-    in one transition.)
+    Observations are Gymnasium's GoalEnv dicts: `observation`, `achieved_goal`, `desired_goal`. A copy ends where its
+    goal was reached: all of its transitions share one goal, so that n-step returns over it stay correct. (The paper
+    draws a goal per transition; with a chain of observations that would join two goals in one transition.)
 
     Args:
         copies: relabelled copies per episode.

@@ -8,7 +8,6 @@ replaces the entry in `samples`. It goes to the learner, or into the replay buff
 from __future__ import annotations
 
 import copy
-import fnmatch
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -21,6 +20,7 @@ from rlkit.callbacks.base import Callback, CallbackError
 from rlkit.callbacks.episode_data import original
 from rlkit.callbacks.trajectory import Aligned, Trajectory, trajectories_of
 from rlkit.callbacks.whole_episodes import WholeEpisodes
+from rlkit.roster import matches
 
 SCOPES = ("fragment", "episode")
 
@@ -118,7 +118,7 @@ class TrajectoryPostprocessor(Callback):
         trajectories = trajectories_of(episode, gamma)
         edited = dict(episode.agent_episodes)
         for agent, trajectory in trajectories.items():
-            if self.agents is not None and not any(fnmatch.fnmatchcase(str(agent), g) for g in self.agents):
+            if self.agents is not None and not matches(agent, self.agents):
                 self._count(trajectory)
                 continue
             if self._call(trajectory, Others(agent, trajectories)):

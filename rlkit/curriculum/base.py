@@ -40,7 +40,7 @@ class Outcome:
 
 
 @dataclass(slots=True)
-class Report:
+class EpisodeReport:
     """An outcome on its way from a runner to the driver, with the marks that say what it may count for."""
 
     life: int  # increases with every restore; an older one belongs to a history that was rolled back

@@ -23,7 +23,7 @@ class Moves(NamedTuple):
         reward: (N,) float32, +1 / -1 where A / B scored.
         done: (N,) bool, scored or drawn.
         opponent_action: (N,) what B did.
-        moves: (N, 5) int8, B's move as A saw it, names in `MOVE_FEATURES`.
+        moves: (N, 5) int8, B's move as A saw it, see `SoccerTables.moves`.
         ball_lost: (N,) bool, the ball went from A to B.
     """
 

@@ -31,7 +31,6 @@ STATE_FEATURES = (
     *("a_x", "a_y", "b_x", "b_y", "min_x", "max_x", "min_y", "max_y"),
     *("goal_a_x", "goal_a_y1", "goal_a_y2", "goal_b_x", "goal_b_y1", "goal_b_y2", "a_has_ball"),
 )
-MOVE_FEATURES = ("has_ball", "towards_me", "towards_my_goal", "towards_its_goal", "stood")
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,8 @@ class SoccerTables:
         starts: states a game can start in, all equally likely.
         observation: (S, 15) float32, the state seen by A, scaled to [0, 1]; names in `STATE_FEATURES`.
         mirror: (S,) the state with sides and players exchanged: `observation[mirror]` is what B sees.
-        moves: (S, b, 5) int8, what A observes of B's action b; names in `MOVE_FEATURES`.
+        moves: (S, b, 5) int8, what A observes of B's action b: has the ball, towards me, towards my goal, towards its
+            goal, stood.
     """
 
     def __init__(self, rules: SoccerRules):
@@ -301,8 +301,7 @@ def pool_of(opponents: str | Sequence[str] | Mapping[str, float]) -> dict[str, f
     for name, weight in weights.items():
         if name not in STYLES:
             raise ValueError(
-                f"there is no soccer opponent {name!r}{did_you_mean(name, STYLES)}; "
-                f"known: {', '.join(STYLES)}"
+                f"there is no soccer opponent {name!r}{did_you_mean(name, STYLES)}; known: {', '.join(STYLES)}"
             )
         if not (isinstance(weight, int | float) and 0 < weight < float("inf")):
             raise ValueError(f"opponents.{name}: got weight {weight!r}, expected a positive number")

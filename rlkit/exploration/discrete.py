@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rlkit.exploration.base import ActionExploration, above, at_least
@@ -35,13 +36,12 @@ class StochasticSampling(ActionExploration):
     def check_algorithm(self, config: AlgorithmConfig) -> None:
         if is_dqn(config):
             raise self.fail(
-                f"{type(config).__name__} has Q-values and no distribution to sample from; "
-                "use SoftQ or EpsilonGreedy"
+                f"{type(config).__name__} has Q-values and no distribution to sample from; use SoftQ or EpsilonGreedy"
             )
 
-    def configure(self, config: AlgorithmConfig) -> None:
+    def configure(self, config: AlgorithmConfig, spaces: Mapping[Any, Any] | None = None) -> None:
         if self.random_timesteps:
-            super().configure(config)
+            super().configure(config, spaces)
         else:
             self.check_algorithm(config)  # it is what RLlib does without any exploration
 

@@ -1,8 +1,7 @@
 """Intrinsic rewards: curiosity (ICM), random network distillation, visit counts. Added to what the learner sees.
 
-They are trajectory post-processing: the bonus is computed where the steps are sampled, reaches PPO and
-replay alike, and the reported return stays the environment's own. (RLlib's old Curiosity worked with one
-worker and PPO only.)
+They are trajectory post-processing: the bonus is computed where the steps are sampled, reaches PPO and replay alike,
+and the reported return stays the environment's own. (RLlib's old Curiosity worked with one worker and PPO only.)
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rlkit.exploration.base import Exploration, above, at_least, probability
+from rlkit.exploration.base import Exploration, above, at_least, create, probability
 from rlkit.exploration.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -36,20 +35,19 @@ class IntrinsicReward(Exploration):
             raise ValueError(f"the coefficient of a bonus cannot be negative, got {coefficient}")
         self.sub_exploration = None if sub_exploration is None else dict(sub_exploration)
 
-    def configure(self, config: AlgorithmConfig) -> None:
-        from rlkit import exploration
+    def configure(self, config: AlgorithmConfig, spaces: Mapping[Any, Any] | None = None) -> None:
         from rlkit.exploration.bonus import IntrinsicRewards
         from rlkit.exploration.runner import action_spaces
         from rlkit.rllib import add_callbacks
 
         if self.sub_exploration is not None:
-            sub = exploration.create(self.sub_exploration)
+            sub = create(self.sub_exploration)
             if isinstance(sub, IntrinsicReward):
                 raise self.fail(
                     f"sub_exploration chooses actions; {type(sub).__name__} is an intrinsic reward too"
                 )
-            sub.configure(config)
-        for agent, space in action_spaces(config).items():
+            sub.configure(config, spaces)
+        for agent, space in (spaces or action_spaces(config)).items():
             self.check_space(space, agent)
         add_callbacks(config, [IntrinsicRewards.bind(exploration=self)])
 
@@ -167,4 +165,7 @@ class Curiosity(IntrinsicReward):
     def bonus(self, observation_space: gym.Space, action_space: gym.Space, seed: int) -> Bonus:
         from rlkit.exploration.curiosity import CuriosityModel
 
-        return CuriosityModel(observation_space, action_space, self, seed)
+        sizes = (self.feature_hiddens, self.inverse_net_hiddens, self.forward_net_hiddens)
+        return CuriosityModel(
+            observation_space, action_space, self.beta, self.feature_dim, self.lr, sizes, seed
+        )

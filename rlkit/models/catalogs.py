@@ -281,8 +281,7 @@ class CustomSACCatalog(_Custom, SACCatalog):
         if isinstance(action_space, gym.spaces.Box):
             if not self.settings["fusionnet_hiddens"]:
                 raise UsageError(
-                    "model.fusionnet_hiddens is empty: a Q head straight on (features, action) cannot relate "
-                    "them"
+                    "model.fusionnet_hiddens is empty: a Q head straight on (features, action) cannot relate them"
                 )
             self.qf_head_config.input_dims = (self.settings["fusionnet_hiddens"][-1],)
 

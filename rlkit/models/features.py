@@ -69,8 +69,7 @@ class ModelRef:
             return getattr(importlib.import_module(module), attribute)
         except (ImportError, AttributeError) as error:
             raise UsageError(
-                f"the model {self.name!r} is {attribute!r} of the module {module!r}, which cannot be loaded "
-                "here "
+                f"the model {self.name!r} is {attribute!r} of the module {module!r}, which cannot be loaded here "
                 f"({error}); give the module with --import"
             ) from error
 
@@ -116,9 +115,8 @@ def check_options(name: str, build: Build, options: Mapping[str, Any], also: tup
     for option in options:
         if option not in takes:
             raise UsageError(
-                f"model.{option}: the model {name!r} has no such "
-                f"option{did_you_mean(option, [*takes, *also])}; "
-                f"it takes {', '.join(takes) or 'none'}"
+                f"model.{option}: the model {name!r} has no such option{did_you_mean(option, [*takes, *also])}; it "
+                f"takes {', '.join(takes) or 'none'}"
             )
     for p in parameters:
         if p.default is p.empty and p.kind is not p.VAR_POSITIONAL and p.name not in options:
@@ -137,8 +135,7 @@ def split_mask(
     size = int(action_space.n)
     if observation_space[MASK_KEY].shape != (size,):
         raise UsageError(
-            f"the action mask has shape {observation_space[MASK_KEY].shape}, expected ({size},), one per "
-            "action"
+            f"the action mask has shape {observation_space[MASK_KEY].shape}, expected ({size},), one per action"
         )
     return observation_space[keys[0]], keys[0], size
 
@@ -193,16 +190,14 @@ def measure(model: ModelRef, space: gym.Space) -> tuple[int, bool]:
         module = model.build(space)
         if not any(p.requires_grad for p in module.parameters()):
             raise UsageError(
-                f"the model {model.name!r} has no trainable parameters; assign layers to attributes of the "
-                "module, "
-                "or keep them in nn.ModuleList / nn.ModuleDict, not in a plain list"
+                f"the model {model.name!r} has no trainable parameters; assign layers to attributes of the module, or "
+                "keep them in nn.ModuleList / nn.ModuleDict, not in a plain list"
             )
         recurrent = is_recurrent(module)
         sizes = {batch: _run(model, module.eval(), space, batch, recurrent) for batch in (2, 1)}
     if sizes[1] != sizes[2]:
         raise UsageError(
-            f"the model {model.name!r} returns {sizes[2]} features for a batch of 2 and {sizes[1]} for a "
-            "batch of 1; "
+            f"the model {model.name!r} returns {sizes[2]} features for a batch of 2 and {sizes[1]} for a batch of 1; "
             "the number of features must not depend on the batch"
         )
     return sizes[2], recurrent

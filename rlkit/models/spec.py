@@ -29,12 +29,11 @@ def module_spec(config: AlgorithmConfig, model: Mapping[str, Any] | None) -> RLM
 
     Args:
         config: the algorithm's config; decides which catalog wraps the model.
-        model: with `name`, a registered model, its options, and settings of its surroundings:
-            share (bool): one encoder for actor and critic (PPO's family);
-            pi_gain, vf_gain (float): orthogonal last layer of the policy and value head, with that gain;
-            use_lstm, max_seq_len, lstm_*: RLlib's LSTM behind the model;
-            head_fcnet_*, fusionnet_*, free_log_std, log_std_clip_param, vf_share_layers: RLlib's
-            DefaultModelConfig. Without `name`: fields of DefaultModelConfig, for RLlib's own networks.
+        model: with `name`, a registered model, its options, and settings of its surroundings: share (bool): one
+            encoder for actor and critic (PPO's family); pi_gain, vf_gain (float): orthogonal last layer of the policy
+            and value head, with that gain; use_lstm, max_seq_len, lstm_*: RLlib's LSTM behind the model; head_fcnet_*,
+            fusionnet_*, free_log_std, log_std_clip_param, vf_share_layers: RLlib's DefaultModelConfig. Without `name`:
+            fields of DefaultModelConfig, for RLlib's own networks.
 
     Raises:
         UsageError: an unknown model, option or field, or an algorithm whose modules take no custom model.
@@ -81,8 +80,7 @@ def _split(name: str, options: Mapping[str, Any]) -> tuple[ModelRef, dict[str, A
     for key in mine:
         if key.startswith(REPLACED) and key in _default_fields():
             raise UsageError(
-                f"model.{key} configures RLlib's own encoder, which {name!r} replaces; use the options of "
-                f"{name!r}, "
+                f"model.{key} configures RLlib's own encoder, which {name!r} replaces; use the options of {name!r}, "
                 "or leave out model.name"
             )
     check_options(name, build, mine, around)
@@ -91,8 +89,7 @@ def _split(name: str, options: Mapping[str, Any]) -> tuple[ModelRef, dict[str, A
         shared = settings.pop("share")
         if settings.setdefault("vf_share_layers", shared) != shared:
             raise UsageError(
-                f"model.share is {shared} and model.vf_share_layers is {settings['vf_share_layers']}; give "
-                "one"
+                f"model.share is {shared} and model.vf_share_layers is {settings['vf_share_layers']}; give one"
             )
     return ModelRef.of(name, build, mine), settings
 

@@ -15,37 +15,28 @@ import tree
 
 from rlkit.envs.measures import Measure, make_measure
 from rlkit.errors import UsageError
+from rlkit.files import Pending
 from rlkit.play.policy import Policy, has_q_values, named_outputs
 from rlkit.play.rollout import Moment
+from rlkit.roster import leaves
 
 SUFFIXES = (".mp4", ".gif")
 WIDEST = 1024  # numbers of an observation that a trace still writes out
 
 
-class Output:
-    """A file that appears under its name when it is complete."""
+def begin(path: str | Path) -> Pending:
+    """Return a file that appears under its name when it is complete; its folder is created.
 
-    def __init__(self, path: str | Path):
-        self.path = Path(path)
-        self.temporary = self.path.with_name(f".writing-{self.path.name}")
-
-    def prepare(self) -> None:
-        """Create the folder.
-
-        Raises:
-            UsageError: it cannot be written to.
-        """
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.temporary.touch()
-        except OSError as error:
-            raise UsageError(f"cannot write {self.path}: {error.strerror or error}") from error
-
-    def finish(self) -> None:
-        self.temporary.replace(self.path)
-
-    def discard(self) -> None:
-        self.temporary.unlink(missing_ok=True)
+    Raises:
+        UsageError: it cannot be written to.
+    """
+    pending = Pending(path)
+    try:
+        pending.path.parent.mkdir(parents=True, exist_ok=True)
+        pending.temporary.touch()
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
+    return pending
 
 
 class Video:
@@ -61,12 +52,11 @@ class Video:
 
     def __init__(self, path: str | Path, episodes: int = 1):
         self.episodes = episodes
-        self.output = Output(path)
-        if self.output.path.suffix.lower() not in SUFFIXES:
+        if Path(path).suffix.lower() not in SUFFIXES:
             raise UsageError(
                 f"cannot write a video to {path}: expected a name ending in {' or '.join(SUFFIXES)}"
             )
-        self.output.prepare()
+        self.output = begin(path)
         # pygame must not look for a screen or a sound card.
         for driver in ("SDL_VIDEODRIVER", "SDL_AUDIODRIVER"):
             os.environ.setdefault(driver, "dummy")
@@ -127,8 +117,7 @@ class Trace:
 
     def __init__(self, path: str | Path, policy: Policy, episodes: int):
         self.episodes = episodes
-        self.output = Output(path)
-        self.output.prepare()
+        self.output = begin(path)
         self.multi_agent = policy.multi_agent
         self.wants_q_values = any(has_q_values(module) for module in policy.modules.values())
         observations = _widest(policy.observation_space, self.multi_agent, _size)
@@ -223,11 +212,7 @@ def _widest(space: Any, multi_agent: bool, size: Any) -> int:
 
 def _size(space: gym.Space) -> int:
     """Return how many numbers a value of a space holds."""
-    if isinstance(space, gym.spaces.Dict):
-        return sum(_size(s) for s in space.spaces.values())
-    if isinstance(space, gym.spaces.Tuple):
-        return sum(_size(s) for s in space.spaces)
-    return int(np.prod(space.shape or ()))
+    return sum(int(np.prod(leaf.shape or ())) for leaf in leaves(space))
 
 
 def _cells(value: Any, width: int) -> list[str]:

@@ -1,9 +1,8 @@
 """Replay: a ring of steps, drawn uniformly or by priority, as n-step transitions or as sequences.
 
-Prioritized replay is Schaul et al. 2016 (arXiv 1511.05952), proportional variant, with the constants of
-RLlib's `PrioritizedEpisodeReplayBuffer`: a new row gets the largest priority seen so far (1 at first), a row
-with TD error d gets max(|d|, 1e-12)^alpha, and importance weights are divided by the largest one possible in
-the whole buffer.
+Prioritized replay is Schaul et al. 2016 (arXiv 1511.05952), proportional variant, with the constants of RLlib's
+`PrioritizedEpisodeReplayBuffer`: a new row gets the largest priority seen so far (1 at first), a row with TD error d
+gets max(|d|, 1e-12)^alpha, and importance weights are divided by the largest one possible in the whole buffer.
 
 Deviations from RLlib's buffer:
 1. The last n - 1 steps of an episode are drawn too. Their window ends with the episode and `n_step` says how

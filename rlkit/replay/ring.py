@@ -1,10 +1,9 @@
 """The ring: preallocated columns of environment steps, linked into trajectories.
 
-One row is one step: the observation (and every other *state* column) at time t, the action, reward and flags
-of the step taken there, and a link to the row of t+1. The next observation is read through that link, so
-observations are stored once. Where an episode ends, or a fragment ends whose continuation has not come yet,
-the link points to a small side table of *tails* that holds the last observation. A later fragment of the same
-episode replaces the link.
+One row is one step: the observation (and every other *state* column) at time t, the action, reward and flags of the
+step taken there, and a link to the row of t+1. The next observation is read through that link, so observations are
+stored once. Where an episode ends, or a fragment ends whose continuation has not come yet, the link points to a small
+side table of *tails* that holds the last observation. A later fragment of the same episode replaces the link.
 
 Legend: T steps of a fragment, B rows of a batch.
 """
@@ -35,8 +34,7 @@ class Fragment:
         start: Index of the first step within its episode. A fragment is linked to the one before it only if
             that one ended exactly here, so that a lost fragment never joins what it does not connect.
         length: T.
-        states: State columns, arrays or nested arrays of length T + 1 (the last is the state after the last
-            step).
+        states: State columns, arrays or nested arrays of length T + 1 (the last is the state after the last step).
         steps: Step columns, arrays or nested arrays of length T.
         done: Whether the episode ended with the last step (terminated or truncated).
     """

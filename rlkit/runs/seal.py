@@ -35,7 +35,8 @@ from rlkit.errors import CheckpointError
 from rlkit.files import sha256, write_atomic
 from rlkit.rllib import TUNE_STATE
 from rlkit.runs import signing
-from rlkit.runs.run import INFO, RECIPE, RunInfo, read_values, signed_text
+from rlkit.runs.layout import INFO, RECIPE
+from rlkit.runs.run import RunInfo, read_values, signed_text
 
 TRUST = (
     "Going on with a run imports the modules it names and unpickles what Tune and RLlib left in it, with all your "

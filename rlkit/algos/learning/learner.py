@@ -344,7 +344,7 @@ class ColumnLearner(TorchLearner):
         self, components: Any = None, *, not_components: Any = None, **kwargs: Any
     ) -> dict[str, Any]:
         state = super().get_state(components, not_components=not_components, **kwargs)
-        if self._check_component(STATE, components, not_components):
+        if rllib.wants_component(self, STATE, components, not_components):
             state[STATE] = {
                 "last_update_ts": dict(self.last_update_ts_by_mid),
                 "torch_rng": torch.get_rng_state().numpy().copy(),

@@ -17,7 +17,6 @@ at time t carries `dron_action`, what the opponents did at time t, and `dron_typ
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,6 +28,7 @@ from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 from rlkit import rllib
 from rlkit.algos.opponents.history import ActionCode, FeatureOptions
 from rlkit.algos.opponents.inputs import MOVES, LearnerInputs, Placebo
+from rlkit.roster import matches
 
 Opponents = Sequence[str] | Mapping[str, Sequence[str]]
 
@@ -42,10 +42,10 @@ def opponents_of(agent: str, agents: Sequence[str], opponents: Opponents) -> lis
         opponents: globs of the modelled agents, for everybody else; or {glob of learners: globs of opponents}.
     """
     if isinstance(opponents, Mapping):
-        globs = [g for learner, gs in opponents.items() if fnmatch.fnmatchcase(agent, learner) for g in gs]
+        globs = [g for learner, gs in opponents.items() if matches(agent, [learner]) for g in gs]
     else:
         globs = list(opponents)
-    return [o for o in agents if o != agent and any(fnmatch.fnmatchcase(o, g) for g in globs)]
+    return [o for o in agents if o != agent and matches(o, globs)]
 
 
 class OpponentFeatures(ConnectorV2):

@@ -7,7 +7,9 @@ evaluation: the current one, the final one, or each in turn.
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -15,6 +17,7 @@ import numpy as np
 
 from rlkit.curriculum.base import Curriculum
 from rlkit.curriculum.driver import Evaluations
+from rlkit.curriculum.make import make as build
 from rlkit.curriculum.route import Route
 from rlkit.curriculum.task_env import TaskEnv
 
@@ -76,28 +79,16 @@ def prepared(algorithm: Any, make: Make) -> Any:
     )
 
 
-def prepared_from(
-    section: Mapping[str, Any] | None,
-    checkpoint: Any,
-    make: Make,
-    resolve: Callable[[str], Any] | None = None,
-) -> Any:
+def prepared_from(section: Mapping[str, Any] | None, checkpoint: str | Path, make: Make) -> Any:
     """Build an environment for an evaluation of a checkpoint: the tasks `evaluate_on` names, at the saved lesson.
 
     Args:
         section: the recipe's section `curriculum`, or None.
         checkpoint: folder of the checkpoint, verified by the caller: its state file is unpickled.
-        resolve: name of a type the user registered -> its `Curriculum` class.
     """
     if not section:
         return make({})
-    import pickle
-    from pathlib import Path
-
-    from rlkit.curriculum.make import make as build
-    from rlkit.curriculum.make import resolved
-
-    made = build(resolved(section, resolve))
+    made = build(section)
     saved = Path(checkpoint) / "callback_CurriculumCallback" / "state.pkl"
     if saved.is_file():
         made.curriculum.state = pickle.loads(saved.read_bytes())["driver"]["curriculum"]

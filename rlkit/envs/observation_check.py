@@ -13,7 +13,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-Problem = tuple[str, str, str, str]  # field, got, expected, fix
+Mismatch = tuple[str, str, str, str]  # field, got, expected, fix
 # Elements up to which a Python loop over the bounds is faster than numpy (4 elements: 0.9 against 3.2 µs).
 SMALL = 32
 TOLERANCE = 1e-5  # relative to the bound: rounding is no broken contract
@@ -96,7 +96,7 @@ def _whole_range(space: gym.spaces.Box) -> bool:
     return bool((space.low == info.min).all() and (space.high == info.max).all())
 
 
-def explain(space: gym.Space, value: Any, bounds: bool, field: str = "observation") -> Problem | None:
+def explain(space: gym.Space, value: Any, bounds: bool, field: str = "observation") -> Mismatch | None:
     """Say why `value` is not of `space`: (field, got, expected, fix), or None if it is."""
     if isinstance(space, gym.spaces.Dict):
         if not isinstance(value, dict) or value.keys() != space.spaces.keys():
@@ -132,7 +132,7 @@ def explain(space: gym.Space, value: Any, bounds: bool, field: str = "observatio
     )
 
 
-def _explain_box(space: gym.spaces.Box, value: Any, bounds: bool, field: str) -> Problem | None:
+def _explain_box(space: gym.spaces.Box, value: Any, bounds: bool, field: str) -> Mismatch | None:
     kind = f"an array of {space.dtype} with shape {space.shape}"
     if not isinstance(value, np.ndarray | np.generic):
         return field, _kind(value), kind, f"return np.asarray(observation, np.{space.dtype})"

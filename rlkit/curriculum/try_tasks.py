@@ -18,12 +18,13 @@ def try_tasks(config: Any, curriculum: Curriculum, route: Route) -> None:
     """
     from ray.rllib.env.env_context import EnvContext
 
-    from rlkit.curriculum.task_env import TaskEnv, creator_of
+    from rlkit.curriculum.task_env import TaskEnv
+    from rlkit.rllib import env_creator_of
 
     candidates = curriculum.candidates()
     if not candidates:
         return
-    create = creator_of(config)
+    create = env_creator_of(config)
 
     def build(task: Mapping[str, Any]) -> Any:
         return create(EnvContext({**config.env_config, **task}, worker_index=0))
