@@ -16,6 +16,7 @@ from rlkit.recipe.spaces import SearchSpace
 from rlkit.recipe.tree import MAX_DEPTH, MAX_NODES, Node, compose
 
 COMMAND_LINE = "command line"
+PLAIN = "give plain data: text, numbers, true or false, lists, mappings"
 ITERATIONS = ("iteration", "iterations")  # two spellings of one stop key
 _PART = re.compile(r"([^.\[\]]+)((?:\[\d+\])*)")
 Overrides = Sequence[str] | Mapping[str, Any]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -12,16 +12,44 @@ from pydantic import (
     Field,
     FiniteFloat,
     Tag,
+    ValidationError,
+    WrapValidator,
     field_validator,
     model_validator,
+    with_config,
 )
+from typing_extensions import NotRequired, Required, TypedDict
 
+from rlkit.recipe.explain import explain
+from rlkit.recipe.problems import RecipeError, Report, Unusable
+from rlkit.recipe.signatures import Config
+
+SECTIONS = {
+    "env_config": "{}", "config": "{}", "model": "{}", "exploration": "{}", "policies": "{}", "callbacks": "[]",
+    "curriculum": "{}", "stop": "{}", "evaluation": "{}", "checkpoint": "{}", "tune": "{}",
+}  # fmt: skip
 Name = Annotated[str, Field(min_length=1)]
 RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
 
 def _policies_form(value: object) -> str:
     return "(mapping)" if isinstance(value, Mapping) else "(word)"
+
+
+def _named(title: str, key: str, form: str, *, required: bool = True) -> Any:
+    """Return the type of a mapping whose `key` is a name beside any options; it stays as it was given."""
+
+    def check(value: Any, validate: Callable[[Any], Any]) -> Any:
+        if isinstance(value, str):
+            raise ValueError(f"{title} is a mapping; fix: write {form.format(value)}")
+        validate(value)
+        return dict(value)
+
+    kind: Any = Required[Name] if required else NotRequired[Name]
+    options: Any = with_config(ConfigDict(extra="allow", strict=True))(
+        TypedDict(f"Named_{title}", {key: kind})
+    )
+    return Annotated[options, WrapValidator(check)]
 
 
 class _Section(BaseModel):
@@ -84,10 +112,12 @@ class Tune(_Section):
     samples: int = Field(default=1, ge=1, description="trials per grid point; with `seed` they are seeds")
     metric: Name = Field(default="episode_return", description="what trials are compared by")
     mode: Literal["max", "min"] = Field(default="max", description="whether more of `metric` is better")
-    scheduler: dict[str, Any] | None = Field(
+    scheduler: _named("scheduler", "type", "scheduler: {{type: {}}}") | None = Field(  # type: ignore[valid-type]
         default=None, description="{type: asha | pbt | median | hyperband | fifo, …}"
     )
-    search: dict[str, Any] | None = Field(default=None, description="{type: random | optuna | …, …}")
+    search: _named("search", "type", "search: {{type: {}}}") | None = Field(  # type: ignore[valid-type]
+        default=None, description="{type: random | optuna | …, …}"
+    )
     max_failures: int = Field(
         default=0, ge=0, description="restarts of a failed trial, from its newest checkpoint"
     )
@@ -111,21 +141,21 @@ class Recipe(_Section):
     config: dict[Name, dict[Name, Any]] = Field(
         default_factory=dict, description="RLlib's AlgorithmConfig: method -> its arguments"
     )
-    model: dict[Name, Any] | None = Field(
+    model: _named("model", "name", "model: {{name: {}}}", required=False) | None = Field(  # type: ignore[valid-type]
         default=None,
         description="a registered model (`name` and its options) or RLlib's DefaultModelConfig fields",
     )
-    exploration: dict[Name, Any] | None = Field(
+    exploration: _named("exploration", "type", "exploration: {{type: {}}}") | None = Field(  # type: ignore[valid-type]
         default=None, description="`type` of `rlkit list explorations` and options"
     )
     policies: Policies | None = Field(
         default=None,
         description="multi-agent: module -> agents; default one module per agent; `shared`: one for all",
     )
-    callbacks: list[dict[Name, Any]] = Field(
+    callbacks: list[_named("a callback", "name", "- {{name: {}}}")] = Field(  # type: ignore[misc]
         default_factory=list, description="`name` of `rlkit list callbacks` and options, each"
     )
-    curriculum: dict[Name, Any] | None = Field(
+    curriculum: _named("curriculum", "type", "curriculum: {{type: {}}}", required=False) | None = Field(  # type: ignore[valid-type]
         default=None, description="`type` of `rlkit list curricula` and options"
     )
     stop: dict[Name, FiniteFloat] = Field(
@@ -169,6 +199,48 @@ class Recipe(_Section):
         Raises:
             RecipeError: with every problem.
         """
-        from rlkit.recipe.validate import recipe_from_dict
+        report = Report("recipe")
+        try:
+            recipe = validated(values, report)
+        except Unusable:
+            recipe = None
+        if recipe is None or report.problems:
+            raise RecipeError(report.problems)
+        return recipe
 
-        return recipe_from_dict(values)
+
+def validated(data: Mapping[str, Any], report: Report) -> Recipe | None:
+    """Return the recipe, or None after reporting everything that is wrong with its shape.
+
+    Names and RLlib's arguments are not looked up. What has a problem already is left out.
+    """
+    named = [((name,), empty, data.get(name, ...)) for name, empty in SECTIONS.items()]
+    config = data.get("config")
+    named += [
+        (("config", m), "{}", given) for m, given in (config if isinstance(config, Mapping) else {}).items()
+    ]
+    for path, empty, value in named:
+        if value is None:
+            fix = f"fill it, write {empty}, or remove the key"
+            report.add(path, f"the section {path[-1]!r} is empty", fix, key=True)
+    values = report.sound(data)
+    try:
+        recipe = Recipe.model_validate(values)
+    except ValidationError as error:
+        explain(error, values, (), report, Recipe)
+        return None
+    arguments = Config(recipe.algorithm).arguments
+    shaped = {
+        m: {a: _shaped(v, arguments(m).get(a, {})) for a, v in given.items()}
+        for m, given in recipe.config.items()
+    }
+    return recipe.model_copy(update={"config": shaped})
+
+
+def _shaped(value: Any, row: Mapping[str, Any]) -> Any:
+    """Return a list as a tuple where RLlib takes no list: it compares `n_step` with `isinstance(…, tuple)`."""
+    kinds = row.get("type", "").split(" | ")
+    only_tuple = any(kind.startswith("tuple") for kind in kinds) and not any(
+        kind.startswith("list") for kind in kinds
+    )
+    return tuple(value) if isinstance(value, list) and only_tuple else value
