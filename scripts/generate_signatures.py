@@ -101,8 +101,8 @@ CHOICES = {
     # what RLlib looks up in torch.nn and torch.nn.init
     "_activation": "relu tanh elu swish silu linear softmax ReLU Tanh ELU SiLU GELU LeakyReLU SELU CELU Mish Softplus "
     "Sigmoid Hardswish ReLU6 PReLU Softsign Identity",
-    "_initializer": "xavier_uniform_ xavier_normal_ kaiming_uniform_ kaiming_normal_ orthogonal_ normal_ uniform_ zeros_ "
-    "ones_ constant_ trunc_normal_ sparse_ eye_ dirac_",
+    "_initializer": "xavier_uniform_ xavier_normal_ kaiming_uniform_ kaiming_normal_ orthogonal_ normal_ uniform_ "
+    "zeros_ ones_ constant_ trunc_normal_ sparse_ eye_ dirac_",
 }
 
 

@@ -114,7 +114,7 @@ IGNORED: dict[str, dict[str, str]] = {
     },
 }
 
-# config class -> the same for one algorithm alone: `epsilon` is an exploration schedule for DQN, for IMPALA an Adam option.
+# config class -> the same for one algorithm alone: `epsilon` is a schedule for DQN and an option of Adam for IMPALA.
 IGNORED_BY: dict[str, dict[str, str]] = {
     "IMPALAConfig": {"epsilon": "remove it; RLlib's learners use Adam"},
     "APPOConfig": {

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel
+from pydantic import Field
 
-from rlkit.algos.fields import number, whole
+from rlkit.algos.fields import Options, Positive
 from rlkit.algos.rules import Rules
 
 
-class DRONOptions(BaseModel):
+class DRONOptions(Options):
     """Options of `DRONConfig.training` that have a range."""
 
-    hidden: whole(ge=1) = 50  # type: ignore[valid-type]
-    experts: whole(ge=1) = 3  # type: ignore[valid-type]
-    clock_horizon: whole(ge=1) = 100  # type: ignore[valid-type]
-    history: whole(ge=0) = 0  # type: ignore[valid-type]
-    encoder_size: whole(ge=1) = 32  # type: ignore[valid-type]
-    supervise_weight: number(ge=0) = 1 / 64  # type: ignore[valid-type]
-    opponent_types: whole(ge=1) = 2  # type: ignore[valid-type]
+    hidden: Positive = 50
+    experts: Positive = 3
+    clock_horizon: Positive = 100
+    history: int = Field(default=0, ge=0)
+    encoder_size: Positive = 32
+    supervise_weight: float = Field(default=1 / 64, ge=0)
+    opponent_types: Positive = 2
 
 
 DRON = Rules(options=DRONOptions)

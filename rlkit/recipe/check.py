@@ -203,8 +203,8 @@ def _refuse_old_shape(data: dict[str, Any], report: Report) -> None:
         rules = "{" + ", ".join(stop) + "}" if isinstance(stop, Mapping) else "{env_steps: …}"
         keys = ", ".join(config) if isinstance(config, Mapping) else "…"
         fix = (
-            f"write name: {shown(name)[1:-1]}, algorithm: {body['run']}, env: {body['env']}, stop: {rules}, and config: "
-            f"{{training: …, env_runners: …}} with {shown(keys)[1:-1]} below the method that takes it "
+            f"write name: {shown(name)[1:-1]}, algorithm: {body['run']}, env: {body['env']}, stop: {rules}, "
+            f"and config: {{training: …, env_runners: …}} with {shown(keys)[1:-1]} below the method that takes it "
             "(docs/from-old-rllib.md)"
         )
         message = "this is the shape of Ray's old `rllib train`; a recipe has its keys at the top"

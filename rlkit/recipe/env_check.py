@@ -10,7 +10,7 @@ from typing import Any
 from rlkit import envs, registry
 from rlkit.errors import UsageError, did_you_mean
 from rlkit.recipe.options import check_values
-from rlkit.recipe.problems import Report
+from rlkit.recipe.problems import Path, Report
 from rlkit.recipe.signatures import Config, options, table
 
 # Arguments that change neither the agents nor their names.
@@ -107,9 +107,9 @@ def _check_policies(name: str, data: Mapping[str, Any], config: Config, report: 
         return
     for policy, body in policies.items():
         if body.get("critic") is not None and config.known and config.algorithm not in CENTRALISED:
-            path, fix = ("policies", policy, "critic"), f"remove it, or use {' or '.join(CENTRALISED)}"
+            place, fix = ("policies", policy, "critic"), f"remove it, or use {' or '.join(CENTRALISED)}"
             report.add(
-                path, f"{config.algorithm} has no centralised critic", fix, got=body["critic"], key=True
+                place, f"{config.algorithm} has no centralised critic", fix, got=body["critic"], key=True
             )
     if policies and not any(body.get("train", True) for body in policies.values()):
         message = "every policy has train: false; nothing is left to learn"
@@ -120,7 +120,7 @@ def _check_policies(name: str, data: Mapping[str, Any], config: Config, report: 
     overrides = data.get("config", {}).get("rl_module", {}).get("algorithm_config_overrides_per_module") or {}
     for module in overrides if isinstance(overrides, Mapping) else ():
         if module not in policies:
-            path = ("config", "rl_module", "algorithm_config_overrides_per_module", module)
+            path: Path = ("config", "rl_module", "algorithm_config_overrides_per_module", module)
             message = f"there is no policy {module!r}{did_you_mean(module, policies)}"
             report.add(path, message, f"use one of {', '.join(policies)}", key=True)
 
@@ -130,7 +130,7 @@ def _check_globs(name: str, agents: list[str], policies: Mapping[str, Any], repo
     played: set[str] = set()
     for policy, body in policies.items():
         for index, glob in enumerate(body.get("agents", ())):
-            path = ("policies", policy, "agents", index)
+            path: Path = ("policies", policy, "agents", index)
             matched = {agent for agent in agents if fnmatch.fnmatchcase(agent, glob)}
             if not matched:
                 message = f"no agent of {name} matches{did_you_mean(glob, agents)}"

@@ -18,9 +18,9 @@ from rlkit.recipe.words import OLD_TOP_KEYS
 
 _MAPPING = "a mapping (key: value)"
 _NOUNS = {
-    "int_type": "a whole number", "int_from_float": "a whole number", "float_type": "a number", "bool_type": "true or false",
-    "string_type": "text", "dict_type": _MAPPING, "list_type": "a list", "tuple_type": "a list", "model_type": _MAPPING,
-    "mapping_type": _MAPPING, "model_attributes_type": _MAPPING,
+    "int_type": "a whole number", "int_from_float": "a whole number", "float_type": "a number",
+    "bool_type": "true or false", "string_type": "text", "dict_type": _MAPPING, "list_type": "a list",
+    "tuple_type": "a list", "model_type": _MAPPING, "mapping_type": _MAPPING, "model_attributes_type": _MAPPING,
     "missing_item": "a list of another length", "too_long": "a list of another length",
 }  # fmt: skip
 _WORDS: dict[Any, str] = {

@@ -33,7 +33,7 @@ def json_schema() -> dict[str, Any]:
         ("callbacks", "callbacks", "name"), ("exploration", "explorations", "type"), ("model", "models", "name"),
     )}  # fmt: skip
     parts["model"].append(model_of("DefaultModelConfig", table()["model_config"], spaces=True))
-    models = [Recipe, *configs.values(), *(model for group in parts.values() for model in group)]
+    models: list[Any] = [Recipe, *configs.values(), *(model for group in parts.values() for model in group)]
     places, found = models_json_schema([(model, "validation") for model in models])
     ref = {model: places[model, "validation"] for model in models}
     schema = {
@@ -102,8 +102,9 @@ def _named(kind: str, key: str) -> list[type[BaseModel]]:
         rows = {option: row for option, row in found["arguments"].items() if not is_code(row)}
         base = model_of(name, rows, open_ended=found["open"], spaces=True)
         models.append(create_model(name, __base__=base, **{key: (Literal[name], ...)}))  # type: ignore[call-overload]
-    other = Annotated[str, Field(json_schema_extra={"not": {"enum": sorted(known)}})]
-    models.append(create_model(f"other_{key}", __config__=ConfigDict(extra="allow"), **{key: (other, ...)}))
+    other: Any = Annotated[str, Field(json_schema_extra={"not": {"enum": sorted(known)}})]
+    fields: dict[str, Any] = {key: (other, ...)}
+    models.append(create_model(f"other_{key}", __config__=ConfigDict(extra="allow"), **fields))
     return models
 
 

@@ -62,7 +62,10 @@ def check_spaces(data: Any, report: Report) -> None:
     waiting: list[tuple[Path, Any]] = [((), data)]
     for path, value in waiting:
         if isinstance(value, SearchSpace | list):
-            waiting += [((*path, i), item) for i, item in enumerate(getattr(value, "args", value))]
+            waiting += [
+                ((*path, i), item)
+                for i, item in enumerate(value.args if isinstance(value, SearchSpace) else value)
+            ]
         elif isinstance(value, Mapping):
             waiting += [((*path, key), item) for key, item in value.items()]
             if set(value) == {"eval"}:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -13,15 +14,13 @@ from pydantic import (
     FiniteFloat,
     Tag,
     ValidationError,
-    WrapValidator,
     field_validator,
     model_validator,
-    with_config,
 )
-from typing_extensions import NotRequired, Required, TypedDict
+from pydantic_core import CoreSchema, core_schema
 
 from rlkit.recipe.explain import explain
-from rlkit.recipe.problems import RecipeError, Report, Unusable
+from rlkit.recipe.problems import Path, RecipeError, Report, Unusable
 from rlkit.recipe.signatures import Config
 
 SECTIONS = {
@@ -36,20 +35,35 @@ def _policies_form(value: object) -> str:
     return "(mapping)" if isinstance(value, Mapping) else "(word)"
 
 
-def _named(title: str, key: str, form: str, *, required: bool = True) -> Any:
-    """Return the type of a mapping whose `key` is a name beside any options; it stays as it was given."""
+@dataclass(frozen=True)
+class _Named:
+    """A mapping whose `key` is a name beside any options; it stays as it was given."""
 
-    def check(value: Any, validate: Callable[[Any], Any]) -> Any:
+    title: str
+    key: str
+    form: str
+    required: bool = True
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
+        name = core_schema.typed_dict_field(core_schema.str_schema(min_length=1), required=self.required)
+        options = core_schema.typed_dict_schema({self.key: name}, extra_behavior="allow")
+        return core_schema.no_info_wrap_validator_function(self.check, options)
+
+    def check(self, value: Any, validate: Callable[[Any], Any]) -> Any:
         if isinstance(value, str):
-            raise ValueError(f"{title} is a mapping; fix: write {form.format(value)}")
+            raise ValueError(f"{self.title} is a mapping; fix: write {self.form.format(value)}")
         validate(value)
         return dict(value)
 
-    kind: Any = Required[Name] if required else NotRequired[Name]
-    options: Any = with_config(ConfigDict(extra="allow", strict=True))(
-        TypedDict(f"Named_{title}", {key: kind})
-    )
-    return Annotated[options, WrapValidator(check)]
+
+Model = Annotated[dict[str, Any], _Named("model", "name", "model: {{name: {}}}", required=False)]
+Exploration = Annotated[dict[str, Any], _Named("exploration", "type", "exploration: {{type: {}}}")]
+Callback = Annotated[dict[str, Any], _Named("a callback", "name", "- {{name: {}}}")]
+Curriculum = Annotated[
+    dict[str, Any], _Named("curriculum", "type", "curriculum: {{type: {}}}", required=False)
+]
+Scheduler = Annotated[dict[str, Any], _Named("scheduler", "type", "scheduler: {{type: {}}}")]
+Search = Annotated[dict[str, Any], _Named("search", "type", "search: {{type: {}}}")]
 
 
 class _Section(BaseModel):
@@ -63,7 +77,7 @@ class Policy(_Section):
         min_length=1, description="agents this module plays; globs such as adversary_*"
     )
     critic: Literal["centralized", "local"] | None = Field(
-        default=None, description="what the critic sees; only for algorithms with a centralised critic"
+        default=None, description="what a centralised critic sees"
     )
     train: bool = Field(default=True, description="false freezes the module")
 
@@ -101,8 +115,7 @@ class Checkpoint(_Section):
         default=3, ge=1, description="newest checkpoints to keep, beside the best; null: all"
     )
     best: Name = Field(
-        default="episode_return",
-        description="metric of the best checkpoint; default with `evaluation`: eval/episode_return",
+        default="episode_return", description="best checkpoint's metric; with `evaluation` its return"
     )
 
 
@@ -112,12 +125,10 @@ class Tune(_Section):
     samples: int = Field(default=1, ge=1, description="trials per grid point; with `seed` they are seeds")
     metric: Name = Field(default="episode_return", description="what trials are compared by")
     mode: Literal["max", "min"] = Field(default="max", description="whether more of `metric` is better")
-    scheduler: _named("scheduler", "type", "scheduler: {{type: {}}}") | None = Field(  # type: ignore[valid-type]
+    scheduler: Scheduler | None = Field(
         default=None, description="{type: asha | pbt | median | hyperband | fifo, …}"
     )
-    search: _named("search", "type", "search: {{type: {}}}") | None = Field(  # type: ignore[valid-type]
-        default=None, description="{type: random | optuna | …, …}"
-    )
+    search: Search | None = Field(default=None, description="{type: random | optuna | …, …}")
     max_failures: int = Field(
         default=0, ge=0, description="restarts of a failed trial, from its newest checkpoint"
     )
@@ -125,41 +136,37 @@ class Tune(_Section):
 
 
 class Recipe(_Section):
-    """One experiment. `docs/recipe.md` documents every key; docs there and descriptions here are compared by a test."""
+    """One experiment. `docs/recipe.md` documents every key; a test compares them."""
 
     name: RunName = Field(description="run name; default: the file's stem")
     algorithm: Name = Field(description="a name of `rlkit list algorithms`")
     env: Name = Field(
         description="Gymnasium id, registered name, pettingzoo/<module>.<env> or vmas/<scenario>"
     )
-    env_config: dict[Name, Any] = Field(
-        default_factory=dict, description="keyword arguments of the environment"
-    )
+    env_config: dict[Name, Any] = Field(default={}, description="keyword arguments of the environment")
     seed: int | None = Field(
         default=0, ge=0, le=2**31 - 1, description="seed of everything random; null: not seeded"
     )
     config: dict[Name, dict[Name, Any]] = Field(
-        default_factory=dict, description="RLlib's AlgorithmConfig: method -> its arguments"
+        default={}, description="RLlib's AlgorithmConfig: method -> its arguments"
     )
-    model: _named("model", "name", "model: {{name: {}}}", required=False) | None = Field(  # type: ignore[valid-type]
-        default=None,
-        description="a registered model (`name` and its options) or RLlib's DefaultModelConfig fields",
+    model: Model | None = Field(
+        default=None, description="a registered model and its options, or RLlib's own fields"
     )
-    exploration: _named("exploration", "type", "exploration: {{type: {}}}") | None = Field(  # type: ignore[valid-type]
+    exploration: Exploration | None = Field(
         default=None, description="`type` of `rlkit list explorations` and options"
     )
     policies: Policies | None = Field(
-        default=None,
-        description="multi-agent: module -> agents; default one module per agent; `shared`: one for all",
+        default=None, description="module -> agents; default one each; `shared`: one for all"
     )
-    callbacks: list[_named("a callback", "name", "- {{name: {}}}")] = Field(  # type: ignore[misc]
-        default_factory=list, description="`name` of `rlkit list callbacks` and options, each"
+    callbacks: list[Callback] = Field(
+        default=[], description="`name` of `rlkit list callbacks` and options, each"
     )
-    curriculum: _named("curriculum", "type", "curriculum: {{type: {}}}", required=False) | None = Field(  # type: ignore[valid-type]
+    curriculum: Curriculum | None = Field(
         default=None, description="`type` of `rlkit list curricula` and options"
     )
     stop: dict[Name, FiniteFloat] = Field(
-        min_length=1, description="metric -> value; the first one reached ends the run"
+        min_length=1, description="metric -> value; the first reached ends the run"
     )
     evaluation: Evaluation | None = Field(default=None, description="evaluation during training")
     checkpoint: Checkpoint = Field(default=Checkpoint(), description="checkpoints")
@@ -214,7 +221,9 @@ def validated(data: Mapping[str, Any], report: Report) -> Recipe | None:
 
     Names and RLlib's arguments are not looked up. What has a problem already is left out.
     """
-    named = [((name,), empty, data.get(name, ...)) for name, empty in SECTIONS.items()]
+    named: list[tuple[Path, str, Any]] = [
+        ((name,), empty, data.get(name, ...)) for name, empty in SECTIONS.items()
+    ]
     config = data.get("config")
     named += [
         (("config", m), "{}", given) for m, given in (config if isinstance(config, Mapping) else {}).items()

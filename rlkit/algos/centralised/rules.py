@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Annotated
 
-from pydantic import BaseModel
+from pydantic import Field
 
-from rlkit.algos.fields import number, schedule, whole
+from rlkit.algos.fields import Options, Positive, Schedule
 from rlkit.algos.offpolicy.rules import check_replay
 from rlkit.algos.rules import Fault, Rules, Settings
 
 
-class MADDPGOptions(BaseModel):
+class MADDPGOptions(Options):
     """Options of `MADDPGConfig.training` that have a range."""
 
-    policy_delay: whole(ge=1) = 1  # type: ignore[valid-type]
-    target_noise: number(ge=0) = 0.0  # type: ignore[valid-type]
-    target_noise_clip: number(ge=0) = 0.5  # type: ignore[valid-type]
-    exploration_noise: number(ge=0) | schedule(ge=0) = [[0, 0.5], [150_000, 0.05]]  # type: ignore[valid-type]
-    temperature: number(gt=0) | schedule(gt=0) = 1.0  # type: ignore[valid-type]
-    logit_regularisation: number(ge=0) = 1e-3  # type: ignore[valid-type]
-    infer_entropy_coeff: number(ge=0) = 1e-3  # type: ignore[valid-type]
-    infer_batch_size: whole(ge=1) = 100  # type: ignore[valid-type]
-    ensemble_size: whole(ge=1) | dict[str, whole(ge=1)] = 1  # type: ignore[valid-type]
-    burn_in_len: whole(ge=0) = 0  # type: ignore[valid-type]
+    policy_delay: Positive = 1
+    target_noise: float = Field(default=0.0, ge=0)
+    target_noise_clip: float = Field(default=0.5, ge=0)
+    exploration_noise: Annotated[float, Field(ge=0)] | Schedule = Field(default=[(0.0, 0.5), (150_000.0, 0.05)])
+    temperature: Annotated[float, Field(gt=0)] | Schedule = 1.0
+    logit_regularisation: float = Field(default=1e-3, ge=0)
+    infer_entropy_coeff: float = Field(default=1e-3, ge=0)
+    infer_batch_size: Positive = 100
+    ensemble_size: Positive | dict[str, Positive] = 1
+    burn_in_len: int = Field(default=0, ge=0)
 
 
 def check_maddpg(settings: Settings) -> Iterator[Fault]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
-from rlkit.algos.fields import number, whole
+from rlkit.algos.fields import Options, Positive
 from rlkit.algos.rules import Fault, Rules, Settings, numbers
 from rlkit.errors import did_you_mean
 
@@ -25,39 +25,39 @@ def _buffer(kind: str) -> str:
     return kind
 
 
-class _Buffer(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    type: Annotated[str, AfterValidator(_buffer)] = Field("", json_schema_extra={"enum": list(BUFFERS)})
-    capacity: whole(ge=1) = 1  # type: ignore[valid-type]
-    alpha: number(ge=0) = 0  # type: ignore[valid-type]
-    beta: number(ge=0, le=1) = 0  # type: ignore[valid-type]
+class _Buffer(Options):
+    type: Annotated[str, AfterValidator(_buffer)] = Field(
+        default="", json_schema_extra={"enum": list(BUFFERS)}
+    )
+    capacity: Positive = 1
+    alpha: float = Field(default=0, ge=0)
+    beta: float = Field(default=0, ge=0, le=1)
 
 
 class ColumnarBuffer(_Buffer):
     """`replay_buffer_config` of rlkit.algos.offpolicy.step."""
 
-    columns: list[str] = []
+    columns: list[str] = Field(default=[])
 
 
 class EpisodeBuffer(_Buffer):
     """`replay_buffer_config` of RLlib 2.60's own algorithms."""
 
-    batch_size_B: whole(ge=1) = 1  # type: ignore[valid-type]
-    batch_length_T: whole(ge=1) = 1  # type: ignore[valid-type]
-    metrics_num_episodes_for_smoothing: whole(ge=1) = 1  # type: ignore[valid-type]
+    batch_size_B: Positive = 1
+    batch_length_T: Positive = 1
+    metrics_num_episodes_for_smoothing: Positive = 1
 
 
-class OffPolicyOptions(BaseModel):
+class OffPolicyOptions(Options):
     """Options of `training` of rlkit's off-policy step."""
 
-    replay_buffer_config: ColumnarBuffer = ColumnarBuffer()
+    replay_buffer_config: ColumnarBuffer = Field(default=ColumnarBuffer())
 
 
-class ReplayOptions(BaseModel):
+class ReplayOptions(Options):
     """Options of `training` of RLlib's off-policy algorithms."""
 
-    replay_buffer_config: EpisodeBuffer = EpisodeBuffer()
+    replay_buffer_config: EpisodeBuffer = Field(default=EpisodeBuffer())
 
 
 def check_replay(settings: Settings) -> Iterator[Fault]:
