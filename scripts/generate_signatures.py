@@ -25,10 +25,12 @@ from typing import Any
 from rlkit import registry
 from rlkit.recipe import signatures
 from rlkit.recipe.annotations import CODE, options_of, plain
-from rlkit.recipe.words import CLOSED_METHODS
 
 sys.path.insert(0, str(Path(__file__).parent))
-from rllib_words import EFFECTIVE, ELSEWHERE, IGNORED, IGNORED_BY
+import rllib_words
+from rllib_words import CLOSED_METHODS, EFFECTIVE, ELSEWHERE, IGNORED, IGNORED_BY
+
+WORDS = ("OLD_TOP_KEYS", "OLD_ALGORITHMS", "OLD_METRICS", "CLOSED_METHODS", "RENAMED", "FOREIGN")
 
 TABLE = Path(signatures.__file__).with_name("signatures.json")
 NOT_PROVIDED = "_NotProvided"
@@ -358,6 +360,7 @@ def table() -> dict[str, Any]:
     try:
         return {
             "versions": {name: metadata.version(name) for name in ("ray", "gymnasium", "mpe2")},
+            "words": {name: getattr(rllib_words, name) for name in WORDS},
             "classes": classes,
             "algorithms": algorithms,
             "model_config": model_config(),

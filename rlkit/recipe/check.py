@@ -31,9 +31,10 @@ from rlkit.recipe.schema import Recipe, validated
 from rlkit.recipe.signatures import Config
 from rlkit.recipe.source import parse, read_text
 from rlkit.recipe.tree import Node, Reader
-from rlkit.recipe.words import OLD_ALGORITHMS, OLD_SHAPE_KEYS
+from rlkit.recipe.words import OLD_ALGORITHMS
 
 DEFAULT_STOP = {"env_steps": 100_000}
+OLD_SHAPE_KEYS = {"run", "env", "stop", "config", "num_samples"}
 BEGINNING = "start with `algorithm:`, `env:` and `stop:`"
 
 

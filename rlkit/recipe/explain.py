@@ -16,7 +16,7 @@ from rlkit.recipe.annotations import BOUNDS
 from rlkit.recipe.problems import Path, Report, instead, shown
 from rlkit.recipe.words import OLD_TOP_KEYS
 
-_MAPPING = "a mapping (key: value)"
+_MAPPING, _SCHEDULE = "a mapping (key: value)", "a schedule [[step, value], …]"
 _NOUNS = {
     "int_type": "a whole number", "int_from_float": "a whole number", "float_type": "a number",
     "bool_type": "true or false", "string_type": "text", "dict_type": _MAPPING, "list_type": "a list",
@@ -163,18 +163,13 @@ def nouns_of(kind: Any) -> list[str]:
         return list(dict.fromkeys(noun for arg in args if arg is not type(None) for noun in nouns_of(arg)))
     if origin is typing.Literal:
         return [shown(arg) for arg in args]
-    if kind in (list, tuple) or (
-        origin is list
-        and not {*_PLURALS} & {args[0], typing.get_origin(args[0]), *typing.get_args(args[0])[:1]}
-    ):
-        return ["a list"]
     if origin is tuple:
         return [f"a list of {len(args)}"]
     if origin is list:
         item = typing.get_args(args[0])[0] if typing.get_origin(args[0]) is typing.Annotated else args[0]
         item = typing.get_origin(item) or item
         return [
-            "a schedule [[step, value], …]" if item is tuple else f"a list of {_PLURALS.get(item, 'values')}"
+            f"a list of {_PLURALS[item]}" if item in _PLURALS else _SCHEDULE if item is tuple else "a list"
         ]
     return [_WORDS.get(origin or kind, _MAPPING)]
 
