@@ -220,15 +220,21 @@ def evaluate(
 
 @app.command()
 def check(
-    recipes: Annotated[list[str], typer.Argument(metavar="RECIPE...", autocompletion=_recipe_names)],
+    words: Annotated[
+        list[str], typer.Argument(metavar="RECIPE... [KEY=VALUE]...", autocompletion=_recipe_names)
+    ],
     imports: Imports = [],  # noqa: B006
     as_json: AsJson = False,
 ) -> None:
-    """Report every error of a recipe with its line, without starting anything."""
+    """Report every error of a recipe with its line, without starting anything. Overrides hold for each recipe."""
     _plugins(imports)
     from rlkit.recipe import check as check_recipes
 
-    problems = check_recipes(recipes)
+    overrides = [word for word in words if "=" in word and not Path(word).exists()]
+    recipes = [word for word in words if word not in overrides]
+    if not recipes:
+        raise UsageError("give a recipe file: rlkit check configs/dqn_cartpole.yaml")
+    problems = check_recipes(recipes, overrides=overrides)
     if as_json:
         print(json.dumps([problem.to_dict() for problem in problems]))
     else:

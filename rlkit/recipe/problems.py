@@ -12,6 +12,7 @@ Path = tuple[str | int, ...]
 """Where a value stands in a recipe: `("config", "training", "lr")`, `("callbacks", 0, "name")`."""
 
 MISSING: Any = object()
+BROKEN: Any = object()
 MAX_PROBLEMS = 100
 
 
@@ -126,6 +127,7 @@ class Report:
     def __init__(self, file: str):
         self.file = file
         self.problems: list[Problem] = []
+        self.broken: set[Path] = set()
         self.keys: dict[Path, Mark] = {}
         self.values: dict[Path, Mark] = {}
 
@@ -139,21 +141,17 @@ class Report:
             path = path[:-1]
         return self.values.get((), Mark(self.file))
 
-    def add(
-        self, path: Path, message: str, *, got: object = MISSING, fix: str = "", key: bool = False
-    ) -> None:
+    def add(self, path: Path, message: str, fix: str, *, got: object = MISSING, key: bool = False) -> None:
         """Record a problem at a path; `key` points at the key rather than at its value."""
-        mark = self.place(path, key)
-        self.at(mark, path, message, got="" if got is MISSING else shown(got), fix=fix)
+        self.at(self.place(path, key), path, message, fix, got="" if got is MISSING else shown(got))
 
-    def at(
-        self, mark: Mark, path: Path, message: str, *, got: str = "", fix: str = "", excerpt: str = ""
-    ) -> None:
+    def at(self, mark: Mark, path: Path, message: str, fix: str, *, got: str = "", excerpt: str = "") -> None:
         """Record a problem at a place of the source.
 
         Raises:
             Unusable: this is one more than anyone reads.
         """
+        self.broken.add(path)
         texts = (_cut(dotted(path), 200), _cut(message, 600), got, _cut(fix, 1500), excerpt)
         self.problems.append(Problem(mark.file, mark.line, mark.column, *texts))
         if len(self.problems) == MAX_PROBLEMS:
@@ -163,7 +161,27 @@ class Report:
 
     def has(self, path: Path) -> bool:
         """True if a problem is already recorded at this path or below it."""
-        text = dotted(path)
-        return any(
-            p.path == text or p.path.startswith((text + ".", text + "[")) for p in self.problems if p.path
-        )
+        return any(broken[: len(path)] == path for broken in self.broken)
+
+    def sound(self, value: Any, path: Path = ()) -> Any:
+        """Return plain data without the values that have a problem, nor the lists that hold one.
+
+        An entry of `callbacks` with a problem becomes an empty mapping, so that the others keep their places.
+        """
+        if isinstance(value, Mapping):
+            items = {key: self.sound(item, (*path, key)) for key, item in value.items()}
+            kept = {
+                key: item
+                for key, item in items.items()
+                if item is not BROKEN and (*path, key) not in self.broken
+            }
+            return BROKEN if value and not kept and len(path) > 1 else kept
+        if isinstance(value, list):
+            found = [
+                self.sound(item, (*path, i)) if (*path, i) not in self.broken else BROKEN
+                for i, item in enumerate(value)
+            ]
+            if path == ("callbacks",):
+                return [{} if item is BROKEN else item for item in found]
+            return BROKEN if any(item is BROKEN for item in found) else found
+        return value

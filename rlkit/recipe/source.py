@@ -27,7 +27,7 @@ def read_text(path: Path, report: Report) -> str:
     mark = Mark(report.file)
 
     def stop(message: str, fix: str, got: str = "", place: Mark = mark) -> Unusable:
-        report.at(place, (), message, got=got, fix=fix)
+        report.at(place, (), message, fix, got=got)
         return Unusable()
 
     try:
@@ -53,25 +53,17 @@ def read_text(path: Path, report: Report) -> str:
     if b"\x00" in data:
         offset = data.index(b"\x00")
         line = data.count(b"\n", 0, offset) + 1
-        raise stop(
-            f"NUL byte at byte {offset}", "save the file as UTF-8 text", place=Mark(report.file, line, 1)
-        )
+        place = Mark(report.file, line, 1)
+        raise stop(f"NUL byte at byte {offset}", "save the file as UTF-8 text", place=place)
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        column = error.start - (data.rfind(b"\n", 0, error.start) + 1) + 1
-        raise stop(
-            f"not UTF-8: byte 0x{data[error.start]:02x} at byte {error.start}",
-            "save the file as UTF-8",
-            place=Mark(report.file, line, column),
-        ) from None
+        place = _mark_at(report.file, data.decode("latin-1"), error.start)
+        message = f"not UTF-8: byte 0x{data[error.start]:02x} at byte {error.start}"
+        raise stop(message, "save the file as UTF-8", place=place) from None
     if found := _CONTROL.search(text):
-        raise stop(
-            f"control character U+{ord(found[0]):04X}",
-            "remove it",
-            place=_mark_at(report.file, text, found.start()),
-        )
+        place = _mark_at(report.file, text, found.start())
+        raise stop(f"control character U+{ord(found[0]):04X}", "remove it", place=place)
     return text
 
 
@@ -87,15 +79,11 @@ def parse(text: str, report: Report) -> Node:
         _syntax(error, text, report)
         raise Unusable from None
     except (yaml.YAMLError, RecursionError, UnicodeError, ValueError) as error:
-        report.at(
-            Mark(report.file), (), f"not YAML: {error}", fix="see docs/recipe.md for the form of a recipe"
-        )
+        report.at(Mark(report.file), (), f"not YAML: {error}", "see docs/recipe.md for the form of a recipe")
         raise Unusable from None
     if root is None:
         what = "holds only comments" if text.strip() else "is empty"
-        report.at(
-            Mark(report.file), (), f"the recipe {what}", fix="start with `algorithm:`, `env:` and `stop:`"
-        )
+        report.at(Mark(report.file), (), f"the recipe {what}", "start with `algorithm:`, `env:` and `stop:`")
         raise Unusable
     return root
 
@@ -125,7 +113,7 @@ def _syntax(error: yaml.MarkedYAMLError, text: str, report: Report) -> None:
     line = lines[number][:200]
     column = min(column, len(line))
     excerpt = f"    {line}\n    {' ' * column}^"
-    report.at(Mark(report.file, number + 1, column + 1), (), message, fix=fix, excerpt=excerpt)
+    report.at(Mark(report.file, number + 1, column + 1), (), message, fix, excerpt=excerpt)
 
 
 _REASONS: tuple[tuple[str, str, str], ...] = (

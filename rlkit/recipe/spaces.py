@@ -73,3 +73,21 @@ def spaces_in(
 def candidates(value: Any) -> tuple[Any, ...]:
     """Return the value itself as a 1-tuple, or the candidates of a search space."""
     return value.candidates() if isinstance(value, SearchSpace) else (value,)
+
+
+def variants(value: Any) -> Iterator[Any]:
+    """Yield the value with its search spaces replaced, until every candidate of every space has stood in it once."""
+    count = max((len(space.candidates()) for _, space in spaces_in(value)), default=1)
+    for index in range(count):
+        yield _filled(value, index)
+
+
+def _filled(value: Any, index: int) -> Any:
+    if isinstance(value, SearchSpace):
+        found = value.candidates()
+        return found[min(index, len(found) - 1)]
+    if isinstance(value, Mapping):
+        return {key: _filled(item, index) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_filled(item, index) for item in value]
+    return value
