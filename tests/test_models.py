@@ -389,4 +389,4 @@ def test_gain_of_the_shipped_default_is_the_root_of_two() -> None:
     layer = next(x for x in cnn(IMAGE, filters=[[4, 8, 4]], hidden=8).modules() if isinstance(x, nn.Conv2d))
     rows = layer.weight.flatten(1)
     assert torch.allclose(rows @ rows.T, 2.0 * torch.eye(4), atol=1e-4)
-    assert math.isclose(float(rows[0].norm()), math.sqrt(2), rel_tol=1e-4)
+    assert math.isclose(float(rows[0].detach().norm()), math.sqrt(2), rel_tol=1e-4)
