@@ -166,9 +166,8 @@ def _check_meaning(data: dict[str, Any], report: Report) -> None:
     minibatch, (name, batch) = settings.numbers("training", "minibatch_size"), settings.batch()
     if batch and minibatch and max(minibatch) > min(batch):
         argument = "minibatch_size" if settings.given("training", "minibatch_size") else name
-        message = (
-            f"minibatch_size {max(minibatch):g} is larger than the batch of a learner, {name} {min(batch):g}"
-        )
+        message = f"minibatch_size {max(minibatch):g} is larger than "
+        message += f"the batch of a learner, {name} {min(batch):g}"
         fix = f"write a minibatch_size of at most {min(batch):g}, or a larger {name}"
         report.add(("config", "training", argument), message, fix)
     for rules in config.rules:
@@ -188,10 +187,9 @@ def _algorithm(name: str, report: Report) -> str:
     if name in OLD_ALGORITHMS:
         report.add(("algorithm",), f"RLlib no longer has {name}", OLD_ALGORITHMS[name], got=name)
         return ""
-    hint = did_you_mean(name, registry.TABLES["algorithms"])
-    report.add(
-        ("algorithm",), f"unknown algorithm {name!r}{hint}", instead(hint, registry.TABLES["algorithms"])
-    )
+    known = registry.TABLES["algorithms"]
+    hint = did_you_mean(name, known)
+    report.add(("algorithm",), f"unknown algorithm {name!r}{hint}", instead(hint, known))
     return hint.split("'")[1] if hint else ""
 
 

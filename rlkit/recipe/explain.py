@@ -23,20 +23,8 @@ _NOUNS = {
     "tuple_type": "a list", "model_type": _MAPPING, "mapping_type": _MAPPING, "model_attributes_type": _MAPPING,
     "missing_item": "a list of another length", "too_long": "a list of another length",
 }  # fmt: skip
-_WORDS: dict[Any, str] = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    str: "text",
-    dict: _MAPPING,
-}
-_PLURALS: dict[Any, str] = {
-    int: "whole numbers",
-    float: "numbers",
-    str: "words",
-    bool: "true or false",
-    list: "lists",
-}
+_WORDS: dict[Any, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+_PLURALS: dict[Any, str] = {int: "whole numbers", float: "numbers", str: "words", list: "lists"}
 _RANGES = {"greater_than": "gt", "greater_than_equal": "ge", "less_than": "lt", "less_than_equal": "le"}
 _BOUNDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
 _EXAMPLES = {
@@ -44,7 +32,7 @@ _EXAMPLES = {
     "agents": '`agents: ["agent_*"]`',
 }  # fmt: skip
 _NAME = (
-    "a run name has letters, digits, '.', '_' and '-', starts with a letter or digit, and is at most 100 long"
+    "a run name has letters, digits, '.', '_' and '-', begins with a letter or digit, and is at most 100 long"
 )
 _OTHER = {
     "finite_number": ("a finite number is expected", "write a number"),
@@ -87,17 +75,16 @@ def explain(
         elif kind == "extra_forbidden":
             names = known if top and known is not None else fields
             _unknown(
-                path, owner if top or not owner else str(inner[-2]), noun if top else "key", names, report
+                path, owner and (owner if top else str(inner[-2])), noun if top else "key", names, report
             )
         elif kind == "literal_error" and path == ("policies",):
             fix = "write policies: shared, or name: {agents: [...]}"
             report.add(path, "policies is a mapping, or the word shared", fix, got=got)
         elif _is_type(item):
-            nouns = (
-                nouns_of(field.annotation) if top and field else [_NOUNS.get(kind) or item["ctx"]["expected"]]
-            )
-            if owner and top and field and type(None) in typing.get_args(field.annotation):
-                nouns.append("null")
+            nouns = [_NOUNS.get(kind) or item["ctx"]["expected"]]
+            if top and field:
+                nullable = owner and type(None) in typing.get_args(field.annotation)
+                nouns = nouns_of(field.annotation) + ["null"] * bool(nullable)
             text = " or ".join([", ".join(nouns[:-1]), nouns[-1]] if len(nouns) > 1 else nouns)
             report.add(path, f"{text} is expected", got=got, fix=type_fix(nouns[0], got, name))
         elif kind == "literal_error":

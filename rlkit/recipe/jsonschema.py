@@ -11,7 +11,7 @@ import json
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
-from pydantic.json_schema import models_json_schema
+from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from rlkit import registry
 from rlkit.recipe.config_check import refusal
@@ -36,16 +36,9 @@ def json_schema() -> dict[str, Any]:
     models: list[Any] = [Recipe, *configs.values(), *(model for group in parts.values() for model in group)]
     places, found = models_json_schema([(model, "validation") for model in models])
     ref = {model: places[model, "validation"] for model in models}
-    schema = {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **found["$defs"].pop("Recipe"),
-        **found,
-    }
+    schema = {"$schema": GenerateJsonSchema.schema_dialect, **found["$defs"].pop("Recipe"), **found}
     _tidy(schema)
-    schema["title"], schema["required"] = (
-        "rlkit recipe",
-        ["algorithm", "env", "stop"],
-    )  # `name` is the file's stem
+    schema |= {"title": "rlkit recipe", "required": ["algorithm", "env", "stop"]}  # `name` is the file's stem
     properties = schema["properties"]
     properties["algorithm"]["examples"] = sorted(registry.TABLES["algorithms"])
     for key, examples in _EXAMPLES.items():

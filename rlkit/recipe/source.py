@@ -40,17 +40,15 @@ def read_text(path: Path, report: Report) -> str:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise stop(
-            f"cannot be read ({error.strerror or error})", "check the path and its permissions"
-        ) from None
+        message = f"cannot be read ({error.strerror or error})"
+        raise stop(message, "check the path and its permissions") from None
     except ValueError:  # a NUL byte in the path
         raise stop("this is not a path", "name a recipe file") from None
     if len(data) > MAX_BYTES:
         raise stop("a recipe is at most 256 kB", "is this the right file?")
     if b"\x00" in data:
         offset = data.index(b"\x00")
-        line = data.count(b"\n", 0, offset) + 1
-        place = Mark(report.file, line, 1)
+        place = Mark(report.file, data.count(b"\n", 0, offset) + 1, 1)
         raise stop(f"NUL byte at byte {offset}", "save the file as UTF-8 text", place=place)
     try:
         text = data.decode("utf-8-sig")
