@@ -15,16 +15,7 @@ from rlkit.recipe.config_check import check_config
 from rlkit.recipe.env_check import action_of, check_env, is_single_agent
 from rlkit.recipe.overrides import COMMAND_LINE, Overrides
 from rlkit.recipe.parts_check import check_parts
-from rlkit.recipe.problems import (
-    Mark,
-    Problem,
-    RecipeError,
-    Report,
-    Unusable,
-    instead,
-    shown,
-    sorted_problems,
-)
+from rlkit.recipe.problems import Mark, Problem, RecipeError, Report, Unusable, instead, shown
 from rlkit.recipe.run_check import check_run, check_spaces
 from rlkit.recipe.scalars import read_scalar
 from rlkit.recipe.schema import Recipe, validated
@@ -91,9 +82,8 @@ def from_flags(algorithm: str, env: str, overrides: Overrides = ()) -> Recipe:
     words = overrides if isinstance(overrides, Mapping) else [str(word) for word in overrides]
     if any(str(word).startswith("stop.") for word in words):
         values["stop"] = {}
-    return _finished(
-        _guarded(lambda: overriding.to_node(values, Mark(COMMAND_LINE)), overrides, name, report), report
-    )
+    root = overriding.to_node(values, Mark(COMMAND_LINE))
+    return _finished(_guarded(lambda: root, overrides, name, report), report)
 
 
 def check(*paths: str | Path | Sequence[str | Path], overrides: Overrides = ()) -> list[Problem]:
@@ -105,7 +95,7 @@ def check(*paths: str | Path | Sequence[str | Path], overrides: Overrides = ()) 
     for entry in paths:
         for path in [entry] if isinstance(entry, str | Path) else entry:
             _, report = _read(path, overrides)
-            problems += sorted_problems(report.problems)
+            problems += RecipeError(report.problems).problems
     return problems
 
 

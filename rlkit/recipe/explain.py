@@ -74,9 +74,8 @@ def explain(
             _missing(path, owner, noun, report)
         elif kind == "extra_forbidden":
             names = known if top and known is not None else fields
-            _unknown(
-                path, owner and (owner if top else str(inner[-2])), noun if top else "key", names, report
-            )
+            who = owner and (owner if top else str(inner[-2]))
+            _unknown(path, who, noun if top else "key", names, report)
         elif kind == "literal_error" and path == ("policies",):
             fix = "write policies: shared, or name: {agents: [...]}"
             report.add(path, "policies is a mapping, or the word shared", fix, got=got)
@@ -155,9 +154,8 @@ def nouns_of(kind: Any) -> list[str]:
     if origin is list:
         item = typing.get_args(args[0])[0] if typing.get_origin(args[0]) is typing.Annotated else args[0]
         item = typing.get_origin(item) or item
-        return [
-            f"a list of {_PLURALS[item]}" if item in _PLURALS else _SCHEDULE if item is tuple else "a list"
-        ]
+        plain = f"a list of {_PLURALS[item]}" if item in _PLURALS else "a list"
+        return [_SCHEDULE if item is tuple else plain]
     return [_WORDS.get(origin or kind, _MAPPING)]
 
 

@@ -44,17 +44,13 @@ def json_schema() -> dict[str, Any]:
     for key, examples in _EXAMPLES.items():
         properties[key]["examples"] = examples
     for key, group in parts.items():
-        choice = {"anyOf": [ref[model] for model in group]}
-        properties[key] = {"description": properties[key]["description"]} | (
-            {"type": "array", "items": choice} if key == "callbacks" else choice
-        )
-    schema["allOf"] = [
-        {
-            "if": {"properties": {"algorithm": {"const": name}}, "required": ["algorithm"]},
-            "then": {"properties": {"config": ref[model]}},
-        }
-        for name, model in configs.items()
-    ]
+        choice: dict[str, Any] = {"anyOf": [ref[model] for model in group]}
+        choice = {"type": "array", "items": choice} if key == "callbacks" else choice
+        properties[key] = {"description": properties[key]["description"], **choice}
+    schema["allOf"] = []
+    for name, model in configs.items():
+        condition = {"properties": {"algorithm": {"const": name}}, "required": ["algorithm"]}
+        schema["allOf"].append({"if": condition, "then": {"properties": {"config": ref[model]}}})
     return schema
 
 
@@ -65,13 +61,14 @@ def _config(name: str) -> type[BaseModel]:
     for method in METHODS:
         if method not in CLOSED_METHODS:
             rows = config.arguments(method)
-            open_rows = {
-                a: r
-                for a, r in sorted(rows.items())
-                if not is_code(r) and not refusal(config, method, a, rows)
-            }
+            usable = [
+                a for a in sorted(rows) if not is_code(rows[a]) and not refusal(config, method, a, rows)
+            ]
             own = [rules.options for rules in config.rules if rules.options] if method == "training" else []
-            fields[method] = (_section(method, json.dumps(open_rows), tuple(own)), None)
+            fields[method] = (
+                _section(method, json.dumps({name: rows[name] for name in usable}), tuple(own)),
+                None,
+            )
     return create_model(f"config_{name}", __config__=ConfigDict(extra="forbid"), **fields)
 
 

@@ -145,10 +145,8 @@ def _reason(problem: str, line: str) -> tuple[str, str]:
 
 def _before(lines: list[str], number: int) -> int:
     """Return the index of the last line with content before `number`."""
-    return next(
-        (i for i in range(number - 1, -1, -1) if lines[i].strip() and not lines[i].lstrip().startswith("#")),
-        number,
-    )
+    above = (i for i in range(number - 1, -1, -1) if lines[i].partition("#")[0].strip())
+    return next(above, number)
 
 
 def _mark_at(file: str, text: str, offset: int) -> Mark:

@@ -67,16 +67,14 @@ class _Composer:
     def run(self, events: Iterator[Any]) -> Node | None:
         for event in events:
             if isinstance(event, yaml.DocumentStartEvent) and self.root is not None:
-                self.stop(
-                    event, "a second document starts here", "keep one recipe per file; remove the line `---`"
-                )
+                fix = "keep one recipe per file; remove the line `---`"
+                self.stop(event, "a second document starts here", fix)
             elif isinstance(event, yaml.AliasEvent):
                 self.add(self.aliased(event))
             elif isinstance(event, yaml.ScalarEvent):
                 plain = not event.style and event.implicit[0]
-                self.start(
-                    event, Node("scalar", self.mark(event), event.value, event.tag, plain, closed=True)
-                )
+                node = Node("scalar", self.mark(event), event.value, event.tag, plain, closed=True)
+                self.start(event, node)
             elif isinstance(event, yaml.SequenceStartEvent | yaml.MappingStartEvent):
                 kind = "map" if isinstance(event, yaml.MappingStartEvent) else "list"
                 self.start(event, Node(kind, self.mark(event), [], event.tag))
@@ -97,9 +95,8 @@ class _Composer:
     def aliased(self, event: Any) -> Node:
         node = self.anchors.get(event.anchor)
         if node is None:
-            self.stop(
-                event, f"*{event.anchor} refers to nothing above", f"define it first with &{event.anchor}"
-            )
+            fix = f"define it first with &{event.anchor}"
+            self.stop(event, f"*{event.anchor} refers to nothing above", fix)
         if not node.closed:
             self.stop(event, f"*{event.anchor} stands inside what it refers to", "remove the recursive alias")
         return node
@@ -145,9 +142,8 @@ class Reader:
         self.count += 1
         if self.count > MAX_NODES:
             mark = self.report.place(path[:2], key=True)
-            self.report.at(
-                mark, path[:2], f"aliases expand to more than {MAX_NODES} values", "write the values out"
-            )
+            message = f"aliases expand to more than {MAX_NODES} values"
+            self.report.at(mark, path[:2], message, "write the values out")
             raise Unusable
         if len(path) > MAX_DEPTH:
             self.report.at(node.mark, (), f"nested deeper than {MAX_DEPTH} levels", "flatten the recipe")
