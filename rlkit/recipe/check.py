@@ -59,15 +59,12 @@ def from_mapping(values: Mapping[str, Any], overrides: Overrides = ()) -> Recipe
         RecipeError: with every problem found.
     """
     report = Report("recipe")
-
-    def root() -> Node:
-        try:
-            return overriding.to_node(values, Mark("recipe"))
-        except TypeError as error:
-            report.at(Mark("recipe"), (), str(error), overriding.PLAIN)
-            raise Unusable from None
-
-    return _finished(_guarded(root, overrides, "recipe", report), report)
+    try:
+        root = overriding.to_node(values, Mark("recipe"))
+    except TypeError as error:
+        report.at(Mark("recipe"), (), str(error), overriding.PLAIN)
+        raise RecipeError(report.problems) from None
+    return _finished(_guarded(lambda: root, overrides, "recipe", report), report)
 
 
 def from_flags(algorithm: str, env: str, overrides: Overrides = ()) -> Recipe:

@@ -46,14 +46,9 @@ def explain(
     error: ValidationError, values: Any, base: Path, report: Report, model: type[BaseModel], *,
     known: Iterable[str] | None = None, owner: str = "", noun: str = "key",
 ) -> None:  # fmt: skip
-    """Report the errors of a model.
+    """Report what was raised when a model was tried on values that stand at `base` in the recipe.
 
-    Args:
-        error, values: what was raised for which values.
-        base: path of the values in the recipe.
-        model: the model that was tried.
-        known: names that may stand at the top of the values; default: the model's fields.
-        owner, noun: what has them: `mlp` its `option`s.
+    `known` are the names that may stand at the top of the values (default: the model's fields), as `noun`s of `owner`.
     """
     unions: dict[Path, list[tuple[Path, Any]]] = {}
     for item in error.errors(include_url=False):

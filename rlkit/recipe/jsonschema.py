@@ -20,11 +20,6 @@ from rlkit.recipe.schema import Recipe
 from rlkit.recipe.signatures import METHODS, Config, table
 from rlkit.recipe.words import CLOSED_METHODS
 
-_EXAMPLES: dict[str, list[Any]] = {
-    "env": ["CartPole-v1", "Pendulum-v1", "pettingzoo/mpe2.simple_spread_v3"],
-    "stop": [{"env_steps": 50000}, {"iterations": 100}],
-}
-
 
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of a recipe, with the arguments of every algorithm's methods."""
@@ -41,8 +36,8 @@ def json_schema() -> dict[str, Any]:
     schema |= {"title": "rlkit recipe", "required": ["algorithm", "env", "stop"]}  # `name` is the file's stem
     properties = schema["properties"]
     properties["algorithm"]["examples"] = sorted(registry.TABLES["algorithms"])
-    for key, examples in _EXAMPLES.items():
-        properties[key]["examples"] = examples
+    properties["env"]["examples"] = ["CartPole-v1", "Pendulum-v1", "pettingzoo/mpe2.simple_spread_v3"]
+    properties["stop"]["examples"] = [{"env_steps": 50000}, {"iterations": 100}]
     for key, group in parts.items():
         choice: dict[str, Any] = {"anyOf": [ref[model] for model in group]}
         choice = {"type": "array", "items": choice} if key == "callbacks" else choice
@@ -61,14 +56,11 @@ def _config(name: str) -> type[BaseModel]:
     for method in METHODS:
         if method not in CLOSED_METHODS:
             rows = config.arguments(method)
-            usable = [
-                a for a in sorted(rows) if not is_code(rows[a]) and not refusal(config, method, a, rows)
-            ]
+            usable = [name for name in sorted(rows) if not refusal(config, method, name, rows)]
+            usable = [name for name in usable if not is_code(rows[name])]
             own = [rules.options for rules in config.rules if rules.options] if method == "training" else []
-            fields[method] = (
-                _section(method, json.dumps({name: rows[name] for name in usable}), tuple(own)),
-                None,
-            )
+            text = json.dumps({name: rows[name] for name in usable})
+            fields[method] = (_section(method, text, tuple(own)), None)
     return create_model(f"config_{name}", __config__=ConfigDict(extra="forbid"), **fields)
 
 

@@ -21,15 +21,10 @@ from rlkit.recipe.annotations import BOUNDS, CODE
 from rlkit.recipe.explain import explain
 from rlkit.recipe.problems import Path, Report
 from rlkit.recipe.signatures import Rows
-from rlkit.recipe.spaces import variants
+from rlkit.recipe.spaces import KINDS, variants
 
-_SPACE = {
-    "description": "a search space: !grid, !choice, !uniform, !loguniform, !randint with a list",
-    "anyOf": [
-        {"type": "array"},
-        {"type": "object", "properties": {"grid_search": {"type": "array"}}, "required": ["grid_search"]},
-    ],
-}
+_GRID = {"type": "object", "properties": {"grid_search": {"type": "array"}}, "required": ["grid_search"]}
+_SPACE = {"description": f"a search space: !{', !'.join(KINDS)}", "anyOf": [{"type": "array"}, _GRID]}
 REGISTER = "register what you need (rlkit list callbacks, models, explorations) and name it in its section"
 Space = Annotated[Any, WithJsonSchema(_SPACE)]
 

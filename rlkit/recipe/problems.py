@@ -12,7 +12,7 @@ Path = tuple[str | int, ...]
 """Where a value stands in a recipe: `("config", "training", "lr")`, `("callbacks", 0, "name")`."""
 
 MISSING: Any = object()
-BROKEN: Any = object()
+BROKEN: Any = object()  # stands where a value could not be read, or was left out for its problem
 MAX_PROBLEMS = 100
 
 
@@ -151,9 +151,8 @@ class Report:
         texts = _cut(dotted(path), 200), _cut(message, 600), _cut(fix, 1500), got, excerpt
         self.problems.append(Problem(mark.file, mark.line, mark.column, *texts))
         if len(self.problems) == MAX_PROBLEMS:
-            self.problems.append(
-                Problem(self.file, 0, 0, "", "more problems follow", "put these right first")
-            )
+            rest = "more problems follow", "put these right first"
+            self.problems.append(Problem(self.file, 0, 0, "", *rest))
             raise Unusable
 
     def has(self, path: Path) -> bool:

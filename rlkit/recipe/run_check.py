@@ -113,13 +113,8 @@ def _check_owner(name: str, path: Path, data: Mapping[str, Any], report: Report,
             report.add(path, message, f"its agents are {', '.join(agents)}", key=key)
         return
     module = rest.partition("/")[0]
-    modules = (
-        ["default_policy"]
-        if single
-        else ["shared"]
-        if policies == "shared"
-        else [*(policies or agents or ())]
-    )
+    modules = ["shared"] if policies == "shared" else [*(policies or agents or ())]
+    modules = ["default_policy"] if single else modules
     if modules and module not in (*modules, "__all_modules__"):
         message = f"there is no module {module!r}{did_you_mean(module, modules)}"
         report.add(path, message, f"write loss/{modules[0]}/…; modules are {', '.join(modules)}", key=key)
@@ -134,9 +129,8 @@ def _check_evaluation(data: Mapping[str, Any], config: Config, settings: Setting
     least = max([least, *(rules.steps(settings) for rules in config.rules if rules.steps)])
     if "env_steps" in stop and least > 0:
         count = -(-stop["env_steps"] // least)
-        text = (
-            f"stop.env_steps {stop['env_steps']:g}, which is {count:g} iterations of at least {least:g} steps"
-        )
+        text = f"stop.env_steps {stop['env_steps']:g}, which is {count:g} iterations of "
+        text += f"at least {least:g} steps"
         limits.append((count, text))
     limit, text = min(limits, default=(0, ""))
     if every > limit > 0:

@@ -16,16 +16,14 @@ _HEX = re.compile(r"[-+]?0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?([0-9]+(_[0-9]+)*(\.[0-9_]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
 _POWER = re.compile(r"([-+]?[1-9][0-9]*)[eE]\+?([0-9]{1,2})")
 
+_BASE_60 = r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?"
+_SECONDS = "write the number (seconds, for a time), or quote it: '{0}'"
 # what YAML readers disagree on: pattern, what is wrong, what to write
 _BAD = (
     (r"[-+]?0[0-9_]+", "{0} has a leading zero, which YAML reads as octal", "write {1}, or quote it: '{0}'"),
     (r"[-+]?0[bo][0-9_]+", "{0} is read differently by different YAML readers", "write the decimal number"),
     (r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "{0} is not a finite number", "write a number"),
-    (
-        r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?",
-        "{0} is a number in base 60 for some YAML readers",
-        "write the number (seconds, for a time), or quote it: '{0}'",
-    ),
+    (_BASE_60, "{0} is a number in base 60 for some YAML readers", _SECONDS),
     (r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt ].*)?", "{0} is a date for some YAML readers", "quote it: '{0}'"),
 )
 _NULL = {"", "~", "null", "Null", "NULL"}

@@ -78,11 +78,8 @@ def _plain(value: Any) -> Any:
     return value
 
 
-Policies = Annotated[
-    Annotated[dict[Name, Policy], Field(min_length=1), Tag("(mapping)")]
-    | Annotated[Literal["shared"], Tag("(word)")],
-    Discriminator(_policies_form),
-]
+_ByName = Annotated[dict[Name, Policy], Field(min_length=1), Tag("(mapping)")]
+Policies = Annotated[_ByName | Annotated[Literal["shared"], Tag("(word)")], Discriminator(_policies_form)]
 
 
 class Evaluation(_Section):

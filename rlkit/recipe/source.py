@@ -112,11 +112,8 @@ def _syntax(error: yaml.MarkedYAMLError, text: str, report: Report) -> None:
 
 
 _REASONS: tuple[tuple[str, str, str], ...] = (
-    (
-        "mapping values are not allowed",
-        "a second colon, or an indentation that does not fit",
-        "quote a value that holds ': ', or align the key",
-    ),
+    ("mapping values are not allowed", "a second colon, or an indentation that does not fit",
+     "quote a value that holds ': ', or align the key"),
     ("cannot start any token", "a value cannot start with this character", "quote the value"),
     ("expected ',' or ']'", "the list [ … ] that begins here is not closed", "add ] or a comma"),
     ("did not find expected ',' or ']'", "the list [ … ] that begins here is not closed", "add ] or a comma"),
@@ -170,6 +167,5 @@ def _similar(path: Path) -> str:
             found |= {p.stem.lower(): p for p in _recipes(folder)}
         except OSError:
             continue
-    stem = path.stem.lower()
-    close = difflib.get_close_matches(stem, found, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(path.stem.lower(), found, n=1, cutoff=0.6)
     return f"did you mean {found[close[0]]}? " if close else ""

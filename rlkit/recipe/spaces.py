@@ -6,12 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rlkit.recipe.problems import Path
+
 LISTS = ("grid", "choice")
 RANGES = ("uniform", "loguniform", "randint")
 KINDS = LISTS + RANGES
-
-
-Path = tuple[str | int, ...]
 
 
 @dataclass(frozen=True)
