@@ -30,7 +30,15 @@ sys.path.insert(0, str(Path(__file__).parent))
 import rllib_words
 from rllib_words import CLOSED_METHODS, EFFECTIVE, ELSEWHERE, IGNORED, IGNORED_BY
 
-WORDS = ("OLD_TOP_KEYS", "OLD_ALGORITHMS", "OLD_METRICS", "CLOSED_METHODS", "RENAMED", "FOREIGN")
+WORDS = (
+    "OLD_TOP_KEYS",
+    "OLD_ALGORITHMS",
+    "OLD_MODEL_KEYS",
+    "OLD_METRICS",
+    "CLOSED_METHODS",
+    "RENAMED",
+    "FOREIGN",
+)
 
 TABLE = Path(signatures.__file__).with_name("signatures.json")
 NOT_PROVIDED = "_NotProvided"

@@ -299,3 +299,16 @@ OLD_METRICS: dict[str, str] = {
     "episodes_total": "env_runners/num_episodes_lifetime",
     "episodes": "env_runners/num_episodes_lifetime",
 }
+
+# Keys of a model on the old API stack.
+OLD_MODEL_KEYS: dict[str, str] = {
+    "custom_model": "register the model and write name: … (docs/models.md)",
+    "custom_model_config": "write the options beside name: …",
+    "use_attention": "register a model of your own and write name: …",
+    "post_fcnet_hiddens": "write head_fcnet_hiddens: […]",
+    "post_fcnet_activation": "write head_fcnet_activation: …",
+    "no_final_linear": "remove it",
+    "framestack": "wrap the environment",
+    "dim": "wrap the environment",
+    "grayscale": "wrap the environment",
+}

@@ -65,6 +65,16 @@ def test_check_names_file_line_column_path_and_fix(call, tmp_path: Path) -> None
     assert as_json[0]["path"] == "config.training.num_epohcs"
 
 
+def test_check_takes_overrides(call, recipe: Path) -> None:
+    assert call("check", recipe, "seed=3").code == 0
+    result = call("check", recipe, "config.training.gamma=5")
+    assert result.code == 2
+    assert "command line: config.training.gamma: gamma is out of range" in result.err
+    (problem,) = json.loads(call("check", recipe, "config.training.gamma=5", "--json").out)
+    assert (problem["file"], problem["got"]) == ("command line", "5")
+    assert "give a recipe file" in call("check", "seed=3").err
+
+
 def test_check_of_a_good_recipe(call, recipe: Path) -> None:
     result = call("check", recipe)
     assert (result.code, result.err) == (0, "")

@@ -19,12 +19,10 @@ from typing import Any
 CODE = "code"
 BOUNDS = ("gt", "ge", "lt", "le")
 # Parameters that rlkit fills in, not the recipe.
-GIVEN = frozenset(
-    {
-        "self", "config", "observation_space", "action_space", "spaces", "env", "inference_only", "learner_only",
-        "catalog_class", "model_config", "rng", "algorithm",
-    }
-)  # fmt: skip
+GIVEN = frozenset({
+    "self", "config", "observation_space", "action_space", "spaces", "env", "inference_only", "learner_only",
+    "catalog_class", "model_config", "rng", "algorithm",
+})  # fmt: skip
 _POINTS = re.compile(r"list\[(list\[|tuple\[(int|float), )(int \| )?float\]\]")
 
 
@@ -47,9 +45,8 @@ def type_text(annotation: Any) -> str:
     if not isinstance(base, type) or base is collections.abc.Callable:
         return CODE
     if issubclass(base, enum.Enum):
-        return (
-            f"Literal[{', '.join(repr(member.value) for member in base)}]" if issubclass(base, str) else CODE
-        )
+        values = ", ".join(repr(member.value) for member in base)
+        return f"Literal[{values}]" if issubclass(base, str) else CODE
     inner = ["..." if arg is ... else type_text(arg) for arg in args]
     if CODE in inner:
         return CODE
@@ -110,12 +107,9 @@ def options_of(function: Callable[..., Any], given: frozenset[str] = GIVEN) -> d
     except (TypeError, ValueError):
         return {"arguments": {}, "open": True}
     hints = hints_of(function)
-    rows = {
-        parameter.name: _row(parameter, hints.get(parameter.name, inspect.Parameter.empty))
-        for parameter in parameters
-        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-        and parameter.name not in given
-    }
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    named = [p for p in parameters if p.kind in kinds and p.name not in given]
+    rows = {p.name: _row(p, hints.get(p.name, inspect.Parameter.empty)) for p in named}
     return {"arguments": rows, "open": any(p.kind is p.VAR_KEYWORD for p in parameters)}
 
 

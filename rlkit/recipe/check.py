@@ -15,16 +15,7 @@ from rlkit.recipe.config_check import check_config
 from rlkit.recipe.env_check import action_of, check_env, is_single_agent
 from rlkit.recipe.overrides import COMMAND_LINE, Overrides
 from rlkit.recipe.parts_check import check_parts
-from rlkit.recipe.problems import (
-    Mark,
-    Problem,
-    RecipeError,
-    Report,
-    Unusable,
-    instead,
-    shown,
-    sorted_problems,
-)
+from rlkit.recipe.problems import Mark, Problem, RecipeError, Report, Unusable, instead, shown
 from rlkit.recipe.run_check import check_run, check_spaces
 from rlkit.recipe.scalars import read_scalar
 from rlkit.recipe.schema import Recipe, validated
@@ -69,15 +60,12 @@ def from_mapping(values: Mapping[str, Any], overrides: Overrides = ()) -> Recipe
         RecipeError: with every problem found.
     """
     report = Report("recipe")
-
-    def root() -> Node:
-        try:
-            return overriding.to_node(values, Mark("recipe"))
-        except TypeError as error:
-            report.at(Mark("recipe"), (), str(error), overriding.PLAIN)
-            raise Unusable from None
-
-    return _finished(_guarded(root, overrides, "recipe", report), report)
+    try:
+        root = overriding.to_node(values, Mark("recipe"))
+    except TypeError as error:
+        report.at(Mark("recipe"), (), str(error), overriding.PLAIN)
+        raise RecipeError(report.problems) from None
+    return _finished(_guarded(lambda: root, overrides, "recipe", report), report)
 
 
 def from_flags(algorithm: str, env: str, overrides: Overrides = ()) -> Recipe:
@@ -92,9 +80,8 @@ def from_flags(algorithm: str, env: str, overrides: Overrides = ()) -> Recipe:
     words = overrides if isinstance(overrides, Mapping) else [str(word) for word in overrides]
     if any(str(word).startswith("stop.") for word in words):
         values["stop"] = {}
-    return _finished(
-        _guarded(lambda: overriding.to_node(values, Mark(COMMAND_LINE)), overrides, name, report), report
-    )
+    root = overriding.to_node(values, Mark(COMMAND_LINE))
+    return _finished(_guarded(lambda: root, overrides, name, report), report)
 
 
 def check(*paths: str | Path | Sequence[str | Path], overrides: Overrides = ()) -> list[Problem]:
@@ -106,7 +93,7 @@ def check(*paths: str | Path | Sequence[str | Path], overrides: Overrides = ()) 
     for entry in paths:
         for path in [entry] if isinstance(entry, str | Path) else entry:
             _, report = _read(path, overrides)
-            problems += sorted_problems(report.problems)
+            problems += RecipeError(report.problems).problems
     return problems
 
 
@@ -167,9 +154,8 @@ def _check_meaning(data: dict[str, Any], report: Report) -> None:
     minibatch, (name, batch) = settings.numbers("training", "minibatch_size"), settings.batch()
     if batch and minibatch and max(minibatch) > min(batch):
         argument = "minibatch_size" if settings.given("training", "minibatch_size") else name
-        message = (
-            f"minibatch_size {max(minibatch):g} is larger than the batch of a learner, {name} {min(batch):g}"
-        )
+        message = f"minibatch_size {max(minibatch):g} is larger than "
+        message += f"the batch of a learner, {name} {min(batch):g}"
         fix = f"write a minibatch_size of at most {min(batch):g}, or a larger {name}"
         report.add(("config", "training", argument), message, fix)
     for rules in config.rules:
@@ -189,10 +175,9 @@ def _algorithm(name: str, report: Report) -> str:
     if name in OLD_ALGORITHMS:
         report.add(("algorithm",), f"RLlib no longer has {name}", OLD_ALGORITHMS[name], got=name)
         return ""
-    hint = did_you_mean(name, registry.TABLES["algorithms"])
-    report.add(
-        ("algorithm",), f"unknown algorithm {name!r}{hint}", instead(hint, registry.TABLES["algorithms"])
-    )
+    known = registry.TABLES["algorithms"]
+    hint = did_you_mean(name, known)
+    report.add(("algorithm",), f"unknown algorithm {name!r}{hint}", instead(hint, known))
     return hint.split("'")[1] if hint else ""
 
 

@@ -38,10 +38,8 @@ def _unknown_method(method: str, config: Config, report: Report) -> None:
     elif method in RENAMED:
         message, fix = f"{method!r} is not a method of AlgorithmConfig", f"write {_home(RENAMED[method])}"
     elif home := config.method_with(method):
-        message, fix = (
-            f"{method!r} is an argument, not a method",
-            f"write config: {{{home}: {{{method}: …}}}}",
-        )
+        message = f"{method!r} is an argument, not a method"
+        fix = f"write config: {{{home}: {{{method}: …}}}}"
     else:
         hint = did_you_mean(method, METHODS)
         message, fix = f"unknown section {method!r}{hint}", instead(hint, known)
@@ -81,10 +79,8 @@ def refusal(config: Config, method: str, argument: str, rows: Rows) -> tuple[str
     if "ignored" in row:
         return f"RLlib accepts {name} and ignores it on the new API stack", row["ignored"]
     if row.get("deprecated"):
-        return (
-            f"{name} was removed from RLlib",
-            f"write {_home(RENAMED[argument])}" if argument in RENAMED else "remove it",
-        )
+        fix = f"write {_home(RENAMED[argument])}" if argument in RENAMED else "remove it"
+        return f"{name} was removed from RLlib", fix
     if argument.startswith("_"):
         return f"{name} is private to RLlib", "remove it"
     return None

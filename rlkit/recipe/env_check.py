@@ -108,9 +108,8 @@ def _check_policies(name: str, data: Mapping[str, Any], config: Config, report: 
     for policy, body in policies.items():
         if body.get("critic") is not None and config.known and config.algorithm not in CENTRALISED:
             place, fix = ("policies", policy, "critic"), f"remove it, or use {' or '.join(CENTRALISED)}"
-            report.add(
-                place, f"{config.algorithm} has no centralised critic", fix, got=body["critic"], key=True
-            )
+            message = f"{config.algorithm} has no centralised critic"
+            report.add(place, message, fix, got=body["critic"], key=True)
     if policies and not any(body.get("train", True) for body in policies.values()):
         message = "every policy has train: false; nothing is left to learn"
         report.add(("policies",), message, "set train: true for one", key=True)
@@ -141,9 +140,5 @@ def _check_globs(name: str, agents: list[str], policies: Mapping[str, Any], repo
             played |= matched
     if played and not report.has(("policies",)):
         for agent in sorted(set(agents) - played):
-            report.add(
-                ("policies",),
-                f"no policy plays {agent!r}",
-                f"add it to the agents of one: [{agent}]",
-                key=True,
-            )
+            fix = f"add it to the agents of one: [{agent}]"
+            report.add(("policies",), f"no policy plays {agent!r}", fix, key=True)

@@ -23,20 +23,8 @@ _NOUNS = {
     "tuple_type": "a list", "model_type": _MAPPING, "mapping_type": _MAPPING, "model_attributes_type": _MAPPING,
     "missing_item": "a list of another length", "too_long": "a list of another length",
 }  # fmt: skip
-_WORDS: dict[Any, str] = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    str: "text",
-    dict: _MAPPING,
-}
-_PLURALS: dict[Any, str] = {
-    int: "whole numbers",
-    float: "numbers",
-    str: "words",
-    bool: "true or false",
-    list: "lists",
-}
+_WORDS: dict[Any, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+_PLURALS: dict[Any, str] = {int: "whole numbers", float: "numbers", str: "words", list: "lists"}
 _RANGES = {"greater_than": "gt", "greater_than_equal": "ge", "less_than": "lt", "less_than_equal": "le"}
 _BOUNDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
 _EXAMPLES = {
@@ -44,7 +32,7 @@ _EXAMPLES = {
     "agents": '`agents: ["agent_*"]`',
 }  # fmt: skip
 _NAME = (
-    "a run name has letters, digits, '.', '_' and '-', starts with a letter or digit, and is at most 100 long"
+    "a run name has letters, digits, '.', '_' and '-', begins with a letter or digit, and is at most 100 long"
 )
 _OTHER = {
     "finite_number": ("a finite number is expected", "write a number"),
@@ -58,14 +46,9 @@ def explain(
     error: ValidationError, values: Any, base: Path, report: Report, model: type[BaseModel], *,
     known: Iterable[str] | None = None, owner: str = "", noun: str = "key",
 ) -> None:  # fmt: skip
-    """Report the errors of a model.
+    """Report what was raised when a model was tried on values that stand at `base` in the recipe.
 
-    Args:
-        error, values: what was raised for which values.
-        base: path of the values in the recipe.
-        model: the model that was tried.
-        known: names that may stand at the top of the values; default: the model's fields.
-        owner, noun: what has them: `mlp` its `option`s.
+    `known` are the names that may stand at the top of the values (default: the model's fields), as `noun`s of `owner`.
     """
     unions: dict[Path, list[tuple[Path, Any]]] = {}
     for item in error.errors(include_url=False):
@@ -86,18 +69,16 @@ def explain(
             _missing(path, owner, noun, report)
         elif kind == "extra_forbidden":
             names = known if top and known is not None else fields
-            _unknown(
-                path, owner if top or not owner else str(inner[-2]), noun if top else "key", names, report
-            )
+            who = owner and (owner if top else str(inner[-2]))
+            _unknown(path, who, noun if top else "key", names, report)
         elif kind == "literal_error" and path == ("policies",):
             fix = "write policies: shared, or name: {agents: [...]}"
             report.add(path, "policies is a mapping, or the word shared", fix, got=got)
         elif _is_type(item):
-            nouns = (
-                nouns_of(field.annotation) if top and field else [_NOUNS.get(kind) or item["ctx"]["expected"]]
-            )
-            if owner and top and field and type(None) in typing.get_args(field.annotation):
-                nouns.append("null")
+            nouns = [_NOUNS.get(kind) or item["ctx"]["expected"]]
+            if top and field:
+                nullable = owner and type(None) in typing.get_args(field.annotation)
+                nouns = nouns_of(field.annotation) + ["null"] * bool(nullable)
             text = " or ".join([", ".join(nouns[:-1]), nouns[-1]] if len(nouns) > 1 else nouns)
             report.add(path, f"{text} is expected", got=got, fix=type_fix(nouns[0], got, name))
         elif kind == "literal_error":
@@ -168,9 +149,8 @@ def nouns_of(kind: Any) -> list[str]:
     if origin is list:
         item = typing.get_args(args[0])[0] if typing.get_origin(args[0]) is typing.Annotated else args[0]
         item = typing.get_origin(item) or item
-        return [
-            f"a list of {_PLURALS[item]}" if item in _PLURALS else _SCHEDULE if item is tuple else "a list"
-        ]
+        plain = f"a list of {_PLURALS[item]}" if item in _PLURALS else "a list"
+        return [_SCHEDULE if item is tuple else plain]
     return [_WORDS.get(origin or kind, _MAPPING)]
 
 

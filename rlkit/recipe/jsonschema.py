@@ -11,7 +11,7 @@ import json
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
-from pydantic.json_schema import models_json_schema
+from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from rlkit import registry
 from rlkit.recipe.config_check import refusal
@@ -19,11 +19,6 @@ from rlkit.recipe.options import Space, is_code, model_of
 from rlkit.recipe.schema import Recipe
 from rlkit.recipe.signatures import METHODS, Config, table
 from rlkit.recipe.words import CLOSED_METHODS
-
-_EXAMPLES: dict[str, list[Any]] = {
-    "env": ["CartPole-v1", "Pendulum-v1", "pettingzoo/mpe2.simple_spread_v3"],
-    "stop": [{"env_steps": 50000}, {"iterations": 100}],
-}
 
 
 def json_schema() -> dict[str, Any]:
@@ -36,32 +31,21 @@ def json_schema() -> dict[str, Any]:
     models: list[Any] = [Recipe, *configs.values(), *(model for group in parts.values() for model in group)]
     places, found = models_json_schema([(model, "validation") for model in models])
     ref = {model: places[model, "validation"] for model in models}
-    schema = {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **found["$defs"].pop("Recipe"),
-        **found,
-    }
+    schema = {"$schema": GenerateJsonSchema.schema_dialect, **found["$defs"].pop("Recipe"), **found}
     _tidy(schema)
-    schema["title"], schema["required"] = (
-        "rlkit recipe",
-        ["algorithm", "env", "stop"],
-    )  # `name` is the file's stem
+    schema |= {"title": "rlkit recipe", "required": ["algorithm", "env", "stop"]}  # `name` is the file's stem
     properties = schema["properties"]
     properties["algorithm"]["examples"] = sorted(registry.TABLES["algorithms"])
-    for key, examples in _EXAMPLES.items():
-        properties[key]["examples"] = examples
+    properties["env"]["examples"] = ["CartPole-v1", "Pendulum-v1", "pettingzoo/mpe2.simple_spread_v3"]
+    properties["stop"]["examples"] = [{"env_steps": 50000}, {"iterations": 100}]
     for key, group in parts.items():
-        choice = {"anyOf": [ref[model] for model in group]}
-        properties[key] = {"description": properties[key]["description"]} | (
-            {"type": "array", "items": choice} if key == "callbacks" else choice
-        )
-    schema["allOf"] = [
-        {
-            "if": {"properties": {"algorithm": {"const": name}}, "required": ["algorithm"]},
-            "then": {"properties": {"config": ref[model]}},
-        }
-        for name, model in configs.items()
-    ]
+        choice: dict[str, Any] = {"anyOf": [ref[model] for model in group]}
+        choice = {"type": "array", "items": choice} if key == "callbacks" else choice
+        properties[key] = {"description": properties[key]["description"], **choice}
+    schema["allOf"] = []
+    for name, model in configs.items():
+        condition = {"properties": {"algorithm": {"const": name}}, "required": ["algorithm"]}
+        schema["allOf"].append({"if": condition, "then": {"properties": {"config": ref[model]}}})
     return schema
 
 
@@ -72,13 +56,11 @@ def _config(name: str) -> type[BaseModel]:
     for method in METHODS:
         if method not in CLOSED_METHODS:
             rows = config.arguments(method)
-            open_rows = {
-                a: r
-                for a, r in sorted(rows.items())
-                if not is_code(r) and not refusal(config, method, a, rows)
-            }
+            usable = [name for name in sorted(rows) if not refusal(config, method, name, rows)]
+            usable = [name for name in usable if not is_code(rows[name])]
             own = [rules.options for rules in config.rules if rules.options] if method == "training" else []
-            fields[method] = (_section(method, json.dumps(open_rows), tuple(own)), None)
+            text = json.dumps({name: rows[name] for name in usable})
+            fields[method] = (_section(method, text, tuple(own)), None)
     return create_model(f"config_{name}", __config__=ConfigDict(extra="forbid"), **fields)
 
 

@@ -12,16 +12,8 @@ import typing
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    StrictBool,
-    StrictStr,
-    ValidationError,
-    WithJsonSchema,
-    create_model,
-)
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr, WithJsonSchema, create_model
+from pydantic_core import ValidationError
 
 from rlkit.algos.fields import number, schedule, whole
 from rlkit.algos.rules import Rules
@@ -29,15 +21,10 @@ from rlkit.recipe.annotations import BOUNDS, CODE
 from rlkit.recipe.explain import explain
 from rlkit.recipe.problems import Path, Report
 from rlkit.recipe.signatures import Rows
-from rlkit.recipe.spaces import variants
+from rlkit.recipe.spaces import KINDS, variants
 
-_SPACE = {
-    "description": "a search space: !grid, !choice, !uniform, !loguniform, !randint with a list",
-    "anyOf": [
-        {"type": "array"},
-        {"type": "object", "properties": {"grid_search": {"type": "array"}}, "required": ["grid_search"]},
-    ],
-}
+_GRID = {"type": "object", "properties": {"grid_search": {"type": "array"}}, "required": ["grid_search"]}
+_SPACE = {"description": f"a search space: !{', !'.join(KINDS)}", "anyOf": [{"type": "array"}, _GRID]}
 REGISTER = "register what you need (rlkit list callbacks, models, explorations) and name it in its section"
 Space = Annotated[Any, WithJsonSchema(_SPACE)]
 
@@ -74,16 +61,12 @@ def model_of(name: str, rows: Rows, *, open_ended: bool = False, spaces: bool = 
     return create_model(name, __config__=ConfigDict(extra="allow" if open_ended else "forbid"), **fields)
 
 
-def split(
-    given: Mapping[str, Any], rules: Iterable[Rules]
-) -> Iterator[tuple[type[BaseModel] | None, dict[str, Any]]]:
+def split(given: Mapping[str, Any], rules: Iterable[Rules]) -> Iterator[tuple[Any, dict[str, Any]]]:
     """Yield (model, values) for the options that algorithms describe themselves, and (None, the rest)."""
     rest = dict(given)
     for rule in rules:
-        own = {
-            name: rest.pop(name) for name in list(rest) if rule.options and name in rule.options.model_fields
-        }
-        if own:
+        fields = rule.options.model_fields if rule.options else {}
+        if own := {name: rest.pop(name) for name in fields if name in rest}:
             yield rule.options, own
     yield None, rest
 

@@ -53,9 +53,8 @@ def parse_path(text: str, mark: Mark, report: Report) -> Path | None:
     for piece in text.split("."):
         match = _PART.fullmatch(piece)
         if match is None:
-            report.at(
-                mark, (), "not a key", "write dotted keys such as config.training.lr=3e-4", got=shown(text)
-            )
+            fix = "write dotted keys such as config.training.lr=3e-4"
+            report.at(mark, (), "not a key", fix, got=shown(text))
             return None
         parts.append(match[1])
         parts.extend(int(index) for index in re.findall(r"\d+", match[2])[:MAX_DEPTH])

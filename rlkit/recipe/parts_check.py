@@ -11,19 +11,9 @@ from rlkit.recipe.env_check import action_of
 from rlkit.recipe.options import check_values
 from rlkit.recipe.problems import Path, Report, instead
 from rlkit.recipe.signatures import Config, options, table
+from rlkit.recipe.words import OLD_MODEL_KEYS
 
 _SINGULAR = {"models": "model", "callbacks": "callback", "explorations": "exploration"}
-_OLD_MODEL_KEYS = {
-    "custom_model": "register the model and write name: … (docs/models.md)",
-    "custom_model_config": "write the options beside name: …",
-    "use_attention": "register a model of your own and write name: …",
-    "post_fcnet_hiddens": "write head_fcnet_hiddens: […]",
-    "post_fcnet_activation": "write head_fcnet_activation: …",
-    "no_final_linear": "remove it",
-    "framestack": "wrap the environment",
-    "dim": "wrap the environment",
-    "grayscale": "wrap the environment",
-}
 # Settings of a registered model's surroundings, and the fields of DefaultModelConfig that it replaces.
 AROUND_MODEL = {
     "share": {"type": "bool"},
@@ -64,17 +54,16 @@ def _check_named(kind: str, entry: Mapping[str, Any], key: str, path: Path, repo
 def _check_default_model(model: Mapping[str, Any], report: Report) -> None:
     rows = table()["model_config"]
     for key in model:
-        if key in _OLD_MODEL_KEYS:
+        if key in OLD_MODEL_KEYS:
             message = f"the new API stack has no model key {key!r}"
-            report.add(("model", key), message, _OLD_MODEL_KEYS[key], key=True)
+            report.add(("model", key), message, OLD_MODEL_KEYS[key], key=True)
         elif key not in rows:
             hint = did_you_mean(key, rows)
             known = ((name, options("models", name)) for name in registry.TABLES["models"])
             owner = next((name for name, found in known if found and key in found["arguments"]), None)
             fix = f"add name: {owner}" if owner else instead(hint, rows)
-            report.add(
-                ("model", key), f"RLlib's DefaultModelConfig has no field {key!r}{hint}", fix, key=True
-            )
+            message = f"RLlib's DefaultModelConfig has no field {key!r}{hint}"
+            report.add(("model", key), message, fix, key=True)
     check_values({key: value for key, value in model.items() if key in rows}, rows, ("model",), report)
 
 
@@ -122,6 +111,5 @@ def _check_curriculum(data: Mapping[str, Any], report: Report) -> None:
         problems = [((), f"cannot be read: {type(error).__name__}: {error}")]
     for inner, message in problems:
         at_key = not inner or message.startswith("unknown key") or "is missing" in message
-        report.add(
-            ("curriculum", *inner), message, "see docs/curriculum.md for the keys of this section", key=at_key
-        )
+        fix = "see docs/curriculum.md for the keys of this section"
+        report.add(("curriculum", *inner), message, fix, key=at_key)

@@ -62,10 +62,8 @@ def check_spaces(data: Any, report: Report) -> None:
     waiting: list[tuple[Path, Any]] = [((), data)]
     for path, value in waiting:
         if isinstance(value, SearchSpace | list):
-            waiting += [
-                ((*path, i), item)
-                for i, item in enumerate(value.args if isinstance(value, SearchSpace) else value)
-            ]
+            items = value.args if isinstance(value, SearchSpace) else value
+            waiting += [((*path, index), item) for index, item in enumerate(items)]
         elif isinstance(value, Mapping):
             waiting += [((*path, key), item) for key, item in value.items()]
             if set(value) == {"eval"}:
@@ -76,9 +74,7 @@ def check_spaces(data: Any, report: Report) -> None:
                 report.add((*path, "grid_search"), message, "write !grid [a, b]", key=True)
 
 
-def check_metric(
-    name: str | None, path: Path, data: Mapping[str, Any], report: Report, *, key: bool = False
-) -> None:
+def check_metric(name: str | None, path: Path, data: Any, report: Report, *, key: bool = False) -> None:
     """Report a metric that no result has, or that needs a section the recipe lacks."""
     if name is None:
         return
@@ -110,21 +106,15 @@ def _check_owner(name: str, path: Path, data: Mapping[str, Any], report: Report,
     agents = agents_of(env, data.get("env_config", {}))
     if family == "return":
         if single:
-            report.add(
-                path, f"{env} has one agent, whose return is episode_return", "write episode_return", key=key
-            )
+            message = f"{env} has one agent, whose return is episode_return"
+            report.add(path, message, "write episode_return", key=key)
         elif agents is not None and rest not in agents:
             message = f"{env} has no agent {rest!r}{did_you_mean(rest, agents)}"
             report.add(path, message, f"its agents are {', '.join(agents)}", key=key)
         return
     module = rest.partition("/")[0]
-    modules = (
-        ["default_policy"]
-        if single
-        else [policies]
-        if policies == "shared"
-        else list(policies or agents or ())
-    )
+    modules = ["shared"] if policies == "shared" else [*(policies or agents or ())]
+    modules = ["default_policy"] if single else modules
     if modules and module not in (*modules, "__all_modules__"):
         message = f"there is no module {module!r}{did_you_mean(module, modules)}"
         report.add(path, message, f"write loss/{modules[0]}/…; modules are {', '.join(modules)}", key=key)
@@ -133,19 +123,15 @@ def _check_owner(name: str, path: Path, data: Mapping[str, Any], report: Report,
 def _check_evaluation(data: Mapping[str, Any], config: Config, settings: Settings, report: Report) -> None:
     """Report an evaluation that the run ends before."""
     every, stop = data["evaluation"].get("every", 10), data.get("stop", {})
-    limits = [
-        (stop[name], f"stop.{name} {stop[name]:g}") for name in ("iteration", "iterations") if name in stop
-    ]
+    names = {"iteration", "iterations"} & set(stop)
+    limits = [(stop[name], f"stop.{name} {stop[name]:g}") for name in names]
     least = settings.least("reporting", "min_sample_timesteps_per_iteration")
     least = max([least, *(rules.steps(settings) for rules in config.rules if rules.steps)])
     if "env_steps" in stop and least > 0:
         count = -(-stop["env_steps"] // least)
-        limits.append(
-            (
-                count,
-                f"stop.env_steps {stop['env_steps']:g}, which is {count:g} iterations of at least {least:g} steps",
-            )
-        )
+        text = f"stop.env_steps {stop['env_steps']:g}, which is {count:g} iterations of "
+        text += f"at least {least:g} steps"
+        limits.append((count, text))
     limit, text = min(limits, default=(0, ""))
     if every > limit > 0:
         path = ("evaluation", "every") if "every" in data["evaluation"] else ("evaluation",)
@@ -158,11 +144,8 @@ def _check_learning_starts(stop: Mapping[str, float], settings: Settings, report
     argument = "num_steps_sampled_before_learning_starts"
     start, limit = settings.numbers("training", argument), stop.get("env_steps", 0)
     if start and len(stop) == 1 and min(start) >= limit > 0:
-        path = (
-            ("config", "training", argument)
-            if settings.given("training", argument)
-            else ("stop", "env_steps")
-        )
+        given = settings.given("training", argument)
+        path: Path = ("config", "training", argument) if given else ("stop", "env_steps")
         message = f"learning starts after {min(start):g} env steps, the run stops at {limit:g}"
         report.add(path, message, f"write a larger stop.env_steps, or a smaller {argument}")
 
@@ -172,31 +155,20 @@ def _check_tune(data: Mapping[str, Any], config: Config, report: Report) -> None
     failures, every = tune.get("max_failures", 0), data.get("checkpoint", {}).get("every", 10)
     if failures and every == 0:
         message = f"max_failures {failures} without checkpoints restarts a failed trial from scratch"
-        report.add(
-            ("tune", "max_failures"),
-            message,
-            "write checkpoint: {every: 10}, or max_failures: 0",
-            got=failures,
-        )
-    if tune.get("scheduler") is not None and _known_type(
-        "scheduler", tune["scheduler"], table()["schedulers"], report
-    ):
-        _check_scheduler(tune["scheduler"], data, config, report)
-    if tune.get("search") is not None and _known_type("search", tune["search"], SEARCHERS, report):
-        _check_search(tune["search"], data, report)
+        fix = "write checkpoint: {every: 10}, or max_failures: 0"
+        report.add(("tune", "max_failures"), message, fix, got=failures)
+    for section, known in (("scheduler", table()["schedulers"]), ("search", SEARCHERS)):
+        kind = (tune.get(section) or {}).get("type", "")
+        if kind and kind not in known:
+            hint = did_you_mean(kind, known)
+            report.add(("tune", section, "type"), f"unknown {section}{hint}", instead(hint, known), got=kind)
+        elif kind and section == "scheduler":
+            _check_scheduler(tune["scheduler"], data, config, report)
+        elif kind:
+            _check_search(tune["search"], data, report)
 
 
-def _known_type(section: str, values: Mapping[str, Any], known: Mapping[str, Any], report: Report) -> bool:
-    kind = values.get("type", "")
-    if kind and kind not in known:
-        hint = did_you_mean(kind, known)
-        report.add(("tune", section, "type"), f"unknown {section}{hint}", instead(hint, known), got=kind)
-    return kind in known
-
-
-def _check_scheduler(
-    scheduler: Mapping[str, Any], data: Mapping[str, Any], config: Config, report: Report
-) -> None:
+def _check_scheduler(scheduler: Any, data: Mapping[str, Any], config: Config, report: Report) -> None:
     kind = scheduler["type"]
     given = {key: value for key, value in scheduler.items() if key != "type"}
     for key in {"metric", "mode"} & set(given):

@@ -6,18 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Discriminator,
-    Field,
-    FiniteFloat,
-    Tag,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
-from pydantic_core import CoreSchema, core_schema
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic_core import CoreSchema, ValidationError, core_schema
 
 from rlkit.recipe.explain import explain
 from rlkit.recipe.problems import Path, RecipeError, Report, Unusable
@@ -55,9 +45,8 @@ class _Named:
 Model = Annotated[dict[str, Any], _Named("model", "name", "model: {{name: {}}}", required=False)]
 Exploration = Annotated[dict[str, Any], _Named("exploration", "type", "exploration: {{type: {}}}")]
 Callback = Annotated[dict[str, Any], _Named("a callback", "name", "- {{name: {}}}")]
-Curriculum = Annotated[
-    dict[str, Any], _Named("curriculum", "type", "curriculum: {{type: {}}}", required=False)
-]
+_CURRICULUM = _Named("curriculum", "type", "curriculum: {{type: {}}}", required=False)
+Curriculum = Annotated[dict[str, Any], _CURRICULUM]
 Scheduler = Annotated[dict[str, Any], _Named("scheduler", "type", "scheduler: {{type: {}}}")]
 Search = Annotated[dict[str, Any], _Named("search", "type", "search: {{type: {}}}")]
 
@@ -89,11 +78,8 @@ def _plain(value: Any) -> Any:
     return value
 
 
-Policies = Annotated[
-    Annotated[dict[Name, Policy], Field(min_length=1), Tag("(mapping)")]
-    | Annotated[Literal["shared"], Tag("(word)")],
-    Discriminator(_policies_form),
-]
+_ByName = Annotated[dict[Name, Policy], Field(min_length=1), Tag("(mapping)")]
+Policies = Annotated[_ByName | Annotated[Literal["shared"], Tag("(word)")], Discriminator(_policies_form)]
 
 
 class Evaluation(_Section):
@@ -137,7 +123,7 @@ class Recipe(_Section):
     policies: Policies | None = _field("module -> agents; default one each; `shared`: one for all", None)
     callbacks: list[Callback] = _field("`name` of `rlkit list callbacks` and options, each", [])
     curriculum: Curriculum | None = _field("`type` of `rlkit list curricula` and options", None)
-    stop: dict[Name, FiniteFloat] = _field("metric -> value; the first reached ends the run", min_length=1)
+    stop: dict[Name, float] = _field("metric -> value; the first reached ends the run", min_length=1)
     evaluation: Evaluation | None = _field("evaluation during training", None)
     checkpoint: Checkpoint = _field("checkpoints", Checkpoint())
     tune: Tune = _field("several trials", Tune())
@@ -159,11 +145,9 @@ class Recipe(_Section):
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data that `from_dict` takes back, JSON-able except for search spaces; no absent sections."""
-        return {
-            name: _plain(getattr(self, name))
-            for name, field in type(self).model_fields.items()
-            if field.default is not None or getattr(self, name) is not None
-        }
+        fields = type(self).model_fields
+        values = {name: _plain(getattr(self, name)) for name in fields}
+        return {name: v for name, v in values.items() if fields[name].default is not None or v is not None}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
@@ -204,17 +188,15 @@ def validated(data: Mapping[str, Any], report: Report) -> Recipe | None:
         explain(error, values, (), report, Recipe)
         return None
     arguments = Config(recipe.algorithm).arguments
-    shaped = {
-        m: {a: _shaped(v, arguments(m).get(a, {})) for a, v in given.items()}
-        for m, given in recipe.config.items()
-    }
+    shaped: dict[str, Any] = {}
+    for method, given in recipe.config.items():
+        rows = arguments(method)
+        shaped[method] = {name: _shaped(value, rows.get(name, {})) for name, value in given.items()}
     return recipe.model_copy(update={"config": shaped})
 
 
 def _shaped(value: Any, row: Mapping[str, Any]) -> Any:
     """Return a list as a tuple where RLlib takes no list: it compares `n_step` with `isinstance(…, tuple)`."""
     kinds = row.get("type", "").split(" | ")
-    only_tuple = any(kind.startswith("tuple") for kind in kinds) and not any(
-        kind.startswith("list") for kind in kinds
-    )
-    return tuple(value) if isinstance(value, list) and only_tuple else value
+    starts = {kind.partition("[")[0] for kind in kinds}
+    return tuple(value) if isinstance(value, list) and "tuple" in starts and "list" not in starts else value

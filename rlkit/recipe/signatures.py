@@ -28,9 +28,7 @@ Rows = Mapping[str, Mapping[str, Any]]
 @functools.cache
 def table() -> dict[str, Any]:
     """Return signatures.json."""
-    loaded: dict[str, Any] = json.loads(
-        Path(__file__).with_name("signatures.json").read_text(encoding="utf-8")
-    )
+    loaded: dict[str, Any] = json.loads(Path(__file__).with_name("signatures.json").read_bytes())
     return loaded
 
 

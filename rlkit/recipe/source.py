@@ -43,17 +43,15 @@ def read_text(path: Path, report: Report) -> str:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise stop(
-            f"cannot be read ({error.strerror or error})", "check the path and its permissions"
-        ) from None
+        message = f"cannot be read ({error.strerror or error})"
+        raise stop(message, "check the path and its permissions") from None
     except ValueError:  # a NUL byte in the path
         raise stop("this is not a path", "name a recipe file") from None
     if len(data) > MAX_BYTES:
         raise stop("a recipe is at most 256 kB", "is this the right file?")
     if b"\x00" in data:
         offset = data.index(b"\x00")
-        line = data.count(b"\n", 0, offset) + 1
-        place = Mark(report.file, line, 1)
+        place = Mark(report.file, data.count(b"\n", 0, offset) + 1, 1)
         raise stop(f"NUL byte at byte {offset}", "save the file as UTF-8 text", place=place)
     try:
         text = data.decode("utf-8-sig")
@@ -117,11 +115,8 @@ def _syntax(error: yaml.MarkedYAMLError, text: str, report: Report) -> None:
 
 
 _REASONS: tuple[tuple[str, str, str], ...] = (
-    (
-        "mapping values are not allowed",
-        "a second colon, or an indentation that does not fit",
-        "quote a value that holds ': ', or align the key",
-    ),
+    ("mapping values are not allowed", "a second colon, or an indentation that does not fit",
+     "quote a value that holds ': ', or align the key"),
     ("cannot start any token", "a value cannot start with this character", "quote the value"),
     ("expected ',' or ']'", "the list [ … ] that begins here is not closed", "add ] or a comma"),
     ("did not find expected ',' or ']'", "the list [ … ] that begins here is not closed", "add ] or a comma"),
@@ -150,10 +145,8 @@ def _reason(problem: str, line: str) -> tuple[str, str]:
 
 def _before(lines: list[str], number: int) -> int:
     """Return the index of the last line with content before `number`."""
-    return next(
-        (i for i in range(number - 1, -1, -1) if lines[i].strip() and not lines[i].lstrip().startswith("#")),
-        number,
-    )
+    above = (i for i in range(number - 1, -1, -1) if lines[i].partition("#")[0].strip())
+    return next(above, number)
 
 
 def _mark_at(file: str, text: str, offset: int) -> Mark:
@@ -177,6 +170,5 @@ def _similar(path: Path) -> str:
             found |= {p.stem.lower(): p for p in _recipes(folder)}
         except OSError:
             continue
-    stem = path.stem.lower()
-    close = difflib.get_close_matches(stem, found, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(path.stem.lower(), found, n=1, cutoff=0.6)
     return f"did you mean {found[close[0]]}? " if close else ""

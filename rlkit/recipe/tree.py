@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from rlkit.recipe.problems import MISSING, Mark, Path, Report, Unusable, shown
+from rlkit.recipe.problems import BROKEN, MISSING, Mark, Path, Report, Unusable, shown
 from rlkit.recipe.scalars import BadScalar, read_scalar
 from rlkit.recipe.spaces import KINDS, SearchSpace, space_error
 
@@ -21,16 +21,6 @@ MAX_NODES = 10_000
 CORE = "tag:yaml.org,2002:"
 PLAIN_TAGS = {"!", *(CORE + kind for kind in ("str", "int", "float", "bool", "null", "map", "seq"))}
 _EVENTS: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-class Invalid:
-    """Stands where a value could not be read; its problem is already reported."""
-
-    def __repr__(self) -> str:
-        return "an unreadable value"
-
-
-INVALID: Any = Invalid()
 
 
 @dataclass
@@ -67,16 +57,14 @@ class _Composer:
     def run(self, events: Iterator[Any]) -> Node | None:
         for event in events:
             if isinstance(event, yaml.DocumentStartEvent) and self.root is not None:
-                self.stop(
-                    event, "a second document starts here", "keep one recipe per file; remove the line `---`"
-                )
+                fix = "keep one recipe per file; remove the line `---`"
+                self.stop(event, "a second document starts here", fix)
             elif isinstance(event, yaml.AliasEvent):
                 self.add(self.aliased(event))
             elif isinstance(event, yaml.ScalarEvent):
                 plain = not event.style and event.implicit[0]
-                self.start(
-                    event, Node("scalar", self.mark(event), event.value, event.tag, plain, closed=True)
-                )
+                node = Node("scalar", self.mark(event), event.value, event.tag, plain, closed=True)
+                self.start(event, node)
             elif isinstance(event, yaml.SequenceStartEvent | yaml.MappingStartEvent):
                 kind = "map" if isinstance(event, yaml.MappingStartEvent) else "list"
                 self.start(event, Node(kind, self.mark(event), [], event.tag))
@@ -97,9 +85,8 @@ class _Composer:
     def aliased(self, event: Any) -> Node:
         node = self.anchors.get(event.anchor)
         if node is None:
-            self.stop(
-                event, f"*{event.anchor} refers to nothing above", f"define it first with &{event.anchor}"
-            )
+            fix = f"define it first with &{event.anchor}"
+            self.stop(event, f"*{event.anchor} refers to nothing above", fix)
         if not node.closed:
             self.stop(event, f"*{event.anchor} stands inside what it refers to", "remove the recursive alias")
         return node
@@ -137,7 +124,7 @@ class Reader:
         self.count = 0
 
     def read(self, node: Node, path: Path = ()) -> Any:
-        """Return the data of a node: dict, list, str, int, float, bool, None, SearchSpace or INVALID.
+        """Return the data of a node: dict, list, str, int, float, bool, None, SearchSpace or BROKEN.
 
         Raises:
             Unusable: aliases expand to more than `MAX_NODES` values or `MAX_DEPTH` levels.
@@ -145,9 +132,8 @@ class Reader:
         self.count += 1
         if self.count > MAX_NODES:
             mark = self.report.place(path[:2], key=True)
-            self.report.at(
-                mark, path[:2], f"aliases expand to more than {MAX_NODES} values", "write the values out"
-            )
+            message = f"aliases expand to more than {MAX_NODES} values"
+            self.report.at(mark, path[:2], message, "write the values out")
             raise Unusable
         if len(path) > MAX_DEPTH:
             self.report.at(node.mark, (), f"nested deeper than {MAX_DEPTH} levels", "flatten the recipe")
@@ -168,18 +154,18 @@ class Reader:
         value = read_scalar(node.value)
         if isinstance(value, BadScalar):
             self.report.at(node.mark, path, value.message, value.fix)
-            return INVALID
-        kinds: dict[str, Any] = {"int": int, "float": (int, float), "bool": bool, "null": type(None)}
-        if tag in ("map", "seq") or (tag in kinds and not _is(value, kinds[tag])):
+            return BROKEN
+        kinds: dict[str, Any] = {"int": {int}, "float": {int, float}, "bool": {bool}, "null": {type(None)}}
+        if tag in ("map", "seq") or type(value) not in kinds.get(tag, {type(value)}):
             got = shown(node.value)
             self.report.at(node.mark, path, f"!!{tag} does not fit this value", "remove the tag", got=got)
-            return INVALID
+            return BROKEN
         return float(value) if tag == "float" else value
 
     def _tagged(self, node: Node, path: Path, tag: str) -> Any:
         kind = tag.removeprefix("!")
         if tag.startswith("!") and kind in KINDS:
-            items = node.value if node.kind == "scalar" else INVALID
+            items = node.value if node.kind == "scalar" else BROKEN
             if node.kind == "list":
                 items = [self.read(item, (*path, index)) for index, item in enumerate(node.value)]
             return self.space(kind, items, path)
@@ -190,15 +176,15 @@ class Reader:
             message = f"the tag {name} would run code"
             fix = "remove the tag; recipes are data and nothing in them is executed"
         self.report.at(node.mark, path, message, fix)
-        return INVALID
+        return BROKEN
 
     def space(self, kind: str, items: Any, path: Path) -> Any:
         """Return a SearchSpace, or report what is wrong with it."""
         if isinstance(items, list) and self.report.has(path):
-            return INVALID
+            return BROKEN
         if error := space_error(kind, items):
-            self.report.add(path, *error, got=MISSING if items is INVALID else items)
-            return INVALID
+            self.report.add(path, *error, got=MISSING if items is BROKEN else items)
+            return BROKEN
         return SearchSpace(kind, tuple(items))
 
     def _mapping(self, node: Node, path: Path) -> Any:
@@ -238,7 +224,3 @@ class Reader:
         else:
             return value
         return None
-
-
-def _is(value: Any, kind: Any) -> bool:
-    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
