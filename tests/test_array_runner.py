@@ -130,10 +130,12 @@ def test_what_needs_episodes_gets_rllibs_loop(reason):
         with pytest.raises(LookupError, match="called"):
             ArrayEnvRunner(config=config).sample()
         return
-    from ray.rllib.connectors.env_to_module import MeanStdFilter
+    from ray.rllib.connectors.env_to_module import FrameStackingEnvToModule
 
     config = cartpole_config()
-    config.env_runners(env_to_module_connector=lambda env, spaces, device: MeanStdFilter())
+    config.env_runners(
+        env_to_module_connector=lambda env, spaces, device: FrameStackingEnvToModule(num_frames=2)
+    )
     runner = ArrayEnvRunner(config=config)
     assert sum(len(e) for e in runner.sample()) >= 64
     assert runner._now is None

@@ -118,9 +118,8 @@ class ConnectorPolicy(Policy):
         orders = self._row_orders(call["shared_data"]) if explore and self.multi_agent else {}
         batches = {name: _permuted(batches[name], orders.get(name)) for name in sorted(batches)}
         outs = {name: dict(out) for name, out in self._forward(batches, explore, block).items()}
-        if type(self.module_to_env.connectors[0]) is module_to_env.GetActions:
-            # Done here, because its log-probabilities fail for the greedy action of a Dict or Tuple space (2.60).
-            for name, out in outs.items():
+        if isinstance(self.module_to_env.connectors[0], module_to_env.GetActions):
+            for name, out in outs.items():  # here, where the rows are in the order of their agents
                 out[Columns.ACTIONS] = acting.Chooser(self.modules[name], explore)(out).actions
         for name, order in orders.items():
             back = np.argsort(order)

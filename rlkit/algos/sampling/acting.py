@@ -64,7 +64,7 @@ class Choice:
 
     Attributes:
         actions: nested (B, ...) tensors.
-        logp: (B,), None where the module chose by itself, or took the mode.
+        logp: (B,), 0 for the mode; None where the module chose by itself, or it was not asked for.
         inputs: (B, D) of the distribution, where the module has one.
     """
 
@@ -89,16 +89,19 @@ class Chooser:
         """Return the actions of a forward pass: the module's own, else a sample or the mode of its distribution.
 
         Args:
-            logp: also the log-probability of a sample.
+            logp: also the log-probability of the actions.
         """
-        inputs = out.get(Columns.ACTION_DIST_INPUTS)
         if Columns.ACTIONS in out:
-            return Choice(out[Columns.ACTIONS], out.get(Columns.ACTION_LOGP), inputs)
+            return Choice(
+                out[Columns.ACTIONS], out.get(Columns.ACTION_LOGP), out.get(Columns.ACTION_DIST_INPUTS)
+            )
+        inputs: torch.Tensor = out[Columns.ACTION_DIST_INPUTS]
         if self._kind is None:
             name = "exploration" if self.explore else "inference"
             self._kind = getattr(self.module, f"get_{name}_action_dist_cls")()
         if not self.explore:
-            return Choice(self._kind.from_logits(inputs).to_deterministic().sample(), None, inputs)
+            certain = torch.zeros(inputs.shape[:-1], device=inputs.device) if logp else None
+            return Choice(self._kind.from_logits(inputs).to_deterministic().sample(), certain, inputs)
         if self._kind is TorchCategorical:
             actions, value = categorical(inputs)
             return Choice(actions, value, inputs)

@@ -17,21 +17,18 @@ A dimension without two finite bounds has no range to scale to: with `normalize_
 clipped to the bound it has. Integers that a module chooses for a Box of integers count from `low`, as with RLlib.
 With `normalize_actions: false` and `clip_actions: false` values stay as they are.
 
-RLlib 2.60 (`unsquash_action`, `clip_action`) leaves out `start`, the half-bounded, shapes, dtypes and MultiBinary.
-Where it is right, the results here are equal to the last bit.
+RLlib 2.60 (`unsquash_action`, `clip_action`) leaves out `start`, the half-bounded, shapes, dtypes (it sends int32) and
+MultiBinary. Where it is right, the results here are equal to the last bit.
 
 Legend: B rows, k numbers of one action.
 """
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from ray.rllib.connectors import module_to_env
-from ray.rllib.core.columns import Columns
 
 Spaces = gym.spaces
 
@@ -79,18 +76,15 @@ class ActionMap:
         space: the environment's.
         normalize, clip: RLlib's `normalize_actions` and `clip_actions`.
 
-    Attributes:
-        identity: whether nothing has to be done.
     """
 
     def __init__(self, space: gym.Space, normalize: bool, clip: bool):
         self.space = space
         self._part = _part(space, normalize, clip)
-        self.identity: bool = self._part.identity
 
     def __call__(self, actions: Any) -> Any:
         """Return a batch for the environment: module actions (B, ...), nested like the space."""
-        return actions if self.identity else self._part.out(actions)
+        return self._part.out(actions)
 
     def one(self, action: Any) -> Any:
         """Return one action for the environment."""
@@ -118,13 +112,9 @@ class _Whole:
         self.known = isinstance(space, Spaces.Discrete | Spaces.MultiDiscrete | Spaces.MultiBinary)
         start = getattr(space, "start", 0)
         self.start = start if np.any(start) else None
-        self.identity = not self.known or (
-            self.start is None and len(self.shape) <= 1 and not isinstance(space, Spaces.MultiBinary)
-            and (isinstance(space, Spaces.Discrete) or self.dtype == np.int64)
-        )  # fmt: skip
 
     def out(self, actions: Any) -> Any:
-        if self.identity:
+        if not self.known:
             return actions
         values = np.asarray(actions).reshape(len(actions), *self.shape)
         if self.start is not None:
@@ -158,7 +148,6 @@ class _Box:
         self.middle = np.where(self.scaled, self.low, 0).astype(self.low.dtype)
         self.all = bool(np.all(self.scaled))
         self.some = bool(np.any(self.scaled))
-        self.identity = not self.fit and not self.whole and len(self.shape) == 1
 
     def out(self, actions: Any) -> Any:
         values = np.asarray(actions).reshape(len(actions), *self.shape)
@@ -195,7 +184,6 @@ class _Nested:
         self.named = isinstance(space, Spaces.Dict)
         items = space.spaces.items() if self.named else enumerate(space.spaces)
         self.parts = {key: _part(part, normalize, clip) for key, part in items}
-        self.identity = all(part.identity for part in self.parts.values())
 
     def _nest(self, values: dict[Any, Any]) -> Any:
         return values if self.named else tuple(values.values())
@@ -223,54 +211,3 @@ def _map(function: Any, value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _map(function, part) for key, part in value.items()}
     return tuple(_map(function, part) for part in value) if isinstance(value, tuple) else function(value)
-
-
-class NormalizeAndClipActions(module_to_env.NormalizeAndClipActions):
-    """RLlib's piece of the same name, through `ActionMap`: what leaves it lies in the environment's space.
-
-    The name is RLlib's, so that states and checkpoints of pipelines with either fit each other.
-    """
-
-    def recompute_output_action_space(
-        self, input_observation_space: gym.Space, input_action_space: gym.Space
-    ) -> gym.Space:
-        self._maps: dict[Any, ActionMap] = {}
-        return super().recompute_output_action_space(input_observation_space, input_action_space)
-
-    def get_ctor_args_and_kwargs(self) -> tuple[tuple, dict[str, Any]]:
-        """Return what makes an equal piece; RLlib's notes them only for a class with an `__init__` of its own."""
-        return (), {
-            "input_observation_space": self.input_observation_space,
-            "input_action_space": self.input_action_space,
-            "normalize_actions": self.normalize_actions,
-            "clip_actions": self.clip_actions,
-        }
-
-    def _map_of(self, agent: Any) -> ActionMap:
-        if agent not in self._maps:
-            space: Any = self.input_action_space
-            space = space if agent is None else space[agent]
-            self._maps[agent] = ActionMap(space, self.normalize_actions, self.clip_actions)
-        return self._maps[agent]
-
-    def __call__(self, *, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        batch[Columns.ACTIONS_FOR_ENV] = copy.deepcopy(batch[Columns.ACTIONS])
-        self.foreach_batch_item_change_in_place(
-            batch=batch,
-            column=Columns.ACTIONS_FOR_ENV,
-            func=lambda action, episode, agent, module: self._map_of(agent).one(action),
-        )
-        return batch
-
-
-def repair(module_to_env_pipeline: Any) -> None:
-    """Put this file's `NormalizeAndClipActions` in the place of RLlib's."""
-    pieces = module_to_env_pipeline.connectors
-    for i, piece in enumerate(pieces):
-        if type(piece) is module_to_env.NormalizeAndClipActions:
-            pieces[i] = NormalizeAndClipActions(
-                piece.input_observation_space,
-                piece.input_action_space,
-                normalize_actions=piece.normalize_actions,
-                clip_actions=piece.clip_actions,
-            )

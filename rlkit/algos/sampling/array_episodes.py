@@ -39,11 +39,11 @@ class Iterations:
     def last(self, count: int) -> Iterations:
         """Return a new sample that begins behind the last iteration and can look back on `count`."""
         kept = min(count, len(self.rewards))
+        first = len(self.rewards) - kept
         return Iterations(
-            self.obs[-kept - 1 :], self.infos[-kept - 1 :], self.states[-kept - 1 :],
-            *(part[len(part) - kept :] for part in (self.actions, self.rewards)),
-            *(part[len(part) - kept :] for part in (self.terminated, self.truncated, self.fresh)),
-            {name: part[len(part) - kept :] for name, part in self.outputs.items()}, kept,
+            self.obs[first:], self.infos[first:], self.states[first:], self.actions[first:], self.rewards[first:],
+            self.terminated[first:], self.truncated[first:], self.fresh[first:],
+            {name: part[first:] for name, part in self.outputs.items()}, kept,
         )  # fmt: skip
 
     def __len__(self) -> int:

@@ -33,6 +33,7 @@ from rlkit import rllib
 from rlkit.algos.sampling import acting, actions, hooks, pipelines
 from rlkit.algos.sampling.array_connectors import ArrayConnector, array_connector
 from rlkit.algos.sampling.array_episodes import Chunk, EpisodeMaker, Iterations, chunks, fragment_of
+from rlkit.algos.sampling.repairs import repair
 from rlkit.algos.sampling.short_way import UNKNOWN, ShortWay
 
 LEAVES = (gym.spaces.Box, gym.spaces.Discrete, gym.spaces.MultiDiscrete, gym.spaces.MultiBinary)
@@ -61,7 +62,7 @@ class ArrayEnvRunner(ShortWay, SingleAgentEnvRunner):
     def __init__(self, *args: Any, **kwargs: Any):
         self._finished: list[tuple[int, float, float]] = []
         super().__init__(*args, **kwargs)
-        actions.repair(self.pipelines[1])
+        repair(self.pipelines[1])
 
     def get_spaces(self) -> dict[str, tuple[gym.Space, gym.Space]]:
         """Return RLlib's, with the space that the module acts in (`actions.module_space`)."""
@@ -350,7 +351,7 @@ class ArrayEnvRunner(ShortWay, SingleAgentEnvRunner):
         """Return the finished episodes and then those that go on."""
         if self._sees_end:
             return finished + self._pause(now, maker, began, ids)
-        going = []
+        going: list[SingleAgentEpisode] = []
         numbers = [0] * self.num_envs
         for chunk in chunks(now.iterations, began):
             row, last = chunk.row, chunk.stop - 1

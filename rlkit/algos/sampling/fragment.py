@@ -33,8 +33,8 @@ class ArrayFragment:
         terminated: (T, N) bool, false in fresh rows. Where an environment sets both flags, so do these.
         truncated: (T, N) bool, false in fresh rows.
         fresh: (T, N) bool, rows that are a reset and no step. Learners leave them out.
-        action_logp: (T, N) float32, log-probability of the module's action; None if the module chooses without a
-            distribution (DQN) or for greedy actions.
+        action_logp: (T, N) float32, log-probability of the module's action, 0 for a greedy one; None if the module
+            chooses without a distribution (DQN).
         action_dist_inputs: (T, N, D) float32, inputs of the distribution; None as above.
         states: nested (T + 1, N, ...) float32, the recurrent state with which the module saw `obs` of that row: the
             initial state in the first row of an episode. None for a module without state.

@@ -43,12 +43,13 @@ from ray.rllib.utils.metrics import (
 )
 
 from rlkit import rllib
-from rlkit.algos.sampling import actions, hooks
+from rlkit.algos.sampling import hooks
 from rlkit.algos.sampling.joint_acting import Acting
 from rlkit.algos.sampling.joint_checks import needs_episodes
 from rlkit.algos.sampling.joint_envs import Copies, JointEnvs, NativeBatch, RosterError, Step
 from rlkit.algos.sampling.joint_rows import JointRows, Leaves, Roster
 from rlkit.algos.sampling.per_episode import PerEpisode
+from rlkit.algos.sampling.repairs import repair
 from rlkit.algos.sampling.short_way import UNKNOWN, ShortWay
 from rlkit.replay.ring import Fragment
 
@@ -79,7 +80,7 @@ class JointEnvRunner(ShortWay, MultiAgentEnvRunner):
         self._finished: list[_Finished] = []
         self._module_steps: dict[str, int] = defaultdict(int)
         super().__init__(config, **kwargs)
-        actions.repair(self.pipelines[1])
+        repair(self.pipelines[1])
 
     def make_env(self) -> None:
         super().make_env()

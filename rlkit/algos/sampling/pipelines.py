@@ -59,6 +59,6 @@ def extras(pipeline: Any, pieces: Sequence[type], multi_agent: bool) -> list[Any
 
 
 def _stands_for(piece: Any, default: type) -> bool:
-    """Whether a piece is RLlib's, or rlkit's of the same name in its place (`actions.NormalizeAndClipActions`)."""
+    """Whether a piece is RLlib's, or rlkit's of the same name in its place (`repairs`)."""
     kind = type(piece)
     return kind is default or (default in kind.__bases__ and kind.__name__ == default.__name__)
