@@ -19,6 +19,7 @@ from ray.rllib.env.multi_agent_env import MultiAgentEnv
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 
+from rlkit import registry
 from rlkit.algos import PPOConfig
 from rlkit.algos.onpolicy.distributions import distribution
 from rlkit.algos.onpolicy.learner import epochs
@@ -26,6 +27,7 @@ from rlkit.algos.ppo import surrogate, value_loss
 from rlkit.algos.sampling.fragment import ArrayFragment
 from rlkit.callbacks import RewardScale
 from rlkit.errors import RunFailed
+from rlkit.launch.trial import trainable
 from rlkit.models import module_spec
 
 B = 32
@@ -349,9 +351,18 @@ def kl_coeff(algo: Any) -> float:
 
 
 @pytest.mark.usefixtures("ray_local")
-def test_the_kl_coefficient_comes_back_from_a_checkpoint(tmp_path: Path) -> None:
-    first = algorithm()
-    first.train()
+@pytest.mark.parametrize("name", ["PPO", "rllib/PPO"])
+def test_the_kl_coefficient_of_a_recipe_comes_back_from_a_checkpoint(name: str, tmp_path: Path) -> None:
+    training = {"train_batch_size_per_learner": 64, "minibatch_size": 32, "num_epochs": 1}
+    recipe = {
+        "name": "r",
+        "algorithm": name,
+        "env": "CartPole-v1",
+        "config": {"training": training, "env_runners": {"num_env_runners": 0}},
+        "stop": {"iterations": 1},
+    }
+    kind = trainable(registry.resolve("algorithms", name)().algo_class)
+    first = kind(recipe)
 
     def seven(learner: Any) -> None:
         learner.curr_kl_coeffs_per_module[DEFAULT_MODULE_ID].data.fill_(7.0)
@@ -359,7 +370,8 @@ def test_the_kl_coefficient_comes_back_from_a_checkpoint(tmp_path: Path) -> None
     first.learner_group.foreach_learner(seven)
     path = first.save_to_path(tmp_path / "checkpoint")
     first.stop()
-    again = algorithm()
+    again = kind(recipe)
+    assert kl_coeff(again) == pytest.approx(0.2)
     again.restore_from_path(path)
     assert kl_coeff(again) == 7.0
     again.stop()
