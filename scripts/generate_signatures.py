@@ -71,7 +71,8 @@ _RANGES = (
     (SHARE, "tau"),
     (
         POSITIVE,
-        "lr actor_lr critic_lr alpha_lr grad_clip clip_param vf_clip_param vf_clip_range stop_kl kl_target initial_alpha "
+        "lr actor_lr critic_lr alpha_lr grad_clip clip_param vf_clip_param vf_clip_range stop_kl kl_target "
+        "initial_alpha "
         "training_intensity "
         "vtrace_clip_rho_threshold vtrace_clip_pg_rho_threshold temperature updates_per_step",
     ),
