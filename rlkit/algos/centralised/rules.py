@@ -18,7 +18,9 @@ class MADDPGOptions(Options):
     policy_delay: Positive = 1
     target_noise: float = Field(default=0.0, ge=0)
     target_noise_clip: float = Field(default=0.5, ge=0)
-    exploration_noise: Annotated[float, Field(ge=0)] | Schedule = Field(default=[(0.0, 0.5), (150_000.0, 0.05)])
+    exploration_noise: Annotated[float, Field(ge=0)] | Schedule = Field(
+        default=[(0.0, 0.5), (150_000.0, 0.05)]
+    )
     temperature: Annotated[float, Field(gt=0)] | Schedule = 1.0
     logit_regularisation: float = Field(default=1e-3, ge=0)
     infer_entropy_coeff: float = Field(default=1e-3, ge=0)
