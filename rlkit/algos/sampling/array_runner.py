@@ -198,7 +198,7 @@ class ArrayEnvRunner(ShortWay, SingleAgentEnvRunner):
         self.count_sampled(steps, over)
         if self._wants_fragment():
             if self._sees_end:
-                self._pause(now, maker, began, ids)
+                self._pause(now, maker, began)
             infos_too = bool(getattr(self.config, "array_fragment_infos", False))
             return [fragment_of(iterations, clocks=began, infos=infos_too, weights=self.weights_number)]
         return self._episodes(now, maker, began, ids, finished)
@@ -287,8 +287,8 @@ class ArrayEnvRunner(ShortWay, SingleAgentEnvRunner):
         old = start == now.iterations.before and now.clocks[row] > stop - start
         return Chunk(row, start, stop, min(now.iterations.before, int(began[row])) if old else 0)
 
-    def _pause(self, now: _Now, maker: EpisodeMaker, began: np.ndarray, ids: list[list[str]]) -> list[Any]:
-        """The sample is over, the episodes go on: hooks see their chunks later, and the next ones follow."""
+    def _pause(self, now: _Now, maker: EpisodeMaker, began: np.ndarray) -> list[SingleAgentEpisode]:
+        """The sample is over, the episodes go on: return their chunks, which `on_episode_end` will see."""
         going = []
         for chunk in chunks(now.iterations, began):
             row = chunk.row
@@ -316,7 +316,7 @@ class ArrayEnvRunner(ShortWay, SingleAgentEnvRunner):
     ) -> list[SingleAgentEpisode]:
         """Return the finished episodes and then those that go on."""
         if self._sees_end:
-            return finished + self._pause(now, maker, began, ids)
+            return finished + self._pause(now, maker, began)
         going: list[SingleAgentEpisode] = []
         numbers = [0] * self.num_envs
         for chunk in chunks(now.iterations, began):
