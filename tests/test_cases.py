@@ -15,6 +15,7 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.utils.error import MultiAgentEnvError
 
 from rlkit import registry
+from rlkit.algos.sampling.array_runner import ArrayEnvRunner
 from rlkit.algos.sampling.episode_runner import EpisodeRunner, SingleEpisodeRunner
 from rlkit.errors import UsageError
 from rlkit.launch.build import build
@@ -239,8 +240,9 @@ def test_rlkit_samples_with_its_own_runners_and_leaves_others_alone() -> None:
     assert config_of("waves").env_runner_cls is EpisodeRunner
     assert config_of("waves", "rllib/DQN").env_runner_cls is EpisodeRunner
     assert config_of("waves", "IMPALA").env_runner_cls is EpisodeRunner
-    assert config_of("seven").env_runner_cls is SingleEpisodeRunner
-    assert config_of("seven", "DQN").env_runner_cls.__name__ == "ArrayEnvRunner"
+    assert config_of("seven", "rllib/DQN").env_runner_cls is SingleEpisodeRunner
+    assert config_of("seven", "DQN").env_runner_cls is ArrayEnvRunner
+    assert config_of("seven", "PPO").env_runner_cls is ArrayEnvRunner
 
 
 class TestRefusals:
