@@ -32,9 +32,7 @@ Imports = Annotated[
     typer.Option("--import", "-i", metavar="MODULE", help="Module or .py file that registers your names."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-Trust = Annotated[
-    bool, typer.Option("--trust", help="Load a checkpoint this user did not write (it can run code).")
-]
+Trust = Annotated[bool, typer.Option("--trust", help="Load what this user did not write (it can run code).")]
 Force = Annotated[
     bool, typer.Option("--force", help="Load a checkpoint of another Ray, Python or rlkit version.")
 ]

@@ -7,7 +7,8 @@ Checked against ray 2.60.0.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,45 @@ def persist_by_rename(storage: Any, name_of: Callable[[], str]) -> None:
         return type(checkpoint)(filesystem=storage.storage_filesystem, path=str(target))
 
     storage.persist_current_checkpoint = persist
+
+
+# The state that Tune unpickles from a run folder on resume (2.60): every CKPT_FILE_TMPL in ray.tune.
+TUNE_STATE = (
+    "basic-variant-state-*.json",
+    "search_gen_state-*.json",
+    "searcher-state-*.pkl",
+    "callback-states-*.pkl",
+    "experiment_state-*.json",
+)
+
+
+@contextmanager
+def tune_state_to(put: Callable[[Path], None], folder: Path) -> Iterator[None]:
+    """Hand the staging folder with Tune's state to `put`, in place of Tune's copy into the run folder.
+
+    Tune copies its staging folder in a thread, file by file (2.60: `_ExperimentCheckpointManager` asks
+    `_FilesystemSyncer._sync_up_command` what to run): a process killed meanwhile leaves half a file. `put` runs in the
+    main thread before that copy, when the state in the staging folder is whole, and the copy leaves it out.
+
+    Args:
+        put: writes the state into the run folder.
+        folder: the run folder as Tune spells it.
+    """
+    from ray.train._internal.storage import _FilesystemSyncer
+
+    command = _FilesystemSyncer._sync_up_command
+
+    def without_state(self: Any, local_path: str, uri: str, exclude: list[str] | None = None) -> Any:
+        if Path(uri) == folder:
+            put(Path(local_path))
+            exclude = [*(exclude or ()), "*.json", "*.pkl"]
+        return command(self, local_path, uri, exclude)
+
+    _FilesystemSyncer._sync_up_command = without_state
+    try:
+        yield
+    finally:
+        _FilesystemSyncer._sync_up_command = command
 
 
 def set_progress(trainable: Any, *, iteration: int, time_total_s: float, metrics: dict[str, Any]) -> None:

@@ -132,7 +132,7 @@ def test_a_run_of_another_user_goes_on_only_when_trusted(
     theirs = Path(shutil.copytree(run.path, tmp_path / "runs" / run.path.name))
     monkeypatch.setenv("RLKIT_KEY", str(tmp_path / "another.key"))
     manifest.signing.make_key()
-    with pytest.raises(CheckpointError, match=r"trial_00000 has no checkpoint to go on from.*--trust"):
+    with pytest.raises(CheckpointError, match=r"run.json was signed with the key .*--trust"):
         rlkit.resume(theirs, ["stop.iterations=50"])
     limit = int(run.metrics["iteration"].max()) + 1
     again = rlkit.resume(theirs, [f"stop.iterations={limit}"], trust=True)

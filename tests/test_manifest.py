@@ -369,7 +369,7 @@ def test_a_pickle_put_in_place_of_another_is_never_read(real: Path, tmp_path: Pa
 
 def test_two_processes_make_one_key(key: Path) -> None:
     assert not key.exists()
-    code = "from rlkit import signing; print(signing.key_id(signing.make_key()))"
+    code = "from rlkit.runs import signing; print(signing.key_id(signing.make_key()))"
     started = [
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(4)
     ]

@@ -8,17 +8,19 @@ import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rlkit import recipe as recipes
-from rlkit import registry
+from rlkit import registry, rllib
 from rlkit.errors import CheckpointError, RunFailed, UsageError
+from rlkit.files import sha256, write_atomic
 from rlkit.launch.progress import Progress
 from rlkit.launch.session import RaySession, demand, quiet_loggers, require, set_quiet
 from rlkit.recipe import Recipe
-from rlkit.runs import manifest
-from rlkit.runs.run import Run, RunInfo, new_run_folder, open_run
+from rlkit.runs import manifest, seal
+from rlkit.runs.run import RECIPE, Run, RunInfo, new_run_folder, open_run
 
 RESUMABLE = ("stop", "tune.max_failures")
 
@@ -56,8 +58,9 @@ def train(
     imports = registry.imports_for(loaded.to_dict(), imports)
     folder = new_run_folder(Path(out), loaded.name)
     info = RunInfo.start(loaded, command=command, imports=list(imports), address=address)
+    write_atomic(folder / RECIPE, recipes.dump(loaded))
+    info.recipe_sha256 = sha256(folder / RECIPE)
     info.write(folder)
-    (folder / "recipe.yaml").write_text(recipes.dump(loaded))
     return _run(loaded, folder, info, resume=None, quiet=quiet, verbose=verbose)
 
 
@@ -74,16 +77,14 @@ def resume(
     """Continue a run from its newest intact checkpoints, with everything RLlib and rlkit keep.
 
     `overrides` may change `stop.…` (a finished run goes on to the new limit) and `tune.max_failures`. A run
-    folder holds pickles of Tune and RLlib: `trust` accepts one whose checkpoints this user did not sign.
+    folder names modules to import and holds pickles of Tune and RLlib: `trust` accepts one that this user did not
+    write, or that was edited since.
 
     Raises:
         UsageError: not a run folder, another override, or a run with nothing left to do.
-        CheckpointError: a trial's checkpoints are all damaged, or not signed by this user.
+        CheckpointError: the run is not this user's or was edited, or a trial's checkpoints are all damaged or not
+            signed by this user. Nothing has been imported or unpickled then.
     """
-    known = open_run(run)
-    given = registry.absolute(imports)
-    imports = [*known.info.imports, *(m for m in given if m not in known.info.imports)]
-    registry.load_plugins(imports)
     words = [*overrides] if not isinstance(overrides, Mapping) else [f"{k}={v}" for k, v in overrides.items()]
     for word in words:
         key = word.split("=", 1)[0]
@@ -91,17 +92,22 @@ def resume(
             raise UsageError(
                 f"--resume: {key} cannot change in a run that goes on; {' and '.join(RESUMABLE)} can"
             )
-    loaded = recipes.load(known.path / "recipe.yaml", words)
-    if known.info.status == "done" and not words:
+    known = open_run(run)
+    info = seal.verify(known.path, trust=trust)
+    begun = any(known.path.glob("experiment_state-*.json"))
+    if begun:
+        _check_checkpoints(known, trust)
+    if info.status == "done" and not words:
         raise UsageError(
             f"{known.path} is finished; to go on give a new limit, for example stop.env_steps=200000"
         )
-    info = known.info
-    info.status, info.error, info.imports = "running", None, imports
+    info.imports += [name for name in registry.absolute(imports) if name not in info.imports]
+    registry.load_plugins(info.imports)
+    loaded = recipes.load(known.path / RECIPE, words)
+    info.status, info.error = "running", None
     info.address = address or info.address
-    if not list(known.path.glob("experiment_state-*.json")):
+    if not begun:
         return _run(loaded, known.path, info, resume=None, quiet=quiet, verbose=verbose)
-    _check_checkpoints(known, trust)
     mode = "finished" if words else "unfinished"
     return _run(loaded, known.path, info, resume=mode, trust=trust, quiet=quiet, verbose=verbose)
 
@@ -194,13 +200,17 @@ def _tune(
     space[REGISTERED] = registry.own_entries(info.imports)
     mode = recipe.tune.mode
     checkpoint = recipe.checkpoint
-    with Interrupt(show.say) as interrupt:
+    parent = folder.parent.resolve()
+    with (
+        Interrupt(show.say) as interrupt,
+        rllib.tune_state_to(partial(seal.put, folder, info), parent / folder.name),
+    ):
         tracker = Tracker(recipe, folder, info, interrupt, show, resumed=resume is not None, trust=trust)
         analysis = tune.run(
             trainable(algorithm_class),
             config=space,
             num_samples=samples,
-            storage_path=str(folder.parent.resolve()),
+            storage_path=str(parent),
             name=folder.name,
             stop=StopRule(recipe.stop),
             metric=path_of(recipe.tune.metric),

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from rlkit.errors import CheckpointError
+from rlkit.files import sha256
 from rlkit.runs import signing
 
 FORMAT = 1
@@ -113,22 +114,18 @@ def write(
             "extra": dict(extra or {}),
             "folders": [_relative(folder, p) for p in paths if p.is_dir()],
             "files": {
-                _relative(folder, p): {"bytes": p.stat().st_size, "sha256": _sha256(p)}
+                _relative(folder, p): {"bytes": p.stat().st_size, "sha256": sha256(p)}
                 for p in paths
                 if not p.is_dir()
             },
         }
         body = json.loads(json.dumps(body, default=_plain))
         text = _canonical(body)
-        key = signing.make_key()
-        seal = {
-            "checksum": hashlib.sha256(text).hexdigest(),
-            "signature": key and {"key": signing.key_id(key), "hmac": signing.sign(key, text)},
-        }
+        seal = {"checksum": hashlib.sha256(text).hexdigest(), "signature": signing.stamp(text)}
         _write_synced(folder / NAME, json.dumps({**body, **seal}, indent=1).encode())
     except OSError as error:
         raise CheckpointError(f"cannot write {folder / NAME}: {_reason(error)}{_space(folder)}") from error
-    return _manifest(folder, body, signed=key is not None)
+    return _manifest(folder, body, signed=seal["signature"] is not None)
 
 
 def verify(folder: str | Path, *, trust: bool = False, force: bool = False) -> Manifest:
@@ -223,17 +220,13 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _check_signature(path: Path, text: bytes, signature: Any, trust: bool) -> bool:
     """Return whether this user signed the text; raise if not, unless trusted."""
-    key = signing.read_key()
-    stamp = signature if isinstance(signature, dict) else {}
-    if key is not None and stamp.get("key") == signing.key_id(key):
-        if hmac.compare_digest(str(stamp.get("hmac")), signing.sign(key, text)):
-            return True
+    if signing.is_own(text, signature):
+        return True
+    if signing.names_own_key(signature):
         raise CheckpointError(f"{path}: damaged or forged, it names your signing key with a wrong signature")
     if trust:
         return False
-    author = f"was signed with the key {stamp.get('key')}" if stamp else "is not signed"
-    own = f"yours is {signing.key_id(key)} in" if key else "you have none yet in"
-    raise CheckpointError(f"{path.parent} {author}; {own} {signing.key_path()}. {TRUST}")
+    raise CheckpointError(f"{path.parent} {signing.whose(signature)}. {TRUST}")
 
 
 def _check_files(manifest: Manifest) -> None:
@@ -262,7 +255,7 @@ def _check_files(manifest: Manifest) -> None:
             raise CheckpointError(f"{path}: not in {NAME}, and it may be read as code; remove it")
     for relative, expected in manifest.files.items():
         try:
-            found = _sha256(folder / relative)
+            found = sha256(folder / relative)
         except OSError as error:
             raise CheckpointError(f"{folder / relative}: cannot be read ({_reason(error)})") from error
         if found != expected["sha256"]:
@@ -318,14 +311,6 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 def _relative(folder: Path, path: Path) -> str:
     return path.relative_to(folder).as_posix()
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _minor(version: str) -> str:

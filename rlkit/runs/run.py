@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlkit.errors import CheckpointError, UsageError, did_you_mean
 from rlkit.files import write_atomic
+from rlkit.runs import signing
 from rlkit.runs.metrics_csv import read_metrics
 
 if TYPE_CHECKING:
@@ -42,7 +43,10 @@ _PACKAGES = {"ray": "ray", "rlkit": "rlkit-rllib", "torch": "torch", "gymnasium"
 
 @dataclass
 class RunInfo:
-    """run.json: how a run was started, and where it stands. Paths in it are relative to the run folder."""
+    """run.json: how a run was started, and where it stands. Paths in it are relative to the run folder.
+
+    It is signed at every write; `rlkit.runs.seal` verifies it, and what it says of other files, before `--resume`.
+    """
 
     name: str
     argv: list[str] = field(default_factory=list)
@@ -60,6 +64,8 @@ class RunInfo:
     last_checkpoint: str | None = None
     pid: int | None = None
     host: str | None = None
+    recipe_sha256: str | None = None
+    tune_state: dict[str, list[str]] = field(default_factory=dict)  # file of Tune -> what its sha256 may be
     format: int = FORMAT
 
     @classmethod
@@ -89,30 +95,46 @@ class RunInfo:
         """Write run.json so that a reader never sees half of it. A running run belongs to this process."""
         if self.status == "running":
             self.pid, self.host = os.getpid(), socket.gethostname()
-        write_atomic(Path(folder) / INFO, json.dumps(dataclasses.asdict(self), indent=2) + "\n")
+        values = json.loads(json.dumps(dataclasses.asdict(self)))
+        signature = signing.stamp(signed_text(values))
+        write_atomic(Path(folder) / INFO, json.dumps({**values, "signature": signature}, indent=2) + "\n")
 
     @classmethod
     def read(cls, folder: str | Path) -> RunInfo:
-        """Read run.json.
+        """Read run.json as it is; whoever wrote it, and whether it was edited, is `rlkit.runs.seal`'s to say.
 
         Raises:
             CheckpointError: no run.json, a damaged one, or one of another format.
         """
-        path = Path(folder) / INFO
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise CheckpointError(f"{folder} is not a run folder: it has no {INFO}") from None
-        except ValueError as error:
-            raise CheckpointError(f"{path} is damaged: {error}") from None
-        version = values.get("format") if isinstance(values, dict) else None
-        if version != FORMAT:
-            raise CheckpointError(
-                f"{folder} was written in run folder format {version}; this rlkit reads format {FORMAT}. Use "
-                f"the rlkit that wrote it ({INFO}, versions) or train again from its {RECIPE}"
-            )
+        return cls.of(read_values(folder))
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> RunInfo:
         known = {f.name for f in dataclasses.fields(cls)}
         return cls(**{key: value for key, value in values.items() if key in known})
+
+
+def read_values(folder: str | Path) -> dict[str, Any]:
+    """Return run.json's content; see `RunInfo.read`."""
+    path = Path(folder) / INFO
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{folder} is not a run folder: it has no {INFO}") from None
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from None
+    version = values.get("format") if isinstance(values, dict) else None
+    if version != FORMAT:
+        raise CheckpointError(
+            f"{folder} was written in run folder format {version}; this rlkit reads format {FORMAT}. Use "
+            f"the rlkit that wrote it ({INFO}, versions) or train again from its {RECIPE}"
+        )
+    return values
+
+
+def signed_text(values: dict[str, Any]) -> bytes:
+    """Return the bytes of run.json's content that its signature is for."""
+    return b"run.json\n" + json.dumps(values, sort_keys=True, separators=(",", ":")).encode()
 
 
 @dataclass(frozen=True)
@@ -156,8 +178,7 @@ class Trial:
         named = info.trial_best.get(self.name)
         if named is None and info.best and info.best.get("trial") == self.name:
             named = info.best
-        path = self.run.path / named["checkpoint"] if named and named.get("checkpoint") else None
-        return path if path is not None and _finished(path) else None
+        return self.run.checkpoint_of(named)
 
     @property
     def last_checkpoint(self) -> Path | None:
@@ -223,9 +244,21 @@ class Run:
     @property
     def best_checkpoint(self) -> Path | None:
         """The checkpoint run.json calls the best; the last one if it names none that is there."""
-        best = self.info.best
-        path = self.path / best["checkpoint"] if best and best.get("checkpoint") else None
-        return path if path is not None and _finished(path) else self.last_checkpoint
+        return self.checkpoint_of(self.info.best) or self.last_checkpoint
+
+    def checkpoint_of(self, entry: dict[str, Any] | None) -> Path | None:
+        """The checkpoint that a `best` of run.json names, or None if it is not there.
+
+        Raises:
+            CheckpointError: it is outside the run folder.
+        """
+        relative = Path((entry or {}).get("checkpoint") or "")
+        if relative.is_absolute() or ".." in relative.parts:
+            raise CheckpointError(
+                f"{self.path / INFO} names the checkpoint {str(relative)!r}, expected one inside the run folder; "
+                "name a checkpoint folder instead of the run"
+            )
+        return self.path / relative if relative.parts and _finished(self.path / relative) else None
 
     @property
     def last_checkpoint(self) -> Path | None:

@@ -1,4 +1,4 @@
-"""The key that says a checkpoint was written by this user: 32 random bytes that nobody else can read."""
+"""The key that says a checkpoint or run was written by this user: 32 random bytes that nobody else can read."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import secrets
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from rlkit.errors import CheckpointError
 
@@ -59,6 +60,37 @@ def key_id(key: bytes) -> str:
 def sign(key: bytes, text: bytes) -> str:
     """Return the HMAC-SHA256 of a text, as hex."""
     return hmac.new(key, text, hashlib.sha256).hexdigest()
+
+
+def stamp(text: bytes) -> dict[str, str] | None:
+    """Return what goes beside a text to say that this user wrote it; None where no key can be kept."""
+    key = make_key()
+    return {"key": key_id(key), "hmac": sign(key, text)} if key is not None else None
+
+
+def names_own_key(signature: Any) -> bool:
+    """Whether a `stamp` claims to be made with this user's key."""
+    key = read_key()
+    return key is not None and isinstance(signature, dict) and signature.get("key") == key_id(key)
+
+
+def is_own(text: bytes, signature: Any) -> bool:
+    """Whether a `stamp` was made with this user's key for this text."""
+    key = read_key()
+    if key is None or not names_own_key(signature):
+        return False
+    return hmac.compare_digest(
+        str(signature.get("hmac")).encode("utf-8", "replace"), sign(key, text).encode()
+    )
+
+
+def whose(signature: Any) -> str:
+    """Say who signed something that this user did not sign, and where this user's key is."""
+    key = read_key()
+    name = signature.get("key") if isinstance(signature, dict) else None
+    author = f"was signed with the key {name}" if name else "is not signed"
+    own = f"yours is {key_id(key)} in" if key else "you have none yet in"
+    return f"{author}; {own} {key_path()}"
 
 
 def _create(path: Path) -> None:
