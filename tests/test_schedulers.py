@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -52,7 +53,12 @@ def recipe(**tune: Any) -> dict[str, Any]:
         "env": "pays",
         "seed": 0,
         "config": {
-            "training": {"train_batch_size_per_learner": 20, "minibatch_size": 20, "num_epochs": 1, "lr": 1e-3},
+            "training": {
+                "train_batch_size_per_learner": 20,
+                "minibatch_size": 20,
+                "num_epochs": 1,
+                "lr": 1e-3,
+            },
             "env_runners": {"num_env_runners": 0},
         },
         "model": {"name": "mlp", "hiddens": [8]},
@@ -60,6 +66,17 @@ def recipe(**tune: Any) -> dict[str, Any]:
         "stop": {"iterations": 12},
         "tune": tune,
     }
+
+
+@dataclass
+class FakeTrial:
+    run_metadata: Any
+    storage: Any
+
+    @property
+    def checkpoint(self) -> Any:
+        latest = self.run_metadata.checkpoint_manager.latest_checkpoint_result
+        return latest and latest.checkpoint
 
 
 def fake_trial(folder: Path, iterations: list[int], keep: int | None = None) -> Any:
@@ -71,16 +88,10 @@ def fake_trial(folder: Path, iterations: list[int], keep: int | None = None) -> 
         (path / "weights").write_text(f"{folder.name} {iteration}")
         metrics = {"training_iteration": iteration, "score": -iteration}
         manager.register_checkpoint(_TrainingResult(Checkpoint.from_directory(str(path)), metrics))
-    trial = SimpleNamespace(
-        run_metadata=SimpleNamespace(checkpoint_manager=manager),
-        storage=SimpleNamespace(
-            storage_filesystem=SimpleNamespace(type_name="local"), trial_fs_path=str(folder)
-        ),
+    storage = SimpleNamespace(
+        storage_filesystem=SimpleNamespace(type_name="local"), trial_fs_path=str(folder)
     )
-    type(trial).checkpoint = property(  # type: ignore[attr-defined]
-        lambda self: (r := self.run_metadata.checkpoint_manager.latest_checkpoint_result) and r.checkpoint
-    )
-    return trial
+    return FakeTrial(SimpleNamespace(checkpoint_manager=manager), storage)
 
 
 def numbers(folder: Path) -> list[int]:
@@ -113,9 +124,10 @@ def test_a_result_without_the_metric_is_no_error_and_no_judgement(kind: str) -> 
     mutations = {"mutations": {"config.training.lr": [0.1, 0.2]}} if kind == "pbt" else {}
     scheduler = schedulers.make({"type": kind, "time_attr": "iteration", **mutations}, keep=None)
     scheduler.set_search_properties(METRIC, "max")
+    controller = SimpleNamespace(get_trials=list)
     for missing in ({}, {METRIC: float("nan")}):
         result = {"training_iteration": 50, **missing}
-        assert scheduler.on_trial_result(None, object(), result) == TrialScheduler.CONTINUE
+        assert scheduler.on_trial_result(controller, object(), result) == TrialScheduler.CONTINUE
 
 
 def test_options_are_checked_and_types_named() -> None:
@@ -125,7 +137,9 @@ def test_options_are_checked_and_types_named() -> None:
         schedulers.make({"type": "median", "grace": 3}, keep=None)
 
 
-def test_population_based_training_spreads_what_is_better_and_mutates_it(ray_local: None, tmp_path: Path) -> None:
+def test_population_based_training_spreads_what_is_better_and_mutates_it(
+    ray_local: None, tmp_path: Path
+) -> None:
     """Trial 1 earns nothing; it goes on from trial 0, with another environment and learning rate."""
     run = rlkit.train(
         {
@@ -154,8 +168,14 @@ def test_population_based_training_spreads_what_is_better_and_mutates_it(ray_loc
 
 
 @pytest.mark.parametrize("kind", ["asha", "hyperband", "median"])
-def test_schedulers_end_trials_by_a_metric_that_comes_late(kind: str, ray_local: None, tmp_path: Path) -> None:
-    options = {"asha": {"grace_period": 2, "max_t": 8}, "hyperband": {"max_t": 8}, "median": {"grace_period": 3}}
+def test_schedulers_end_trials_by_a_metric_that_comes_late(
+    kind: str, ray_local: None, tmp_path: Path
+) -> None:
+    options = {
+        "asha": {"grace_period": 2, "max_t": 8},
+        "hyperband": {"max_t": 8},
+        "median": {"grace_period": 3},
+    }
     run = rlkit.train(
         {
             **recipe(metric="episode_return", scheduler={"type": kind, **options[kind]}, concurrent=2),
