@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: train test test-slow lint type docs clean
+.PHONY: train test test-slow lint type clean
 .DEFAULT_GOAL := train
 
 # torch first: with it in place nothing pulls another build of it
@@ -28,8 +28,9 @@ test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
 
 lint: $(VENV)/.dev
-	$(BIN)/ruff check rlkit tests benchmarks scripts
-	$(BIN)/ruff format --check rlkit tests benchmarks scripts
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/codespell
 
 type: $(VENV)/.dev
 	$(BIN)/mypy

@@ -83,8 +83,7 @@ def evaluate(
 ) -> dict[str, dict[str, float]]:
     """Play complete greedy games; return score, win, draw, loss, length per style and for `all`.
 
-    `batch` games run side by side, each plays the same number one after the other, so short games are not
-    favoured.
+    `batch` games run side by side, each plays the same number one after the other, so short games are not favoured.
     """
     table = SoccerGames(batch, rules, opponents, seed=seed, **switching)
     player = Player(table, options, shuffle)

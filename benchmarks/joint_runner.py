@@ -24,7 +24,7 @@ from mpe2 import simple_spread_v3
 from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 from ray.tune.registry import register_env
 
-from rlkit.algos.centralised.config import MADDPGConfig
+from rlkit.algos import MADDPGConfig
 from rlkit.algos.sampling.joint_runner import JointEnvRunner
 from rlkit.envs.make import env_creator
 from rlkit.envs.mpe import world_steps

@@ -23,7 +23,7 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 import ray
 import torch
 
-from rlkit.algos.centralised.config import MADDPGConfig
+from rlkit.algos import MADDPGConfig
 from rlkit.envs.make import env_creator
 from rlkit.roster import PolicyMapping
 
@@ -73,9 +73,8 @@ def main() -> None:
     parser.add_argument("--until", type=float)
     parser.add_argument("--agents", type=int, default=3)
     parser.add_argument("--envs", type=int, default=16)
-    parser.add_argument(
-        "--runners", type=int, default=0
-    )  # remote ones; they sample while the learner updates
+    # Remote ones; they sample while the learner updates.
+    parser.add_argument("--runners", type=int, default=0)
     parser.add_argument("--vmas", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--actor-lr", type=float, default=1e-3)

@@ -1,5 +1,4 @@
-"""MADDPG end to end: env steps per second against XuanCe and AgileRL, growth with the number of agents, and the
-time to a running training return.
+"""MADDPG end to end: env steps per second against XuanCe and AgileRL, growth with agents, time to a training return.
 
     python benchmarks/maddpg_speed.py [--runs 3] [--seconds 60]    # mpe2 spread, and VMAS spread with 64 copies
     python benchmarks/maddpg_speed.py --growth [--seconds 20]      # 3, 6, 12, 24 agents

@@ -2,8 +2,8 @@
 
     python benchmarks/main_recipe.py [RECIPE] [--seeds 5] [--bar 475]
 
-Trains the seeds as one Tune run and evaluates on seeds 0-99, which neither training nor the choice of the checkpoint
-saw.
+Trains the seeds as one Tune run and evaluates on seeds 0-99, which neither training nor the choice of the
+checkpoint saw.
 """
 
 from __future__ import annotations

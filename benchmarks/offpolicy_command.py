@@ -1,10 +1,8 @@
-"""Wall-clock of the whole command, process start to a solved task, against Stable-Baselines3 on the same
-cores.
+"""Wall-clock of the whole command, process start to a solved task, against Stable-Baselines3 on the same cores.
 
-    python benchmarks/offpolicy_command.py dqn [--runs 5]      # CartPole-v1: greedy 475 over 100 episodes,
-    one seed python benchmarks/offpolicy_command.py seeds [--runs 3]    # four seeds: one Tune run against
-    four SB3 runs python benchmarks/offpolicy_command.py sac [--runs 5]      # Pendulum-v1: mean return -200
-    over 20 episodes
+    python benchmarks/offpolicy_command.py dqn [--runs 5]      # CartPole-v1: greedy 475 over 100 episodes, one seed
+    python benchmarks/offpolicy_command.py seeds [--runs 3]    # four seeds: one Tune run against four SB3 runs
+    python benchmarks/offpolicy_command.py sac [--runs 5]      # Pendulum-v1: mean return -200 over 20 episodes
 
 Ours is `rlkit train configs/dqn_cartpole.yaml` (or sac_pendulum.yaml); theirs is peers/sb3_dqn.py (or
 sb3_sac.py) with rl-zoo's hyper-parameters. Run i uses seed i. One torch thread per process; Ray's workers at
@@ -70,8 +68,7 @@ def ours(task: dict[str, Any], seed: int, samples: int, folder: str) -> tuple[fl
 
 
 def theirs(task: dict[str, Any], seeds: list[int]) -> tuple[float, list[dict[str, Any]]]:
-    """Run the peer's script for each seed, two at a time; return the wall-clock seconds and what each
-    reached."""
+    """Run the peer's script for each seed, two at a time; return the wall-clock seconds and what each reached."""
     python = python_of("sb3", SB3)
     script = str(Path(__file__).parent / "peers" / task["peer"])
 

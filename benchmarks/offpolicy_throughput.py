@@ -1,5 +1,4 @@
-"""Env steps per second of `DQN` against `rllib/DQN`: same batch, same updates per env step, CartPole, one
-torch thread.
+"""Env steps per second of `DQN` against `rllib/DQN`: same batch, same updates per env step, CartPole, one torch thread.
 
     python benchmarks/offpolicy_throughput.py [--runs 5] [--seconds 20] [--only compare|growth|overlap]
 

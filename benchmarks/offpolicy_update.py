@@ -1,5 +1,4 @@
-"""CPU seconds of one DQN update: rlkit's learner against the same arithmetic in plain torch and against
-RLlib's learner.
+"""CPU seconds of one DQN update: rlkit's learner against the same arithmetic in plain torch, and RLlib's learner.
 
     python benchmarks/offpolicy_update.py [--rounds 25] [--double]
 

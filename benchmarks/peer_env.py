@@ -1,5 +1,4 @@
-"""Virtual environments of the libraries rlkit is compared with: made once, under .venvs/, with our versions
-of torch."""
+"""Virtual environments of the libraries rlkit is compared with: made once, under .venvs/, with our torch."""
 
 from __future__ import annotations
 

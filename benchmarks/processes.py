@@ -1,5 +1,7 @@
-"""Commands in benchmarks: what one costs in wall-clock and CPU seconds with everything it starts, Ray's daemons and
-workers included, and what a command of rlkit prints."""
+"""Commands in benchmarks: what one costs in wall-clock and CPU seconds, and what a command of rlkit prints.
+
+The seconds are those of everything it starts, Ray's daemons and workers included.
+"""
 
 from __future__ import annotations
 

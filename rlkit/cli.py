@@ -15,13 +15,12 @@ from typing import Annotated, Any
 
 import typer
 
+from rlkit import __version__
 from rlkit.errors import RlkitError, UsageError
 
 app = typer.Typer(
     name="rlkit",
-    help="Recipes for Ray RLlib: train, evaluate, compare.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -38,11 +37,37 @@ Force = Annotated[
 ]
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"rlkit {__version__}")
+        raise typer.Exit
+
+
+def _recipe_names(incomplete: str) -> list[str]:
+    """Complete the names of shipped recipes; the shell itself completes files."""
+    from rlkit.recipe.shipped import shipped
+
+    return [name for name in shipped() if name.startswith(incomplete)]
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Recipes for Ray RLlib: train, evaluate, compare."""
+
+
 @app.command()
 def train(
     recipe: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[RECIPE] [KEY=VALUE]...", help="Recipe file, then overrides."),
+        typer.Argument(
+            metavar="[RECIPE] [KEY=VALUE]...",
+            help="Recipe file or shipped name, then overrides.",
+            autocompletion=_recipe_names,
+        ),
     ] = None,
     algorithm: Annotated[str | None, typer.Option(help="Train without a file: the algorithm.")] = None,
     env: Annotated[str | None, typer.Option(help="Train without a file: the environment.")] = None,
@@ -55,7 +80,10 @@ def train(
     verbose: Annotated[bool, typer.Option("--verbose", help="Show what Ray and RLlib print.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train a recipe: rlkit train configs/dqn_cartpole.yaml config.training.lr=3e-4 seed=1"""
+    """Train a recipe.
+
+    For example: rlkit train dqn_cartpole config.training.lr=3e-4 seed=1
+    """
     file, overrides = _split(recipe or [])
     if sum(x is not None for x in (file, algorithm or env, resume)) != 1:
         raise UsageError("give one of: a recipe file, --algorithm with --env, or --resume RUN")
@@ -192,15 +220,21 @@ def evaluate(
 
 @app.command()
 def check(
-    recipes: Annotated[list[str], typer.Argument(metavar="RECIPE...")],
+    words: Annotated[
+        list[str], typer.Argument(metavar="RECIPE... [KEY=VALUE]...", autocompletion=_recipe_names)
+    ],
     imports: Imports = [],  # noqa: B006
     as_json: AsJson = False,
 ) -> None:
-    """Report every error of a recipe with its line, without starting anything."""
+    """Report every error of a recipe with its line, without starting anything. Overrides hold for each recipe."""
     _plugins(imports)
     from rlkit.recipe import check as check_recipes
 
-    problems = check_recipes(recipes)
+    overrides = [word for word in words if "=" in word and not Path(word).exists()]
+    recipes = [word for word in words if word not in overrides]
+    if not recipes:
+        raise UsageError("give a recipe file: rlkit check configs/dqn_cartpole.yaml")
+    problems = check_recipes(recipes, overrides=overrides)
     if as_json:
         print(json.dumps([problem.to_dict() for problem in problems]))
     else:
@@ -214,7 +248,9 @@ def check(
 
 @app.command()
 def show(
-    recipe: Annotated[list[str], typer.Argument(metavar="RECIPE [KEY=VALUE]...")],
+    recipe: Annotated[
+        list[str], typer.Argument(metavar="RECIPE [KEY=VALUE]...", autocompletion=_recipe_names)
+    ],
     imports: Imports = [],  # noqa: B006
     schema: Annotated[
         bool, typer.Option("--schema", help="Print the JSON Schema of recipes instead.")
@@ -229,7 +265,7 @@ def show(
     _plugins(imports)
     file, overrides = _split(recipe)
     if file is None:
-        raise UsageError("give a recipe file: rlkit show configs/dqn_cartpole.yaml")
+        raise UsageError("give a recipe: rlkit show dqn_cartpole")
     print(recipes.dump(recipes.load(file, overrides)), end="")
 
 
@@ -247,7 +283,9 @@ def list_names(
 
     _plugins(imports)
     if kind == "recipes":
-        rows = {str(path): recipe_summary(path) for path in sorted(Path("configs").rglob("*.yaml"))}
+        from rlkit.recipe.shipped import shipped
+
+        rows = {name: recipe_summary(path) for name, path in shipped().items()}
     elif kind in registry.TABLES:
         rows = {name: entry.summary for name, entry in sorted(registry.TABLES[kind].items())}
     else:

@@ -28,6 +28,10 @@ class RunFailed(RlkitError):
     exit_code = 1
 
 
+class EnvRunnerError(RunFailed):
+    """A remote env runner that raised, or died more often than is allowed."""
+
+
 class CheckpointError(RlkitError):
     """A checkpoint or run folder that is missing, damaged, of another version, or not trusted."""
 

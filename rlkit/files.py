@@ -1,24 +1,56 @@
-"""Writing a file so that a reader, or a crash, sees the old content or the new one, never a part; its sha256."""
+"""Writing so that a reader, or a crash, sees the old content or the new one, never a part; sha256 of a file."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from pathlib import Path
 
 
+class Pending:
+    """A file on its way: written to `temporary`, beside its place; `finish` puts it there, `discard` drops it."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.temporary = self.path.with_name(f".writing_{os.getpid()}_{self.path.name}")
+
+    def finish(self) -> None:
+        """Flush the file and its name to the disk."""
+        _flush(self.temporary)
+        os.replace(self.temporary, self.path)
+        _flush(self.path.parent)
+
+    def discard(self) -> None:
+        self.temporary.unlink(missing_ok=True)
+
+
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write to a temporary file beside `path`, flush it to disk, rename it over `path`."""
-    data = content.encode() if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Write a file as a whole."""
+    pending = Pending(path)
     try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        pending.temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        pending.finish()
     finally:
-        temporary.unlink(missing_ok=True)
+        pending.discard()
+
+
+def swap_folder(new: Path, final: Path) -> None:
+    """Rename a finished folder to its place; what stood there goes only when the new one is there."""
+    old = final.with_name(f".replaced_{final.name}")
+    shutil.rmtree(old, ignore_errors=True)
+    if final.exists():
+        final.rename(old)
+    new.rename(final)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def sha256(path: Path) -> str:

@@ -7,6 +7,7 @@ rows. docs/metrics.md explains every name. Checked against ray 2.60.0.
 
 from __future__ import annotations
 
+import math
 import numbers
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -94,11 +95,10 @@ _LEARNERS = _words(
 def tidy(result: Mapping[str, Any]) -> dict[str, float]:
     """Return one RLlib result as a flat row of tidy names.
 
-    A value RLlib does not report is absent, never 0; a NaN stays NaN. Two values are computed here:
-    `agent_steps` is the sum over the agents; `steps_per_s` is this iteration's env steps divided by its wall
-    time, learning and evaluation included (RLlib's throughput counts from another moment: 254 for a first
-    iteration of 512 steps in 0.24 s). RLlib repeats the last evaluation in every later result; `eval/…`
-    appears only where an evaluation took place.
+    A value RLlib does not report is absent, never 0; a NaN stays NaN. Two values are computed here: `agent_steps` is
+    the sum over the agents; `steps_per_s` is this iteration's env steps divided by its wall time, learning and
+    evaluation included (RLlib's throughput counts from another moment: 254 for a first iteration of 512 steps in 0.24
+    s). RLlib repeats the last evaluation in every later result; `eval/…` appears only where an evaluation took place.
     """
     row: dict[str, float] = {}
     for name in ("iteration", "env_steps", "time_s"):
@@ -156,6 +156,16 @@ def path_of(name: str) -> str:
     )
 
 
+def find(result: Mapping[str, Any], name: str) -> float | None:
+    """Return the finite number under a tidy name or a path in RLlib's result; None where this result has none."""
+    path = PATHS.get(name) or next(
+        (p + name[len(f) :] for f, p in FAMILIES.items() if name.startswith(f)), name
+    )
+    value = _get(result, path)
+    number = None if isinstance(value, bool) else _number(value)
+    return number if number is not None and math.isfinite(number) else None
+
+
 def known(name: str) -> bool:
     """Is this a tidy name, a member of a family of them, or an RLlib path?"""
     try:
@@ -205,9 +215,8 @@ def _leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, float]]:
 
 
 def _number(value: Any) -> float | None:
-    if (
-        isinstance(value, numbers.Real) or getattr(value, "shape", None) == ()
-    ):  # Python, numpy, 0-d arrays and tensors
+    # Numbers of Python and numpy, 0-d arrays and tensors.
+    if isinstance(value, numbers.Real) or getattr(value, "shape", None) == ():
         try:
             return float(value)
         except (TypeError, ValueError):

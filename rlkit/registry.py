@@ -7,11 +7,12 @@ A recipe can only name what stands here. User code adds entries through `registe
 
 from __future__ import annotations
 
+import functools
 import importlib
+import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -30,112 +31,101 @@ class Entry:
     target: str | Callable[..., Any]
     summary: str = ""
 
+    @property
+    def module(self) -> str:
+        """The module that defines the target."""
+        if isinstance(self.target, str):
+            return self.target.partition(":")[0]
+        return str(getattr(self.target, "__module__", ""))
+
     def load(self) -> Any:
         """Import and return the object."""
         if not isinstance(self.target, str):
             return self.target
-        module, _, attribute = self.target.partition(":")
-        return getattr(importlib.import_module(module), attribute)
+        return getattr(importlib.import_module(self.module), self.target.partition(":")[2])
 
 
-def _table(*rows: tuple[str, str, str]) -> dict[str, Entry]:
-    return {name: Entry(name, target, summary) for name, target, summary in rows}
+def _table(package: str, *rows: tuple[str, str, str]) -> dict[str, Entry]:
+    """Rows of (name, target below `package`, summary)."""
+    return {name: Entry(name, f"{package}.{target}".lstrip("."), summary) for name, target, summary in rows}
 
 
 TABLES: dict[str, dict[str, Entry]] = {
     # An algorithm's target is its RLlib AlgorithmConfig class.
     "algorithms": _table(
-        ("PPO", "ray.rllib.algorithms.ppo:PPOConfig", "RLlib's PPO"),
+        "",
+        ("PPO", "rlkit.algos.ppo:PPOConfig", "RLlib's PPO on columns"),
         ("DQN", "rlkit.algos.dqn:DQNConfig", "RLlib's DQN on columnar replay"),
         ("SAC", "rlkit.algos.sac:SACConfig", "RLlib's SAC on columnar replay"),
         ("DRON", "rlkit.algos.dron:DRONConfig", "DQN that models its opponents"),
         (
             "MADDPG",
-            "rlkit.algos.centralised.config:MADDPGConfig",
+            "rlkit.algos.maddpg:MADDPGConfig",
             "actors that see their own observation, critics that see everybody's",
         ),
-        ("MATD3", "rlkit.algos.centralised.config:MATD3Config", "MADDPG with TD3's three changes"),
+        ("MATD3", "rlkit.algos.maddpg:MATD3Config", "MADDPG with TD3's three changes"),
         ("APPO", "ray.rllib.algorithms.appo:APPOConfig", "RLlib's APPO"),
         ("IMPALA", "ray.rllib.algorithms.impala:IMPALAConfig", "RLlib's IMPALA"),
         ("TQC", "ray.rllib.algorithms.tqc:TQCConfig", "RLlib's TQC"),
         ("rllib/DQN", "ray.rllib.algorithms.dqn:DQNConfig", "RLlib's DQN, untouched"),
+        ("rllib/PPO", "ray.rllib.algorithms.ppo:PPOConfig", "RLlib's PPO, untouched"),
         ("rllib/SAC", "ray.rllib.algorithms.sac:SACConfig", "RLlib's SAC, untouched"),
     ),
     "envs": _table(
-        ("grid_world", "rlkit.envs.gridworld:GridWorld", "one reward in a grid; tasks: distance, goal"),
-        ("soccer", "rlkit.envs.soccer:soccer", "grid soccer of the DRON paper against rule agents"),
-        ("soccer_two", "rlkit.envs.soccer:SoccerParallelEnv", "the same game with two players"),
-        ("tag_pool", "rlkit.envs.tag_pool:TagPool", "simple_tag's prey against a pool of frozen hunters"),
-        ("coin_race", "rlkit.envs.coin_race:CoinRace", "two players race for a coin; for self-play"),
+        "rlkit.envs",
+        ("grid_world", "gridworld:GridWorld", "one reward in a grid; tasks: distance, goal"),
+        ("soccer", "soccer:soccer", "grid soccer of the DRON paper against rule agents"),
+        ("soccer_two", "soccer:SoccerParallelEnv", "the same game with two players"),
+        ("tag_pool", "tag_pool:TagPool", "simple_tag's prey against a pool of frozen hunters"),
     ),
     # A model's target is `build(observation_space, **options) -> torch.nn.Module` (rlkit.models.features).
     "models": _table(
-        (
-            "mlp",
-            "rlkit.models.dense:mlp",
-            "Fully connected: hiddens, activation, layer_norm, orthogonal, gain",
-        ),
-        (
-            "cnn",
-            "rlkit.models.conv:cnn",
-            "Convolutions for channel-last images: filters, hidden, activation, …",
-        ),
+        "rlkit.models",
+        ("mlp", "dense:mlp", "Fully connected: hiddens, activation, layer_norm, orthogonal, gain"),
+        ("cnn", "conv:cnn", "Convolutions for channel-last images: filters, hidden, activation, …"),
     ),
     "callbacks": _table(
-        ("BestCheckpoint", "rlkit.callbacks:BestCheckpoint", "save whenever evaluation improves"),
-        ("EpisodeGif", "rlkit.callbacks:EpisodeGif", "a GIF of the current policy every few iterations"),
-        ("EpisodeStatistics", "rlkit.callbacks:EpisodeStatistics", "the classic example of all hooks"),
-        ("HindsightRelabel", "rlkit.callbacks:HindsightRelabel", "hindsight experience replay"),
-        ("Histograms", "rlkit.callbacks:Histograms", "weights and gradients in TensorBoard"),
-        ("MergeAgentObservations", "rlkit.callbacks:MergeAgentObservations", "others' steps as columns"),
-        ("MonteCarloReturns", "rlkit.callbacks:MonteCarloReturns", "discounted returns as a column"),
-        ("NumericsGuard", "rlkit.callbacks:NumericsGuard", "NaN or inf ends the run and is named"),
-        ("RewardScale", "rlkit.callbacks:RewardScale", "scale, shift, clip the learner's rewards"),
-        ("RewardShaping", "rlkit.callbacks:RewardShaping", "potential-based reward shaping"),
-        ("StopOnPlateau", "rlkit.callbacks:StopOnPlateau", "end the run when a metric no longer improves"),
-        ("Throughput", "rlkit.callbacks:Throughput", "steps per second, and where the time goes"),
-        ("TimeLimit", "rlkit.callbacks:TimeLimit", "end the run after so many seconds"),
+        "rlkit",
+        ("BestCheckpoint", "callbacks:BestCheckpoint", "save whenever evaluation improves"),
+        ("EpisodeGif", "callbacks:EpisodeGif", "a GIF of the current policy every few iterations"),
+        ("EpisodeStatistics", "callbacks:EpisodeStatistics", "the classic example of all hooks"),
+        ("HindsightRelabel", "callbacks:HindsightRelabel", "hindsight experience replay"),
+        ("Histograms", "callbacks:Histograms", "weights and gradients in TensorBoard"),
+        ("MergeAgentObservations", "callbacks:MergeAgentObservations", "others' steps as columns"),
+        ("MonteCarloReturns", "callbacks:MonteCarloReturns", "discounted returns as a column"),
+        ("NumericsGuard", "callbacks:NumericsGuard", "NaN or inf ends the run and is named"),
+        ("RewardScale", "callbacks:RewardScale", "scale, shift, clip the learner's rewards"),
+        ("RewardShaping", "callbacks:RewardShaping", "potential-based reward shaping"),
+        ("StopOnPlateau", "callbacks:StopOnPlateau", "end the run when a metric no longer improves"),
+        ("Throughput", "callbacks:Throughput", "steps per second, and where the time goes"),
+        ("TimeLimit", "callbacks:TimeLimit", "end the run after so many seconds"),
     ),
     "curricula": _table(
-        (
-            "lessons",
-            "rlkit.curriculum.lessons:Lessons",
-            "tasks in an order, each until a measure reaches a threshold",
-        ),
-        ("random", "rlkit.curriculum.randomise:DomainRandomisation", "domain randomisation"),
-        ("annealing", "rlkit.curriculum.randomise:Annealing", "task values that move with the env steps"),
-        (
-            "expanding_box",
-            "rlkit.curriculum.randomise:ExpandingBox",
-            "a box of tasks that grows where it is mastered",
-        ),
-        (
-            "learning_progress",
-            "rlkit.curriculum.levels:LearningProgress",
-            "plays what is being learnt or forgotten",
-        ),
-        ("learnability", "rlkit.curriculum.levels:Learnability", "plays what succeeds sometimes"),
-        (
-            "plr",
-            "rlkit.curriculum.plr:PrioritisedLevelReplay",
-            "prioritised level replay, by the critic's error",
-        ),
-        ("alp_gmm", "rlkit.curriculum.alp_gmm:ALPGMM", "learning progress over a continuous space"),
-        ("self_play", "rlkit.curriculum.self_play:SelfPlay", "a pool of past policies, with Elo"),
+        "rlkit.curriculum",
+        ("lessons", "lessons:Lessons", "tasks in an order, each until a measure reaches a threshold"),
+        ("random", "randomise:DomainRandomisation", "domain randomisation"),
+        ("annealing", "randomise:Annealing", "task values that move with the env steps"),
+        ("expanding_box", "randomise:ExpandingBox", "a box of tasks that grows where it is mastered"),
+        ("learning_progress", "levels:LearningProgress", "plays what is being learnt or forgotten"),
+        ("learnability", "levels:Learnability", "plays what succeeds sometimes"),
+        ("plr", "plr:PrioritisedLevelReplay", "prioritised level replay, by the critic's error"),
+        ("alp_gmm", "alp_gmm:ALPGMM", "learning progress over a continuous space"),
+        ("self_play", "self_play:SelfPlay", "a pool of past policies, with Elo"),
     ),
     "explorations": _table(
-        ("CountBased", "rlkit.exploration:CountBased", "bonus for states that were rarely visited"),
-        ("Curiosity", "rlkit.exploration:Curiosity", "bonus for steps a model cannot predict (ICM)"),
-        ("EpsilonGreedy", "rlkit.exploration:EpsilonGreedy", "a random action with probability ε"),
-        ("GaussianNoise", "rlkit.exploration:GaussianNoise", "Gaussian noise on continuous actions"),
-        ("OrnsteinUhlenbeckNoise", "rlkit.exploration:OrnsteinUhlenbeckNoise", "correlated noise on actions"),
-        ("ParameterNoise", "rlkit.exploration:ParameterNoise", "noise on the weights, adapted to a distance"),
-        ("PerWorkerEpsilonGreedy", "rlkit.exploration:PerWorkerEpsilonGreedy", "a constant ε per env runner"),
-        ("RND", "rlkit.exploration:RND", "bonus for novel observations (random network distillation)"),
-        ("Random", "rlkit.exploration:Random", "uniform actions for the first steps, or always"),
-        ("SoftQ", "rlkit.exploration:SoftQ", "softmax over Q-values"),
-        ("StochasticSampling", "rlkit.exploration:StochasticSampling", "what the policy itself samples"),
-        ("UpperConfidenceBound", "rlkit.exploration:UpperConfidenceBound", "UCB1 on Q-values"),
+        "rlkit.exploration",
+        ("CountBased", "intrinsic:CountBased", "bonus for states that were rarely visited"),
+        ("Curiosity", "intrinsic:Curiosity", "bonus for steps a model cannot predict (ICM)"),
+        ("EpsilonGreedy", "epsilon_greedy:EpsilonGreedy", "a random action with probability ε"),
+        ("GaussianNoise", "continuous:GaussianNoise", "Gaussian noise on continuous actions"),
+        ("OrnsteinUhlenbeckNoise", "continuous:OrnsteinUhlenbeckNoise", "correlated noise on actions"),
+        ("ParameterNoise", "parameter_noise:ParameterNoise", "noise on the weights, adapted to a distance"),
+        ("PerWorkerEpsilonGreedy", "epsilon_greedy:PerWorkerEpsilonGreedy", "a constant ε per env runner"),
+        ("RND", "intrinsic:RND", "bonus for novel observations (random network distillation)"),
+        ("Random", "discrete:Random", "uniform actions for the first steps, or always"),
+        ("SoftQ", "discrete:SoftQ", "softmax over Q-values"),
+        ("StochasticSampling", "discrete:StochasticSampling", "what the policy itself samples"),
+        ("UpperConfidenceBound", "discrete:UpperConfidenceBound", "UCB1 on Q-values"),
     ),
 }
 
@@ -202,44 +192,66 @@ def resolve(kind: str, name: str) -> Any:
     return entry.load()
 
 
-def own_entries(imports: Sequence[str] = ()) -> list[tuple[str, Entry]]:
-    """Return (kind, entry) of what was registered as an object, to be registered again in other processes.
+@dataclass(frozen=True)
+class Names:
+    """What other processes need in order to know the names of this one; picklable.
 
-    What modules given with `--import` have registered is left out, now or earlier in this process: other processes
-    import them themselves (see `imports_for`), and could not unpickle a reference into a module they do not know.
+    Attributes:
+        imports: modules given with `--import`, imported there again.
+        entries: (kind, entry) of what was registered as an object. What the imported modules registered is left out:
+            a process that imports them has it, and one that does not could not unpickle it.
     """
-    modules = {Path(name).stem if name.endswith(".py") else name for name in (*imports, *_IMPORTED.values())}
-    return [
-        (kind, e)
+
+    imports: tuple[str, ...] = ()
+    entries: tuple[tuple[str, Entry], ...] = ()
+
+    def load(self) -> None:
+        """Make them known in this process."""
+        begin(self.imports)
+        for kind, entry in self.entries:
+            TABLES[kind].setdefault(entry.name, entry)
+
+
+_GIVEN: list[str] = []  # what `begin` was given last
+
+
+def imports() -> list[str]:
+    """Return the modules that a run of this process imports in its other processes."""
+    return list(_GIVEN)
+
+
+def begin(imports: Sequence[str], values: Any = None) -> None:
+    """Load plugins; from here on, `imports()` are these.
+
+    Args:
+        values: of a recipe; modules imported earlier in this process whose names it uses count as given.
+    """
+    load_plugins(imports)
+    words = set(_words(values))
+    using = {entry.module for table in TABLES.values() for entry in table.values() if entry.name in words}
+    earlier = [given for module, given in _IMPORTED.items() if module in using]
+    _GIVEN[:] = dict.fromkeys([*absolute(imports), *earlier])
+
+
+def names() -> Names:
+    """Return what this process hands to others."""
+    known = {_module_name(name) for name in (*_GIVEN, *_IMPORTED.values())}
+    entries = [
+        (kind, entry)
         for kind, table in TABLES.items()
-        for e in table.values()
-        if not isinstance(e.target, str) and getattr(e.target, "__module__", None) not in modules
-    ]
-
-
-def imports_for(values: Any, imports: Sequence[str]) -> list[str]:
-    """Return `imports`, and the modules imported earlier in this process whose names a recipe's values use."""
-    words: set[str] = set()
-
-    def collect(value: Any) -> None:
-        if isinstance(value, str):
-            words.add(value)
-        elif isinstance(value, Mapping):
-            for part in value.values():
-                collect(part)
-        elif isinstance(value, list | tuple):
-            for part in value:
-                collect(part)
-
-    collect(values)
-    modules = {
-        getattr(entry.target, "__module__", None)
-        for table in TABLES.values()
         for entry in table.values()
-        if entry.name in words
-    }
-    earlier = [name for module, name in _IMPORTED.items() if module in modules and name not in imports]
-    return [*imports, *earlier]
+        if not isinstance(entry.target, str) and entry.module not in known
+    ]
+    return Names(tuple(_GIVEN), tuple(entries))
+
+
+def _words(value: Any) -> Iterator[str]:
+    """Every text in nested values of a recipe."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for part in value.values() if isinstance(value, Mapping) else value:
+            yield from _words(part)
 
 
 def absolute(imports: Sequence[str]) -> list[str]:
@@ -247,20 +259,23 @@ def absolute(imports: Sequence[str]) -> list[str]:
     return [str(Path(name).resolve()) if name.endswith(".py") else name for name in imports]
 
 
-def add_entries(entries: Sequence[tuple[str, Entry]]) -> None:
-    """Register what `own_entries` returned in another process."""
-    for kind, entry in entries:
-        TABLES[kind].setdefault(entry.name, entry)
-
-
 def load_plugins(imports: Sequence[str] = ()) -> None:
-    """Import installed `rlkit.plugins` entry points, then the modules named by `--import`.
+    """Import installed `rlkit.plugins` entry points, once per process, then the modules named by `--import`.
 
     A module is a dotted name or a path to a `.py` file; the working directory is importable.
 
     Raises:
         UsageError: a module that cannot be imported, with the reason.
     """
+    _load_entry_points()
+    for name in imports:
+        import_module(name)
+
+
+@functools.cache
+def _load_entry_points() -> None:
+    from importlib import metadata  # 20 ms that a process without plugins to load can spare
+
     for point in metadata.entry_points(group="rlkit.plugins"):
         try:
             plugin = point.load()
@@ -270,20 +285,26 @@ def load_plugins(imports: Sequence[str] = ()) -> None:
             raise UsageError(
                 f"the plugin {point.name!r} ({point.value}) failed to load: {type(error).__name__}: {error}"
             ) from error
-    for name in imports:
-        import_module(name)
+
+
+def _module_name(given: str) -> str:
+    return Path(given).stem if given.endswith(".py") else given
 
 
 def import_module(name: str) -> None:
     """Import a module by dotted name, or by path to a `.py` file (its folder is added to `sys.path`)."""
-    folder, module = str(Path.cwd()), name
+    folder, module = str(Path.cwd()), _module_name(name)
     if name.endswith(".py"):
         path = Path(name).resolve()
         if not path.is_file():
             raise UsageError(f"--import {name}: no such file")
-        folder, module = str(path.parent), path.stem
+        folder = str(path.parent)
     if folder not in sys.path:
         sys.path.insert(0, folder)
+    # Ray's processes, if they start after this, find the module too: a class of it reaches them by its name.
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if folder not in paths:
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [folder, *paths]))
     try:
         importlib.import_module(module)
         _IMPORTED[module] = absolute([name])[0]

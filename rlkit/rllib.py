@@ -1,18 +1,22 @@
-"""The one place that touches private names of RLlib. Each entry says which version it was checked against and
-why.
+"""The one place that touches private names of RLlib and Tune; tests/test_private_names.py holds it.
 
-Checked against ray 2.60.0.
+Each entry says why it is needed, checked against ray 2.60.0. What reaches into a class from outside is a function; what
+overrides or uses private names inside one is a mixin, to stand before RLlib's class in the bases.
 """
 
 from __future__ import annotations
 
-import shutil
+import copy
+import functools
+import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-RAY_VERSION = "2.60"
+from rlkit.files import swap_folder
 
 
 def add_callbacks(config: Any, callbacks: Sequence[Callable[[], Any]]) -> None:
@@ -44,13 +48,7 @@ def persist_by_rename(storage: Any, name_of: Callable[[], str]) -> None:
 
     def persist(checkpoint: Any) -> Any:
         target = Path(storage.trial_fs_path, name_of())
-        old = None
-        if target.exists():
-            old = target.with_name(f".replaced_{target.name}")
-            target.rename(old)
-        Path(checkpoint.path).rename(target)
-        if old is not None:
-            shutil.rmtree(old, ignore_errors=True)
+        swap_folder(Path(checkpoint.path), target)
         return type(checkpoint)(filesystem=storage.storage_filesystem, path=str(target))
 
     storage.persist_current_checkpoint = persist
@@ -96,12 +94,16 @@ def tune_state_to(put: Callable[[Path], None], folder: Path) -> Iterator[None]:
 
 
 def set_progress(trainable: Any, *, iteration: int, time_total_s: float, metrics: dict[str, Any]) -> None:
-    """Set the counters that `Trainable.restore` takes from the driver (ray/tune/trainable/trainable.py,
-    2.60)."""
+    """Set the counters that `Trainable.restore` takes from the driver (ray/tune/trainable/trainable.py, 2.60)."""
     trainable._iteration = iteration
     trainable._time_total = time_total_s
     trainable._timesteps_total = metrics.get("timesteps_total")
     trainable._episodes_total = metrics.get("episodes_total")
+
+
+def keep_trial_info(trainable: Any, config: dict[str, Any]) -> None:
+    """Tell a Trainable which trial it is: its own constructor looks for it in the config (2.60)."""
+    trainable._trial_info = config.get("__trial_info__")
 
 
 def trial_folder(trainable: Any) -> Path | None:
@@ -123,8 +125,7 @@ def progress_of(trainable: Any) -> tuple[int, float, dict[str, Any]]:
 
 
 def runner_callbacks(env_runner: Any) -> list[Any]:
-    """Return the callback instances of an EnvRunner, in the order of `config.callbacks` (2.60, no
-    accessor)."""
+    """Return the callback instances of an EnvRunner, in the order of `config.callbacks` (2.60, no accessor)."""
     return env_runner._callbacks
 
 
@@ -134,11 +135,10 @@ def ongoing_episodes(env_runner: Any) -> list[Any]:
 
 
 def hook_learner(learner: Any, *, hook: Callable[..., None]) -> None:
-    """Call `hook` before each module's loss in a Learner (2.60 has no callbacks in learners;
-    on_learn_on_batch is gone).
+    """Call `hook` before each module's loss in a Learner.
 
-    `compute_loss_for_module` is public and meant to be overridden; here it is extended on the instance, so
-    that any learner class keeps its own.
+    2.60 has no callbacks in learners; `on_learn_on_batch` is gone. `compute_loss_for_module` is public and
+    meant to be overridden; here it is extended on the instance, so that any learner class keeps its own.
     """
     compute_loss = learner.compute_loss_for_module
 
@@ -179,12 +179,26 @@ def point_to_checkpoint(trial: Any, path: Path, notes: Any) -> None:
     trial.on_checkpoint(_TrainingResult(checkpoint=checkpoint, metrics=metrics))
 
 
-def registered_env(name: str) -> Callable[..., Any] | None:
-    """Return the env creator registered with Tune under a name, or None (2.60: `ray.tune.registry`, no
-    accessor)."""
+def env_creator_of(config: Any) -> Callable[[Any], Any]:
+    """Return what makes a config's environments from an EnvContext (or a dict), picklable.
+
+    `config.env` is a callable, a name registered with Tune (2.60: its registry has no accessor), or a Gymnasium id.
+    """
     from ray.tune.registry import ENV_CREATOR, _global_registry
 
-    return _global_registry.get(ENV_CREATOR, name) if _global_registry.contains(ENV_CREATOR, name) else None
+    if callable(config.env):
+        create: Callable[[Any], Any] = config.env
+    elif _global_registry.contains(ENV_CREATOR, config.env):
+        create = _global_registry.get(ENV_CREATOR, config.env)
+    else:
+        create = functools.partial(_make_gymnasium, config.env)
+    return create
+
+
+def _make_gymnasium(env_id: str, context: Any) -> Any:
+    import gymnasium as gym
+
+    return gym.make(env_id, **dict(context))
 
 
 def policy_mapping(env_to_module: Any) -> Callable[..., str] | None:
@@ -219,8 +233,7 @@ def watch_learner(
 ) -> None:
     """Show each module's loss and the gradients of each update to a Learner before they are used.
 
-    RLlib 2.60 replaces NaN gradients by 0 and inf by 3.4e38 in `apply_gradients`; behind it nothing can be
-    seen.
+    RLlib 2.60 replaces NaN gradients by 0 and inf by 3.4e38 in `apply_gradients`; behind it nothing can be seen.
     """
     compute_loss, compute_gradients = learner.compute_loss_for_module, learner.compute_gradients
 
@@ -243,8 +256,7 @@ def watch_learner(
 def refresh_spaces(episode: Any, env: Any) -> None:
     """Give a MultiAgentEpisode, created a moment ago, the spaces of an environment that was built anew since.
 
-    `MultiAgentEnvRunner._new_episode` (2.60) reads them before `on_episode_created` can change the
-    environment.
+    `MultiAgentEnvRunner._new_episode` (2.60) reads them before `on_episode_created` can change the environment.
     """
     env = env.unwrapped
     episode.observation_space = {agent: env.get_observation_space(agent) for agent in env.possible_agents}
@@ -252,8 +264,7 @@ def refresh_spaces(episode: Any, env: Any) -> None:
 
 
 def record_class(checkpoint: Path, algorithm_class: type) -> None:
-    """Name the plain Algorithm class in a checkpoint just written, so that reading it needs no class of
-    rlkit.
+    """Name the plain Algorithm class in a checkpoint just written, so that reading it needs no class of rlkit.
 
     `Checkpointable.save_to_path` (2.60) pickles `type(self)` with the constructor's arguments; for a trial
     that is a class made at run time, which would be stored by value.
@@ -267,8 +278,7 @@ def record_class(checkpoint: Path, algorithm_class: type) -> None:
 
 
 def plain_backwards() -> tuple[Callable[..., Any], ...]:
-    """Return the `compute_gradients` of RLlib's learners that amount to one backward pass of the summed
-    losses.
+    """Return the `compute_gradients` of RLlib's learners that amount to one backward pass of the summed losses.
 
     SAC's calls backward once per optimizer, each on a loss that reaches the parameters of that optimizer
     alone (2.60, `sac_torch_learner.py`); the sum has the same gradients.
@@ -280,8 +290,7 @@ def plain_backwards() -> tuple[Callable[..., Any], ...]:
 
 
 def forget_sac_losses(learner: Any) -> None:
-    """Drop the losses SAC keeps for its own `compute_gradients` (2.60: `_temp_losses`, one entry per
-    optimizer)."""
+    """Drop the losses SAC keeps for its own `compute_gradients` (2.60: `_temp_losses`, one entry per optimizer)."""
     learner._temp_losses.clear()
 
 
@@ -312,8 +321,7 @@ def forward_train_of(learner: Any) -> Callable[[Any], Any]:
 
 
 def scales_gradients(learner: Any) -> bool:
-    """Whether a TorchLearner has gradient scalers or torch lr schedulers, which act inside `apply_gradients`
-    (2.60)."""
+    """Whether a TorchLearner has gradient scalers or torch lr schedulers, which act inside `apply_gradients` (2.60)."""
     return learner._grad_scalers is not None or learner._lr_scheduler_classes is not None
 
 
@@ -350,7 +358,7 @@ def custom_learner_pieces(learner: Any) -> list[Any]:
     """
     pipeline = learner._learner_connector
     pieces = [] if pipeline is None else list(pipeline.connectors)
-    custom = [p for p in pieces if type(p).__name__ not in DEFAULT_LEARNER_PIECES]
+    custom = [p for p in pieces if type(p).__name__ not in (*DEFAULT_LEARNER_PIECES, *ADVANTAGE_PIECES)]
     for piece in custom:
         if type(piece).__module__.startswith("ray.rllib.connectors."):
             raise ValueError(
@@ -360,9 +368,20 @@ def custom_learner_pieces(learner: Any) -> list[Any]:
     return custom
 
 
+ADVANTAGE_PIECES = ("AddOneTsToEpisodesAndTruncate", "GeneralAdvantageEstimation")
+
+
+def extra_learner_pieces(learner: Any) -> list[Any]:
+    """Return a PPO learner's connector pieces besides RLlib's way from episodes to a batch with advantages (2.60)."""
+    known = (*DEFAULT_LEARNER_PIECES, *ADVANTAGE_PIECES)
+    return [piece for piece in learner_pieces(learner) if type(piece).__name__ not in known]
+
+
 def seed_runner(env_runner: Any, seed: int) -> None:
-    """Set the seed of an EnvRunner's next reset (2.60: `_seed`, used by the first reset and by each sample of
-    whole episodes; see `_reset_envs`)."""
+    """Set the seed of an EnvRunner's next reset.
+
+    2.60: `_seed`, which the first reset and each sample of whole episodes use; see `_reset_envs`.
+    """
     env_runner._seed = seed
 
 
@@ -431,32 +450,20 @@ def runner_weights_seq_no(env_runner: Any) -> int:
 
 
 def spaces_of_env(config: Any) -> tuple[Any, Any]:
-    """Make a config's environment once and return its observation and action space, by agent if there are several.
-
-    `config.env` is a registered name, a Gymnasium id or a callable; the resolution follows `EnvRunner.make_env`
-    (2.60).
-    """
+    """Make a config's environment once and return its observation and action space, by agent if there are several."""
     import gymnasium as gym
     from ray.rllib.env.env_context import EnvContext
     from ray.rllib.env.multi_agent_env import MultiAgentEnv
-    from ray.tune.registry import ENV_CREATOR, _global_registry
 
-    context = EnvContext(dict(config.env_config), worker_index=0)
-    if isinstance(config.env, str) and _global_registry.contains(ENV_CREATOR, config.env):
-        env = _global_registry.get(ENV_CREATOR, config.env)(context)
-    elif callable(config.env):
-        env = config.env(context)
-    else:
-        env = gym.make(config.env, **config.env_config)
+    env = env_creator_of(config)(EnvContext(dict(config.env_config), worker_index=0))
     try:
         own = env.unwrapped
-        if isinstance(own, MultiAgentEnv):
-            agents = own.possible_agents
-            return (
-                gym.spaces.Dict({a: own.get_observation_space(a) for a in agents}),
-                gym.spaces.Dict({a: own.get_action_space(a) for a in agents}),
-            )
-        return env.observation_space, env.action_space
+        if not isinstance(own, MultiAgentEnv):
+            return env.observation_space, env.action_space
+        return (
+            gym.spaces.Dict({agent: own.get_observation_space(agent) for agent in own.possible_agents}),
+            gym.spaces.Dict({agent: own.get_action_space(agent) for agent in own.possible_agents}),
+        )
     finally:
         env.close()
 
@@ -594,3 +601,362 @@ def prune_checkpoints(trial: Any, keep: int, protect: int | None) -> None:
         else:
             shutil.rmtree(result.checkpoint.path, ignore_errors=True)
     manager._checkpoint_results = kept
+
+
+def keep_chunks(env_runner: Any, samples: Sequence[Any]) -> None:
+    """Give an EnvRunner copies of the episodes it just sampled, for its metrics and for `prev_episode_chunks`.
+
+    It keeps the objects that it returns, in `_done_episodes_for_metrics` and `_ongoing_episodes_for_metrics` (2.60).
+    In one process with the learner or a replay buffer these go on changing: `AddOneTsToEpisodesAndTruncate` appends a
+    step, `concat_episode` the next fragment, so that episodes of 7 steps were reported as 9.
+    """
+    copies = {id(episode): _copy_of(episode) for episode in samples}
+    done = env_runner._done_episodes_for_metrics
+    done[:] = [copies.get(id(episode), episode) for episode in done]
+    chunks = env_runner._ongoing_episodes_for_metrics
+    for episode in samples:
+        if not episode.is_done and episode.id_ in chunks:
+            chunks[episode.id_] = [copies.get(id(one), one) for one in chunks[episode.id_]]
+
+
+def _copy_of(episode: Any) -> Any:
+    """Return an episode with buffers of its own; the arrays in them are shared, but for rewards."""
+    new = copy.copy(episode)
+    agents = getattr(episode, "agent_episodes", None)
+    if agents is not None:
+        new.agent_episodes = {agent: _copy_of(one) for agent, one in agents.items()}
+        new.env_t_to_agent_t = copy.copy(episode.env_t_to_agent_t)
+        return new
+    for name in ("observations", "infos", "actions", "rewards"):
+        setattr(new, name, _copy_of_buffer(getattr(episode, name)))
+    new.rewards.data = copy.copy(new.rewards.data)
+    new.extra_model_outputs = {k: _copy_of_buffer(b) for k, b in episode.extra_model_outputs.items()}
+    return new
+
+
+def _copy_of_buffer(buffer: Any) -> Any:
+    """`append` and `extend` of an InfiniteLookbackBuffer (2.60) replace arrays and change lists."""
+    new = copy.copy(buffer)
+    if isinstance(new.data, list):
+        new.data = list(new.data)
+    return new
+
+
+def count_time(episode: Any) -> None:
+    """Note that an episode has made a step now: what `get_duration_s` is computed from (2.60, no setter)."""
+    episode._last_step_time = time.perf_counter()
+    if episode._start_time is None:
+        episode._start_time = episode._last_step_time
+
+
+def take_done_episodes(env_runner: Any) -> list[Any]:
+    """Take the episodes that ended from an EnvRunner's metrics, with what it kept of their chunks (2.60)."""
+    done = list(env_runner._done_episodes_for_metrics)
+    env_runner._done_episodes_for_metrics.clear()
+    for episode in done:
+        env_runner._ongoing_episodes_for_metrics.pop(episode.id_, None)
+    return done
+
+
+@dataclass(frozen=True)
+class Raised:
+    """An exception in a remote env runner, on its way to the driver."""
+
+    message: str  # type and text
+    traceback: str
+
+
+def guard_runners(
+    group: Any,
+    *,
+    on_raise: Callable[[int, Raised], Exception],
+    on_death: Callable[[int, Exception, bool], None],
+) -> None:
+    """Hear of every call to a remote EnvRunner of an EnvRunnerGroup that ends with an exception or a death.
+
+    `FaultAwareApply.apply` (2.60, utils/actor_manager.py) answers an exception by sleeping for
+    `delay_between_env_runner_restarts_s` (60) and ending the process, so that a bug of an environment is a dead actor
+    without a message, restarted up to 1,000 times. Here the call brings the exception back as a value.
+
+    Args:
+        on_raise: gets the runner's index and the exception; raises what ends the run, or returns the error to go on
+            with. Then the runner is started anew: what it was doing is half done.
+        on_death: gets the runner's index, Ray's error, and whether Ray will not start it again; may raise. It is called
+            once for each death, not for the calls that find the runner still starting.
+    """
+    import ray
+    from ray.exceptions import ActorDiedError, RayActorError
+    from ray.rllib.utils.actor_manager import ResultOrError, _method_caller
+
+    manager = group._worker_manager
+    call, fetch = manager._call_actors, manager._fetch_result
+
+    def guarded(func: Any) -> Any:
+        return functools.partial(_guarded, _method_caller(func) if isinstance(func, str) else func)
+
+    def call_actors(func: Any, **kwargs: Any) -> Any:
+        return call(func=[guarded(f) for f in func] if isinstance(func, list) else guarded(func), **kwargs)
+
+    def fetch_result(**kwargs: Any) -> Any:
+        alive = {index for index in kwargs["remote_actor_ids"] if manager.is_actor_healthy(index)}
+        ready, results = fetch(**kwargs)
+        for answer in results.result_or_errors:
+            value = answer.get()
+            if isinstance(value, Raised):
+                error = on_raise(answer.actor_id, value)
+                answer.result_or_error = ResultOrError(error=error)
+                manager.set_actor_state(answer.actor_id, healthy=False)
+                ray.kill(manager.actors()[answer.actor_id], no_restart=False)
+            elif not answer.ok and isinstance(value, RayActorError):
+                gone = isinstance(value, ActorDiedError)
+                if gone or answer.actor_id in alive:
+                    alive.discard(answer.actor_id)
+                    on_death(answer.actor_id, value, gone)
+        return ready, results
+
+    manager._call_actors, manager._fetch_result = call_actors, fetch_result
+
+
+def _guarded(func: Callable[..., Any], env_runner: Any, *args: Any, **kwargs: Any) -> Any:
+    try:
+        return func(env_runner, *args, **kwargs)
+    except Exception as error:
+        shown = error.__cause__ if not str(error) and error.__cause__ is not None else error
+        return Raised(f"{type(shown).__name__}: {shown}", traceback.format_exc())
+
+
+def sampled_env_steps(algorithm: Any) -> int:
+    """Return the env steps of all runners so far, as the algorithm has counted them (2.60: its metrics logger)."""
+    from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME
+
+    return int(algorithm.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), default=0))
+
+
+def print_to_stderr() -> None:
+    """Send what Ray prints in this process for other processes to stderr; stdout belongs to results.
+
+    `listen_error_messages` (2.60, _private/worker.py) prints "A worker died or was killed …" to stdout even without
+    `log_to_driver`; with it, so it prints what workers print.
+    """
+    from ray._private import worker
+
+    own = worker.print_to_stdstream
+    if getattr(own, "rlkit", False):
+        return
+
+    def to_stderr(data: dict[str, Any], ignore_prefix: bool) -> None:
+        own({**data, "is_err": True}, ignore_prefix)
+
+    to_stderr.rlkit = True  # type: ignore[attr-defined]
+    worker.print_to_stdstream = to_stderr
+
+
+def forwards_separately(module: Any, call: str) -> bool:
+    """Whether a MultiRLModule runs each of its modules by itself in `forward_exploration` or `forward_inference`.
+
+    One of its own kind overrides the underscored methods and may let modules see each other's batches (2.60,
+    core/rl_module/multi_rl_module.py).
+    """
+    from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
+
+    names = (f"_{call}", "_forward")
+    return all(getattr(type(module), name) is getattr(MultiRLModule, name) for name in names)
+
+
+class RunnerInside:
+    """Mixin for env runners, before RLlib's class: the private side that a loop of one's own needs.
+
+    It serves `SingleAgentEnvRunner` and `MultiAgentEnvRunner`.
+    2.60 has no public hook between `sample()`, which logs and calls `on_sample_end`, and the loop inside it.
+    """
+
+    config: Any
+    metrics: Any
+    env: Any
+    module: Any
+    num_envs: int
+    num_env_steps_sampled_lifetime: int
+    make_env: Any
+
+    def collect(self, **asked: Any) -> Any:
+        """The loop of `sample()`: `num_timesteps` or `num_episodes`, `explore`, `random_actions`, `force_reset`."""
+        return self.collect_episodes(**asked)
+
+    def collect_episodes(self, **asked: Any) -> Any:
+        """RLlib's own loop."""
+        return super()._sample(**asked)  # type: ignore[misc]
+
+    def _sample(self, **asked: Any) -> Any:
+        return self.collect(**asked)
+
+    @property
+    def needs_reset(self) -> bool:
+        """Whether the environments start anew, with the seed, in the next sample."""
+        return bool(self._needs_initial_reset)
+
+    @needs_reset.setter
+    def needs_reset(self, value: bool) -> None:
+        self._needs_initial_reset = value
+
+    @property
+    def first_seed(self) -> int | None:
+        """The seed of the first reset."""
+        return self._seed if self._needs_initial_reset else None  # type: ignore[attr-defined]
+
+    @property
+    def torch_device(self) -> Any:
+        """Where the module is."""
+        return self._device  # type: ignore[attr-defined]
+
+    @property
+    def pipelines(self) -> tuple[Any, Any]:
+        """The env-to-module and the module-to-env pipeline."""
+        return self._env_to_module, self._module_to_env  # type: ignore[attr-defined]
+
+    @property
+    def weights_number(self) -> int:
+        """The number of the weights the module has."""
+        return int(self._weights_seq_no)  # type: ignore[attr-defined]
+
+    @property
+    def current(self) -> list[Any]:
+        """The episode each environment is in."""
+        return self._ongoing_episodes
+
+    @current.setter
+    def current(self, episodes: list[Any]) -> None:
+        self._ongoing_episodes = episodes
+
+    @property
+    def earlier_chunks(self) -> Any:
+        """Chunks of episodes that go on, by id: `prev_episode_chunks` of `on_episode_end`."""
+        return self._ongoing_episodes_for_metrics  # type: ignore[attr-defined]
+
+    def begin_episode(self, row: int) -> None:
+        """Make the next episode of an environment and call `on_episode_created`."""
+        self._new_episode(row, self._ongoing_episodes)  # type: ignore[attr-defined]
+
+    def call_hook(self, name: str, row: int) -> None:
+        """Call an episode hook for the episode of an environment."""
+        self._make_on_episode_callback(name, row, self._ongoing_episodes)  # type: ignore[attr-defined]
+
+    def begin_shared_data(self) -> None:
+        """Empty what connectors share within a sample."""
+        self._shared_data: dict[str, Any] = {}
+
+    def log_episode(self, *numbers: Any) -> None:
+        """Log length, return, seconds (and per-agent numbers) of a finished episode."""
+        self._log_episode_metrics(*numbers)  # type: ignore[attr-defined]
+
+    def count_sampled(self, steps: int, episodes: int) -> None:
+        """Log the counts of one sample of a single agent."""
+        self.count_env_steps(steps)
+        self._increase_sampled_metrics(steps, episodes)  # type: ignore[attr-defined]
+
+    def count_env_steps(self, steps: int) -> None:
+        """Tell Ray's metrics how many env steps were sampled."""
+        self._log_env_steps(metric=self._metrics_num_env_steps_sampled, num_steps=steps)  # type: ignore[attr-defined]
+
+
+def refill(episode: Any, made: Any, seconds: float) -> None:
+    """Put the steps of `made` into a SingleAgentEpisode that hooks know; its `custom_data` stays (2.60: `__slots__`).
+
+    Args:
+        seconds: what `get_duration_s` returns.
+    """
+    for name in type(made).__slots__:
+        if name != "_custom_data":
+            setattr(episode, name, getattr(made, name))
+    episode._start_time, episode._last_step_time = 0.0, seconds
+
+
+def observation_filter(piece: Any) -> Callable[[Any], Any]:
+    """Return what RLlib's MeanStdFilter does to one observation of a single agent (2.60, no accessor)."""
+    if piece._filters is None:
+        piece._init_new_filters()
+
+    def normalised(observation: Any) -> Any:
+        return piece._filters[None](observation, update=piece._update_stats)
+
+    return normalised
+
+
+def removed_keys(piece: Any) -> tuple[str, ...]:
+    """Return the keys that RLlib's FlattenObservations leaves out (2.60, no accessor)."""
+    return tuple(piece._keys_to_remove)
+
+
+def flattens_for_learner(piece: Any) -> bool:
+    """Whether RLlib's FlattenObservations is one for learners or several agents (2.60, no accessor)."""
+    return bool(piece._as_learner_connector or piece._multi_agent)
+
+
+def share_hanging_rewards(first: Any, joined: Any) -> None:
+    """Let the whole of a MultiAgentEpisode begin with the rewards its first piece had not given away yet (2.60)."""
+    joined._hanging_rewards_begin = first._hanging_rewards_begin
+
+
+def lookback_buffer(data: Any, *, lookback: int, finalized: bool, like: Any = None) -> Any:
+    """Return an InfiniteLookbackBuffer around `data` as it is, with the space of another one.
+
+    The constructor (2.60) looks through the data; a buffer that is built for every edited trajectory cannot wait.
+    """
+    from ray.rllib.env.utils.infinite_lookback_buffer import InfiniteLookbackBuffer
+
+    new = InfiniteLookbackBuffer.__new__(InfiniteLookbackBuffer)
+    new._space, new._space_struct = (None, None) if like is None else (like._space, like._space_struct)
+    new.data, new.lookback, new.finalized = data, lookback, finalized
+    return new
+
+
+def wants_component(owner: Any, name: str, components: Any, not_components: Any) -> bool:
+    """Whether a `get_state(components, not_components=…)` of a Checkpointable asks for a component (2.60)."""
+    wanted: bool = owner._check_component(name, components, not_components)
+    return wanted
+
+
+class ResultFile:
+    """Mixin before Tune's JsonLoggerCallback: which file a trial's results go to."""
+
+    _trial_files: dict[Any, Any]
+
+    def write_to(self, trial: Any, file: Any) -> None:
+        self._trial_files[trial] = file
+
+
+class EventWriter:
+    """Mixin before Tune's TBXLoggerCallback: the TensorBoard writer of a trial."""
+
+    _trial_writer: dict[Any, Any]
+    _trial_result: dict[Any, Any]
+    _summary_writer_cls: Callable[..., Any]
+
+    def write_into(self, trial: Any, folder: str) -> None:
+        """Write a trial's events into a folder from now on."""
+        if trial in self._trial_writer:
+            self._trial_writer[trial].close()
+        self._trial_writer[trial] = self._summary_writer_cls(folder, flush_secs=30)
+        self._trial_result[trial] = {}
+
+
+class ModelSettings:
+    """Mixin before an AlgorithmConfig: `model_settings` reach every module's `model_config` (2.60: a property)."""
+
+    def model_settings(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    @property
+    def _model_config_auto_includes(self) -> dict[str, Any]:
+        return super()._model_config_auto_includes | self.model_settings()  # type: ignore[misc]
+
+
+class QForward:
+    """Mixin before RLlib's DQN module: `q_forward` is asked for the Q-values of a batch, whichever network's."""
+
+    def q_forward(self, batch: Any, encoder: Any, head: Any) -> dict[str, Any]:
+        """RLlib's own: encoder, then heads (2.60, default_dqn_rl_module.py)."""
+        out: dict[str, Any] = super()._qf_forward_helper(batch, encoder, head)  # type: ignore[misc]
+        return out
+
+    def _qf_forward_helper(self, batch: Any, encoder: Any, head: Any) -> dict[str, Any]:
+        return self.q_forward(batch, encoder, head)

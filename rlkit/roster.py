@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,14 @@ import gymnasium as gym
 from rlkit.errors import UsageError
 
 Spaces = tuple[gym.Space, gym.Space]
+
+
+def leaves(space: gym.Space) -> list[gym.Space]:
+    """Return the spaces inside nested Dict and Tuple spaces, in their order."""
+    if isinstance(space, gym.spaces.Dict | gym.spaces.Tuple):
+        parts = space.spaces.values() if isinstance(space, gym.spaces.Dict) else space.spaces
+        return [leaf for part in parts for leaf in leaves(part)]
+    return [space]
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,11 @@ class Roster:
         )
 
 
+def matches(agent: Any, globs: Iterable[str]) -> bool:
+    """Whether one of the globs fits an agent's name, upper and lower case told apart."""
+    return any(fnmatch.fnmatchcase(str(agent), glob) for glob in globs)
+
+
 class PolicyMapping:
     """RLlib's `policy_mapping_fn` from globs: the first policy with a matching glob plays the agent."""
 
@@ -51,7 +64,7 @@ class PolicyMapping:
 
     def __call__(self, agent_id: Any, *args: Any, **kwargs: Any) -> str:
         for name, globs in self.policies.items():
-            if any(fnmatch.fnmatchcase(str(agent_id), glob) for glob in globs):
+            if matches(agent_id, globs):
                 return name
         raise UsageError(f"no policy plays agent {agent_id!r}; policies: {self.policies}")
 

@@ -13,6 +13,8 @@ from typing import Any, Protocol
 
 from ray.rllib.utils.checkpoints import Checkpointable
 
+from rlkit.rllib import wants_component
+
 State = dict[str, Any]
 
 
@@ -83,7 +85,7 @@ def _wrap(algorithm: Any, extra: dict[str, Checkpointable]) -> None:
     def get_state_and_extra(components: Any = None, *, not_components: Any = None, **kwargs: Any) -> State:
         state = get_state(components, not_components=not_components, **kwargs)
         for name, component in extra.items():
-            if algorithm._check_component(name, components, not_components):
+            if wants_component(algorithm, name, components, not_components):
                 state[name] = component.get_state()
         return state
 

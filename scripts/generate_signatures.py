@@ -1,11 +1,11 @@
-"""Write the tables that let `rlkit check` know RLlib without importing it.
+"""Write the table that lets `rlkit check` know RLlib without importing it.
 
-    python scripts/generate_signatures.py            # rlkit/recipe/signatures.json and recipe.schema.json
-    python scripts/generate_signatures.py --check    # exit 1 if one of them is not what the installed packages say
+    python scripts/generate_signatures.py            # rlkit/recipe/signatures.json
+    python scripts/generate_signatures.py --check    # exit 1 if it is not what the installed packages say
 
 signatures.json holds, for every algorithm of the registry, the section methods of its AlgorithmConfig with their
-arguments, types, deprecations and default values; the options of every registered callback, model, exploration,
-curriculum and environment; Gymnasium's own environments; and the agents of mpe2's.
+arguments, types, ranges, deprecations and default values; the options of every registered callback, model,
+exploration, curriculum and environment; Gymnasium's own environments; and the agents of mpe2's.
 """
 
 from __future__ import annotations
@@ -23,12 +23,26 @@ from pathlib import Path
 from typing import Any
 
 from rlkit import registry
-from rlkit.recipe import annotations, json_schema, signatures
-from rlkit.recipe.annotations import method_of, options_of, plain
+from rlkit.recipe import signatures
+from rlkit.recipe.annotations import CODE, options_of, plain
 
-FOLDER = Path(signatures.__file__).parent
-TABLE, SCHEMA = FOLDER / "signatures.json", FOLDER / "recipe.schema.json"
+sys.path.insert(0, str(Path(__file__).parent))
+import rllib_words
+from rllib_words import CLOSED_METHODS, EFFECTIVE, ELSEWHERE, IGNORED, IGNORED_BY
+
+WORDS = (
+    "OLD_TOP_KEYS",
+    "OLD_ALGORITHMS",
+    "OLD_MODEL_KEYS",
+    "OLD_METRICS",
+    "CLOSED_METHODS",
+    "RENAMED",
+    "FOREIGN",
+)
+
+TABLE = Path(signatures.__file__).with_name("signatures.json")
 NOT_PROVIDED = "_NotProvided"
+DEPRECATED = -1  # ray.rllib.utils.deprecation.DEPRECATED_VALUE
 
 # Annotations of RLlib 2.60 that its own defaults or code contradict.
 CORRECTIONS = {
@@ -41,8 +55,78 @@ CORRECTIONS = {
     ("AlgorithmConfig", "learners", "max_requests_in_flight_per_aggregator_actor"): "int | None",
     ("AlgorithmConfig", "offline_data", "offline_sampling"): "bool | None",
     ("AlgorithmConfig", "offline_data", "input_"): "str | list[str] | None",
-    ("PPOConfig", "training", "entropy_coeff"): "float | list[list[float]] | None",
+    ("PPOConfig", "training", "entropy_coeff"): "float | schedule | None",
 }
+
+# Ranges and words that RLlib does not check: `lr=-1`, `gamma=5` and `num_epochs=0` pass its `validate()` (2.60).
+UNIT, SHARE, POSITIVE, NOT_NEGATIVE, ONE_UP = (
+    {"ge": 0, "le": 1},
+    {"gt": 0, "le": 1},
+    {"gt": 0},
+    {"ge": 0},
+    {"ge": 1},
+)
+_RANGES = (
+    (UNIT, "gamma lambda_ epsilon smoothing beta initial_epsilon final_epsilon epsilon"),
+    (SHARE, "tau"),
+    (
+        POSITIVE,
+        "lr actor_lr critic_lr alpha_lr grad_clip clip_param vf_clip_param vf_clip_range stop_kl kl_target "
+        "initial_alpha "
+        "training_intensity "
+        "vtrace_clip_rho_threshold vtrace_clip_pg_rho_threshold temperature updates_per_step",
+    ),
+    (
+        ONE_UP,
+        "num_epochs minibatch_size train_batch_size train_batch_size_per_learner num_envs_per_env_runner "
+        "rollout_fragment_length n_step num_atoms n_quantiles n_critics broadcast_interval circular_buffer_num_batches "
+        "circular_buffer_iterations_per_batch simple_queue_size learner_queue_size num_gpu_loader_threads "
+        "metrics_num_episodes_for_smoothing max_requests_in_flight_per_env_runner max_requests_in_flight_per_learner "
+        "episode_lookback_horizon max_requests_in_flight_per_aggregator_actor env_runner_state_server_max_concurrency "
+        "evaluation_error_after_n_consecutive_skips max_episode_steps max_cycles hiddens hidden fcnet_hiddens "
+        "head_fcnet_hiddens lstm_cell_size max_seq_len epsilon_timesteps",
+    ),
+    (
+        NOT_NEGATIVE,
+        "entropy_coeff kl_coeff vf_loss_coeff target_network_update_freq burn_in_len alpha local_gpu_idx "
+        "top_quantiles_to_drop_per_net",
+    ),
+)
+RANGES = {argument: bounds for bounds, words in _RANGES for argument in words.split()}
+COUNTS = re.compile(r"(num|min|max)_.*|.*_s")
+# argument -> the words it takes, beside values of other types
+CHOICES = {
+    "grad_clip_by": "value norm global_norm",
+    "batch_mode": "truncate_episodes complete_episodes",
+    "count_steps_by": "env_steps agent_steps",
+    "log_level": "DEBUG INFO WARN ERROR",
+    "gym_env_vectorize_mode": "sync async vector_entry_point",
+    "merge_env_runner_states": "training_only",
+    "td_error_loss_fn": "huber mse",
+    "rollout_fragment_length": "auto",
+    "num_cpus_per_learner": "auto",
+    "target_entropy": "auto",
+    "offline_evaluation_type": "eval_loss is pdis",
+    "input_filesystem": "gcs s3 abs",
+    "output_filesystem": "gcs s3 abs",
+    "output_write_method": "write_parquet write_json write_csv write_numpy write_tfrecords",
+    # what RLlib looks up in torch.nn and torch.nn.init
+    "_activation": "relu tanh elu swish silu linear softmax ReLU Tanh ELU SiLU GELU LeakyReLU SELU CELU Mish Softplus "
+    "Sigmoid Hardswish ReLU6 PReLU Softsign Identity",
+    "_initializer": "xavier_uniform_ xavier_normal_ kaiming_uniform_ kaiming_normal_ orthogonal_ normal_ uniform_ "
+    "zeros_ ones_ constant_ trunc_normal_ sparse_ eye_ dirac_",
+}
+
+
+def limited(found: dict[str, Any]) -> dict[str, Any]:
+    """Add ranges and words to the rows of numbers and texts, by the names of the arguments."""
+    for argument, row in found["arguments"].items():
+        words = CHOICES.get(re.sub(r".*(_activation|_initializer)$", r"\1", argument), "").split()
+        if words:
+            row["type"] = re.sub(r"\bstr\b", f"Literal[{', '.join(map(repr, words))}]", row["type"])
+        if re.search(r"\b(int|float|schedule)\b", row["type"]) and not set(row) & {"gt", "ge", "le", "lt"}:
+            row |= RANGES.get(argument, NOT_NEGATIVE if COUNTS.fullmatch(argument) else {})
+    return found
 
 
 def dump(value: Any) -> str:
@@ -85,6 +169,12 @@ def configs() -> tuple[dict[str, Any], dict[str, Any]]:
             "line": [_key(c) for c in line],
             "defaults": {m: v for m, v in defaults.items() if v},
         }
+    for reason, table in (("ignored", IGNORED_BY), ("type", EFFECTIVE)):
+        for key, words in table.items():
+            rows = classes[key]["methods"].setdefault("training", {"arguments": {}, "open": True})[
+                "arguments"
+            ]
+            rows |= {argument: {"type": "any", reason: text} for argument, text in words.items()}
     return classes, algorithms
 
 
@@ -93,13 +183,21 @@ def _key(cls: type) -> str:
 
 
 def _method(cls: type, method: str) -> dict[str, Any]:
-    table = method_of(getattr(cls, method))
+    table = options_of(getattr(cls, method), frozenset({"self"}))
     documented = _argument_docs(inspect.getdoc(getattr(cls, method)) or "")
     for argument, row in table["arguments"].items():
+        default = row.pop("default", None)
+        if type(default) is int and default == DEPRECATED and argument not in ELSEWHERE.get(method, {}):
+            row["deprecated"] = True
+            continue
         row["type"] = CORRECTIONS.get((cls.__name__, method, argument), row["type"])
-        if argument in documented and not row.get("deprecated"):
+        for reason, words in (("elsewhere", ELSEWHERE), ("ignored", IGNORED)):
+            if argument in words.get(method, {}):
+                table["arguments"][argument] = row = {"type": "any", reason: words[method][argument]}
+        closed = method in CLOSED_METHODS or row["type"].removesuffix(" | None") in ("any", CODE)
+        if argument in documented and not closed:
             row["doc"] = documented[argument]
-    return table
+    return limited(table)
 
 
 def _argument_docs(doc: str) -> dict[str, str]:
@@ -122,9 +220,9 @@ def _defaults(cls: type) -> dict[str, Any]:
         for member in cls.__mro__:
             if method not in vars(member):
                 continue
-            for argument, row in method_of(getattr(member, method))["arguments"].items():
+            for argument in inspect.signature(getattr(member, method)).parameters:
                 for attribute in (argument, f"_{argument}"):
-                    if attribute in vars(config) and not row.get("deprecated"):
+                    if attribute in vars(config) and argument != "self":
                         value = vars(config)[attribute]
                         if plain(value):
                             values.setdefault(method, {}).setdefault(argument, _listed(value))
@@ -140,23 +238,24 @@ def model_config() -> dict[str, Any]:
     """Return the fields of RLlib's DefaultModelConfig."""
     from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 
-    return {
-        name: {**row, "type": row["type"].replace("class", "any")}
-        for name, row in options_of(DefaultModelConfig, frozenset({"self"}))["arguments"].items()
-    }
+    rows: dict[str, Any] = limited(options_of(DefaultModelConfig, frozenset({"self"})))["arguments"]
+    return rows
 
 
 def options() -> dict[str, Any]:
     """Return {kind: {name: options}} of everything else that is registered."""
-    kinds = [kind for kind in registry.KINDS if kind != "algorithms"]
-    return {
-        kind: {
-            name: signatures.options_of_entry(kind, entry.load())
-            for name, entry in sorted(registry.TABLES[kind].items())
-            if isinstance(entry.target, str)
-        }
-        for kind in kinds
-    }
+    from rlkit.models.dense import ACTIVATIONS
+
+    found: dict[str, Any] = {}
+    for kind in registry.KINDS:
+        if kind != "algorithms":
+            entries = [
+                entry for _, entry in sorted(registry.TABLES[kind].items()) if isinstance(entry.target, str)
+            ]
+            found[kind] = {e.name: limited(signatures.options_of_entry(kind, e.load())) for e in entries}
+    for model in found["models"].values():
+        model["arguments"]["activation"]["type"] = f"Literal[{', '.join(map(repr, ACTIVATIONS))}]"
+    return found
 
 
 def misfits() -> dict[str, Any]:
@@ -182,13 +281,6 @@ def misfits() -> dict[str, Any]:
     return found
 
 
-def activations() -> list[str]:
-    """Return the words that the option `activation` of rlkit's own models takes."""
-    from rlkit.models.dense import ACTIVATIONS
-
-    return list(ACTIVATIONS)
-
-
 def schedulers() -> dict[str, Any]:
     """Return {type: options} of the Tune schedulers a recipe may name; `mutations` is rlkit's form of PBT's."""
     from ray.tune import schedulers as tune
@@ -200,7 +292,7 @@ def schedulers() -> dict[str, Any]:
         "pbt": tune.PopulationBasedTraining,
     }
     given = frozenset({"self", "metric", "mode", "hyperparam_mutations", "custom_explore_fn"})
-    found = {name: options_of(cls, given) for name, cls in classes.items()}
+    found = {name: limited(options_of(cls, given)) for name, cls in classes.items()}
     found["pbt"]["arguments"]["mutations"] = {"type": "dict", "required": True}
     return {**found, "fifo": {"arguments": {}, "open": False}}
 
@@ -210,7 +302,7 @@ FAMILIES = {".mujoco": "mujoco", ".box2d": "Box2D", ".phys2d": "jax", ".tabular"
 
 
 def gymnasium_table() -> dict[str, Any]:
-    """Return {id: {arguments, observation, action}} of Gymnasium's own environments.
+    """Return {id: {arguments, action}} of Gymnasium's own environments.
 
     Arguments and spaces are told for the families that need nothing but Gymnasium.
     """
@@ -227,11 +319,10 @@ def gymnasium_table() -> dict[str, Any]:
         if ".classic_control" not in point and ".toy_text" not in point:
             continue
         cls = getattr(importlib.import_module(module), attribute)
-        found = options_of(cls, frozenset({"self"}))
+        found = limited(signatures.options_of_entry("envs", cls))
         env = gymnasium.make(name)
         table[name] = {
-            "arguments": {argument: {"type": row["type"]} for argument, row in found["arguments"].items()},
-            "observation": type(env.observation_space).__name__,
+            "arguments": {argument: _bare(row) for argument, row in found["arguments"].items()},
             "action": type(env.action_space).__name__,
         }
         env.close()
@@ -245,12 +336,12 @@ def mpe2_table() -> dict[str, Any]:
     table: dict[str, Any] = {}
     for path in sorted(Path(mpe2.__file__).parent.glob("*_v*.py")):
         module = importlib.import_module(f"mpe2.{path.stem}")
-        found = options_of(module.raw_env, frozenset({"self"}))
+        found = signatures.options_of_entry("envs", module.raw_env)
+        for row in found["arguments"].values():
+            row["type"] = _type_of_default(row)
         env = module.parallel_env()
         table[f"pettingzoo/mpe2.{path.stem}"] = {
-            "arguments": {
-                argument: {"type": _type_of_default(row)} for argument, row in found["arguments"].items()
-            },
+            "arguments": {argument: _bare(row) for argument, row in limited(found)["arguments"].items()},
             "agents": sorted(map(str, env.possible_agents)),
             "action": type(env.action_space(env.possible_agents[0])).__name__,
         }
@@ -259,12 +350,16 @@ def mpe2_table() -> dict[str, Any]:
 
 
 def _type_of_default(row: dict[str, Any]) -> str:
-    """mpe2 has no annotations: take a default's type, with a number wherever it could be one."""
-    if row["type"] != "any" or "default" not in row or row["default"] is None:
+    """mpe2 has no annotations: take a default's type, and a number for any number."""
+    if row["type"] != "any" or row.get("default") is None:
         return str(row["type"])
-    return {"bool": "bool", "str": "str", "int": "int", "float": "float"}.get(
+    return {"bool": "bool", "str": "str", "int": "float", "float": "float"}.get(
         type(row["default"]).__name__, "any"
     )
+
+
+def _bare(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if key not in ("default", "required")}
 
 
 def table() -> dict[str, Any]:
@@ -275,11 +370,11 @@ def table() -> dict[str, Any]:
     try:
         return {
             "versions": {name: metadata.version(name) for name in ("ray", "gymnasium", "mpe2")},
+            "words": {name: getattr(rllib_words, name) for name in WORDS},
             "classes": classes,
             "algorithms": algorithms,
             "model_config": model_config(),
             "options": options(),
-            "activations": activations(),
             "misfits": misfits(),
             "schedulers": schedulers(),
             "gymnasium": gymnasium_table(),
@@ -291,21 +386,15 @@ def table() -> dict[str, Any]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--check", action="store_true", help="only say whether the files are fresh")
+    parser.add_argument("--check", action="store_true", help="only say whether the file is fresh")
     only_check = parser.parse_args().check
-    stale = []
-    for path, content in ((TABLE, table), (SCHEMA, json_schema)):
-        text = dump(content())
-        if path.exists() and path.read_text(encoding="utf-8") == text:
-            continue
-        stale.append(path.name)
-        if not only_check:
-            path.write_text(text, encoding="utf-8")
-            signatures.table.cache_clear()
-    print(f"{'stale' if only_check else 'written'}: {', '.join(stale)}" if stale else "fresh")
-    return 1 if stale and only_check else 0
+    text = dump(table())
+    fresh = TABLE.exists() and TABLE.read_text(encoding="utf-8") == text
+    if not fresh and not only_check:
+        TABLE.write_text(text, encoding="utf-8")
+    print("fresh" if fresh else f"{'stale' if only_check else 'written'}: {TABLE.name}")
+    return int(only_check and not fresh)
 
 
 if __name__ == "__main__":
-    assert annotations
     sys.exit(main())

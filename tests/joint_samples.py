@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
@@ -157,11 +158,9 @@ def joint_config(
 
 
 def rlkit_env(env: str, env_config: Mapping[str, Any]) -> Any:
-    from rlkit.rllib import registered_env
+    from rlkit.rllib import env_creator_of
 
-    creator = registered_env(env)
-    assert creator is not None
-    return creator(dict(env_config)).unwrapped
+    return env_creator_of(SimpleNamespace(env=env))(dict(env_config)).unwrapped
 
 
 def as_fragments(samples: list[Any], env: Any) -> list[Fragment]:

@@ -71,8 +71,8 @@ def columns_of(config: MADDPGConfig, updates: int, rows: int, seed: int = 0) -> 
 
 
 def update(learner: Any, columns: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-    """Run the updates; return the learner's metrics."""
-    updates = columns["rewards"].shape[0]
+    """Run the updates with columns, or {name: columns}; return the learner's metrics."""
+    updates = columns.get("joint", columns)["rewards"].shape[0]
     found: dict[str, Any] = learner.update_from_columns(
         iter([{"joint": columns}]), num_updates=updates, env_steps=0, timesteps={STEPS: 0}, **kwargs
     )

@@ -183,11 +183,16 @@ def test_q_values_of_sac_judge_actions_of_the_environment(agents: dict[str, Agen
         agent.q_values(rows, [[0.0], [1.0]])
 
 
-def test_asking_for_q_values_leaves_memories_alone(agents: dict[str, Agent]) -> None:
+def test_asking_for_q_values_leaves_memories_alone(
+    agents: dict[str, Agent], monkeypatch: pytest.MonkeyPatch
+) -> None:
     agent = agents["dqn"]
+    monkeypatch.setattr(type(agent.policy), "memoryless", False)  # as with a recurrent module
     row = observations(agent, 1)[0]
+    agent.reset()
     agent.q_values(np.stack([row, row]))
-    agent.act(row)
+    assert agent.act(row) in agent.action_space  # an agent that remembers two rows refuses one
+    agent.reset()
 
 
 def test_modules_without_q_values_say_so(agents: dict[str, Agent]) -> None:

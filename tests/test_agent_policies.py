@@ -22,10 +22,11 @@ from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
 from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 
+from rlkit.algos.sampling.acting import in_blocks
 from rlkit.models import module_spec
 from rlkit.play import connectors as pipelines
 from rlkit.play.connectors import ConnectorPolicy
-from rlkit.play.policy import DirectPolicy, in_blocks
+from rlkit.play.policy import DirectPolicy
 from rlkit.play.rollout import Pool, Row, play
 
 logging.getLogger("ray").setLevel(logging.ERROR)

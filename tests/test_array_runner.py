@@ -77,7 +77,7 @@ def sampled(
 def test_episodes_and_metrics_are_those_of_rllib(config, labels):
     theirs, their_metrics, _ = sampled(SingleAgentEnvRunner, config, 8, labels)
     ours, our_metrics, runner = sampled(ArrayEnvRunner, config, 8, labels)
-    assert runner._running is not None  # it took the short way
+    assert runner._now is not None  # it took the short way
     assert sum(map(len, ours)) > 8 * config.num_envs_per_env_runner  # some games ended and others began
     assert ours == theirs
     for name in (
@@ -107,7 +107,7 @@ def test_whole_episodes_and_random_actions_are_rllibs():
     whole = runner.sample(num_episodes=5)
     assert len(whole) == 5
     assert all(e.is_done and e.t_started == 0 for e in whole)
-    assert runner._running is None
+    assert runner._now is None
     assert sum(len(e) for e in runner.sample(num_timesteps=40, random_actions=True)) >= 40
     assert sum(len(e) for e in runner.sample()) >= 64
 
@@ -130,13 +130,15 @@ def test_what_needs_episodes_gets_rllibs_loop(reason):
         with pytest.raises(LookupError, match="called"):
             ArrayEnvRunner(config=config).sample()
         return
-    from ray.rllib.connectors.env_to_module import MeanStdFilter
+    from ray.rllib.connectors.env_to_module import FrameStackingEnvToModule
 
     config = cartpole_config()
-    config.env_runners(env_to_module_connector=lambda env, spaces, device: MeanStdFilter())
+    config.env_runners(
+        env_to_module_connector=lambda env, spaces, device: FrameStackingEnvToModule(num_frames=2)
+    )
     runner = ArrayEnvRunner(config=config)
     assert sum(len(e) for e in runner.sample()) >= 64
-    assert runner._running is None
+    assert runner._now is None
 
 
 class Fails(gym.Env):
@@ -166,4 +168,4 @@ def test_an_environment_that_fails_once_is_built_anew():
     Fails.steps = 0
     runner = ArrayEnvRunner(config=config)
     assert sum(len(e) for e in runner.sample()) == 16
-    assert runner._running is not None
+    assert runner._now is not None

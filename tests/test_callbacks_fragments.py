@@ -90,9 +90,8 @@ def test_a_single_agents_pieces_join(
     length=st.integers(2, 15),
     cuts=st.sets(st.integers(1, 14)),
     acts=st.lists(st.sets(st.sampled_from(["b", "c"])), min_size=16, max_size=16),
-    lookback=st.integers(
-        1, 2
-    ),  # with 0, RLlib 2.60's own cut drops an agent whose action is still unanswered
+    # With 0, RLlib 2.60's own cut drops an agent whose action is still unanswered.
+    lookback=st.integers(1, 2),
 )
 def test_several_agents_pieces_join_and_stay_aligned(
     length: int, cuts: set[int], acts: list[set[str]], lookback: int

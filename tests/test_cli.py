@@ -65,6 +65,16 @@ def test_check_names_file_line_column_path_and_fix(call, tmp_path: Path) -> None
     assert as_json[0]["path"] == "config.training.num_epohcs"
 
 
+def test_check_takes_overrides(call, recipe: Path) -> None:
+    assert call("check", recipe, "seed=3").code == 0
+    result = call("check", recipe, "config.training.gamma=5")
+    assert result.code == 2
+    assert "command line: config.training.gamma: gamma is out of range" in result.err
+    (problem,) = json.loads(call("check", recipe, "config.training.gamma=5", "--json").out)
+    assert (problem["file"], problem["got"]) == ("command line", "5")
+    assert "give a recipe file" in call("check", "seed=3").err
+
+
 def test_check_of_a_good_recipe(call, recipe: Path) -> None:
     result = call("check", recipe)
     assert (result.code, result.err) == (0, "")
@@ -124,10 +134,40 @@ def test_list_shows_what_the_registry_holds(call, kind: str) -> None:
     assert set(json.loads(call("list", kind, "--json").out)) == set(registry.TABLES[kind])
 
 
-def test_list_recipes_shows_every_file_in_configs(call, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    names = set(json.loads(call("list", "recipes", "--json").out))
-    assert names == {str(p) for p in Path("configs").rglob("*.yaml")}
+def test_shipped_recipes_have_their_name_in_any_folder(
+    call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = list((ROOT / "configs").rglob("*.yaml"))
+    monkeypatch.chdir(tmp_path)
+    listed = json.loads(call("list", "recipes", "--json").out)
+    assert list(listed) == sorted(file.stem for file in files), "each name stands for one file"
+    assert all(listed.values()), "each recipe begins with a comment that says what it is"
+    assert call("show", "dqn_cartpole").out == call("show", ROOT / "configs" / "dqn_cartpole.yaml").out
+    assert "did you mean dqn_cartpole?" in call("check", "dqn_cartpol").err
+    Path("dqn_cartpole").mkdir()  # a run folder of that name
+    assert call("check", "dqn_cartpole").code == 0
+    Path("ppo_cartpole").write_text(TINY)
+    assert "name: tiny" in call("show", "ppo_cartpole").out, "a file of one's own comes first"
+
+
+def test_version_names_the_installed_one(call) -> None:
+    assert call("--version").out == f"rlkit {rlkit.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"), [("train dq", "dqn_cartpole"), ("check matd", "matd3_spread"), ("ev", "evaluate")]
+)
+def test_the_shell_completes_commands_and_recipes(words: str, expected: str) -> None:
+    env = {
+        "_RLKIT_COMPLETE": "complete_bash",
+        "COMP_WORDS": f"rlkit {words}",
+        "COMP_CWORD": str(len(words.split())),
+    }
+    code = "import sys; sys.argv = ['rlkit']; from rlkit.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **env}, capture_output=True, text=True
+    )
+    assert done.stdout.split() == [expected]
 
 
 @pytest.mark.parametrize(("kind", "name"), [(k, n) for k in registry.KINDS for n in registry.TABLES[k]])

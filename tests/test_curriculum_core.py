@@ -10,7 +10,7 @@ import pytest
 from curriculum_samples import LESSONS, played, rng
 
 from rlkit.curriculum import Lessons
-from rlkit.curriculum.base import Clock, Outcome, Report
+from rlkit.curriculum.base import Clock, EpisodeReport, Outcome
 from rlkit.curriculum.driver import Decider
 from rlkit.curriculum.levels import LearningProgress
 from rlkit.curriculum.samplers import corner_tasks, draw, parse, parse_task
@@ -198,7 +198,7 @@ def test_resuming_with_a_lesson_inserted_finds_the_saved_one_by_name():
 # the driver
 
 
-def report(decider: Decider, order: int, value: float, **overrides: object) -> Report:
+def report(decider: Decider, order: int, value: float, **overrides: object) -> EpisodeReport:
     fields = {
         "life": decider.life,
         "stage": decider.curriculum.stage,
@@ -206,7 +206,7 @@ def report(decider: Decider, order: int, value: float, **overrides: object) -> R
         "task": {"x": 1},
         "outcome": played(value),
     }
-    return Report(**{**fields, **overrides})  # type: ignore[arg-type]
+    return EpisodeReport(**{**fields, **overrides})  # type: ignore[arg-type]
 
 
 def test_outcomes_of_an_earlier_lesson_or_life_never_reach_the_measure():

@@ -98,7 +98,7 @@ def test_a_recipe_trains_through_its_lessons_and_is_evaluated_on_each(tmp_path, 
 
 
 def _evaluation_env_of(checkpoint: Any) -> None:
-    from rlkit.curriculum.evaluation import prepared_from
+    from rlkit.curriculum.evaluation_env import prepared_from
     from rlkit.envs.gridworld import GridWorld
 
     section = {**recipes.load(_again(checkpoint)).curriculum, "evaluate_on": "current"}

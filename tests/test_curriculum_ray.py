@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import ray
+from coin_race import CoinRace
 from curriculum_envs import MultiProbe, Probe
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.dqn import DQNConfig
@@ -22,7 +23,6 @@ from ray.tune.registry import register_env
 
 from rlkit.curriculum import active, configure, train_phases
 from rlkit.curriculum.scores import td_errors
-from rlkit.envs.coin_race import CoinRace
 from rlkit.errors import EnvError, RunFailed
 
 pytestmark = pytest.mark.usefixtures("ray_local")

@@ -12,13 +12,14 @@ from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 
+from rlkit import registry
 from rlkit.curriculum import CurriculumCallback, configure
 from rlkit.curriculum.callback import REPORTS, TASK
-from rlkit.curriculum.check import try_tasks
 from rlkit.curriculum.driver import Decider
 from rlkit.curriculum.lessons import Lessons
 from rlkit.curriculum.randomise import DomainRandomisation
 from rlkit.curriculum.route import Route, attribute_owners
+from rlkit.curriculum.try_tasks import try_tasks
 from rlkit.errors import EnvError
 
 VIAS = ["attribute", "set_task", "reset_options", "constructor"]
@@ -251,12 +252,13 @@ def test_a_bound_callback_survives_pickling():
     assert bound().route == Route("set_task")
 
 
-def test_a_curriculum_of_one_s_own():
+def test_a_curriculum_of_one_s_own(monkeypatch):
     class Stairs(DomainRandomisation):
         def __init__(self, height: int):
             super().__init__({"level": height})
 
     config = PPOConfig().environment(Probe).env_runners(num_env_runners=0)
-    configure(config, {"type": "stairs", "height": 7}, resolve={"stairs": Stairs}.__getitem__)
+    monkeypatch.setitem(registry.TABLES["curricula"], "stairs", registry.Entry("stairs", Stairs))
+    configure(config, {"type": "stairs", "height": 7})
     runner = runner_of(config)
     assert {seen for seen, _ in levels(runner.sample(num_timesteps=10))} == {7.0}

@@ -1,5 +1,4 @@
-"""DQN learns what is known: values of episodes that end and that are cut, the best action, CartPole by its
-recipe."""
+"""DQN learns what is known: values of episodes that end and that are cut, the best action, CartPole by its recipe."""
 
 from __future__ import annotations
 
@@ -86,8 +85,7 @@ def q_values(module: Any, obs: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("n_step", [1, 3])
 @pytest.mark.parametrize("end", ["terminated", "truncated"])
 def test_values_stop_at_termination_and_go_through_truncation(end: str, n_step: int) -> None:
-    """Terminated: the sum of what is left. Truncated: the last observation is worth what it would have gone
-    on to be."""
+    """Terminated: the sum of what is left. Truncated: the last observation is worth what would have followed."""
     module = trained(FiveSteps, {"end": end}, 12, n_step=n_step)
     values = q_values(module, np.eye(5, dtype=np.float32)).max(axis=1)
     left = sum(GAMMA**i for i in range(5)), 1.0

@@ -39,10 +39,9 @@ def test_a_scenario_gives_the_same_numbers(scenario, continuous):
         assert content(found[0]) == content(expected[0])
         while plain.agents:
             assert quick.agents == plain.agents
+            # Some of the continuous ones are clipped.
             actions = {
-                a: (rng.random(plain.action_space(a).shape) * 1.4 - 0.2).astype(
-                    np.float32
-                )  # some are clipped
+                a: (rng.random(plain.action_space(a).shape) * 1.4 - 0.2).astype(np.float32)
                 if continuous
                 else int(rng.integers(plain.action_space(a).n))
                 for a in plain.agents

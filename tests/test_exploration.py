@@ -192,9 +192,8 @@ def test_softmax_over_q_has_boltzmann_frequencies() -> None:
     runner.sample(num_timesteps=50)
     q = runner.module.compute_q_values({"obs": torch.zeros(1, 1)})["qf_preds"][0].detach().numpy()
     runner.sample(num_timesteps=50, force_reset=True)
-    taken = np.concatenate(
-        [actions_of(runner, num_timesteps=50, force_reset=True) for _ in range(100)]
-    )  # the first action of every episode, always in place 0
+    # The first action of every episode, always in place 0.
+    taken = np.concatenate([actions_of(runner, num_timesteps=50, force_reset=True) for _ in range(100)])
     expected = np.exp(q / 0.5) / np.exp(q / 0.5).sum()
     assert taken.mean() == pytest.approx(expected[1], abs=0.025)
 
@@ -202,7 +201,7 @@ def test_softmax_over_q_has_boltzmann_frequencies() -> None:
 def test_ucb_tries_every_action_and_then_follows_its_formula() -> None:
     runner = runner_of(config_of(DQNConfig, envs=1), {"type": "UpperConfidenceBound", "c": 2.0, "bins": 10})
     runner.sample(num_timesteps=400)
-    explorer = runner._callbacks[0]._explorers["default_policy"]
+    explorer = runner._callbacks[0].kept["default_policy"]
     counts = np.array(list(explorer.counter.table.values()))
     assert 400 <= counts.sum() <= 410  # an action after each reset, and one for the step under way
     assert (counts[counts.sum(1) > 2] > 0).all()
@@ -217,7 +216,7 @@ def test_parameter_noise_moves_towards_its_distance_and_leaves_the_weights() -> 
     )
     before = {k: v.clone() for k, v in runner.module.state_dict().items()}
     runner.sample(num_timesteps=20)
-    explorer = runner._callbacks[0]._explorers["default_policy"]
+    explorer = runner._callbacks[0].kept["default_policy"]
     assert explorer.noise == []
     runner.num_env_steps_sampled_lifetime = 1000
     runner.sample(num_timesteps=100)
@@ -254,7 +253,7 @@ def test_several_agents_have_noise_of_their_own() -> None:
     runner = MultiAgentEnvRunner(config=config)
     runner.sample()
     runner.sample()
-    explorers = runner._callbacks[0]._explorers
+    explorers = runner._callbacks[0].kept
     assert list(explorers) == ["learns"]
     assert explorers["learns"].process._states.shape == (3, 1)
     assert len(set(explorers["learns"].process._states.reshape(-1))) == 3

@@ -431,7 +431,7 @@ def test_remote_runners_send_fragments(ray_local):
 
 
 def test_a_remote_runners_changing_roster_ends_the_run_with_its_message(ray_local):
-    from rlkit.algos.centralised.config import MADDPGConfig
+    from rlkit.algos import MADDPGConfig
 
     config = MADDPGConfig().environment("ragged", env_config={"leaves": 1}, disable_env_checking=True)
     config.env_runners(num_env_runners=1, num_envs_per_env_runner=2, rollout_fragment_length=20)

@@ -22,9 +22,11 @@ from rlkit.callbacks import Callback
 from rlkit.errors import CheckpointError, RunFailed, UsageError
 from rlkit.launch import tracking
 from rlkit.launch import train as launch
+from rlkit.launch.experiment import Experiment
 from rlkit.recipe import Recipe
 from rlkit.registry import TABLES, register_env
 from rlkit.runs import manifest
+from rlkit.runs.run import RunInfo
 
 TINY = {
     "name": "tiny",
@@ -302,10 +304,8 @@ def test_a_full_cluster_is_said_once_and_not_waited_for_in_silence(
     monkeypatch.setattr(tracking.time, "monotonic", lambda: next(clock))
     monkeypatch.setattr(tracking.ray, "available_resources", lambda: {"CPU": 1.0})
     said: list[str] = []
-    tracker = tracking.Tracker(
-        Recipe.from_dict(TINY), tmp_path, SimpleNamespace(trial_best={}), SimpleNamespace(signal=None),
-        SimpleNamespace(say=said.append), resumed=False,
-    )  # fmt: skip
+    experiment = Experiment(Recipe.from_dict(TINY), tmp_path, RunInfo("tiny"))
+    tracker = tracking.Tracker(experiment, SimpleNamespace(signal=None), SimpleNamespace(say=said.append))
     needs = SimpleNamespace(required_resources={"CPU": 3.0})
     trial = SimpleNamespace(status="PENDING", PENDING="PENDING", placement_group_factory=needs)
     for i in range(5):

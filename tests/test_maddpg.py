@@ -309,7 +309,7 @@ def test_an_agent_without_a_policy_is_named() -> None:
         ({"lr": 1e-3}, "two learning rates, write actor_lr and critic_lr"),
         ({"tau": 0.0}, "tau: got 0.0, expected above 0"),
         ({"tau": 1.0, "twin_q": True}, "got twin_q True with tau 1.0"),
-        ({"ensemble_size": {"a_0": 0}}, "expected at least 1 for every policy"),
+        ({"ensemble_size": {"a_0": 0}}, r"ensemble_size\.a_0: got 0, expected at least 1"),
         ({"ensemble_size": {"b": 2}}, r"ensemble_size: there is no policy 'b'.*policies: a_0, a_1"),
         ({"policy_delay": 0}, "policy_delay: got 0, expected at least 1"),
         ({"exploration_noise": -1.0}, "exploration_noise: got -1.0"),

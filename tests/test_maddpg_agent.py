@@ -75,8 +75,7 @@ def test_ensembles_and_recurrent_policies_act_and_have_no_value_without_their_pa
         agent = agent_of(config, tmp_path / name)
         first, second = agent.act(seen), agent.act(seen)
         same = all(np.array_equal(first[a], second[a]) for a in first)
-        assert same is (
-            name == "ensemble"
-        )  # an episode keeps its sub-policy; a recurrent policy has moved on
+        # An episode keeps its sub-policy; a recurrent policy has moved on.
+        assert same is (name == "ensemble")
         with pytest.raises(UsageError, match="has no Q-values"):
             agent.q_values(seen)

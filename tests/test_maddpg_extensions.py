@@ -14,11 +14,10 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 from test_maddpg import greedy_return, trained
 
-from rlkit.algos.centralised.actions import action_kind
 from rlkit.algos.centralised.ensembles import ENSEMBLE_INDEX, INDEX, index_of, with_index
 from rlkit.algos.centralised.inferred import divergence, likelihood_and_entropy
-from rlkit.algos.centralised.networks import Normalizer
-from rlkit.algos.centralised.rewards import RewardStatistics
+from rlkit.algos.centralised.replay import RewardStatistics
+from rlkit.algos.centralised.spaces import Normalizer, action_kind
 from rlkit.algos.sampling.joint_runner import JointEnvRunner
 from rlkit.replay import Fragment
 from rlkit.replay.episodes import joint_columns, joint_fragments
@@ -64,12 +63,17 @@ def test_models_come_closer_to_policies_that_stay_as_they_are() -> None:
             played = torch.tanh(actor(torch.from_numpy(recent["obs"]["a_1"])))
         noise = 0.3 * np.random.default_rng(seed).normal(size=played.shape)
         recent["actions"]["a_1"] = np.clip(played.numpy() + noise, -1, 1).astype(np.float32)
-        distances.append(float(update(learner, {**columns, "latest": recent})["a_0"]["inferred_kl_a_1"]))
+        distances.append(
+            float(update(learner, {"joint": columns, "latest": recent})["a_0"]["inferred_kl_a_1"])
+        )
     assert distances[-1] < 0.1 < 0.5 < distances[0]
 
 
 def latest(config: Any, updates: int, rows: int) -> dict[str, Any]:
-    return {**columns_of(config, updates, rows), "latest": columns_of(config, updates, 10, seed=5)}
+    return {
+        "joint": columns_of(config, updates, rows),
+        "latest": columns_of(config, updates, 10, seed=5),
+    }
 
 
 def test_targets_come_from_the_models_of_the_others() -> None:
@@ -91,7 +95,7 @@ def test_models_are_the_same_stacked_or_not_and_only_where_critics_look_at_other
         learner = learner_of(config)
         assert list(learner.module["a_0"].unwrapped().inferred) == ["a_1"]
         assert learner.module["a_1"].unwrapped().modelled == ()
-        for group in (*learner.actors, *learner.critics, *learner.models):
+        for group in (*learner.parts[0].actors, *learner.parts[0].critics, *learner.extension.models):
             group.optimizer = torch.optim.SGD(group.bank.params, lr=0.1)
         update(learner, latest(config, updates=3, rows=16))
         after.append(weights(learner))
@@ -168,7 +172,7 @@ def test_the_joint_runner_plays_the_sub_policies_that_rllibs_runner_plays(caplog
 def test_a_sub_policy_learns_from_its_own_episodes_alone() -> None:
     config = config_of(Sum, ensemble_size=2)
     learner = learner_of(config)
-    assert [slot.name for slot in learner.slots] == ["a/0", "a/1"]
+    assert [part.name for part in learner.parts] == ["a/0", "a/1"]
     before = weights(learner)
     columns = columns_of(config, updates=2, rows=16)
     columns[INDEX] = np.ones((2, 16, 1), np.int8)

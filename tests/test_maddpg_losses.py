@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from rlkit.algos.centralised import losses
-from rlkit.algos.centralised.actions import FORBIDDEN, action_kind, masked
+from rlkit.algos.centralised import inferred, losses
+from rlkit.algos.centralised.losses import FORBIDDEN
+from rlkit.algos.centralised.spaces import action_kind, masked
 
 
 def test_targets_bootstrap_unless_terminated() -> None:
@@ -67,21 +68,21 @@ def test_target_smoothing_clips_noise_and_action() -> None:
 def test_gaussians_by_hand() -> None:
     zero, one = torch.zeros(1, 2), torch.ones(1, 2)
     half_log = math.log(2 * math.pi) / 2
-    assert losses.gaussian_log_likelihood(one, zero, zero).item() == pytest.approx(-1.0 - 2 * half_log)
-    assert losses.gaussian_entropy(zero).item() == pytest.approx(2 * (0.5 + half_log))
-    assert losses.gaussian_kl(zero, zero, zero, zero).item() == 0.0
-    assert losses.gaussian_kl(one, zero, zero, zero).item() == pytest.approx(1.0)
+    assert inferred.gaussian_log_likelihood(one, zero, zero).item() == pytest.approx(-1.0 - 2 * half_log)
+    assert inferred.gaussian_entropy(zero).item() == pytest.approx(2 * (0.5 + half_log))
+    assert inferred.gaussian_kl(zero, zero, zero, zero).item() == 0.0
+    assert inferred.gaussian_kl(one, zero, zero, zero).item() == pytest.approx(1.0)
     # log(2) + 1/8 - 1/2 for N(0, 1) against N(0, 2), twice
-    assert losses.gaussian_kl(zero, zero, zero, math.log(2) * one).item() == pytest.approx(
+    assert inferred.gaussian_kl(zero, zero, zero, math.log(2) * one).item() == pytest.approx(
         2 * (math.log(2) - 0.375)
     )
 
 
 def test_categorical_kl_by_hand_with_a_forbidden_action() -> None:
     p, q = torch.tensor([[0.0, math.log(3.0)]]), torch.tensor([[0.0, 0.0]])
-    assert losses.categorical_kl(p, q).item() == pytest.approx(0.25 * math.log(0.5) + 0.75 * math.log(1.5))
+    assert inferred.categorical_kl(p, q).item() == pytest.approx(0.25 * math.log(0.5) + 0.75 * math.log(1.5))
     shut = torch.tensor([[0.0, FORBIDDEN]])
-    assert losses.categorical_kl(shut, shut).item() == 0.0
+    assert inferred.categorical_kl(shut, shut).item() == 0.0
 
 
 # Action kinds -------------------------------------------------------------------------------------------

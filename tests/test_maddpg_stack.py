@@ -11,8 +11,8 @@ from maddpg_envs import Leaving, Sum
 from maddpg_samples import columns_of, config_of, learner_of, update, weights
 
 from rlkit.algos import MATD3Config
-from rlkit.algos.centralised.banks import LoopBank, StackedBank, clip_gradients, stack_key
-from rlkit.algos.centralised.networks import Net
+from rlkit.algos.centralised.networks import LoopBank, Net, StackedBank, stack_key
+from rlkit.algos.learning.adam import clip_each
 from rlkit.models.dense import MLP
 
 
@@ -66,14 +66,14 @@ def test_clipping_is_per_variable_per_network_or_per_value(kind: Any) -> None:
 
     def gradients() -> list[torch.Tensor]:
         made = [torch.zeros_like(p) for p in bank.params]
-        first, second = bank.of_member(made, 0), bank.of_member(made, 1)
+        first, second = bank.members(made)
         first[0].fill_(3.0), first[1].fill_(4.0), second[1].fill_(1.0)
         return made
 
     def clipped(by: str) -> tuple[list[float], list[float]]:
         made = gradients()
-        norms = clip_gradients(bank, made, 2.0, by)
-        return [round(float(g.sum()), 3) for g in bank.of_member(made, 0)][:2], norms.tolist()
+        norms = clip_each(bank.members(made), 2.0, by)
+        return [round(float(g.sum()), 3) for g in bank.members(made)[0]][:2], norms.tolist()
 
     assert clipped("norm") == ([2.0, 2.0], [5.0, 1.0])
     assert clipped("global_norm") == ([1.2, 1.6], [5.0, 1.0])
@@ -97,7 +97,7 @@ def test_an_update_is_the_same_stacked_or_not(options: dict[str, Any], shared: b
     for stack in (True, False):
         config = config_of(Sum, shared=shared, stack_agents=stack, **options)
         learner = learner_of(config)
-        for group in (*learner.actors, *learner.critics):
+        for group in (*learner.parts[0].actors, *learner.parts[0].critics):
             # Adam's step has the size of the learning rate even for a gradient that is rounding alone
             group.optimizer = torch.optim.SGD(group.bank.params, lr=0.1)
         columns = columns_of(config, updates=4, rows=32)
@@ -116,7 +116,7 @@ def test_the_optimizer_steps_as_plain_adam_does() -> None:
     for fused in (True, False):
         config = config_of(Sum)
         learner = learner_of(config)
-        for group in (*learner.actors, *learner.critics):
+        for group in (*learner.parts[0].actors, *learner.parts[0].critics):
             rate = group.optimizer.param_groups[0]["lr"]
             group.optimizer = torch.optim.Adam(group.bank.params, lr=rate, fused=fused, foreach=False)
         update(learner, columns_of(config, updates=3, rows=32))
@@ -126,17 +126,17 @@ def test_the_optimizer_steps_as_plain_adam_does() -> None:
 
 
 def test_an_update_without_stacking_registers_an_optimizer_per_network() -> None:
-    assert len(learner_of(config_of(Sum)).actors) == 1
-    assert len(learner_of(config_of(Sum, stack_agents=False)).actors) == 2
-    assert len(learner_of(config_of(Leaving, cls=MATD3Config)).critics) == 1
+    assert len(learner_of(config_of(Sum)).parts[0].actors) == 1
+    assert len(learner_of(config_of(Sum, stack_agents=False)).parts[0].actors) == 2
+    assert len(learner_of(config_of(Leaving, cls=MATD3Config)).parts[0].critics) == 1
 
 
 def test_agents_trained_differently_are_not_stacked() -> None:
     config = config_of(Sum)
     config.multi_agent(algorithm_config_overrides_per_module={"a_0": config.overrides(actor_lr=1e-5)})
     learner = learner_of(config)
-    assert len(learner.actors) == 2
-    assert len(learner.critics) == 2
-    rates = [g.optimizer.param_groups[0]["lr"] for g in learner.actors]
+    assert len(learner.parts[0].actors) == 2
+    assert len(learner.parts[0].critics) == 2
+    rates = [g.optimizer.param_groups[0]["lr"] for g in learner.parts[0].actors]
     assert sorted(rates) == pytest.approx([1e-5, 1e-3])
     assert np.isfinite(float(update(learner, columns_of(config, 1, 8))["a_0"]["critic_loss"]))

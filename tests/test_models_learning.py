@@ -57,12 +57,8 @@ def configured(config: Any, env: str, model: dict) -> Any:
         (PPOConfig, "CartPole-v1", {"name": "tiny", "use_lstm": True, "lstm_cell_size": 4}, 2),
         (PPOConfig, "CartPole-v1", {"name": "memory"}, 2),
         (DQNConfig, "CartPole-v1", {"name": "tiny"}, 1),
-        (
-            SACConfig,
-            "Pendulum-v1",
-            {"name": "tiny", "fusionnet_hiddens": [16]},
-            3,
-        ),  # policy and two Q functions
+        # SAC: the policy and two Q functions.
+        (SACConfig, "Pendulum-v1", {"name": "tiny", "fusionnet_hiddens": [16]}, 3),
     ],
     ids=["PPO", "PPO-shared", "PPO-lstm", "PPO-recurrent", "DQN", "SAC"],
 )

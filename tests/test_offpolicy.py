@@ -1,5 +1,4 @@
-"""The off-policy step as a user sees it: settings, counts, faults, seeds, and a run that goes on where it was
-saved."""
+"""The off-policy step as a user sees it: settings, counts, faults, seeds, and a run that goes on where it was saved."""
 
 from __future__ import annotations
 

@@ -111,9 +111,8 @@ def test_odd_text_round_trips(value: str) -> None:
         update={"env_config": {"text": value, "many": [value, {"k": value}]}}
     )
     text = recipes.dump(recipe)
-    read = recipes.loads(
-        text.replace("CartPole-v1", "pettingzoo/sisl.multiwalker_v9")
-    )  # an environment whose arguments are not known
+    # An environment whose arguments are not known.
+    read = recipes.loads(text.replace("CartPole-v1", "pettingzoo/sisl.multiwalker_v9"))
     assert read.env_config == recipe.env_config
 
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Annotated, Literal
 
 import pytest
+from pydantic import Field, ValidationError
 
 from rlkit import registry
-from rlkit.recipe import json_schema
+from rlkit.algos import rules
+from rlkit.recipe.annotations import options_of, type_text
+from rlkit.recipe.options import is_code, model_of
 from rlkit.recipe.signatures import METHODS, Config, table
-from rlkit.recipe.types import expressible, mismatch, parse_type, to_schema
-from rlkit.recipe.words import CLOSED_METHODS, ELSEWHERE, FOREIGN, IGNORED, IGNORED_BY, RENAMED
+from rlkit.recipe.words import CLOSED_METHODS, FOREIGN, RENAMED
 
 ROOT = Path(__file__).parents[1]
 
@@ -37,40 +41,57 @@ def test_signatures_are_fresh(generator: ModuleType) -> None:
     assert stale == [], "run python scripts/generate_signatures.py"
 
 
-def test_schema_is_fresh(generator: ModuleType) -> None:
-    assert generator.SCHEMA.read_text(encoding="utf-8") == generator.dump(json_schema())
-
-
 def test_every_algorithm_of_the_registry_is_in_the_table() -> None:
     assert set(table()["algorithms"]) == set(registry.TABLES["algorithms"])
-    assert Config("PPO").arguments("training")["clip_param"]["type"] == "float | None"
-    assert (
-        Config("PPO").arguments("training")["gamma"]["type"] == "float | None"
-    )  # passed on to the base class
+    assert Config("PPO").arguments("training")["clip_param"]["type"] == "float | schedule"
+    assert Config("PPO").arguments("training")["gamma"] == {
+        "type": "float", "ge": 0, "le": 1, "default": 0.99,
+        "doc": "Float specifying the discount factor of the Markov Decision process.",
+    }  # passed on to the base class  # fmt: skip
     assert "clip_param" not in Config("DQN").arguments("training")
     assert Config("PPO").default("training", "num_epochs") == 30
     assert Config("rllib/DQN").default("training", "lr") == 5e-4
 
 
 @pytest.mark.parametrize("algorithm", sorted(table()["algorithms"]))
-def test_defaults_fit_their_types(algorithm: str) -> None:
+def test_defaults_fit_their_types_and_ranges(algorithm: str) -> None:
     config = Config(algorithm)
     for method in METHODS:
-        for argument, row in config.arguments(method).items():
-            default = config.default(method, argument)
-            if default is not None:
-                found = mismatch(default, parse_type(row["type"]))
-                assert found is None, (method, argument, row["type"], default)
+        rows = {
+            name: row
+            for name, row in config.arguments(method).items()
+            if not is_code(row) and "default" in row
+        }
+        values = {name: row["default"] for name, row in rows.items() if not row.get("deprecated")}
+        model_of(method, rows).model_validate(values)
+    training = config.arguments("training")
+    for rule in config.rules:
+        if rule.options is not None:
+            own = {
+                name: config.default("training", name)
+                for name in rule.options.model_fields
+                if name in training
+            }
+            rule.options.model_validate({name: value for name, value in own.items() if value is not None})
 
 
-def test_word_tables_name_what_exists() -> None:
+def test_rules_are_those_of_config_classes_and_of_arguments_they_have() -> None:
+    assert set(rules.WHERE) <= set(table()["classes"])
+    for algorithm in table()["algorithms"]:
+        config = Config(algorithm)
+        for rule in config.rules:
+            if rule.options is not None:
+                assert set(rule.options.model_fields) <= set(config.arguments("training")), algorithm
+
+
+def test_word_tables_name_what_exists(generator: ModuleType) -> None:
     """Every argument in the tables of replaced words is one that RLlib has, so that none outlives an upgrade."""
     configs = [Config(name) for name in table()["algorithms"]]
-    for words in (ELSEWHERE, IGNORED):
+    for words in (generator.ELSEWHERE, generator.IGNORED):
         for method, arguments in words.items():
             known = {name for config in configs for name in config.arguments(method)}
             assert set(arguments) <= known, (method, set(arguments) - known)
-    assert set(IGNORED_BY) <= set(table()["classes"])
+    assert {*generator.IGNORED_BY, *generator.EFFECTIVE} <= set(table()["classes"])
     every = {name for config in configs for method in METHODS for name in config.arguments(method)}
     assert {target for word, target in FOREIGN.items() if target != "seed"} <= every
     for target in RENAMED.values():
@@ -105,7 +126,7 @@ KNOWN_READS = {
 }  # fmt: skip
 
 
-def test_ignored_arguments_are_read_by_nothing_new_in_rllib() -> None:
+def test_ignored_arguments_are_read_by_nothing_new_in_rllib(generator: ModuleType) -> None:
     """An RLlib that starts to read one of them makes this fail: then it leaves the table."""
     root = Path(importlib.util.find_spec("ray").submodule_search_locations[0]) / "rllib"  # type: ignore[union-attr,index]
     texts = {
@@ -113,7 +134,7 @@ def test_ignored_arguments_are_read_by_nothing_new_in_rllib() -> None:
         for path in root.rglob("*.py")
         if not OLD_STACK.search("/" + str(path.relative_to(root))) and path.name != "algorithm_config.py"
     }
-    for arguments in IGNORED.values():
+    for arguments in generator.IGNORED.values():
         for argument in arguments:
             pattern = re.compile(rf"(?:\.{argument}\b(?!\s*=[^=])|[\"']{argument}[\"']\s*[\]),])")
             reads = sum(
@@ -126,27 +147,45 @@ def test_ignored_arguments_are_read_by_nothing_new_in_rllib() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "good", "bad"),
+    ("row", "good", "bad"),
     [
-        ("float", [1, 0.5], [True, "1", None]),
-        ("int | None", [1, None], [1.0, True]),
-        ("float | list[tuple[int, float]]", [0.1, [[0, 1], [5, 0.5]]], [[[0]], [["a", 1]]]),
-        ("'a' | 'b' | 3", ["a", 3], ["c", 4, "3"]),
-        ("dict[str, float]", [{"a": 1}], [{"a": "x"}, []]),
-        ("list[int]", [[], [1]], [[1.5], 1]),
-        ("any", [None, [], {}], []),
+        ({"type": "float"}, [1, 0.5], [True, "1", None, float("nan")]),
+        ({"type": "float", "gt": 0, "le": 1}, [1, 0.5], [0, 1.5]),
+        ({"type": "int | None"}, [1, None], [1.0, True]),
+        (
+            {"type": "float | schedule", "gt": 0},
+            [0.1, [[0, 1], [5, 0]]],
+            [0, [[0]], [["a", 1], [5, 1]], [[0, 1]], [[1, 1], [2, 1]], [[0, 1], [0, 1]], [[0, 1], [5, -1]]],
+        ),
+        ({"type": "Literal['a', 'b', 3]"}, ["a", 3], ["c", 4, "3"]),
+        ({"type": "dict[str, float]"}, [{"a": 1}], [{"a": "x"}, []]),
+        ({"type": "list[int]", "ge": 1}, [[], [1]], [[1.5], 1, [0]]),
+        ({"type": "int | tuple[int, int]"}, [1, [1, 3]], [[1], [1, 2, 3], ["a", 1]]),
+        ({"type": "any"}, [None, [], {}], []),
     ],
 )
-def test_types(text: str, good: list[object], bad: list[object]) -> None:
-    kind = parse_type(text)
-    assert [value for value in good if mismatch(value, kind)] == []
-    assert [value for value in bad if not mismatch(value, kind)] == []
-    assert isinstance(to_schema(kind), dict)
+def test_types(row: dict[str, object], good: list[object], bad: list[object]) -> None:
+    model = model_of("options", {"x": row})
+    for value in good:
+        model.model_validate({"x": value})
+    for value in bad:
+        with pytest.raises(ValidationError):
+            model.model_validate({"x": value})
 
 
-def test_classes_and_functions_cannot_be_expressed() -> None:
-    assert not expressible(parse_type("class | None"))
-    assert not expressible(parse_type("callable | list[callable] | None"))
-    assert expressible(parse_type("str | class | None"))
-    with pytest.raises(ValueError, match="unknown type"):
-        parse_type("complex")
+def test_annotations_become_types() -> None:
+    def options(
+        a: Annotated[float, Field(gt=0)], b: type[int] | None = None, c: Callable[[], int] | list[str] = print,
+        d: float | list[tuple[int, float]] = 0.0, e: Literal["x", "y"] = "x", *, f: Sequence[int] = (), **more: int,
+    ) -> None:  # fmt: skip
+        """A user's function."""
+
+    found = options_of(options)
+    assert found["open"]
+    assert {name: row["type"] for name, row in found["arguments"].items()} == {
+        "a": "float", "b": "code | None", "c": "list[str]", "d": "float | schedule", "e": "Literal['x', 'y']",
+        "f": "list[int]",
+    }  # fmt: skip
+    assert found["arguments"]["a"] == {"type": "float", "required": True, "gt": 0}
+    assert is_code(found["arguments"]["b"])
+    assert type_text(dict[str, type[int]]) == "code"

@@ -42,8 +42,7 @@ def fragment(episode: int, start: int, length: int, end: str = "") -> Fragment:
 
 
 def expected_window(t: int, length: int, n: int, gamma: float, known: int) -> tuple[float, int]:
-    """Return the return and the length of the n-step window at t of an episode of which `known` steps
-    came."""
+    """Return the return and the length of the n-step window at t of an episode of which `known` steps came."""
     m = min(n, known - t)
     return sum(gamma**i * (t + i + 1) for i in range(m)), m
 
@@ -56,8 +55,7 @@ def expected_window(t: int, length: int, n: int, gamma: float, known: int) -> tu
     end=st.sampled_from(["", "terminated", "truncated"]),
 )
 def test_windows_do_not_see_fragment_borders(cuts: list[int], episodes: int, n: int, end: str) -> None:
-    """Whatever the fragments, a window is that of the whole episode: its return, next observation and
-    flags."""
+    """Whatever the fragments, a window is that of the whole episode: its return, next observation and flags."""
     buffer, length = replay(200), sum(cuts)
     start = 0
     for i, cut in enumerate(cuts):

@@ -1,5 +1,4 @@
-"""RLlib's episodes, cut into chunks as env runners cut them, come out of replay as the steps that were
-taken."""
+"""RLlib's episodes, cut into chunks as env runners cut them, come out of replay as the steps that were taken."""
 
 from __future__ import annotations
 
@@ -102,8 +101,10 @@ Dicts = Sequence[tuple[Mapping[str, float], Mapping[str, bool], Mapping[str, boo
 
 
 def team(steps: Dicts, first: Sequence[str], chunk: int) -> list[MultiAgentEpisode]:
-    """Play `steps` of (observations, terminateds, truncateds); an agent's action is its observation mod 9,
-    its reward the observation it got."""
+    """Play `steps` of (observations, terminateds, truncateds).
+
+    An agent's action is its observation mod 9, its reward the observation it got.
+    """
     episode = MultiAgentEpisode(agent_to_module_mapping_fn=lambda agent, _: f"m_{agent}")
     episode.add_env_reset(observations={a: observe(0) for a in first})
     acting, chunks = list(first), []

@@ -14,7 +14,8 @@ from run_folders import write_checkpoint, write_run
 
 from rlkit.errors import CheckpointError, UsageError
 from rlkit.recipe import RecipeError
-from rlkit.runs.run import RunInfo, find_checkpoint, git_state, installed_versions, new_run_folder, open_run
+from rlkit.runs.layout import versions
+from rlkit.runs.run import RunInfo, find_checkpoint, git_state, new_run_folder, open_run
 
 
 def steps(seed: int) -> list[dict[str, float]]:
@@ -199,7 +200,7 @@ def test_a_run_whose_process_is_gone_was_interrupted(tmp_path: Path) -> None:
 
 
 def test_versions_and_git(tmp_path: Path) -> None:
-    assert {"python", "ray", "torch", "gymnasium"} <= set(installed_versions())
+    assert {"python", "ray", "torch", "gymnasium"} <= set(versions())
     assert git_state(tmp_path) is None
     env = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull}
     who = ["-c", "user.name=x", "-c", "user.email=x@example.org"]

@@ -1,5 +1,4 @@
-"""SAC learns what is known: the best continuous action, and a temperature that moves towards its target
-entropy."""
+"""SAC learns what is known: the best continuous action, and a temperature that moves towards its target entropy."""
 
 from __future__ import annotations
 
@@ -15,8 +14,7 @@ from rlkit.algos import SACConfig
 
 
 class Aim(gym.Env):
-    """One step; the reward is minus the squared distance of the action to the target shown, in [-0.5,
-    0.5]."""
+    """One step; the reward is minus the squared distance of the action to the target shown, in [-0.5, 0.5]."""
 
     observation_space = gym.spaces.Box(-1, 1, (1,))
     action_space = gym.spaces.Box(-1, 1, (1,))

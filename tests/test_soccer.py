@@ -1,5 +1,4 @@
-"""The soccer game against hand-worked positions, an independent copy of its rules, and the published
-figures."""
+"""The soccer game against hand-worked positions, an independent copy of its rules, and the published figures."""
 
 from __future__ import annotations
 

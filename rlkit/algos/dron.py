@@ -18,8 +18,7 @@ Deviations from the reference code:
 2. Adam in place of centred RMSProp (the paper says AdaGrad).
 3. The supervised loss has an explicit weight; 1/64 equals the reference's effective one.
 4. Several opponents: the layer that reads an opponent is shared and averaged over them.
-5. `history` > 0 adds a learned code: a GRU over the last steps of each opponent (after DRPIQN, Hong et al.
-2018,
+5. `history` > 0 adds a learned code: a GRU over the last steps of each opponent (after DRPIQN, Hong et al. 2018,
    and LIAM, Papoudakis et al. 2021). It reads a window that is part of the observation, from a zero state, so
    that replayed rows need no stored state.
 """
@@ -46,6 +45,7 @@ from rlkit.algos.opponents.history import FEATURES, FeatureOptions
 from rlkit.algos.opponents.inputs import ACTION_LABEL, TYPE_LABEL, UNKNOWN
 from rlkit.algos.opponents.networks import GATE, GATE_INPUTS, NETWORKS, DRONCatalog
 from rlkit.errors import did_you_mean
+from rlkit.rllib import ModelSettings, QForward
 
 SUPERVISE = ("none", "action", "type")
 LABELS = {"action": ACTION_LABEL, "type": TYPE_LABEL}
@@ -69,23 +69,27 @@ def supervised_loss(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.T
     return losses / count, right.sum() / count
 
 
-class DRONModule(DefaultDQNTorchRLModule):
+class DRONModule(QForward, DefaultDQNTorchRLModule):
     """RLlib's DQN module with DRON's encoder and heads. `compute_q_values` also returns `gate` (B, K)."""
 
     uses_double_q: bool
 
     @property
-    def experts(self) -> int:
-        """K of a mixture, else 0."""
-        return self.encoder.experts
+    def named_outputs(self) -> dict[str, int]:
+        """`gate` (B, K) where the module mixes K experts: see `rlkit.play.policy.named_outputs`."""
+        return {GATE: self.encoder.experts} if self.encoder.experts else {}
+
+    def named_output(self, name: str, observations: Any) -> torch.Tensor:
+        """Return the output of that name, (B, K)."""
+        return self.gate(observations)
 
     def __init__(self, *args: Any, **kwargs: Any):
         kwargs["catalog_class"] = DRONCatalog
         super().__init__(*args, **kwargs)
 
-    def _qf_forward_helper(self, batch: Any, encoder: Any, head: Any) -> dict[str, Any]:
+    def q_forward(self, batch: Any, encoder: Any, head: Any) -> dict[str, Any]:
         encoded = encoder(batch)
-        out = super()._qf_forward_helper(batch, lambda _: encoded, head)
+        out = super().q_forward(batch, lambda _: encoded, head)
         if GATE in encoded:
             out[GATE] = encoded[GATE]
         return out
@@ -143,14 +147,13 @@ class DRONLearner(ColumnLearner, DRONTorchLearner):
     """The DRON learner, updated from columns."""
 
 
-class DRONConfig(DQNConfig):
+class DRONConfig(ModelSettings, DQNConfig):
     """Configuration of DRON: DQN's, and what the opponents are and how they are modelled."""
 
     def __init__(self, algo_class: type | None = None):
         super().__init__(algo_class=algo_class or DRON)
-        self.normalize_actions = (
-            False  # actions are Discrete; RLlib copies and walks them in every step otherwise
-        )
+        # Actions are Discrete; RLlib copies and walks them in every step otherwise.
+        self.normalize_actions = False
         self.gamma = 0.9
         self.lr = 5e-4
         self.train_batch_size_per_learner = 64
@@ -276,9 +279,8 @@ class DRONConfig(DQNConfig):
         """Whether there are any opponent features."""
         return bool(self.features) or self.history > 0
 
-    @property
-    def _model_config_auto_includes(self) -> dict[str, Any]:
-        return super()._model_config_auto_includes | {
+    def model_settings(self) -> dict[str, Any]:
+        return {
             "dron": {
                 "network": self.network,
                 "hidden": self.hidden,

@@ -6,9 +6,8 @@
         def __init__(self, every: int = 10): ...
     config = PPOConfig().callbacks([Counter.bind(every=5)])
 
-RLlib 2.60 makes one instance per process: one in the driver, one in each env runner (the local one too),
-and, for `on_learn_on_batch`, one in each remote learner. Instances know nothing of each other; see `share`
-and `call_runners`.
+RLlib 2.60 makes one instance per process: one in the driver, one in each env runner (the local one too), and, for
+`on_learn_on_batch`, one in each remote learner. Instances know nothing of each other; see `share` and `call_runners`.
 """
 
 from __future__ import annotations
@@ -40,8 +39,7 @@ class CallbackError(RunFailed):
 
 
 class Bound:
-    """A callback class with its options: picklable, comparable, and called without arguments, as RLlib
-    does."""
+    """A callback class with its options: picklable, comparable, and called without arguments, as RLlib does."""
 
     def __init__(self, cls: type[Callback], options: Mapping[str, Any]):
         self.cls = cls
@@ -98,8 +96,7 @@ class Callback(RLlibCallback):
         """Return what `config.callbacks([...])` takes: this class with these options.
 
         Raises:
-            ValueError: an unknown option, or a value the class refuses; known here, before any process
-                starts.
+            ValueError: an unknown option, or a value the class refuses; known here, before any process starts.
         """
         known = cls.option_names()
         for option in options:
@@ -132,16 +129,14 @@ class Callback(RLlibCallback):
         """Take what the driver sent: a saved `get_runner_state`, or what was given to `share`."""
 
     def share(self, state: State, *, evaluation: bool = True) -> None:
-        """Send `state` to `set_runner_state` of every runner's instance, now and to every runner restarted
-        later."""
+        """Send `state` to `set_runner_state` of every runner's instance, now and to every runner restarted later."""
         self._shared = state
         self.call_runners("set_runner_state", state, evaluation=evaluation)
 
     def call_runners(
         self, method: str, *args: Any, evaluation: bool = False, indices: Any = None
     ) -> list[Any]:
-        """Call `method` of this callback's instance in every env runner; return the results, local runner
-        first.
+        """Call `method` of this callback's instance in every env runner; return the results, local runner first.
 
         Args:
             evaluation: include the evaluation runners.
@@ -324,8 +319,7 @@ def _guarded(hook: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _report(callback: Callback, hook: str, error: Exception, kwargs: Mapping[str, Any]) -> None:
-    """Raise, or in a remote runner remember for the driver: raising there kills the actor and RLlib restarts
-    it."""
+    """Raise, or in a remote runner remember for the driver: raising there kills the actor and RLlib restarts it."""
     if isinstance(error, CallbackError):
         failure = error
     else:

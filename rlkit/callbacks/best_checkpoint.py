@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from rlkit.callbacks.base import Callback, State
-from rlkit.callbacks.stopping import find
+from rlkit.files import swap_folder
+from rlkit.metrics import find
 
 
 class BestCheckpoint(Callback):
-    """Saves the algorithm whenever `metric` reaches a new best. The old one goes only when the new one is
-    there.
+    """Saves the algorithm whenever `metric` reaches a new best. The old one goes only when the new one is there.
 
     Args:
         folder: where; default `best_checkpoint` in the algorithm's log folder.
@@ -40,14 +40,10 @@ class BestCheckpoint(Callback):
 
     def _save(self, algorithm: Any) -> None:
         final = Path(self.folder or Path(algorithm.logdir, "best_checkpoint")).resolve()
-        new, old = final.with_name(f".{final.name}.new"), final.with_name(f".{final.name}.old")
-        for leftover in (new, old):
-            shutil.rmtree(leftover, ignore_errors=True)
+        new = final.with_name(f".{final.name}.new")
+        shutil.rmtree(new, ignore_errors=True)
         algorithm.save_to_path(str(new))
-        if final.exists():
-            final.rename(old)
-        new.rename(final)
-        shutil.rmtree(old, ignore_errors=True)
+        swap_folder(new, final)
 
     def get_state(self) -> State:
         return {"best": self.best, "iteration": self.iteration}

@@ -16,7 +16,14 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.env.utils.infinite_lookback_buffer import InfiniteLookbackBuffer
 from ray.rllib.utils.spaces.space_utils import batch as batch_structs
 
-Array = Any  # an ndarray, or a dict / tuple of them for nested spaces
+from rlkit.rllib import lookback_buffer
+
+Nested = Any  # an ndarray, or a dict / tuple of them for nested spaces
+
+
+def singles(episode: SingleAgentEpisode | MultiAgentEpisode) -> list[SingleAgentEpisode]:
+    """Return the agents' own episodes in a sampled episode."""
+    return list(episode.agent_episodes.values()) if isinstance(episode, MultiAgentEpisode) else [episode]
 
 
 def clone(episode: SingleAgentEpisode) -> SingleAgentEpisode:
@@ -36,7 +43,7 @@ def original(buffer: InfiniteLookbackBuffer) -> Any:
     return tree.map_structure(lambda d: d[buffer.lookback :], buffer.data)
 
 
-def as_arrays(buffer: InfiniteLookbackBuffer) -> Array:
+def as_arrays(buffer: InfiniteLookbackBuffer) -> Nested:
     """Return a buffer's data without its lookback as arrays, nested like its space."""
     data = original(buffer)
     if buffer.finalized:
@@ -56,15 +63,11 @@ def rebuilt(
         fill: the lookback entries are zeros shaped like `data` instead of `buffer`'s own.
     """
     keep = 0 if buffer is None else (buffer.lookback if lookback is None else lookback)
-    new = InfiniteLookbackBuffer.__new__(InfiniteLookbackBuffer)
-    new._space = new._space_struct = None
-    new.lookback = keep
-    if buffer is not None and not fill:
-        new._space, new._space_struct = buffer._space, buffer._space_struct
+    like = None if fill else buffer
     as_list = isinstance(data, list)
     if keep and not fill and isinstance(data, np.ndarray) and buffer is not None and buffer.finalized:
-        new.data, new.finalized = np.concatenate([buffer.data[:keep], data]), True
-        return new
+        data = np.concatenate([buffer.data[:keep], data])
+        return lookback_buffer(data, lookback=keep, finalized=True, like=like)
     if buffer is not None and not buffer.finalized and not as_list:
         data = [tree.map_structure(lambda d, i=i: d[i], data) for i in range(len(tree.flatten(data)[0]))]
         as_list = True
@@ -78,8 +81,7 @@ def rebuilt(
             )
         else:
             data = tree.map_structure(lambda old, d: np.concatenate([old[:keep], d]), buffer.data, data)
-    new.data, new.finalized = data, not as_list
-    return new
+    return lookback_buffer(data, lookback=keep, finalized=not as_list, like=like)
 
 
 def head(data: Any, size: int) -> Any:
@@ -88,8 +90,7 @@ def head(data: Any, size: int) -> Any:
 
 
 def checked_column(name: str, value: Any, size: int, scalar: bool = False) -> np.ndarray:
-    """Return `value` as an array of length `size`; a wrong length, dtype, NaN or inf is an error, never
-    broadcast."""
+    """Return `value` as an array of length `size`; a wrong length, dtype, NaN or inf is an error, never broadcast."""
     array = value if isinstance(value, np.ndarray) else np.asarray(value)
     if array.dtype.kind not in "fiub":
         raise ValueError(f"{name} has dtype {array.dtype}, expected numbers")
@@ -103,8 +104,7 @@ def checked_column(name: str, value: Any, size: int, scalar: bool = False) -> np
 
 
 def checked_like(name: str, value: Any, expected: Any) -> Any:
-    """Return `value` in the dtypes of `expected`; another structure, shape or kind of dtype, or NaN, is an
-    error."""
+    """Return `value` in the dtypes of `expected`; another structure, shape or kind of dtype, or NaN, is an error."""
 
     def leaf(new: Any, old: np.ndarray) -> np.ndarray:
         array = new if isinstance(new, np.ndarray) else np.asarray(new)

@@ -60,7 +60,7 @@ class EpisodeGif(Callback):
         result["gif"] = str(path)
 
 
-class Frames(RLlibCallback):
+class FrameCollector(RLlibCallback):
     """Collects a frame after the reset and after every step of the first sub-environment."""
 
     def __init__(self) -> None:
@@ -87,7 +87,7 @@ def film(algorithm: Any, max_steps: int, explore: bool, seed: int) -> list[np.nd
     config = trained.copy(copy_frozen=False)
     config.env_runners(num_env_runners=0, num_envs_per_env_runner=1, gym_env_vectorize_mode="sync")
     config.environment(env_config={**trained.env_config, "render_mode": "rgb_array"})
-    config.callbacks(Frames)
+    config.callbacks(FrameCollector)
     config.debugging(seed=seed)
     config.in_evaluation = True
     make = MultiAgentEnvRunner if trained.is_multi_agent else SingleAgentEnvRunner

@@ -1,20 +1,21 @@
-"""NaN and inf end the run at once and are named. RLlib 2.60 turns NaN gradients into 0 and inf into 3.4e38,
-after which Adam's second moment is inf and nothing is learned any more."""
+"""NaN and inf end the run at once and are named.
+
+RLlib 2.60 turns NaN gradients into 0 and inf into 3.4e38, after which Adam's second moment is inf and nothing is
+learned any more.
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
 import tree
-from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 
 from rlkit import rllib
 from rlkit.callbacks.base import Callback, CallbackError
-from rlkit.callbacks.episode_data import as_arrays
+from rlkit.callbacks.episode_data import as_arrays, singles
 
 
 class NumericsGuard(Callback):
@@ -46,7 +47,7 @@ class NumericsGuard(Callback):
         self, *, env_runner: Any, metrics_logger: Any, samples: list[Any], **kwargs: Any
     ) -> None:
         for episode in samples:
-            for single in _agents(episode):
+            for single in singles(episode):
                 checks = [("observation", single.observations)] if self.observations else []
                 checks += [("reward", single.rewards)] if self.rewards else []
                 for name, buffer in checks:
@@ -88,10 +89,3 @@ def first_bad(values: Any) -> int | None:
         if leaf.dtype.kind == "f" and not np.isfinite(leaf).all():
             return int(np.argwhere(~np.isfinite(leaf))[0][0])
     return None
-
-
-def _agents(episode: Any) -> Iterator[Any]:
-    if isinstance(episode, MultiAgentEpisode):
-        yield from episode.agent_episodes.values()
-    else:
-        yield episode

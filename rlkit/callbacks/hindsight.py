@@ -1,5 +1,4 @@
-"""Hindsight experience replay (Andrychowicz et al., 2017, arXiv 1707.01495) for goal-conditioned
-environments."""
+"""Hindsight experience replay (Andrychowicz et al., 2017, arXiv 1707.01495) for goal-conditioned environments."""
 
 from __future__ import annotations
 
@@ -18,17 +17,15 @@ KEYS = ("observation", "achieved_goal", "desired_goal")
 class HindsightRelabel(TrajectoryPostprocessor):
     """Adds, for every episode, copies whose goal is one that the episode did reach.
 
-    Observations are Gymnasium's GoalEnv dicts: `observation`, `achieved_goal`, `desired_goal`. A copy ends
-    where its goal was reached: all of its transitions share one goal, so that n-step returns over it stay
-    correct. (The paper draws a goal per transition; with a chain of observations that would join two goals
-    in one transition.)
+    Observations are Gymnasium's GoalEnv dicts: `observation`, `achieved_goal`, `desired_goal`. A copy ends where its
+    goal was reached: all of its transitions share one goal, so that n-step returns over it stay correct. (The paper
+    draws a goal per transition; with a chain of observations that would join two goals in one transition.)
 
     Args:
         copies: relabelled copies per episode.
         strategy: `future` draws the step whose outcome becomes the goal, `final` takes the last.
         reward: (achieved (T, G), desired (T, G)) -> (T,). Default: the environment's own `compute_reward`,
-            or, with
-            `tolerance`, 0 within that distance and -1 beyond.
+            or, with `tolerance`, 0 within that distance and -1 beyond.
         tolerance: distance at which a goal counts as reached, for the default sparse reward.
         terminate: end the copy as terminated at its goal.
         seed: of the draws.
@@ -79,8 +76,7 @@ class HindsightRelabel(TrajectoryPostprocessor):
         return made
 
     def _layout(self, observations: Any) -> Callable[[Any, str], np.ndarray]:
-        """Return a function that gives the part of observations (T + 1, …) under a key, as a view to write
-        to.
+        """Return a function that gives the part of observations (T + 1, …) under a key, as a view to write to.
 
         RLlib's FlattenObservations puts vectors into the episodes: the parts in sorted order of their keys.
         """

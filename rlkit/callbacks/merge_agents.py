@@ -15,13 +15,11 @@ from rlkit.callbacks.trajectory import Aligned, Trajectory
 
 
 class MergeAgentObservations(TrajectoryPostprocessor):
-    """Adds `others_obs`, `others_next_obs`, `others_actions` and `others_present` to every agent's train
-    batch.
+    """Adds `others_obs`, `others_next_obs`, `others_actions` and `others_present` to every agent's train batch.
 
-    O and A are the summed sizes of the other agents' flattened observations and actions (Discrete as
-    one-hot), in sorted order of the agents, whether they are present or not; absent ones are zeros. All are
-    float32: `others_obs` and `others_next_obs` (T, O), `others_actions` (T, A), `others_present` (T, number
-    of others).
+    O and A are the summed sizes of the other agents' flattened observations and actions (Discrete as one-hot), in
+    sorted order of the agents, whether they are present or not; absent ones are zeros. All are float32: `others_obs`
+    and `others_next_obs` (T, O), `others_actions` (T, A), `others_present` (T, number of others).
 
     Args:
         actions: also add the actions.
@@ -67,8 +65,7 @@ class MergeAgentObservations(TrajectoryPostprocessor):
 
 
 def flat_rows(space: gym.Space, values: Any, present: np.ndarray) -> np.ndarray:
-    """Flatten each row of `values` as `gymnasium.spaces.flatten` does; zeros where absent. -> (rows, size)
-    float32."""
+    """Flatten each row of `values` as `gymnasium.spaces.flatten` does; zeros where absent. -> (rows, size) float32."""
     if isinstance(space, gym.spaces.Box):
         return np.asarray(values, np.float32).reshape(len(present), -1)
     out = np.zeros((len(present), utils.flatdim(space)), np.float32)

@@ -2,14 +2,12 @@
 
 RLlib 2.60 keeps the sampled episode objects for its metrics, so rewards edited in place in `on_sample_end`
 change the reported return: 3150 instead of 31.5 for rewards x100. Here every edited episode is a copy that
-replaces the entry in `samples`. It goes to the learner, or into the replay buffer; the metrics keep the
-original.
+replaces the entry in `samples`. It goes to the learner, or into the replay buffer; the metrics keep the original.
 """
 
 from __future__ import annotations
 
 import copy
-import fnmatch
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -22,18 +20,17 @@ from rlkit.callbacks.base import Callback, CallbackError
 from rlkit.callbacks.episode_data import original
 from rlkit.callbacks.trajectory import Aligned, Trajectory, trajectories_of
 from rlkit.callbacks.whole_episodes import WholeEpisodes
+from rlkit.roster import matches
 
 SCOPES = ("fragment", "episode")
 
 
 class TrajectoryPostprocessor(Callback):
-    """Override `postprocess_trajectory`. Works on- and off-policy, with one or several agents, in every
-    runner.
+    """Override `postprocess_trajectory`. Works on- and off-policy, with one or several agents, in every runner.
 
     Args of every subclass that passes them on:
         scope: `fragment` processes each piece as it is sampled; `episode` holds the pieces back until the
-            episode
-            ends and gives the learner whole episodes.
+            episode ends and gives the learner whole episodes.
         agents: globs of the agents to process; default all.
 
     With several postprocessors each one sees what those before it in `config.callbacks` made. Evaluation is
@@ -121,7 +118,7 @@ class TrajectoryPostprocessor(Callback):
         trajectories = trajectories_of(episode, gamma)
         edited = dict(episode.agent_episodes)
         for agent, trajectory in trajectories.items():
-            if self.agents is not None and not any(fnmatch.fnmatchcase(str(agent), g) for g in self.agents):
+            if self.agents is not None and not matches(agent, self.agents):
                 self._count(trajectory)
                 continue
             if self._call(trajectory, Others(agent, trajectories)):

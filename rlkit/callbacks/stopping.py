@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from rlkit import metrics
 from rlkit.callbacks.base import Callback, State
+from rlkit.metrics import find
 
 
 class StopOnPlateau(Callback):
@@ -76,17 +76,3 @@ class TimeLimit(Callback):
     ) -> None:
         if result["time_total_s"] >= self.seconds:
             result["done"] = True
-
-
-def find(result: dict, metric: str) -> float | None:
-    """Return the finite number under a tidy name or a result path, or None if this result has none."""
-    here: Any = result
-    for part in metrics.PATHS.get(metric, metric).split("/"):
-        here = here.get(part) if isinstance(here, dict) else None
-    if isinstance(here, bool) or here is None:
-        return None
-    try:
-        value = float(here)
-    except (TypeError, ValueError):
-        return None
-    return value if math.isfinite(value) else None

@@ -6,8 +6,7 @@ from typing import Any
 
 from rlkit.callbacks.base import Callback
 
-# RLlib's timers that do not contain one another (ray/rllib/utils/metrics/__init__.py, 2.60), by what they
-# measure
+# RLlib's timers that do not contain one another (ray/rllib/utils/metrics/__init__.py, 2.60), by what they measure.
 PARTS = {
     "sampling": ("env_runner_sampling_timer",),
     "learning": ("learner_update_timer",),
@@ -22,8 +21,7 @@ PARTS = {
 
 
 class Throughput(Callback):
-    """Adds `throughput/…` to every result: steps per second of this iteration, and seconds per training step
-    by part.
+    """Adds `throughput/…` to every result: steps per second of this iteration, and seconds per training step by part.
 
     | key | meaning |
     |---|---|

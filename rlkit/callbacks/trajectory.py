@@ -1,8 +1,7 @@
 """One agent's part of a sampled episode as arrays, edited without touching what RLlib reports.
 
 T steps of one agent: observations and infos have T + 1 entries (the last one is where the piece ends),
-everything else has T. Arrays are copied when first read, so the episode that RLlib's metrics hold keeps its
-values.
+everything else has T. Arrays are copied when first read, so the episode that RLlib's metrics hold keeps its values.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.env.utils.infinite_lookback_buffer import InfiniteLookbackBuffer
 
 from rlkit.callbacks.episode_data import (
-    Array,
+    Nested,
     as_arrays,
     checked_column,
     checked_like,
@@ -36,7 +35,8 @@ class Trajectory:
 
     Attributes:
         id: the episode's id; all agents and fragments of an episode share it.
-        agent: the agent's id, None with a single agent. module: the RLModule that plays it.
+        agent: the agent's id, None with a single agent.
+        module: the RLModule that plays it.
         start: the agent's step at which this piece begins, 0 for a whole episode.
         env_steps: (T,) int, the environment step at which each action was taken.
         terminated, truncated: whether the agent's episode ends with this piece, and how.
@@ -69,21 +69,21 @@ class Trajectory:
         return self._columns
 
     @property
-    def observations(self) -> Array:
+    def observations(self) -> Nested:
         """(T + 1, …), as the environment gave them, nested like the observation space."""
         return self._read("observations", self._episode.observations)
 
     @observations.setter
-    def observations(self, value: Array) -> None:
+    def observations(self, value: Nested) -> None:
         self._edits["observations"] = value
 
     @property
-    def actions(self) -> Array:
+    def actions(self) -> Nested:
         """(T, …), as the module chose them: before clipping or rescaling to the environment's bounds."""
         return self._read("actions", self._episode.actions)
 
     @actions.setter
-    def actions(self, value: Array) -> None:
+    def actions(self, value: Nested) -> None:
         self._edits["actions"] = value
 
     @property
@@ -132,8 +132,7 @@ class Trajectory:
 
         Args:
             length: keep only the first `length` steps; the rest is cut off, and the copy is then neither
-                terminated
-                nor truncated until you say so.
+                terminated nor truncated until you say so.
         """
         other = copy.copy(self)
         size = len(self) if length is None else length
@@ -152,7 +151,7 @@ class Trajectory:
             other.terminated = other.truncated = piece.is_terminated = piece.is_truncated = False
         return other
 
-    def peek_observations(self) -> Array:
+    def peek_observations(self) -> Nested:
         """Return the observations (T + 1, …) for reading only, without a copy."""
         return (
             self._edits["observations"]
@@ -160,7 +159,7 @@ class Trajectory:
             else as_arrays(self._episode.observations)
         )
 
-    def _read(self, name: str, buffer: InfiniteLookbackBuffer) -> Array:
+    def _read(self, name: str, buffer: InfiniteLookbackBuffer) -> Nested:
         if name not in self._edits:
             self._edits[name] = tree.map_structure(np.array, as_arrays(buffer))
         return self._edits[name]
@@ -238,8 +237,7 @@ class Columns(MutableMapping[str, Any]):
 
 
 class Aligned:
-    """Another agent of the same episode, seen at one agent's steps. Read only; always what the environment
-    gave.
+    """Another agent of the same episode, seen at one agent's steps. Read only; always what the environment gave.
 
     Attributes:
         agent, module: who it is.
@@ -266,12 +264,12 @@ class Aligned:
         return self._seen
 
     @property
-    def observations(self) -> Array:
+    def observations(self) -> Nested:
         """(T + 1, …), zeros where it was absent."""
         return self._take(self.trajectory._episode.observations, self._place, self._seen)
 
     @property
-    def actions(self) -> Array:
+    def actions(self) -> Nested:
         """(T, …), zeros where it was absent."""
         return self._take(self.trajectory._episode.actions, self._place[:-1], self.present)
 
@@ -281,7 +279,7 @@ class Aligned:
         rewards: np.ndarray = self._take(self.trajectory._episode.rewards, self._place[:-1], self.present)
         return rewards
 
-    def _take(self, buffer: InfiniteLookbackBuffer, place: np.ndarray, present: np.ndarray) -> Array:
+    def _take(self, buffer: InfiniteLookbackBuffer, place: np.ndarray, present: np.ndarray) -> Nested:
         def aligned(values: np.ndarray) -> np.ndarray:
             out = np.zeros((len(place), *values.shape[1:]), values.dtype)
             out[present] = values[place[present]]

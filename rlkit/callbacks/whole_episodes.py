@@ -14,6 +14,7 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.env.utils.infinite_lookback_buffer import InfiniteLookbackBuffer
 
 from rlkit.callbacks.episode_data import clone, original, rebuilt
+from rlkit.rllib import share_hanging_rewards
 
 Episode = Any  # SingleAgentEpisode or MultiAgentEpisode
 
@@ -29,8 +30,7 @@ class WholeEpisodes:
 
         Args:
             ongoing: ids of the episodes the runner goes on with. Held fragments of any other episode were
-                cut off by
-                a forced reset; they are returned as they are, not done.
+                cut off by a forced reset; they are returned as they are, not done.
         """
         ready: list[Episode] = []
         for fragment in fragments:
@@ -58,8 +58,7 @@ def _join_single(pieces: list[SingleAgentEpisode]) -> SingleAgentEpisode:
     for before, after in itertools.pairwise(pieces):
         if before.t != after.t_started:
             raise ValueError(
-                f"episode {first.id_}: a fragment ends at step {before.t}, "
-                f"the next begins at {after.t_started}"
+                f"episode {first.id_}: a fragment ends at step {before.t}, the next begins at {after.t_started}"
             )
     whole = clone(last)
     for name in ("observations", "infos"):
@@ -76,8 +75,10 @@ def _join_single(pieces: list[SingleAgentEpisode]) -> SingleAgentEpisode:
 
 
 def _concatenated(buffers: list[InfiniteLookbackBuffer], drop_last: bool = False) -> InfiniteLookbackBuffer:
-    """Join buffers behind the lookback of the first; with `drop_last` each but the last gives up its final
-    entry, which is the first of the next."""
+    """Join buffers behind the lookback of the first.
+
+    With `drop_last` each but the last gives up its final entry, which is the first of the next.
+    """
     parts = [original(b) for b in buffers]
     if isinstance(parts[0], list):
         data: Any = []
@@ -96,7 +97,7 @@ def _join_multi(pieces: list[MultiAgentEpisode]) -> MultiAgentEpisode:
     whole = copy.copy(last)
     whole.env_t_started = first.env_t_started
     whole.agent_t_started = copy.copy(first.agent_t_started)
-    whole._hanging_rewards_begin = first._hanging_rewards_begin
+    share_hanging_rewards(first, whole)
     whole.agent_episodes, whole.env_t_to_agent_t = {}, copy.copy(last.env_t_to_agent_t)
     agents = {agent: None for piece in pieces for agent in piece.agent_episodes}
     for agent in agents:

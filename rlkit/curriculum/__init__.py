@@ -7,60 +7,25 @@
 importing ray. `train_phases` is the same curriculum as a training function. docs/curriculum.md explains the options.
 """
 
-from __future__ import annotations
+from rlkit import lazy_names
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from rlkit.curriculum.base import Clock, Curriculum, Outcome
-    from rlkit.curriculum.callback import CurriculumCallback
-    from rlkit.curriculum.conditions import Condition
-    from rlkit.curriculum.lessons import Lesson, Lessons
-    from rlkit.curriculum.phases import train_phases
-    from rlkit.curriculum.route import Route
-    from rlkit.curriculum.schema import TYPES, validate
-    from rlkit.curriculum.section import active, configure
-    from rlkit.curriculum.task_env import TaskEnv, TaskEnvCreator
-
-_WHERE = {
-    "TYPES": "schema",
-    "Clock": "base",
-    "Condition": "conditions",
-    "Curriculum": "base",
-    "CurriculumCallback": "callback",
-    "Lesson": "lessons",
-    "Lessons": "lessons",
-    "Outcome": "base",
-    "Route": "route",
-    "TaskEnv": "task_env",
-    "TaskEnvCreator": "task_env",
-    "active": "section",
-    "configure": "section",
-    "train_phases": "phases",
-    "validate": "schema",
-}
-
-__all__ = [
-    "TYPES",
-    "Clock",
-    "Condition",
-    "Curriculum",
-    "CurriculumCallback",
-    "Lesson",
-    "Lessons",
-    "Outcome",
-    "Route",
-    "TaskEnv",
-    "TaskEnvCreator",
-    "active",
-    "configure",
-    "train_phases",
-    "validate",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _WHERE:
-        return getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __all__ = lazy_names(
+    __name__,
+    {
+        "Clock": "curriculum.base",
+        "Condition": "curriculum.conditions",
+        "Curriculum": "curriculum.base",
+        "CurriculumCallback": "curriculum.callback",
+        "Lesson": "curriculum.lessons",
+        "Lessons": "curriculum.lessons",
+        "Outcome": "curriculum.base",
+        "Route": "curriculum.route",
+        "TYPES": "curriculum.schema",
+        "TaskEnv": "curriculum.task_env",
+        "TaskEnvCreator": "curriculum.task_env",
+        "active": "curriculum.section",
+        "configure": "curriculum.section",
+        "train_phases": "curriculum.phases",
+        "validate": "curriculum.schema",
+    },
+)

@@ -16,8 +16,7 @@ import numpy as np
 
 from rlkit.curriculum.base import Curriculum, Outcome, State
 from rlkit.curriculum.gmm import best_of
-from rlkit.curriculum.randomise import _box, _name
-from rlkit.curriculum.samplers import Task, Uniform, corner_tasks
+from rlkit.curriculum.samplers import Task, Uniform, box_of, corners_by_name
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -44,7 +43,7 @@ class ALPGMM(Curriculum):
         refit: int = 25,
         components: int = 10,
     ):
-        self.box = _box(space)
+        self.box = box_of(space)
         self.explore, self.history, self.refit, self.components = explore, history, refit, components
         self._memory = np.zeros((REMEMBERED, len(self.box) + 1))  # scaled task, return; a ring
         self._seen = 0
@@ -100,8 +99,7 @@ class ALPGMM(Curriculum):
         return self._task(rng.random(len(self.box)))
 
     def each(self) -> dict[str, Task]:
-        space: Task = {key: Uniform(lo, hi) for key, (lo, hi) in self.box.items()}
-        return {_name(task): task for task in corner_tasks(space)}
+        return corners_by_name({key: Uniform(lo, hi) for key, (lo, hi) in self.box.items()})
 
     def metrics(self) -> dict[str, Any]:
         """Return `fits`, and `components` of the present mixture."""

@@ -40,14 +40,12 @@ class Outcome:
 
 
 @dataclass(slots=True)
-class Report:
+class EpisodeReport:
     """An outcome on its way from a runner to the driver, with the marks that say what it may count for."""
 
     life: int  # increases with every restore; an older one belongs to a history that was rolled back
     stage: int  # the curriculum's stage when the task was drawn
-    order: tuple[
-        int, int, int, int
-    ]  # worker, its birth, sub-environment, number: a fixed order for the driver
+    order: tuple[int, int, int, int]  # worker, its birth, sub-environment, number: fixed for the driver
     task: Task
     outcome: Outcome
     name: str | None = None  # of the task, in an evaluation of each

@@ -17,19 +17,20 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import tree
 
 from rlkit import rllib
 from rlkit.callbacks.base import Bound, Callback, State
-from rlkit.curriculum.base import Curriculum, Outcome, Report
+from rlkit.curriculum.base import Curriculum, EpisodeReport, Outcome
 from rlkit.curriculum.driver import Decider, Evaluations, Push
 from rlkit.curriculum.route import Owners, Route
 from rlkit.curriculum.samplers import Task
-from rlkit.curriculum.success import Success
+from rlkit.curriculum.success import SuccessRule
 from rlkit.curriculum.transfer import forget
 from rlkit.errors import EnvError
 
@@ -38,9 +39,8 @@ logger = logging.getLogger(__name__)
 REPORTS = "curriculum_reports"
 PATIENCE_S = 60.0
 TAG = "curriculum"
-TASK = (
-    "curriculum_task"  # keys in `episode.custom_data`: the task, and the mark that joins learner and runner
-)
+# Keys in `episode.custom_data`: the task, and the mark that joins learner and runner.
+TASK = "curriculum_task"
 KEY = "curriculum_key"
 
 
@@ -79,7 +79,7 @@ class CurriculumCallback(Callback):
             )
         self.curriculum = made.curriculum
         self.route: Route = made.route
-        self.success: Success = made.success
+        self.success: SuccessRule = made.success
         self.evaluations: Evaluations = made.evaluations
         self.options = made
         # On the driver:
@@ -93,7 +93,7 @@ class CurriculumCallback(Callback):
         self._playing: dict[int, _Playing] = {}
         self._rngs: dict[int, np.random.Generator] = {}
         self._episodes: dict[int, int] = {}
-        self._reports: list[Report] = []
+        self._reports: list[EpisodeReport] = []
         self._owners: Owners = {}
 
     @classmethod
@@ -106,7 +106,7 @@ class CurriculumCallback(Callback):
 
     def on_algorithm_init(self, *, algorithm: Any, **kwargs: Any) -> None:
         """Check the tasks on a scratch environment, and send the first push."""
-        from rlkit.curriculum.check import try_tasks
+        from rlkit.curriculum.try_tasks import try_tasks
 
         if self.options.check:
             try_tasks(algorithm.config, self.curriculum, self.route)
@@ -254,7 +254,7 @@ class CurriculumCallback(Callback):
             returns=_module_returns(chunks) if "returns" in self.curriculum.needs else {},
         )
         self._reports.append(
-            Report(playing.life, playing.stage, playing.order, playing.task, outcome, playing.name)
+            EpisodeReport(playing.life, playing.stage, playing.order, playing.task, outcome, playing.name)
         )
 
     def on_sample_end(self, *, metrics_logger: Any, **kwargs: Any) -> None:
@@ -303,11 +303,9 @@ def _receive(env_runner: Any, push: Push, evaluating: bool) -> None:
 def _make_env(env_runner: Any, task: Mapping[str, Any]) -> Any:
     from ray.rllib.env.env_context import EnvContext
 
-    from rlkit.curriculum.task_env import creator_of
-
     config = env_runner.config
     context = EnvContext({**config.env_config, **task}, worker_index=env_runner.worker_index or 0)
-    return creator_of(config)(context)
+    return rllib.env_creator_of(config)(context)
 
 
 def _take(result: Mapping[str, Any] | None, key: str) -> list[Any]:
@@ -315,15 +313,7 @@ def _take(result: Mapping[str, Any] | None, key: str) -> list[Any]:
     runners = (result or {}).get("env_runners")
     if not isinstance(runners, dict):
         return []
-    return list(_flat(runners.pop(key, None)))
-
-
-def _flat(value: Any) -> Iterator[Report]:
-    if isinstance(value, Report):
-        yield value
-    elif isinstance(value, list):
-        for item in value:
-            yield from _flat(item)
+    return [report for report in tree.flatten(runners.pop(key, [])) if isinstance(report, EpisodeReport)]
 
 
 def _return(chunk: Any) -> float:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from rlkit.curriculum.base import Clock, Outcome, State
 from rlkit.errors import did_you_mean
+from rlkit.metrics import find
 
 EPISODE_MEASURES = ("return", "success", "length")
 CLOCK_MEASURES = ("steps", "progress")
@@ -175,18 +175,5 @@ class Meter:
 
 def metric(clock: Clock, name: str) -> float | None:
     """Return a metric of this iteration, or None where it is absent, not a number, or a repeated evaluation."""
-    from rlkit.metrics import FAMILIES, PATHS
-
-    path = PATHS.get(name)
-    if path is None:
-        path = next((p + name[len(f) :] for f, p in FAMILIES.items() if p and name.startswith(f)), name)
-    if path.startswith("evaluation/") and not clock.evaluated:
-        return None
-    value: Any = clock.result
-    for part in path.split("/"):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return None
-    return number if math.isfinite(number) else None
+    repeated = name.startswith(("eval/", "evaluation/")) and not clock.evaluated
+    return None if repeated else find(clock.result, name)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rlkit.curriculum.base import Clock, Curriculum, Report, State
+from rlkit.curriculum.base import Clock, Curriculum, EpisodeReport, State
 from rlkit.curriculum.samplers import Task
 
 logger = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class Decider:
         self._push: Push | None = None
 
     def end_iteration(
-        self, reports: Iterable[Report], result: Mapping[str, Any], evaluated: bool
+        self, reports: Iterable[EpisodeReport], result: Mapping[str, Any], evaluated: bool
     ) -> dict[str, Any]:
         """Update, advance, and return the iteration's `curriculum` metrics."""
         stage, reports = self.curriculum.stage, list(reports)
@@ -105,7 +105,7 @@ class Decider:
         self._push = None
 
 
-def summarise(reports: list[tuple[str | None, Report]]) -> dict[str, Any]:
+def summarise(reports: list[tuple[str | None, EpisodeReport]]) -> dict[str, Any]:
     """Return episodes, mean returns and success per named task, and the mean and range of each task value."""
     values: dict[str, list[float]] = defaultdict(list)
     returns: dict[str, list[float]] = defaultdict(list)

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rlkit.curriculum.base import Curriculum, Outcome, State
-from rlkit.curriculum.samplers import Task, draw, is_random, parse_task
+from rlkit.curriculum.samplers import Task, corners_by_name, draw, is_random, name_of, parse_task
 
 if TYPE_CHECKING:
     from numpy.random import Generator
 
-Key = tuple[tuple[str, Any], ...]
+LevelKey = tuple[tuple[str, Any], ...]
+TaskList = Sequence[Mapping[str, Any]] | Mapping[str, Mapping[str, Any]]
 
 
 @dataclass
@@ -46,7 +47,7 @@ class LevelCurriculum(Curriculum):
 
     def __init__(
         self,
-        tasks: Sequence[Mapping[str, Any]] | Mapping[str, Mapping[str, Any]] | None = None,
+        tasks: TaskList | None = None,
         space: Mapping[str, Any] | None = None,
         levels: int = 256,
         explore: float = 0.1,
@@ -57,9 +58,9 @@ class LevelCurriculum(Curriculum):
         self.capacity = levels
         self.explore = explore
         self.levels: list[Level] = []
-        self._index: dict[Key, int] = {}
+        self._index: dict[LevelKey, int] = {}
         self._weights: np.ndarray | None = None
-        named = tasks if isinstance(tasks, Mapping) else {_name(task): task for task in tasks or ()}
+        named = tasks if isinstance(tasks, Mapping) else {name_of(task): task for task in tasks or ()}
         if tasks is not None and not named:
             raise ValueError("tasks: the list is empty; a curriculum needs at least one task")
         for name, task in named.items():
@@ -106,7 +107,7 @@ class LevelCurriculum(Curriculum):
         if index is None:
             if self.space is None:
                 return
-            self._add(Level(_name(task), dict(task)))
+            self._add(Level(name_of(task), dict(task)))
             index = len(self.levels) - 1
         level = self.levels[index]
         level.plays += 1
@@ -127,9 +128,7 @@ class LevelCurriculum(Curriculum):
 
     def each(self) -> dict[str, Task]:
         if self.space is not None:
-            from rlkit.curriculum.samplers import corner_tasks
-
-            return {_name(task): task for task in corner_tasks(self.space)}
+            return corners_by_name(self.space)
         return {level.name: level.task for level in self.levels}
 
     def label(self, task: Task) -> str | None:
@@ -185,7 +184,7 @@ class LearningProgress(LevelCurriculum):
 
     def __init__(
         self,
-        tasks: Sequence[Mapping[str, Any]] | Mapping[str, Mapping[str, Any]],
+        tasks: TaskList,
         explore: float = 0.2,
         fast: float = 0.2,
         slow: float = 0.03,
@@ -231,7 +230,7 @@ class Learnability(LevelCurriculum):
 
     def __init__(
         self,
-        tasks: Sequence[Mapping[str, Any]] | Mapping[str, Mapping[str, Any]] | None = None,
+        tasks: TaskList | None = None,
         space: Mapping[str, Any] | None = None,
         levels: int = 256,
         explore: float = 0.1,
@@ -264,9 +263,5 @@ def _magnify(p: np.ndarray, theta: float = 0.1) -> np.ndarray:
     return (1 - theta) * p / (p + theta * (1 - 2 * p))
 
 
-def _key(task: Mapping[str, Any]) -> Key:
+def _key(task: Mapping[str, Any]) -> LevelKey:
     return tuple(sorted((k, tuple(v) if isinstance(v, list) else v) for k, v in task.items()))
-
-
-def _name(task: Mapping[str, Any]) -> str:
-    return ",".join(f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={v}" for k, v in task.items())

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rlkit import registry
 from rlkit.curriculum.base import Curriculum
 from rlkit.curriculum.driver import Evaluations
 from rlkit.curriculum.route import Route
-from rlkit.curriculum.schema import COMMON, TYPES, text, validate
-from rlkit.curriculum.success import Success
+from rlkit.curriculum.schema import COMMON, text, validate
+from rlkit.curriculum.success import SuccessRule
 
 
 @dataclass
@@ -20,7 +20,7 @@ class Made:
 
     curriculum: Curriculum
     route: Route
-    success: Success
+    success: SuccessRule
     evaluations: Evaluations
     seed: int | None
     total_steps: int | None
@@ -47,13 +47,13 @@ def make(options: Mapping[str, Any], curriculum: Curriculum | None = None) -> Ma
         raise ValueError(text(problems))
     kind = options.get("type", "lessons")
     if curriculum is None:
-        cls = load(TYPES[kind]) if isinstance(kind, str) else kind
+        cls = registry.resolve("curricula", kind) if isinstance(kind, str) else kind
         curriculum = cls(**{key: value for key, value in options.items() if key not in COMMON})
     success = options.get("success")
     return Made(
         curriculum=curriculum,
         route=Route(**(options.get("task") or {})),
-        success=Success(**(success or {})),
+        success=SuccessRule(**(success or {})),
         evaluations=Evaluations(options.get("evaluate_on", "current")),
         seed=options.get("seed"),
         total_steps=options.get("total_steps"),
@@ -61,17 +61,3 @@ def make(options: Mapping[str, Any], curriculum: Curriculum | None = None) -> Ma
         carry={"weights": True, "optimizer": True, "replay": True, **(options.get("carry") or {})},
         reports_success=success is not None or "success" in curriculum.needs,
     )
-
-
-def resolved(options: Mapping[str, Any], resolve: Callable[[str], Any] | None) -> dict[str, Any]:
-    """Return options with the class in place of a `type` that only `resolve` knows."""
-    kind = options.get("type", "lessons")
-    if resolve is None or not isinstance(kind, str) or kind in TYPES:
-        return dict(options)
-    return {**options, "type": resolve(kind)}
-
-
-def load(target: str) -> Any:
-    """Import `"package.module:attribute"`."""
-    module, _, attribute = target.partition(":")
-    return getattr(importlib.import_module(module), attribute)

@@ -16,12 +16,7 @@ from typing import Any
 from rlkit.curriculum.lessons import Lesson, Lessons
 from rlkit.curriculum.section import active, configure
 from rlkit.curriculum.transfer import hand_over
-
-STOPS = {
-    "env_steps": "num_env_steps_sampled_lifetime",
-    "iterations": "training_iteration",
-    "iteration": "training_iteration",
-}
+from rlkit.metrics import find
 
 
 def train_phases(
@@ -36,7 +31,7 @@ def train_phases(
     Args:
         config: an AlgorithmConfig with its environment; it is copied, not changed.
         curriculum: a recipe's section `curriculum` of type lessons.
-        stop: {"env_steps" | "iterations": number} or {path in the result: value}; the first one reached ends it.
+        stop: {"env_steps" | "iterations" | another metric: value}; the first one reached ends it.
         on_phase: called with the new algorithm and its lesson before each phase; the algorithm lives until the
             next call, and is stopped at the end.
 
@@ -56,7 +51,7 @@ def train_phases(
         while True:
             before = active(algorithm).curriculum.lesson.name
             result = algorithm.train()
-            over = any(_get(result, STOPS.get(key, key)) >= value for key, value in stop.items())
+            over = any(_reached(result, *limit) for limit in stop.items())
             now = active(algorithm).curriculum.lesson.name
             if now != before and not over:
                 old, algorithm = algorithm, _build(config, plain, lessons[now])
@@ -100,8 +95,6 @@ def _without_config(lesson: Lesson | Mapping[str, Any]) -> Any:
     return {key: value for key, value in lesson.items() if key != "config"}
 
 
-def _get(result: Mapping[str, Any], path: str) -> float:
-    value: Any = result
-    for part in path.split("/"):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return float(value) if isinstance(value, (int, float)) else float("-inf")
+def _reached(result: Mapping[str, Any], metric: str, limit: float) -> bool:
+    value = find(result, "iteration" if metric == "iterations" else metric)
+    return value is not None and value >= limit

@@ -10,13 +10,13 @@ learner's critic, whole episodes at a time, averaged over the chunks an episode 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from rlkit.curriculum.base import Outcome, State
-from rlkit.curriculum.levels import Level, LevelCurriculum
+from rlkit.curriculum.levels import Level, LevelCurriculum, TaskList
 from rlkit.curriculum.samplers import Task, draw
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class PrioritisedLevelReplay(LevelCurriculum):
 
     def __init__(
         self,
-        tasks: Sequence[Mapping[str, Any]] | Mapping[str, Mapping[str, Any]] | None = None,
+        tasks: TaskList | None = None,
         space: Mapping[str, Any] | None = None,
         levels: int = 256,
         explore: float = 0.0,

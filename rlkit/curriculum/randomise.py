@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from rlkit.curriculum.base import Clock, Curriculum, Outcome, State
-from rlkit.curriculum.samplers import Sampler, Task, Uniform, corner_tasks, draw, parse, parse_task
+from rlkit.curriculum.samplers import Task, Uniform, box_of, corners_by_name, draw, parse_task
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -32,7 +32,7 @@ class DomainRandomisation(Curriculum):
 
     def each(self) -> dict[str, Task]:
         """Return the corners of the space: what an evaluation of `each` plays."""
-        return {_name(task): task for task in corner_tasks(self.space)}
+        return corners_by_name(self.space)
 
     @property
     def state(self) -> State:
@@ -123,8 +123,8 @@ class ExpandingBox(Curriculum):
         shrink_at: float = 0.2,
         boundary: float = 0.5,
     ):
-        self.inner = _box(start)
-        self.outer = _box(space)
+        self.inner = box_of(start)
+        self.outer = box_of(space)
         self.step, self.window = step, window
         self.grow_at, self.shrink_at, self.boundary = grow_at, shrink_at, boundary
         self.box = {key: list(ends) for key, ends in self.inner.items()}
@@ -164,8 +164,7 @@ class ExpandingBox(Curriculum):
         return {key: float(rng.uniform(lo, hi)) for key, (lo, hi) in self.outer.items()}
 
     def each(self) -> dict[str, Task]:
-        space: Task = {key: Uniform(lo, hi) for key, (lo, hi) in self.outer.items()}
-        return {_name(task): task for task in corner_tasks(space)}
+        return corners_by_name({key: Uniform(lo, hi) for key, (lo, hi) in self.outer.items()})
 
     def metrics(self) -> dict[str, Any]:
         """Return `lo/<value>`, `hi/<value>`, and `volume`: the box's share of the space."""
@@ -191,17 +190,3 @@ class ExpandingBox(Curriculum):
     def state(self, state: State) -> None:
         self.box = {key: list(ends) for key, ends in state["box"].items()}
         self._at = {(key, end): deque(results, maxlen=self.window) for key, end, results in state["at"]}
-
-
-def _box(space: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
-    box: dict[str, tuple[float, float]] = {}
-    for key, value in space.items():
-        sampler = value if isinstance(value, Sampler) else parse(value)
-        if not isinstance(sampler, Uniform):
-            raise ValueError(f"{key}: got {value!r}, expected {{uniform: [lo, hi]}}")
-        box[key] = (float(sampler.lo), float(sampler.hi))
-    return box
-
-
-def _name(task: Mapping[str, Any]) -> str:
-    return ",".join(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in task.items())

@@ -23,9 +23,8 @@ if TYPE_CHECKING:
 
 VIAS = ("attribute", "set_task", "reset_options", "constructor")
 Maker = Callable[[Mapping[str, Any]], Any]
-Owners = dict[
-    tuple[int, str], tuple[Any, Any]
-]  # (sub-environment, attribute) -> its environment, the owning layer
+# (sub-environment, attribute) -> its environment, the owning layer
+Owners = dict[tuple[int, str], tuple[Any, Any]]
 
 
 @dataclass(frozen=True)
@@ -118,9 +117,8 @@ class Route:
                         f"asynchronous vectorisation cannot reach the attribute path {path!r}; "
                         "give the environment a set_task method, or use gym_env_vectorize_mode: sync"
                     )
-                _call_one(
-                    vector, index, "_call", ("get_wrapper_attr", (path,), {})
-                )  # fails on a misspelt name
+                # Fails on a misspelt name.
+                _call_one(vector, index, "_call", ("get_wrapper_attr", (path,), {}))
                 _call_one(vector, index, "_setattr", (path, value))
 
 

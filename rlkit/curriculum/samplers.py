@@ -206,6 +206,31 @@ def corner_tasks(task: Mapping[str, Any]) -> list[Task]:
     return [first, *others]
 
 
+def corners_by_name(task: Mapping[str, Any]) -> dict[str, Task]:
+    """Return `corner_tasks` under the names they have in metrics."""
+    return {name_of(corner): corner for corner in corner_tasks(task)}
+
+
+def name_of(task: Mapping[str, Any]) -> str:
+    """Name a task by its values: `size=3,gravity=9.8`."""
+    return ",".join(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in task.items())
+
+
+def box_of(space: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    """Return the ends of a space in which every value is `{uniform: [lo, hi]}`.
+
+    Raises:
+        ValueError: another sampler, or a literal.
+    """
+    box: dict[str, tuple[float, float]] = {}
+    for key, value in space.items():
+        sampler = value if isinstance(value, Sampler) else parse(value)
+        if not isinstance(sampler, Uniform):
+            raise ValueError(f"{key}: got {value!r}, expected {{uniform: [lo, hi]}}")
+        box[key] = (float(sampler.lo), float(sampler.hi))
+    return box
+
+
 def _number(word: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
         raise ValueError(f"{word}: got {value!r}, expected a number")

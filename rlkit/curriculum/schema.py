@@ -13,22 +13,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from rlkit.curriculum.conditions import Condition, check_measure
 from rlkit.curriculum.samplers import Uniform, parse
 from rlkit.errors import did_you_mean
+from rlkit.registry import TABLES
 
-Path = tuple[str | int, ...]
-Problem = tuple[Path, str]
-
-# type -> the class behind it; each module is imported when its type is first used
-TYPES: dict[str, str] = {
-    "lessons": "rlkit.curriculum.lessons:Lessons",
-    "random": "rlkit.curriculum.randomise:DomainRandomisation",
-    "annealing": "rlkit.curriculum.randomise:Annealing",
-    "expanding_box": "rlkit.curriculum.randomise:ExpandingBox",
-    "learning_progress": "rlkit.curriculum.levels:LearningProgress",
-    "learnability": "rlkit.curriculum.levels:Learnability",
-    "plr": "rlkit.curriculum.plr:PrioritisedLevelReplay",
-    "alp_gmm": "rlkit.curriculum.alp_gmm:ALPGMM",
-    "self_play": "rlkit.curriculum.self_play:SelfPlay",
-}
+KeyPath = tuple[str | int, ...]
+Finding = tuple[KeyPath, str]
 
 
 class _Strict(BaseModel):
@@ -202,12 +190,13 @@ SPECS: dict[str, type[Common]] = {
     "alp_gmm": ALPGMMSpec,
     "self_play": SelfPlaySpec,
 }
+TYPES = {name: TABLES["curricula"][name].target for name in SPECS}  # type -> the class behind it
 COMMON = frozenset(Common.model_fields)
 
 
 def validate(
     curriculum: Mapping[str, Any], *, total_steps: float | None = None, known: tuple[str, ...] = ()
-) -> list[Problem]:
+) -> list[Finding]:
     """Return what is wrong with a recipe's section `curriculum`: [(path inside the section, message)].
 
     Args:
@@ -216,7 +205,7 @@ def validate(
         known: types registered by the user; their own options are checked when they are built.
     """
     kind = curriculum.get("type", "lessons")
-    if kind in known or isinstance(kind, type):
+    if kind in known or isinstance(kind, type) or (kind in TABLES["curricula"] and kind not in SPECS):
         return _fields(Common, {k: v for k, v in curriculum.items() if k in COMMON})
     if not isinstance(kind, str) or kind not in SPECS:
         return [
@@ -228,7 +217,7 @@ def validate(
     return problems
 
 
-def _fields(model: type[Common], values: Mapping[str, Any]) -> list[Problem]:
+def _fields(model: type[Common], values: Mapping[str, Any]) -> list[Finding]:
     try:
         model.model_validate(dict(values))
     except ValidationError as error:
@@ -236,7 +225,7 @@ def _fields(model: type[Common], values: Mapping[str, Any]) -> list[Problem]:
     return []
 
 
-def _explain(model: type[BaseModel], error: Any) -> Problem:
+def _explain(model: type[BaseModel], error: Any) -> Finding:
     # Pydantic puts the names of union members into the path; they are no keys of the recipe.
     path = tuple(p for p in error["loc"] if isinstance(p, int) or not any(c in str(p) for c in "[(-"))
     path = tuple(p for p in path if p not in ("function-before", "str", "list", "dict"))
@@ -261,9 +250,9 @@ def _keys(model: type[BaseModel]) -> set[str]:
     return {name for m in (model, *nested) for name in m.model_fields}
 
 
-def _together(kind: str, curriculum: Mapping[str, Any], total_steps: float | None) -> list[Problem]:
+def _together(kind: str, curriculum: Mapping[str, Any], total_steps: float | None) -> list[Finding]:
     """Checks that span several keys."""
-    found: list[Problem] = []
+    found: list[Finding] = []
     route = curriculum.get("task") or {}
     if route.get("via", "attribute") != "set_task":
         message = f"belongs to via: set_task, not via: {route.get('via', 'attribute')}"
@@ -298,10 +287,10 @@ def _together(kind: str, curriculum: Mapping[str, Any], total_steps: float | Non
     return found
 
 
-def _lessons(curriculum: Mapping[str, Any], total_steps: float | None) -> list[Problem]:
+def _lessons(curriculum: Mapping[str, Any], total_steps: float | None) -> list[Finding]:
     from rlkit.curriculum.lessons import Lesson, problems
 
-    found: list[Problem] = [
+    found: list[Finding] = [
         (("lessons", *p), m) for p, m in problems([Lesson.parse(x) for x in curriculum["lessons"]])
     ]
     for i, lesson in enumerate(curriculum["lessons"]):
@@ -312,10 +301,10 @@ def _lessons(curriculum: Mapping[str, Any], total_steps: float | None) -> list[P
     return found
 
 
-def _boxes(start: Mapping[str, Any], space: Mapping[str, Any]) -> list[Problem]:
+def _boxes(start: Mapping[str, Any], space: Mapping[str, Any]) -> list[Finding]:
     if set(start) != set(space):
         return [(("start",), f"start has {sorted(start)}, space has {sorted(space)}")]
-    found: list[Problem] = []
+    found: list[Finding] = []
     for key in space:
         inner, outer = parse(start[key]), parse(space[key])
         if inner.lo < outer.lo or inner.hi > outer.hi:
@@ -325,12 +314,12 @@ def _boxes(start: Mapping[str, Any], space: Mapping[str, Any]) -> list[Problem]:
     return found
 
 
-def text(problems: list[Problem]) -> str:
+def text(problems: list[Finding]) -> str:
     """Join problems into one message, each with its path as it stands in the section."""
     return "; ".join(f"{dotted(path)}: {message}" if path else message for path, message in problems)
 
 
-def dotted(path: Path) -> str:
+def dotted(path: KeyPath) -> str:
     """`("lessons", 0, "until")` as `lessons[0].until`."""
     parts = [f"[{p}]" if isinstance(p, int) else f".{p}" for p in path]
     return "".join(parts).lstrip(".")

@@ -17,9 +17,9 @@ from ray.rllib.utils.numpy import convert_to_numpy
 from ray.rllib.utils.postprocessing.zero_padding import unpad_data_if_necessary
 
 from rlkit import rllib
-from rlkit.curriculum.base import Report
+from rlkit.curriculum.base import EpisodeReport
 
-Key = tuple[int, ...]
+Mark = tuple[int, ...]
 KEPT = 100_000  # scores of episodes whose report never came (their runner died)
 
 
@@ -40,7 +40,7 @@ class EpisodeScores(ConnectorV2):
     def __init__(self, key: str, score: Literal["value_loss", "td"], gamma: float, lambda_: float):
         super().__init__(None, None)
         self.key, self.score, self.gamma, self.lambda_ = key, score, gamma, lambda_
-        self.sums: dict[Key, tuple[float, int]] = {}
+        self.sums: dict[Mark, tuple[float, int]] = {}
 
     def __call__(
         self, *, rl_module: Any, batch: dict[str, Any], episodes: list[Any], **kwargs: Any
@@ -59,7 +59,7 @@ class EpisodeScores(ConnectorV2):
                 self._add(module, columns, mine)
         return batch
 
-    def _add(self, module: Any, columns: Mapping[str, Any], marked: list[tuple[Key | None, Any]]) -> None:
+    def _add(self, module: Any, columns: Mapping[str, Any], marked: list[tuple[Mark | None, Any]]) -> None:
         lengths = [len(episode) for _, episode in marked]  # each one step longer than the episode was
         values = unpad_data_if_necessary(lengths, convert_to_numpy(module.compute_values(columns)))
         targets = unpad_data_if_necessary(lengths, convert_to_numpy(columns[Postprocessing.VALUE_TARGETS]))
@@ -74,7 +74,7 @@ class EpisodeScores(ConnectorV2):
             total, steps = self.sums.get(mark, (0.0, 0))
             self.sums[mark] = (total + float(np.abs(errors).sum()), steps + len(errors))
 
-    def pop(self) -> dict[Key, tuple[float, int]]:
+    def pop(self) -> dict[Mark, tuple[float, int]]:
         """Return and forget what was summed since the last call."""
         sums, self.sums = self.sums, {}
         return sums
@@ -88,7 +88,7 @@ class Scores:
     """
 
     def __init__(self, algorithm: Any, key: str, score: Literal["value_loss", "td"]):
-        self._sums: dict[Key, tuple[float, int]] = {}
+        self._sums: dict[Mark, tuple[float, int]] = {}
         config = algorithm.config
         if not hasattr(config, "lambda_"):
             raise ValueError(
@@ -105,7 +105,7 @@ class Scores:
                 f"{type(algorithm).__name__} has no GAE in its learners; type: plr needs it (PPO)"
             )
 
-    def fill(self, algorithm: Any, reports: list[Report]) -> None:
+    def fill(self, algorithm: Any, reports: list[EpisodeReport]) -> None:
         """Set `outcome.score` of every report whose episode the learners have seen."""
         for sums in _each(algorithm, _pop):
             for mark, (total, steps) in sums.items():
@@ -118,7 +118,7 @@ class Scores:
             self._sums.pop(next(iter(self._sums)))
 
 
-def _pop(learner: Any) -> dict[Key, tuple[float, int]]:
+def _pop(learner: Any) -> dict[Mark, tuple[float, int]]:
     pieces = [piece for piece in rllib.learner_pieces(learner) if isinstance(piece, EpisodeScores)]
     return pieces[0].pop() if pieces else {}
 

@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from rlkit import rllib
 
 
-def configure(
-    config: Any,
-    curriculum: Mapping[str, Any],
-    *,
-    resolve: Callable[[str], Any] | None = None,
-    total_steps: float | None = None,
-) -> None:
+def configure(config: Any, curriculum: Mapping[str, Any], total_steps: float | None = None) -> None:
     """Add the bound callback to an unfrozen config, and what the way of the tasks needs besides.
 
     Args:
         config: the environment must be set; asynchronous vectorisation too, where wanted.
         curriculum: the section of the recipe.
-        resolve: name of a type the user registered -> its `Curriculum` class.
         total_steps: env steps of the run, where the section does not say.
 
     Raises:
         ValueError: the problems `validate` finds.
     """
     from rlkit.curriculum.callback import CurriculumCallback
-    from rlkit.curriculum.make import resolved
     from rlkit.curriculum.route import Route
 
-    options = resolved(curriculum, resolve)
+    options = dict(curriculum)
     kind = options.get("type", "lessons")
     if total_steps:
         options.setdefault("total_steps", int(total_steps))
@@ -51,12 +43,12 @@ def _wrap_environment(config: Any) -> None:
     """Environments in processes of their own cannot be wrapped afterwards: register a creator that wraps them."""
     from ray.tune.registry import register_env
 
-    from rlkit.curriculum.task_env import TaskEnvCreator, creator_of
+    from rlkit.curriculum.task_env import TaskEnvCreator
 
     name = (
         f"curriculum/{config.env if isinstance(config.env, str) else getattr(config.env, '__name__', 'env')}"
     )
-    register_env(name, TaskEnvCreator(creator_of(config)))
+    register_env(name, TaskEnvCreator(rllib.env_creator_of(config)))
     config.environment(env=name)
 
 

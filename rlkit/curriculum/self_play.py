@@ -11,7 +11,6 @@ the policy mapping reads it from the episode.
 from __future__ import annotations
 
 import copy
-import fnmatch
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rlkit import rllib
 from rlkit.curriculum.base import Clock, Curriculum, Outcome, State
 from rlkit.curriculum.samplers import Task
+from rlkit.roster import matches
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -32,7 +32,7 @@ SWAPPED = "swapped"
 
 
 @dataclass
-class Slot:
+class PoolSlot:
     """A frozen module and the policy it holds."""
 
     name: str
@@ -74,7 +74,7 @@ class SelfPlay(Curriculum):
     ):
         self.policy = policy
         self.opponents = [opponents] if isinstance(opponents, str) else list(opponents)
-        self.slots = [Slot(name) for name in pool_names(policy, pool)]
+        self.slots = [PoolSlot(name) for name in pool_names(policy, pool)]
         self.sampling, self.mirror, self.swap = sampling, mirror, swap
         self.rule = dict(snapshot or {"iterations": 10})
         self.elo = START
@@ -85,7 +85,7 @@ class SelfPlay(Curriculum):
         self._synced = False
 
     @property
-    def filled(self) -> list[Slot]:
+    def filled(self) -> list[PoolSlot]:
         """The slots that hold a policy, oldest first."""
         return sorted((slot for slot in self.slots if slot.born >= 0), key=lambda slot: slot.born)
 
@@ -150,7 +150,7 @@ class SelfPlay(Curriculum):
         self.stage += 1  # episodes against what the slot held before do not count
         self._send(algorithm, [target])
 
-    def _slot_to_fill(self) -> Slot:
+    def _slot_to_fill(self) -> PoolSlot:
         """An empty slot; else the one whose loss leaves the history most evenly spread (never the newest)."""
         for slot in self.slots:
             if slot.born < 0:
@@ -216,7 +216,8 @@ class SelfPlay(Curriculum):
     @state.setter
     def state(self, state: State) -> None:
         self.slots = [
-            Slot(name, born, elo, deque(results, maxlen=100)) for name, born, elo, results in state["slots"]
+            PoolSlot(name, born, elo, deque(results, maxlen=100))
+            for name, born, elo, results in state["slots"]
         ]
         self.elo, self.snapshots, self.since = state["elo"], state["snapshots"], state["since"]
         self._recent = deque(state["recent"], maxlen=self._recent.maxlen)
@@ -236,7 +237,7 @@ class SelfPlayMapping:
             return module
         # `MultiAgentEpisode.cut` (2.60) asks before its successor has custom data, and does not use the answer.
         task = (getattr(episode, "custom_data", None) or {}).get(self.key) or {}
-        opponent = any(fnmatch.fnmatchcase(str(agent_id), glob) for glob in self.opponents)
+        opponent = matches(agent_id, self.opponents)
         return str(task.get(OPPONENT, module)) if opponent != bool(task.get(SWAPPED)) else module
 
 

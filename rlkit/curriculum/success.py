@@ -10,7 +10,7 @@ INFO_KEYS = ("success", "is_success")
 
 
 @dataclass(frozen=True)
-class Success:
+class SuccessRule:
     """How an episode is judged; one of the fields, else the info keys `success` and `is_success`.
 
     Attributes:

@@ -90,19 +90,3 @@ def merged(context: Mapping[str, Any], task: Mapping[str, Any]) -> Any:
     if hasattr(context, "copy_with_overrides"):
         return context.copy_with_overrides({**context, **task})
     return {**context, **task}
-
-
-def creator_of(config: Any) -> Callable[[Mapping[str, Any]], Any]:
-    """Return the env creator behind `config.env`: a name registered with Tune, a Gymnasium id, or a callable."""
-    import functools
-
-    from rlkit.rllib import registered_env
-
-    if callable(config.env):
-        return config.env
-    registered = registered_env(config.env)
-    return registered if registered is not None else functools.partial(_gym_make, config.env)
-
-
-def _gym_make(env_id: str, context: Mapping[str, Any]) -> Any:
-    return gym.make(env_id, **dict(context))

@@ -1,10 +1,9 @@
 """`checked(env)`: an environment that breaks its contract says so within the step in which it does.
 
 RLlib 2.60 accepts a NaN reward and an observation out of bounds, turns a None reward into 0.0, and lets a NaN
-observation fail far away inside torch. The wrapper raises an `EnvError` that names environment, agent, step,
-field, what was got, what was expected, and the fix. The price is about 1 % of an mpe2 step
-(benchmarks/env_check_cost.py): every value is first put to a cheap test that is exact when it passes; only a
-value that fails it is looked at closely.
+observation fail far away inside torch. The wrapper raises an `EnvError` that names environment, agent, step, field,
+what was got, what was expected, and the fix. The price is about 1 % of an mpe2 step (benchmarks/env_check_cost.py):
+every value is first put to a cheap test that is exact when it passes; only a value that fails it is looked at closely.
 """
 
 from __future__ import annotations
@@ -17,15 +16,13 @@ import numpy as np
 from ray.rllib.env.env_errors import StepFailedRecreateEnvError
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
-from rlkit.envs.spaces import explain, predicate
+from rlkit.envs.observation_check import explain, predicate
 from rlkit.errors import EnvError, did_you_mean
 
-REBUILDS = (
-    3  # failures in a row, without a finished episode between them, after which no environment is made again
-)
+# Failures in a row, without a finished episode between them, after which no environment is made again.
+REBUILDS = 3
 
-# Failures in a row, per environment name. Module level, because RLlib unpickles the env creator for each
-# rebuild.
+# Failures in a row, per environment name. At module level, because RLlib unpickles the env creator for each rebuild.
 _failures: dict[str, int] = {}
 
 
@@ -39,8 +36,8 @@ def checked(
         bounds: also require observations to lie within their space's bounds (up to 1e-5, relative).
         name: how messages call it; default: its id, its metadata's name, or its class.
         rebuilds: how often RLlib may build it anew after failures with no finished episode in between, per
-            process. RLlib's `restart_failed_sub_environments` would rebuild an environment that always fails
-            for ever.
+            process. RLlib's `restart_failed_sub_environments` alone would rebuild for ever an environment
+            that always fails.
 
     Returns:
         A wrapper with the attributes and methods of `env`, `unwrapped` and `render()` included. For a
@@ -89,6 +86,18 @@ class _Contract:
             f"{self.name}: {call} of episode {self.episode} raised {type(error).__name__}: {error}"
         ) from error
 
+    def begin(self, env: Any, seed: int | None, options: dict | None, fields: str) -> Any:
+        """Reset an environment, and return what it gave."""
+        self.episode, self.step = self.episode + 1, 0
+        try:
+            result = env.reset(seed=seed, options=options)
+        except StepFailedRecreateEnvError:
+            raise
+        except Exception as error:
+            self.raised(error)
+        self.unpack(result, fields)
+        return result
+
     def unpack(self, result: Any, fields: str) -> None:
         names = fields.split(", ")
         if not isinstance(result, tuple | list) or len(result) != len(names):
@@ -129,17 +138,9 @@ class CheckedEnv(gym.Wrapper):
         self._fits = predicate(env.observation_space, bounds)
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[Any, dict]:
-        contract = self.contract
-        contract.episode, contract.step = contract.episode + 1, 0
-        try:
-            result = self.env.reset(seed=seed, options=options)
-        except StepFailedRecreateEnvError:
-            raise
-        except Exception as error:
-            contract.raised(error)
-        contract.unpack(result, "observation, info")
+        result = self.contract.begin(self.env, seed, options, "observation, info")
         if not self._fits(result[0]):
-            contract.observation(self.observation_space, result[0])
+            self.contract.observation(self.observation_space, result[0])
         return result
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict]:
@@ -178,7 +179,6 @@ class CheckedMultiAgentEnv(MultiAgentEnv):
         inner = env.unwrapped
         self.agents = list(inner.agents)
         self.possible_agents = list(inner.possible_agents)
-        self._agent_ids = set(self.possible_agents)
         super().__init__()
         self.observation_spaces, self.action_spaces = inner.observation_spaces, inner.action_spaces
         self.observation_space, self.action_space = inner.observation_space, inner.action_space
@@ -204,18 +204,12 @@ class CheckedMultiAgentEnv(MultiAgentEnv):
         self.env.unwrapped.spec = value
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[dict, dict]:
-        contract = self.contract
-        contract.episode, contract.step = contract.episode + 1, 0
         self._seen, self._done = set(), set()
-        try:
-            result = self.env.reset(seed=seed, options=options)
-        except StepFailedRecreateEnvError:
-            raise
-        except Exception as error:
-            contract.raised(error)
-        contract.unpack(result, "observations, infos")
+        result = self.contract.begin(self.env, seed, options, "observations, infos")
         if not result[0]:
-            contract.fail("observations", "none", "at least one agent's", "return the agents that act first")
+            self.contract.fail(
+                "observations", "none", "at least one agent's", "return the agents that act first"
+            )
         self._observations(result[0])
         self.agents = self.env.unwrapped.agents
         return result
@@ -326,6 +320,9 @@ class CheckedMultiAgentEnv(MultiAgentEnv):
 
     def close(self) -> None:
         self.env.close()
+
+    def get_agent_ids(self) -> set[str]:
+        return set(self.possible_agents)
 
     def get_observation_space(self, agent_id: str) -> gym.Space:
         return self.env.unwrapped.get_observation_space(agent_id)

@@ -3,46 +3,34 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rlkit import registry
 
 
-def make_env(name: str, env_config: Mapping[str, Any], imports: Sequence[str] = ()) -> Any:
+def make_env(name: str, env_config: Mapping[str, Any]) -> Any:
     """Create the environment of a recipe: a registered name first, then what `rlkit.envs.make_env` knows.
 
-    Returns a `gymnasium.Env` or an RLlib `MultiAgentEnv`, wrapped in the contract checks of `rlkit.envs`.
+    Returns a `gymnasium.Env` or an RLlib `MultiAgentEnv`, wrapped in the contract checks of `rlkit.envs`; a vector
+    environment, which RLlib asks for with `num_envs` (`gym_env_vectorize_mode: vector_entry_point`), as it is.
     """
     from gymnasium.vector import VectorEnv
 
-    from rlkit import envs
+    from rlkit.envs import names
+    from rlkit.envs.contract import checked
 
-    registry.load_plugins(imports)
-    if name in registry.TABLES["envs"]:
-        env = registry.resolve("envs", name)(**env_config)
-        if isinstance(
-            env, VectorEnv
-        ):  # asked for by RLlib, with num_envs: gym_env_vectorize_mode: vector_entry_point
-            return env
-        env = envs.adapt(env)
-    else:
-        env = envs.make_env(name, dict(env_config))
-    return envs.checked(env)
+    if name not in registry.TABLES["envs"]:
+        return checked(names.make_env(name, env_config))
+    env = registry.resolve("envs", name)(**env_config)
+    return env if isinstance(env, VectorEnv) else checked(names.adapt(env))
 
 
-def env_creator(name: str, imports: Sequence[str] = ()) -> Any:
+def env_creator(name: str) -> Callable[[Mapping[str, Any]], Any]:
     """Return RLlib's `env_creator`: called in every process with an `EnvContext` that holds `env_config`."""
-    own = [
-        (kind, entry)
-        for kind, entry in registry.own_entries(imports)
-        if kind == "envs" and entry.name == name
-    ]
-    return functools.partial(_create, name, tuple(imports), own)
+    return functools.partial(_create, name, registry.names())
 
 
-def _create(
-    name: str, imports: tuple[str, ...], own: Sequence[tuple[str, registry.Entry]], context: Mapping[str, Any]
-) -> Any:
-    registry.add_entries(own)
-    return make_env(name, dict(context), imports)
+def _create(name: str, names: registry.Names, context: Mapping[str, Any]) -> Any:
+    names.load()
+    return make_env(name, dict(context))

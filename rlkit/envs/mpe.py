@@ -2,8 +2,8 @@
 
 mpe2 (1.1) writes its scenarios as turn-based (AEC) environments and turns them back into parallel ones: one
 parallel step walks through three wrappers once per agent, observes every agent twice, and looks up each attribute
-through `__getattr__` chains. That is half of a step of `simple_spread`. `WorldSteps` sets all actions, steps the
-world once, and returns the same numbers, bit for bit (tests/test_envs_mpe.py).
+through `__getattr__` chains. That is half the time of a step of `simple_spread`. `WorldSteps` sets all actions, steps
+the world once, and returns the same numbers, bit for bit (tests/test_envs_mpe.py).
 """
 
 from __future__ import annotations

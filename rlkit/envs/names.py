@@ -96,8 +96,7 @@ def check_name(name: str) -> None:
     elif ":" in name:
         module, _, env_id = name.partition(":")
         raise UsageError(
-            f"got the environment {name!r}: a name does not import a module; "
-            f"use `--import {module}` and env: {env_id}"
+            f"got the environment {name!r}: a name does not import a module; use `--import {module}` and env: {env_id}"
         )
     else:
         _check_gymnasium(name)
@@ -202,8 +201,7 @@ def _make_pettingzoo(name: str, kwargs: dict[str, Any]) -> MultiAgentEnv:
         module = importlib.import_module(path if family == "mpe2" else f"pettingzoo.{path}")
     except ImportError as missing:
         raise UsageError(
-            f"{name!r} needs a package that is not installed ({missing}); "
-            f"run: pip install 'pettingzoo[{family}]'"
+            f"{name!r} needs a package that is not installed ({missing}); run: pip install 'pettingzoo[{family}]'"
         ) from None
     apis: dict[str, Callable[..., Any]] = {}
     if hasattr(module, "parallel_env"):
@@ -252,6 +250,5 @@ def _call(
         known = options(name)
         takes = f"; it takes {', '.join(known)}" if known else ""
         raise UsageError(
-            f"env_config.{unexpected[1]}: {name!r} has no such argument"
-            f"{did_you_mean(unexpected[1], known)}{takes}"
+            f"env_config.{unexpected[1]}: {name!r} has no such argument{did_you_mean(unexpected[1], known)}{takes}"
         ) from error

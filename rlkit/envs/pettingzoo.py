@@ -1,12 +1,10 @@
 """PettingZoo environments, parallel and AEC, as RLlib `MultiAgentEnv`s.
 
-`PettingZooEnv(env)` takes either kind. What it holds that `ray.rllib.env.wrappers.pettingzoo_env` (2.60) does
-not:
+`PettingZooEnv(env)` takes either kind. What it holds that `ray.rllib.env.wrappers.pettingzoo_env` (2.60) does not:
 
 - agents stand in natural order (`agent_2` before `agent_10`) in every process, whatever PYTHONHASHSEED;
   RLlib's order comes from a `set`, so a concatenated critic input differs between runners;
-- the episode ends when no agent is left, also when one terminates while another is truncated in the same
-  step;
+- the episode ends when no agent is left, also when one terminates while another is truncated in the same step;
 - a truncated agent bootstraps. RLlib's `MultiAgentEpisode.add_env_step` declares the whole episode
   *terminated* as soon as every agent carries its own done flag, truncations included. In the last step of an
   episode the agents that are truncated are therefore announced by `truncateds["__all__"]` alone, without
@@ -15,8 +13,7 @@ not:
 - `render()` works, and per-agent spaces are kept.
 
 Action masks stay where PettingZoo puts them, in the observation (`{"observation": …, "action_mask": …}`);
-with `mask_from_info=True` a mask given in `infos` is moved there. docs/environments.md says how a module uses
-them.
+with `mask_from_info=True` a mask given in `infos` is moved there. docs/environments.md says how a module uses them.
 """
 
 from __future__ import annotations
@@ -30,13 +27,13 @@ import numpy as np
 from pettingzoo import AECEnv, ParallelEnv
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
-Agent = str
+AgentId = str
 MultiStep = tuple[
-    dict[Agent, Any], dict[Agent, float], dict[Agent, bool], dict[Agent, bool], dict[Agent, dict]
+    dict[AgentId, Any], dict[AgentId, float], dict[AgentId, bool], dict[AgentId, bool], dict[AgentId, dict]
 ]
 
 
-def natural_order(names: Iterable[Agent]) -> list[Agent]:
+def natural_order(names: Iterable[AgentId]) -> list[AgentId]:
     """Sort names so that numbers count as numbers: `a_2` before `a_10`."""
     return sorted(
         names, key=lambda name: [int(t) if t.isdigit() else t for t in re.split(r"(\d+)", str(name))]
@@ -83,7 +80,6 @@ class PettingZooEnv(MultiAgentEnv):
             )
         self.possible_agents = natural_order(possible)
         self.agents = list(self.possible_agents)
-        self._agent_ids = set(self.possible_agents)  # read by RLlib's check_multiagent_environments
         super().__init__()
         self._mask_from_info = mask_from_info
         self.action_spaces = {agent: env.action_space(agent) for agent in self.possible_agents}
@@ -93,9 +89,9 @@ class PettingZooEnv(MultiAgentEnv):
         self.render_mode = getattr(env, "render_mode", None)
         # a copy: RLlib's vector env writes into it, and PettingZoo shares one dict between all instances
         self.metadata = dict(getattr(env, "metadata", None) or {})
-        self._done: set[Agent] = set()
+        self._done: set[AgentId] = set()
 
-    def _observation_space(self, agent: Agent) -> gym.Space:
+    def _observation_space(self, agent: AgentId) -> gym.Space:
         space = self.env.observation_space(agent)
         if not self._mask_from_info:
             return space
@@ -107,7 +103,7 @@ class PettingZooEnv(MultiAgentEnv):
         mask = gym.spaces.Box(0, 1, (int(actions.n),), np.int8)
         return gym.spaces.Dict(action_mask=mask, observation=space)
 
-    def _observation(self, agent: Agent, observation: Any, info: Mapping[str, Any]) -> Any:
+    def _observation(self, agent: AgentId, observation: Any, info: Mapping[str, Any]) -> Any:
         if not self._mask_from_info:
             return observation
         mask = info.get("action_mask")
@@ -116,8 +112,8 @@ class PettingZooEnv(MultiAgentEnv):
         return {"action_mask": np.asarray(mask, np.int8), "observation": observation}
 
     def _flags(
-        self, terminated: dict[Agent, bool], truncated: dict[Agent, bool], over: bool
-    ) -> tuple[dict[Agent, bool], dict[Agent, bool]]:
+        self, terminated: dict[AgentId, bool], truncated: dict[AgentId, bool], over: bool
+    ) -> tuple[dict[AgentId, bool], dict[AgentId, bool]]:
         """Add `__all__`, so that RLlib bootstraps truncated agents (see the module docstring)."""
         self._done.update(agent for agent, done in terminated.items() if done)
         self._done.update(agent for agent, done in truncated.items() if done)
@@ -127,6 +123,9 @@ class PettingZooEnv(MultiAgentEnv):
         terminated["__all__"] = over and not bootstrap
         truncated["__all__"] = bootstrap
         return terminated, truncated
+
+    def get_agent_ids(self) -> set[AgentId]:
+        return set(self.possible_agents)
 
     def render(self) -> Any:
         """Return what the environment renders: an RGB array with `render_mode="rgb_array"`."""
@@ -156,7 +155,7 @@ class _Parallel(PettingZooEnv):
             agent: self._observation(agent, observations[agent], infos[agent]) for agent in self.agents
         }, infos
 
-    def step(self, action_dict: Mapping[Agent, Any]) -> MultiStep:
+    def step(self, action_dict: Mapping[AgentId, Any]) -> MultiStep:
         raw_obs, raw_rewards, raw_terminated, raw_truncated, raw_infos = self.env.step(dict(action_dict))
         done = self._done
         here = [agent for agent in self.possible_agents if agent in raw_obs and agent not in done]
@@ -184,7 +183,7 @@ class _TurnBased(PettingZooEnv):
         observations, _, _, _, infos = self._advance()
         return observations, infos
 
-    def step(self, action_dict: Mapping[Agent, Any]) -> MultiStep:
+    def step(self, action_dict: Mapping[AgentId, Any]) -> MultiStep:
         actor = self.env.agent_selection
         if actor not in action_dict:
             raise ValueError(f"it is the turn of {actor!r}; got actions of {sorted(action_dict)}")

@@ -1,20 +1,18 @@
 """Soccer of He et al. (ICML 2016) as an environment: one player against rule agents, or two players.
 
-`soccer` (Gymnasium): the learner is A, who attacks the right goal, against an opponent drawn per game from a
-pool. `soccer_two` (PettingZoo parallel): `player_a` and `player_b`. Each sees the field as if it attacked to
-the right.
+`soccer` (Gymnasium): the learner is A, who attacks the right goal, against an opponent drawn per game from a pool.
+`soccer_two` (PettingZoo parallel): `player_a` and `player_b`. Each sees the field as if it attacked to the right.
 
-Rules: see `rlkit.envs.soccer_rules`. Actions: Discrete(5), up, down, left, right, noop. Reward: +1 for a
-goal, -1 for a goal against, at the end of a game; a draw after `horizon` moves gives 0 and ends the game as
-well (`terminated`).
+Rules: see `rlkit.envs.soccer_rules`. Actions: Discrete(5), up, down, left, right, noop. Reward: +1 for a goal, -1 for
+a goal against, at the end of a game; a draw after `horizon` moves gives 0 and ends the game as well (`terminated`).
 
 Observation: Box(0, 1, (15,), float32): my x, my y, its x, its y, min x, max x, min y, max y, my goal x, y1,
 y2, its goal x, y1, y2, and whether I have the ball. Ten of them are constant, as in the authors' code.
 
 What a player has seen of its opponent stands in `infos`, of the move just played (absent after reset):
 - `opponent_action`: what it did (with one player, in the field's directions; with two, in its own view).
-- `opponent_moves`: (5,) whether it had the ball, then +1 / 0 / -1 for towards me, towards the goal I attack,
-  towards the goal it attacks, and 1 if it stood still. Moves that a collision undid count as made.
+- `opponent_moves`: (5,) whether it had the ball; for me, the goal I attack and the goal it attacks, +1 if it came
+  nearer, -1 if it went away, else 0; 1 if it stood still. Moves that a collision undid count as made.
 - `ball_lost`: 1 if I lost the ball.
 `opponent_type`, the index of its style, is there too, for supervision alone: it is never part of the
 observation.
@@ -38,7 +36,7 @@ OPPONENT_ACTION, OPPONENT_MOVES, BALL_LOST = "opponent_action", "opponent_moves"
 OPPONENT_TYPE = "opponent_type"
 PLAYER_A, PLAYER_B = "player_a", "player_b"
 
-Pool = str | Sequence[str] | Mapping[str, float]
+OpponentPool = str | Sequence[str] | Mapping[str, float]
 
 
 def observation_space() -> gym.spaces.Box:
@@ -46,11 +44,8 @@ def observation_space() -> gym.spaces.Box:
     return gym.spaces.Box(0.0, 1.0, (len(STATE_FEATURES),), np.float32)
 
 
-def _rules(
-    width: int, height: int, goal_rows: Sequence[int] | None, horizon: int, steal_probability: float
-) -> SoccerRules:
-    rows = None if goal_rows is None else (goal_rows[0], goal_rows[-1])
-    return SoccerRules(width, height, rows, horizon, steal_probability)
+def _rules(goal_rows: Sequence[int] | None = None, **field: Any) -> SoccerRules:
+    return SoccerRules(goal_rows=None if goal_rows is None else (goal_rows[0], goal_rows[-1]), **field)
 
 
 class SoccerEnv(gym.Env):
@@ -60,8 +55,8 @@ class SoccerEnv(gym.Env):
         opponents: `paper` (offensive and defensive), `styles` (up and down), one style, a list of styles, or
             {style: weight}. Can be set later; it holds from the next reset on.
         switch_probability, switch_at: the style changes within a game, see `SoccerGames`.
-        width, height, goal_rows, horizon, steal_probability: see `SoccerRules`.
         render_mode: `rgb_array` or `ansi`.
+        field: width, height, goal_rows, horizon, steal_probability: see `SoccerRules`.
 
     `reset(options={"opponent": "up"})` chooses the style of that game.
     """
@@ -70,18 +65,14 @@ class SoccerEnv(gym.Env):
 
     def __init__(
         self,
-        opponents: Pool = "paper",
+        opponents: OpponentPool = "paper",
         *,
         switch_probability: float = 0.0,
         switch_at: Sequence[int] = (),
-        width: int = 9,
-        height: int = 6,
-        goal_rows: Sequence[int] | None = None,
-        horizon: int = 100,
-        steal_probability: float = 1.0,
         render_mode: str | None = None,
+        **field: Any,
     ):
-        self.rules = _rules(width, height, goal_rows, horizon, steal_probability)
+        self.rules = _rules(**field)
         self.render_mode = _known_mode(render_mode, self.metadata)
         self._switching: dict[str, Any] = {
             "switch_probability": switch_probability,
@@ -93,12 +84,12 @@ class SoccerEnv(gym.Env):
         self.opponents = opponents
 
     @property
-    def opponents(self) -> Pool:
+    def opponents(self) -> OpponentPool:
         """The pool of opponents."""
         return self._opponents
 
     @opponents.setter
-    def opponents(self, opponents: Pool) -> None:
+    def opponents(self, opponents: OpponentPool) -> None:
         self.games = SoccerGames(1, self.rules, opponents, **self._switching, seed=self.np_random)
         self._opponents = opponents
 
@@ -133,8 +124,7 @@ class SoccerEnv(gym.Env):
 
 
 class SoccerVectorEnv(gym.vector.VectorEnv):
-    """`num_envs` games at once, stepped as arrays; the same game as `SoccerEnv`, with autoreset in the next
-    step.
+    """`num_envs` games at once, stepped as arrays; the same game as `SoccerEnv`, with autoreset in the next step.
 
     For RLlib: `env_runners(gym_env_vectorize_mode="vector_entry_point")`.
     """
@@ -148,32 +138,21 @@ class SoccerVectorEnv(gym.vector.VectorEnv):
     def __init__(
         self,
         num_envs: int,
-        opponents: Pool = "paper",
+        opponents: OpponentPool = "paper",
         *,
         switch_probability: float = 0.0,
         switch_at: Sequence[int] = (),
-        width: int = 9,
-        height: int = 6,
-        goal_rows: Sequence[int] | None = None,
-        horizon: int = 100,
-        steal_probability: float = 1.0,
         render_mode: str | None = None,
+        **field: Any,
     ):
-        self.num_envs = num_envs
-        self.rules = _rules(width, height, goal_rows, horizon, steal_probability)
+        self.num_envs, self.rules = num_envs, _rules(**field)
         self.render_mode = _known_mode(render_mode, self.metadata)
         self.single_observation_space = observation_space()
         self.single_action_space = gym.spaces.Discrete(len(ACTIONS))
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self.games = SoccerGames(
-            num_envs,
-            self.rules,
-            opponents,
-            switch_probability=switch_probability,
-            switch_at=switch_at,
-            seed=self.np_random,
-        )
+        switching: dict[str, Any] = {"switch_probability": switch_probability, "switch_at": switch_at}
+        self.games = SoccerGames(num_envs, self.rules, opponents, **switching, seed=self.np_random)
         self._ended = np.zeros(num_envs, bool)
 
     def reset(
@@ -246,7 +225,8 @@ class SoccerParallelEnv(ParallelEnv):
         steal_probability: float = 1.0,
         render_mode: str | None = None,
     ):
-        self.rules = _rules(width, height, goal_rows, horizon, steal_probability)
+        field = {"width": width, "height": height, "horizon": horizon, "steal_probability": steal_probability}
+        self.rules = _rules(goal_rows, **field)
         self.render_mode = _known_mode(render_mode, self.metadata)
         self.mirror = mirror
         self.possible_agents = [PLAYER_A, PLAYER_B]

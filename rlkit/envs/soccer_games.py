@@ -23,7 +23,7 @@ class Moves(NamedTuple):
         reward: (N,) float32, +1 / -1 where A / B scored.
         done: (N,) bool, scored or drawn.
         opponent_action: (N,) what B did.
-        moves: (N, 5) int8, B's move as A saw it, names in `MOVE_FEATURES`.
+        moves: (N, 5) int8, B's move as A saw it, see `SoccerTables.moves`.
         ball_lost: (N,) bool, the ball went from A to B.
     """
 
@@ -138,7 +138,7 @@ class SoccerGames:
 
 @lru_cache(maxsize=64)
 def _choices(rules: SoccerRules, names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """A style is uniform over its best actions: return them first, (styles, S, b), and their number."""
+    """Return every style's actions, its best ones first, (styles, S, b), and how many are best: equally likely."""
     policies = np.stack([style_policy(rules, name) for name in names])
     return np.argsort(-policies, axis=-1, kind="stable").astype(np.int8), (policies > 0).sum(axis=-1)
 
@@ -151,8 +151,7 @@ def play(
     seed: int = 0,
     batch: int = 1000,
 ) -> dict[str, dict[str, float]]:
-    """Play `games` complete games and count, per style and for all (`"all"`): win, draw, loss, score, length,
-    games.
+    """Play `games` complete games and count, per style and for all (`"all"`): win, draw, loss, score, length, games.
 
     Args:
         policy: (S, a) probabilities of A.

@@ -7,8 +7,7 @@ were and the ball changes hands (with `steal_probability`); passing through each
 in its goal cell scores: +1 for A, -1 for B, and the game ends. After `horizon` moves it is a draw, 0.
 
 Rules and rule agents follow the authors' code (github.com/hhexiy/opponent, soccer_framework.lua). Everything
-about a
-state is looked up: a game is an index into these tables.
+about a state is looked up: a game is an index into these tables.
 
 Legend: S states, a action of A, b action of B.
 """
@@ -32,7 +31,6 @@ STATE_FEATURES = (
     *("a_x", "a_y", "b_x", "b_y", "min_x", "max_x", "min_y", "max_y"),
     *("goal_a_x", "goal_a_y1", "goal_a_y2", "goal_b_x", "goal_b_y1", "goal_b_y2", "a_has_ball"),
 )
-MOVE_FEATURES = ("has_ball", "towards_me", "towards_my_goal", "towards_its_goal", "stood")
 
 
 @dataclass(frozen=True)
@@ -69,11 +67,10 @@ class SoccerRules:
 
 
 class SoccerTables:
-    """Everything about every state of a game under `rules`. Use `tables(rules)`, which builds each of them
-    once.
+    """Everything about every state of a game under `rules`. Use `tables(rules)`, which builds each of them once.
 
-    A state is `((cell of A) * cells + cell of B) * 2 + (A has the ball)`, a cell `(x - 1) * height + (y -
-    1)`; states in which a player stands where it cannot are never reached.
+    A state is `((cell of A) * cells + cell of B) * 2 + (A has the ball)`, a cell `(x - 1) * height + (y - 1)`;
+    states in which a player stands where it cannot are never reached.
 
     Attributes:
         a_x, a_y, b_x, b_y, ball: (S,) positions, and 1 where A has the ball.
@@ -84,7 +81,8 @@ class SoccerTables:
         starts: states a game can start in, all equally likely.
         observation: (S, 15) float32, the state seen by A, scaled to [0, 1]; names in `STATE_FEATURES`.
         mirror: (S,) the state with sides and players exchanged: `observation[mirror]` is what B sees.
-        moves: (S, b, 5) int8, what A observes of B's action b; names in `MOVE_FEATURES`.
+        moves: (S, b, 5) int8, what A observes of B's action b: has the ball, towards me, towards my goal, towards its
+            goal, stood.
     """
 
     def __init__(self, rules: SoccerRules):
@@ -229,8 +227,7 @@ def tables(rules: SoccerRules) -> SoccerTables:
 
 @dataclass(frozen=True)
 class Style:
-    """A rule agent: the weights of its atoms in tenths, and the order in which ties are broken (None: at
-    random).
+    """A rule agent: the weights of its atoms in tenths, and the order in which ties are broken (None: at random).
 
     With the ball it adds `offence` x advance and `defence` x avoid; without, `defence` x defend and `offence`
     x intercept; it plays the action with the largest sum.
@@ -256,8 +253,7 @@ POOLS: dict[str, dict[str, float]] = {
 
 @lru_cache(maxsize=64)
 def style_policy(rules: SoccerRules, name: str) -> np.ndarray:
-    """Return the rule agent's action probabilities as player B, (S, b) float64. As player A, mirror state and
-    action.
+    """Return the rule agent's action probabilities as player B, (S, b) float64. As player A, mirror state and action.
 
     Raises:
         ValueError: there is no such style.
@@ -305,8 +301,7 @@ def pool_of(opponents: str | Sequence[str] | Mapping[str, float]) -> dict[str, f
     for name, weight in weights.items():
         if name not in STYLES:
             raise ValueError(
-                f"there is no soccer opponent {name!r}{did_you_mean(name, STYLES)}; "
-                f"known: {', '.join(STYLES)}"
+                f"there is no soccer opponent {name!r}{did_you_mean(name, STYLES)}; known: {', '.join(STYLES)}"
             )
         if not (isinstance(weight, int | float) and 0 < weight < float("inf")):
             raise ValueError(f"opponents.{name}: got weight {weight!r}, expected a positive number")

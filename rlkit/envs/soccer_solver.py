@@ -17,7 +17,7 @@ from rlkit.envs.soccer_rules import ACTIONS, SoccerRules, SoccerTables, pool_of,
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Expectation:
     """Exact expectations over the starts of a game: `score` = wins - losses, `length` in moves."""
 
     score: float
@@ -41,9 +41,9 @@ class Solution:
         policies: (S,) action of A per opponent, of `known`; `blind_policy` (S,) of `blind`.
     """
 
-    known: dict[str, Outcome]
+    known: dict[str, Expectation]
     known_score: float
-    blind: dict[str, Outcome]
+    blind: dict[str, Expectation]
     blind_score: float
     clock_score: float
     policies: dict[str, np.ndarray]
@@ -105,7 +105,7 @@ def finite_horizon(rules: SoccerRules, opponent: np.ndarray) -> float:
     return float(values[table.starts].mean())
 
 
-def outcome(rules: SoccerRules, policy: np.ndarray, opponent: np.ndarray) -> Outcome:
+def outcome(rules: SoccerRules, policy: np.ndarray, opponent: np.ndarray) -> Expectation:
     """Play out a policy exactly.
 
     Args:
@@ -128,7 +128,7 @@ def outcome(rules: SoccerRules, policy: np.ndarray, opponent: np.ndarray) -> Out
         win += here[table.reward > 0].sum()
         loss += here[table.reward < 0].sum()
         here[table.over] = 0.0
-    return Outcome(float(win - loss), float(win), float(here.sum()), float(loss), float(length))
+    return Expectation(float(win - loss), float(win), float(here.sum()), float(loss), float(length))
 
 
 def solve(

@@ -5,10 +5,9 @@ Policies of the hunters, all of them fixed functions of what simple_tag shows an
 - `lead`: run to where the prey will be in half a second.
 - `surround`: run to a place beside the prey, each hunter to another one, and close in from there.
 
-Observation and action of the prey are simple_tag's (Discrete(5): noop, left, right, down, up). Reward:
-simple_tag's, -10 for each hunter that touches the prey in a step, and less the further it leaves the field.
-`infos` tell what the hunters did (`opponent_action`, three actions) and, for supervision alone, which policy
-it was (`opponent_type`).
+Observation and action of the prey are simple_tag's (Discrete(5): noop, left, right, down, up). Reward: simple_tag's,
+-10 for each hunter that touches the prey in a step, and less the further it leaves the field. `infos` tell what the
+hunters did (`opponent_action`, three actions) and, for supervision alone, which policy it was (`opponent_type`).
 """
 
 from __future__ import annotations

@@ -27,14 +27,14 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
+import tree
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
-from rlkit.envs.pettingzoo import Agent, MultiStep, natural_order
+from rlkit.envs.pettingzoo import AgentId, MultiStep, natural_order
 from rlkit.errors import UsageError, did_you_mean
 
-with contextlib.redirect_stderr(
-    io.StringIO()
-):  # gym, which VMAS imports for its space classes, prints an advert
+# gym, which VMAS imports for its space classes, prints an advert.
+with contextlib.redirect_stderr(io.StringIO()):
     try:
         import vmas
         from vmas.simulator.environment import Environment
@@ -68,8 +68,7 @@ def _gymnasium_space(space: Any) -> gym.Space:
 
 
 class VmasBatch:
-    """`num_envs` copies of a scenario, stepped as one computation. E copies, N agents, O observation, A
-    action.
+    """`num_envs` copies of a scenario, stepped as one computation. E copies, N agents, O observation, A action.
 
     Args:
         scenario: file name of a scenario in `vmas.scenarios`, e.g. `balance`, `simple_spread`.
@@ -119,7 +118,7 @@ class VmasBatch:
         }
         self.action_spaces = {a: _gymnasium_space(self.env.action_space[a]) for a in self.possible_agents}
 
-    def reset(self, seed: int | None = None) -> dict[Agent, Any]:
+    def reset(self, seed: int | None = None) -> dict[AgentId, Any]:
         """Start every copy anew. Returns observations (E, O) per agent (nested ones: dicts of them)."""
         if seed is not None:
             self._stream = _stream(seed)
@@ -127,15 +126,14 @@ class VmasBatch:
             return self.env.reset()
 
     def step(
-        self, actions: Mapping[Agent, torch.Tensor]
+        self, actions: Mapping[AgentId, torch.Tensor]
     ) -> tuple[
-        dict[Agent, Any], torch.Tensor, torch.Tensor, torch.Tensor, dict[Agent, dict[str, torch.Tensor]]
+        dict[AgentId, Any], torch.Tensor, torch.Tensor, torch.Tensor, dict[AgentId, dict[str, torch.Tensor]]
     ]:
         """Step every copy. Copies that ended go on until they are `reset_where`.
 
         Args:
-            actions: per agent (E, A) floats, or integers (E,) for Discrete, (E, parts) for MultiDiscrete
-                actions.
+            actions: per agent (E, A) floats, or integers (E,) for Discrete, (E, parts) for MultiDiscrete.
 
         Returns:
             observations (E, O) per agent; rewards (E, N) in the order of `possible_agents`; terminated (E,)
@@ -147,7 +145,7 @@ class VmasBatch:
         stacked = torch.stack([rewards[agent].reshape(-1) for agent in self.possible_agents], dim=-1)
         return obs, stacked, terminated, truncated & ~terminated, infos
 
-    def reset_where(self, ended: torch.Tensor) -> dict[Agent, Any]:
+    def reset_where(self, ended: torch.Tensor) -> dict[AgentId, Any]:
         """Start the copies marked in `ended` (E,) anew and return the observations of all copies."""
         with self._own_stream(), torch.no_grad():
             if bool(ended.all()):
@@ -230,7 +228,6 @@ class VmasEnv(MultiAgentEnv):
         self.batch = self.batched(1)
         self.possible_agents = list(self.batch.possible_agents)
         self.agents = list(self.possible_agents)
-        self._agent_ids = set(self.possible_agents)
         super().__init__()
         self.observation_spaces = dict(self.batch.observation_spaces)
         self.action_spaces = dict(self.batch.action_spaces)
@@ -251,13 +248,13 @@ class VmasEnv(MultiAgentEnv):
             agent: {} for agent in self.agents
         }
 
-    def step(self, action_dict: Mapping[Agent, Any]) -> MultiStep:
+    def step(self, action_dict: Mapping[AgentId, Any]) -> MultiStep:
         actions = {
             agent: torch.as_tensor(np.asarray(action_dict[agent], np.float32)[None], device=self._device)
             for agent in self.possible_agents
         }
         obs, rewards, terminated, truncated, infos = self.batch.step(actions)
-        names: Sequence[Agent] = self.possible_agents
+        names: Sequence[AgentId] = self.possible_agents
         reward = dict(zip(names, rewards[0].tolist(), strict=True))
         ended, cut = bool(terminated[0]), bool(truncated[0])
         if ended or cut:
@@ -271,13 +268,14 @@ class VmasEnv(MultiAgentEnv):
             {agent: {key: _first(value) for key, value in infos[agent].items()} for agent in names},
         )
 
+    def get_agent_ids(self) -> set[AgentId]:
+        return set(self.possible_agents)
+
     def render(self) -> np.ndarray | None:
         """Draw the copy, with `render_mode="rgb_array"`."""
         return self.batch.render() if self.render_mode == "rgb_array" else None
 
 
 def _first(value: Any) -> Any:
-    """Take the only copy out of a batched tensor, or of a dict of them."""
-    if isinstance(value, Mapping):
-        return {key: _first(part) for key, part in value.items()}
-    return value[0].cpu().numpy() if isinstance(value, torch.Tensor) else value
+    """Take the only copy out of a batched tensor, or of nested ones."""
+    return tree.map_structure(lambda v: v[0].cpu().numpy() if isinstance(v, torch.Tensor) else v, value)

@@ -6,10 +6,14 @@ runners is an `Explorer` in rlkit.exploration.runner and its neighbours.
 
 from __future__ import annotations
 
+import inspect
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from rlkit import registry
+from rlkit.errors import did_you_mean
 from rlkit.exploration.schedule import Schedule, anneal
 
 if TYPE_CHECKING:
@@ -18,12 +22,50 @@ if TYPE_CHECKING:
     from rlkit.exploration.runner import Explorer, Place
 
 
+def create(exploration: Mapping[str, Any]) -> Exploration:
+    """Return the Exploration that `{type: …, **options}` describes.
+
+    Raises:
+        ValueError: no or an unknown `type`, an unknown option, or a value the class rejects.
+    """
+    options, known = dict(exploration), registry.TABLES["explorations"]
+    kind = options.pop("type", None)
+    if not isinstance(kind, str) or kind not in known:
+        raise ValueError(
+            f"unknown exploration type {kind!r}{did_you_mean(kind, known)}; expected one of {', '.join(known)}"
+        )
+    cls = registry.resolve("explorations", kind)
+    takes = list(inspect.signature(cls).parameters)
+    for option in options:
+        if option not in takes:
+            raise ValueError(
+                f"exploration {kind}: unknown option {option!r}{did_you_mean(option, takes)}; "
+                f"expected {', '.join(takes)}"
+            )
+    made: Exploration = cls(**options)
+    return made
+
+
+def configure(
+    config: AlgorithmConfig, exploration: Mapping[str, Any], spaces: Mapping[Any, Any] | None = None
+) -> None:
+    """Make `config` explore as `{type: …, **options}` says.
+
+    Args:
+        spaces: the action space of each agent (None for a single one); read off the config's environment by default.
+
+    Raises:
+        ValueError: see `create`; or the algorithm or action space cannot explore this way.
+    """
+    create(exploration).configure(config, spaces)
+
+
 class Exploration(ABC):
     """Options of one way to explore. `configure` puts it into an unfrozen AlgorithmConfig."""
 
     @abstractmethod
-    def configure(self, config: AlgorithmConfig) -> None:
-        """Change `config` so that its training runners explore this way.
+    def configure(self, config: AlgorithmConfig, spaces: Mapping[Any, Any] | None = None) -> None:
+        """Change `config` so that its training runners explore this way; `spaces` as for `rlkit.exploration.configure`.
 
         Raises:
             ValueError: the algorithm or its action space cannot explore this way; says what would work.
@@ -44,8 +86,7 @@ class Exploration(ABC):
 
 
 class ActionExploration(Exploration):
-    """An exploration that changes how actions are chosen, by standing in front of the module's
-    `forward_exploration`.
+    """An exploration that changes how actions are chosen, by standing in front of the module's `forward_exploration`.
 
     Attributes:
         spaces: names of the gymnasium action spaces it can serve.
@@ -55,12 +96,12 @@ class ActionExploration(Exploration):
     spaces: tuple[str, ...] = ("Discrete", "MultiDiscrete", "Box")
     on_policy = True
 
-    def configure(self, config: AlgorithmConfig) -> None:
+    def configure(self, config: AlgorithmConfig, spaces: Mapping[Any, Any] | None = None) -> None:
         from rlkit.exploration.runner import ExploringRunners, action_spaces
         from rlkit.rllib import add_callbacks
 
         self.check_algorithm(config)
-        for agent, space in action_spaces(config).items():
+        for agent, space in (spaces or action_spaces(config)).items():
             self.check_space(space, agent)
         add_callbacks(config, [ExploringRunners.bind(exploration=self)])
 
@@ -84,8 +125,11 @@ class ActionExploration(Exploration):
 
 
 class Scaled:
-    """Options of noise that fades: a factor from `initial_scale` to `final_scale` within `scale_timesteps`
-    after `random_timesteps` of uniformly random actions."""
+    """Options of noise that fades.
+
+    Its factor goes from `initial_scale` to `final_scale` within `scale_timesteps`, after `random_timesteps` of
+    uniformly random actions.
+    """
 
     def __init__(self, random_timesteps: int, initial_scale: float, final_scale: float, scale_timesteps: int):
         self.random_timesteps = at_least("random_timesteps", random_timesteps, 0)

@@ -1,26 +1,24 @@
-"""Intrinsic rewards inside env runners: one batch per sample for each module, added to the learner's
-rewards."""
+"""Intrinsic rewards inside env runners: one batch per sample for each module, added to the learner's rewards."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import gymnasium as gym
 import numpy as np
 import tree
 from ray.rllib.core import DEFAULT_MODULE_ID
-from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 
-from rlkit.callbacks.episode_data import as_arrays
+from rlkit.callbacks.episode_data import as_arrays, singles
 from rlkit.callbacks.postprocess import TrajectoryPostprocessor
 from rlkit.callbacks.trajectory import Aligned, Trajectory
 from rlkit.exploration.counts import StateCounter
-from rlkit.exploration.intrinsic import IntrinsicReward
+from rlkit.exploration.runner import ModuleStates, trained_modules
 from rlkit.exploration.schedule import Schedule
 
-State = dict[Any, Any]
+BonusState = dict[Any, Any]
 
 
 class Bonus(ABC):
@@ -31,18 +29,26 @@ class Bonus(ABC):
         """Return the bonus of each of N transitions, (N,) float64, and learn from them."""
 
     @abstractmethod
-    def get_state(self) -> State: ...
+    def get_state(self) -> BonusState: ...
 
     @abstractmethod
-    def set_state(self, state: State) -> None: ...
+    def set_state(self, state: BonusState) -> None: ...
 
     @abstractmethod
-    def send(self) -> State:
+    def send(self) -> BonusState:
         """Return what the other runners should learn from this one since it was last asked."""
 
     @abstractmethod
-    def receive(self, own: State, others: Sequence[State]) -> None:
+    def receive(self, own: BonusState, others: Sequence[BonusState]) -> None:
         """Take in what the others sent; `own` is what this one sent in the same round."""
+
+
+class MakesBonuses(Protocol):
+    """What `IntrinsicRewards` needs of an exploration's options; see `rlkit.exploration.intrinsic.IntrinsicReward`."""
+
+    coefficient: float | Sequence[Sequence[float]]
+
+    def bonus(self, observation_space: gym.Space, action_space: gym.Space, seed: int) -> Bonus: ...
 
 
 class CountBonus(Bonus):
@@ -58,33 +64,31 @@ class CountBonus(Bonus):
             self._fresh[cell] = self._fresh.get(cell, 0.0) + 1.0
         return 1.0 / np.sqrt(self.counter.visit(cells))
 
-    def get_state(self) -> State:
+    def get_state(self) -> BonusState:
         return self.counter.get_state()
 
-    def set_state(self, state: State) -> None:
+    def set_state(self, state: BonusState) -> None:
         self.counter.set_state(state)
         self._fresh.clear()
 
-    def send(self) -> State:
+    def send(self) -> BonusState:
         fresh, self._fresh = self._fresh, {}
         return dict(fresh)
 
-    def receive(self, own: State, others: Sequence[State]) -> None:
+    def receive(self, own: BonusState, others: Sequence[BonusState]) -> None:
         for other in others:
             for cell, visits in other.items():
                 counts = self.counter.table.setdefault(cell, np.zeros(1))
                 counts[0] += visits
 
 
-class IntrinsicRewards(TrajectoryPostprocessor):
+class IntrinsicRewards(ModuleStates, TrajectoryPostprocessor):
     """Adds coefficient · bonus to the rewards of every trained agent; keeps and shares the models."""
 
-    def __init__(self, exploration: IntrinsicReward):
+    def __init__(self, exploration: MakesBonuses):
         super().__init__()
         self.exploration = exploration
         self.coefficient = Schedule(exploration.coefficient)
-        self._models: dict[str, Bonus] = {}
-        self._pending: State = {}
         self._ready: dict[tuple[str, Any], np.ndarray] = {}
 
     def on_sample_end(
@@ -113,16 +117,15 @@ class IntrinsicRewards(TrajectoryPostprocessor):
             trajectory.rewards = trajectory.rewards + bonus
 
     def _model(self, module_id: str, env_runner: Any, observations: Any) -> Bonus:
-        if module_id not in self._models:
+        if module_id not in self.kept:
             seed = int(env_runner.config.seed or 0)
             space, action_space = _env_spaces(env_runner, module_id)
             if isinstance(space, gym.spaces.Dict | gym.spaces.Tuple) and isinstance(observations, np.ndarray):
                 # RLlib's FlattenObservations put vectors into the episodes
                 space = gym.spaces.Box(-np.inf, np.inf, observations.shape[1:], np.float32)
-            model = self._models[module_id] = self.exploration.bonus(space, action_space, seed)
-            if module_id in self._pending:
-                model.set_state(self._pending.pop(module_id))
-        return self._models[module_id]
+            self.keep(module_id, self.exploration.bonus(space, action_space, seed))
+        model: Bonus = self.kept[module_id]
+        return model
 
     # between runners
 
@@ -134,54 +137,26 @@ class IntrinsicRewards(TrajectoryPostprocessor):
         sent = {n: self.call_runners("send", indices=[n]) for n in numbers}
         self.call_runners("receive", {n: models[0] for n, models in sent.items() if models}, indices=numbers)
 
-    def send(self) -> dict[str, State]:
+    def send(self) -> dict[str, BonusState]:
         """Runner: see `Bonus.send`, by module."""
-        return {module_id: model.send() for module_id, model in self._models.items()}
+        return {module_id: model.send() for module_id, model in self.kept.items()}
 
-    def receive(self, sent: Mapping[int, Mapping[str, State]]) -> None:
+    def receive(self, sent: Mapping[int, Mapping[str, BonusState]]) -> None:
         """Runner: take in what all runners sent, by their number."""
         own = self.env_runner.worker_index if self.env_runner is not None else 0
-        for module_id, model in self._models.items():
+        for module_id, model in self.kept.items():
             others = [models[module_id] for n, models in sent.items() if n != own and module_id in models]
             model.receive(sent.get(own, {}).get(module_id, {}), others)
-
-    def on_env_runners_recreated(
-        self, *, algorithm: Any, env_runner_indices: Sequence[int], is_evaluation: bool, **kwargs: Any
-    ) -> None:
-        """Driver: a restarted runner goes on with another one's models."""
-        survivors = [
-            n for n in algorithm.env_runner_group.healthy_env_runner_ids() if n not in env_runner_indices
-        ]
-        if is_evaluation or not survivors:
-            return
-        states = self.call_runners("get_runner_state", indices=survivors[:1])
-        if states and states[0]:
-            self.call_runners("set_runner_state", states[0], indices=list(env_runner_indices))
-
-    def get_runner_state(self) -> State:
-        return {
-            **self._pending,
-            **{module_id: model.get_state() for module_id, model in self._models.items()},
-        }
-
-    def set_runner_state(self, state: State) -> None:
-        self._pending = dict(state)
-        for module_id, model in self._models.items():
-            if module_id in self._pending:
-                model.set_state(self._pending.pop(module_id))
 
 
 def _pieces_by_module(
     samples: Sequence[Any], env_runner: Any
 ) -> dict[str, list[tuple[tuple[str, Any], Any]]]:
     """Return {module: [((episode id, agent), the agent's piece), …]} of trained modules."""
-    from rlkit.exploration.runner import trained_modules
-
     trained = set(trained_modules(env_runner))
     out: dict[str, list[tuple[tuple[str, Any], Any]]] = {}
     for episode in samples:
-        singles = episode.agent_episodes.values() if isinstance(episode, MultiAgentEpisode) else [episode]
-        for single in singles:
+        for single in singles(episode):
             module_id = single.module_id or DEFAULT_MODULE_ID
             if len(single) and module_id in trained:
                 out.setdefault(module_id, []).append(((episode.id_, single.agent_id), single))

@@ -11,8 +11,7 @@ if TYPE_CHECKING:
 
 
 class GaussianNoise(Scaled, ActionExploration):
-    """clip(a + scale · N(0, `stddev`²)), a being the mode of the policy; uniform for `random_timesteps`
-    before that.
+    """clip(a + scale · N(0, `stddev`²)), a being the mode of the policy; uniform for `random_timesteps` before that.
 
     Actions are those of the module: in [-1, 1] with RLlib's `normalize_actions`, its default. The scale goes
     from `initial_scale` to `final_scale` within `scale_timesteps`. Off-policy algorithms with Box actions.
@@ -42,9 +41,11 @@ class GaussianNoise(Scaled, ActionExploration):
 
 
 class OrnsteinUhlenbeckNoise(Scaled, ActionExploration):
-    """clip(a + scale · `ou_base_scale` · x · (high - low)), x an Ornstein-Uhlenbeck process with `ou_theta`
-    and `ou_sigma`, one per environment and agent, 0 at the start of each episode. The rest as in
-    `GaussianNoise`."""
+    """clip(a + scale · `ou_base_scale` · x · (high - low)), x being an Ornstein-Uhlenbeck process.
+
+    The process has `ou_theta` and `ou_sigma`, is one per environment and agent, and 0 at the start of each episode. The
+    rest is as in `GaussianNoise`.
+    """
 
     spaces = ("Box",)
     on_policy = False

@@ -1,5 +1,4 @@
-"""How often each state, and each action in it, was visited: exact for discrete observations, by cells for
-others."""
+"""How often each state, and each action in it, was visited: exact for discrete observations, by cells for others."""
 
 from __future__ import annotations
 
@@ -16,8 +15,7 @@ class StateCounter:
     |---|---|
     | Discrete, MultiDiscrete | the value itself |
     | bounded Box with at most `MAX_GRID` entries | a grid of `bins` per dimension |
-    | any other Box | SimHash: the signs of `bits` fixed random projections (Tang et al., 2017, arXiv
-    1611.04717) |
+    | any other Box | SimHash: the signs of `bits` fixed random projections (Tang et al., 2017, arXiv 1611.04717) |
 
     Args:
         low, high: bounds of the grid, for a Box that is unbounded or wider than what is visited.

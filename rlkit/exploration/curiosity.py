@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -14,10 +14,7 @@ from gymnasium.spaces import utils
 from torch import nn
 
 from rlkit.callbacks.merge_agents import flat_rows
-from rlkit.exploration.bonus import Bonus, State
-
-if TYPE_CHECKING:
-    from rlkit.exploration.intrinsic import Curiosity
+from rlkit.exploration.bonus import Bonus, BonusState
 
 
 class RunningMoments:
@@ -34,10 +31,10 @@ class RunningMoments:
         self.mean = self.mean + delta * n / total
         self.count = total
 
-    def get_state(self) -> State:
+    def get_state(self) -> BonusState:
         return {"count": self.count, "mean": self.mean, "var": self.var}
 
-    def set_state(self, state: State) -> None:
+    def set_state(self, state: BonusState) -> None:
         self.count, self.mean, self.var = state["count"], state["mean"].copy(), state["var"].copy()
 
 
@@ -68,22 +65,22 @@ class LearnedBonus(Bonus):
         loss.backward()
         self.optimizer.step()
 
-    def get_state(self) -> State:
+    def get_state(self) -> BonusState:
         return {
             "nets": {name: value.numpy().copy() for name, value in self.nets.state_dict().items()},
             "optimizer": copy.deepcopy(self.optimizer.state_dict()),  # its tensors are the live ones
             "moments": self.moments.get_state(),
         }
 
-    def set_state(self, state: State) -> None:
+    def set_state(self, state: BonusState) -> None:
         self.nets.load_state_dict({name: torch.as_tensor(value) for name, value in state["nets"].items()})
         self.optimizer.load_state_dict(state["optimizer"])
         self.moments.set_state(state["moments"])
 
-    def send(self) -> State:
+    def send(self) -> BonusState:
         return {name: value.numpy().copy() for name, value in self.nets.state_dict().items()}
 
-    def receive(self, own: State, others: Sequence[State]) -> None:
+    def receive(self, own: BonusState, others: Sequence[BonusState]) -> None:
         everyone = [own, *others] if own else list(others)
         if everyone:
             mean = {name: np.mean([nets[name] for nets in everyone], axis=0) for name in everyone[0]}
@@ -98,7 +95,7 @@ class RandomNetworkDistillation(LearnedBonus):
         size = utils.flatdim(space)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            target, predictor = mlp(size, hiddens, embed_dim), mlp(size, hiddens, embed_dim)
+            target, predictor = relu_layers(size, hiddens, embed_dim), relu_layers(size, hiddens, embed_dim)
         self.nets = nn.ModuleDict({"target": target, "predictor": predictor})
         target.requires_grad_(False)
         self.optimizer = torch.optim.Adam(predictor.parameters(), lr=lr)
@@ -112,31 +109,37 @@ class RandomNetworkDistillation(LearnedBonus):
         self.errors.update(values[:, None])
         return values / np.sqrt(self.errors.var[0] + 1e-8)
 
-    def get_state(self) -> State:
+    def get_state(self) -> BonusState:
         return {**super().get_state(), "errors": self.errors.get_state()}
 
-    def set_state(self, state: State) -> None:
+    def set_state(self, state: BonusState) -> None:
         super().set_state(state)
         self.errors.set_state(state["errors"])
 
 
 class CuriosityModel(LearnedBonus):
-    """See `rlkit.exploration.intrinsic.Curiosity`."""
+    """See `rlkit.exploration.intrinsic.Curiosity`; `hiddens` are those of its features, inverse and forward nets."""
 
-    def __init__(self, space: gym.Space, action_space: gym.Space, options: Curiosity, seed: int):
+    def __init__(
+        self,
+        space: gym.Space,
+        action_space: gym.Space,
+        beta: float,
+        feature_dim: int,
+        lr: float,
+        hiddens: tuple[Sequence[int], Sequence[int], Sequence[int]],
+        seed: int,
+    ):
         super().__init__(space)
-        self.action_space, self.beta = action_space, options.beta
-        size, features, actions = utils.flatdim(space), options.feature_dim, utils.flatdim(action_space)
+        self.action_space, self.beta = action_space, beta
+        size, actions = utils.flatdim(space), utils.flatdim(action_space)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.nets = nn.ModuleDict(
-                {
-                    "features": mlp(size, options.feature_hiddens, features),
-                    "inverse": mlp(2 * features, options.inverse_net_hiddens, actions),
-                    "dynamics": mlp(features + actions, options.forward_net_hiddens, features),
-                }
-            )
-        self.optimizer = torch.optim.Adam(self.nets.parameters(), lr=options.lr)
+            features = relu_layers(size, hiddens[0], feature_dim)
+            inverse = relu_layers(2 * feature_dim, hiddens[1], actions)
+            dynamics = relu_layers(feature_dim + actions, hiddens[2], feature_dim)
+        self.nets = nn.ModuleDict({"features": features, "inverse": inverse, "dynamics": dynamics})
+        self.optimizer = torch.optim.Adam(self.nets.parameters(), lr=lr)
 
     def __call__(self, observations: Any, actions: Any, next_observations: Any) -> np.ndarray:
         before = self.nets["features"](self.rows(observations, learn=True))
@@ -163,7 +166,7 @@ class CuriosityModel(LearnedBonus):
         return torch.stack([nn.functional.cross_entropy(g, a) for g, a in parts]).sum()
 
 
-def mlp(inputs: int, hiddens: Sequence[int], outputs: int) -> nn.Sequential:
+def relu_layers(inputs: int, hiddens: Sequence[int], outputs: int) -> nn.Sequential:
     """ReLU layers of the given sizes."""
     layers: list[nn.Module] = []
     for size in hiddens:

@@ -1,8 +1,8 @@
-"""Exploration over the actions themselves: random ones, what the policy samples, softmax and UCB over
-Q-values."""
+"""Exploration over the actions themselves: random ones, what the policy samples, softmax and UCB over Q-values."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rlkit.exploration.base import ActionExploration, above, at_least
@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 
 
 class Random(ActionExploration):
-    """Uniform actions for the first `random_timesteps` environment steps, or always (`null`, the old
-    default)."""
+    """Uniform actions for the first `random_timesteps` environment steps, or always (`null`, the old default)."""
 
     def __init__(self, random_timesteps: int | None = None):
         self.random_timesteps = (
@@ -29,8 +28,7 @@ class Random(ActionExploration):
 
 
 class StochasticSampling(ActionExploration):
-    """What the policy's distribution samples, after `random_timesteps` of uniform actions. PPO, SAC and
-    their kin."""
+    """What the policy's distribution samples, after `random_timesteps` of uniform actions. PPO, SAC and their kin."""
 
     def __init__(self, random_timesteps: int = 0):
         self.random_timesteps = at_least("random_timesteps", random_timesteps, 0)
@@ -38,13 +36,12 @@ class StochasticSampling(ActionExploration):
     def check_algorithm(self, config: AlgorithmConfig) -> None:
         if is_dqn(config):
             raise self.fail(
-                f"{type(config).__name__} has Q-values and no distribution to sample from; "
-                "use SoftQ or EpsilonGreedy"
+                f"{type(config).__name__} has Q-values and no distribution to sample from; use SoftQ or EpsilonGreedy"
             )
 
-    def configure(self, config: AlgorithmConfig) -> None:
+    def configure(self, config: AlgorithmConfig, spaces: Mapping[Any, Any] | None = None) -> None:
         if self.random_timesteps:
-            super().configure(config)
+            super().configure(config, spaces)
         else:
             self.check_algorithm(config)  # it is what RLlib does without any exploration
 
@@ -79,12 +76,12 @@ class SoftQ(OverQValues):
 
 
 class UpperConfidenceBound(OverQValues):
-    """argmax Q(s, a) + `c` · sqrt(ln N(s) / n(s, a)) (UCB1, Auer et al., 2002), counts per cell of the
-    observation.
+    """argmax Q(s, a) + `c` · sqrt(ln N(s) / n(s, a)) (UCB1, Auer et al., 2002), counts per cell of the observation.
 
     Args:
         c: weight of the bonus, in units of Q.
-        bins: cells per dimension of a small bounded Box. bits: of the hash of any other Box.
+        bins: cells per dimension of a small bounded Box.
+        bits: of the hash of any other Box.
         low, high: bounds of the grid where the space has none.
 
     Every runner counts for itself.

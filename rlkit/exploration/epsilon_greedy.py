@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from rlkit.exploration.base import ActionExploration, at_least, probability
 from rlkit.exploration.discrete import is_dqn
@@ -17,10 +18,9 @@ if TYPE_CHECKING:
 class EpsilonGreedy(ActionExploration):
     """ε from `initial_epsilon` to `final_epsilon`, linear over `epsilon_timesteps` after `warmup_timesteps`.
 
-    Names and defaults are those of RLlib's old `EpsilonGreedy`. `epsilon_schedule`, `[[step, ε], …]`,
-    replaces the other four. On DQN and its kin this is RLlib's own `epsilon` schedule (rllib/algorithms/dqn,
-    2.60); policies that sample (PPO, discrete SAC) are mixed with a uniform one, and the probability of the
-    mix goes to the learner.
+    Names and defaults are those of RLlib's old `EpsilonGreedy`. `epsilon_schedule`, `[[step, ε], …]`, replaces the
+    other four. On DQN and its kin this is RLlib's own `epsilon` schedule (rllib/algorithms/dqn, 2.60); policies that
+    sample (PPO, discrete SAC) are mixed with a uniform one, and the probability of the mix goes to the learner.
     """
 
     spaces = ("Discrete", "MultiDiscrete")
@@ -49,11 +49,11 @@ class EpsilonGreedy(ActionExploration):
             return Schedule(self.epsilon_schedule)
         return anneal(self.initial_epsilon, self.final_epsilon, self.epsilon_timesteps, self.warmup_timesteps)
 
-    def configure(self, config: AlgorithmConfig) -> None:
+    def configure(self, config: AlgorithmConfig, spaces: Mapping[Any, Any] | None = None) -> None:
         if is_dqn(config):
             config.training(epsilon=self.schedule.rllib())
         else:
-            super().configure(config)
+            super().configure(config, spaces)
 
     def explorer(self, place: Place) -> Explorer:
         from rlkit.exploration.explorers import EpsilonGreedyPolicy
@@ -62,16 +62,18 @@ class EpsilonGreedy(ActionExploration):
 
 
 class PerWorkerEpsilonGreedy(EpsilonGreedy):
-    """A constant ε per remote env runner i of n, 0.4 ** (1 + 7 (i - 1) / (n - 1)): .4, …, .4^8 (Ape-X,
-    Horgan et al., 2018, arXiv 1803.00933). The local runner follows the schedule, as RLlib's old class did
-    without workers."""
+    """A constant ε per remote env runner i of n, 0.4 ** (1 + 7 (i - 1) / (n - 1)): .4, …, .4^8.
+
+    As in Ape-X (Horgan et al., 2018, arXiv 1803.00933). The local runner follows the schedule, as without workers in
+    RLlib's old class.
+    """
 
     BASE, EXPONENT = 0.4, 7.0
 
-    def configure(self, config: AlgorithmConfig) -> None:
+    def configure(self, config: AlgorithmConfig, spaces: Mapping[Any, Any] | None = None) -> None:
         if is_dqn(config):
             config.training(epsilon=self.schedule.rllib())
-        ActionExploration.configure(self, config)
+        ActionExploration.configure(self, config, spaces)
 
     def epsilon_of(self, worker: int, workers: int) -> float:
         """Return ε of remote runner `worker` (1 … `workers`)."""
@@ -83,7 +85,7 @@ class PerWorkerEpsilonGreedy(EpsilonGreedy):
         worker, workers = place.worker
         dqn = hasattr(place.module, "epsilon_schedule")
         if worker == 0:
-            # a timesteps count of 0 leaves a DQN module to its own schedule
+            # With no random steps at all, a DQN module is left to its own schedule.
             return RandomThenPolicy(place, 0) if dqn else EpsilonGreedyPolicy(place, self.schedule)
         epsilon = self.epsilon_of(worker, workers)
         return ConstantEpsilon(place, epsilon) if dqn else EpsilonGreedyPolicy(place, Schedule(epsilon))

@@ -1,5 +1,4 @@
-"""What runs in the env runners for noise, random actions, ε-greedy on any policy, softmax and UCB over
-Q-values."""
+"""What runs in the env runners for noise, random actions, ε-greedy on any policy, softmax and UCB over Q-values."""
 
 from __future__ import annotations
 
@@ -28,8 +27,7 @@ MASKED = -1e30  # logits and Q-values at or below are forbidden actions
 
 
 class AdditiveNoise(Explorer):
-    """The policy's mode plus scaled noise, clipped to the space; uniform actions before
-    `random_timesteps`."""
+    """The policy's mode plus scaled noise, clipped to the space; uniform actions before `random_timesteps`."""
 
     def __init__(
         self,
@@ -87,8 +85,7 @@ class RandomThenPolicy(Explorer):
 
 
 class EpsilonGreedyPolicy(Explorer):
-    """With probability ε a uniform action, else what the policy samples; its log-probability is that of the
-    mix."""
+    """With probability ε a uniform action, else what the policy samples; its log-probability is that of the mix."""
 
     def __init__(self, place: Place, schedule: Schedule):
         super().__init__(place)
@@ -178,8 +175,7 @@ def q_values(module: Any, batch: Batch) -> tuple[dict[str, Any], torch.Tensor]:
 
 
 def with_random(place: Place, out: dict[str, Any], share: float) -> dict[str, Any]:
-    """Replace a `share` of the rows' actions by uniform ones (among those not masked), with the mix's
-    logp."""
+    """Replace a `share` of the rows' actions by uniform ones (among those not masked), with the mix's logp."""
     space, rng = place.space, place.rng
     if Columns.ACTION_DIST_INPUTS not in out:  # a Q-module that has chosen already
         actions = out[Columns.ACTIONS]
@@ -211,8 +207,7 @@ def with_random(place: Place, out: dict[str, Any], share: float) -> dict[str, An
 
 
 def _mixed(actions: torch.Tensor, drawn: np.ndarray, share: float, rng: np.random.Generator) -> torch.Tensor:
-    """Take `drawn` (B, …) in a random `share` of the rows of `actions` (B, …), possibly with a time axis of
-    1."""
+    """Take `drawn` (B, …) in a random `share` of the rows of `actions` (B, …), possibly with a time axis of 1."""
     take = torch.as_tensor(rng.random(len(drawn)) < share, device=actions.device)
     take = take.reshape(len(drawn), *([1] * (actions.dim() - 1)))
     return torch.where(take, tensor_like(drawn, actions), actions)

@@ -1,9 +1,7 @@
-"""Intrinsic rewards: curiosity (ICM), random network distillation, visit counts. Added to what the learner
-sees.
+"""Intrinsic rewards: curiosity (ICM), random network distillation, visit counts. Added to what the learner sees.
 
-They are trajectory post-processing: the bonus is computed where the steps are sampled, reaches PPO and
-replay alike, and the reported return stays the environment's own. (RLlib's old Curiosity worked with one
-worker and PPO only.)
+They are trajectory post-processing: the bonus is computed where the steps are sampled, reaches PPO and replay alike,
+and the reported return stays the environment's own. (RLlib's old Curiosity worked with one worker and PPO only.)
 """
 
 from __future__ import annotations
@@ -12,7 +10,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rlkit.exploration.base import Exploration, above, at_least, probability
+from rlkit.exploration.base import Exploration, above, at_least, create, probability
 from rlkit.exploration.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -37,20 +35,19 @@ class IntrinsicReward(Exploration):
             raise ValueError(f"the coefficient of a bonus cannot be negative, got {coefficient}")
         self.sub_exploration = None if sub_exploration is None else dict(sub_exploration)
 
-    def configure(self, config: AlgorithmConfig) -> None:
-        from rlkit import exploration
+    def configure(self, config: AlgorithmConfig, spaces: Mapping[Any, Any] | None = None) -> None:
         from rlkit.exploration.bonus import IntrinsicRewards
         from rlkit.exploration.runner import action_spaces
         from rlkit.rllib import add_callbacks
 
         if self.sub_exploration is not None:
-            sub = exploration.create(self.sub_exploration)
+            sub = create(self.sub_exploration)
             if isinstance(sub, IntrinsicReward):
                 raise self.fail(
                     f"sub_exploration chooses actions; {type(sub).__name__} is an intrinsic reward too"
                 )
-            sub.configure(config)
-        for agent, space in action_spaces(config).items():
+            sub.configure(config, spaces)
+        for agent, space in (spaces or action_spaces(config)).items():
             self.check_space(space, agent)
         add_callbacks(config, [IntrinsicRewards.bind(exploration=self)])
 
@@ -63,12 +60,12 @@ class IntrinsicReward(Exploration):
 
 
 class CountBased(IntrinsicReward):
-    """bonus = 1 / sqrt(n(s')), n being the visits of the cell of s' (MBIE-EB; Tang et al., 2017, arXiv
-    1611.04717).
+    """bonus = 1 / sqrt(n(s')), n being the visits of the cell of s' (MBIE-EB; Tang et al., 2017, arXiv 1611.04717).
 
     Args:
         eta: coefficient, or a schedule `[[step, value], …]`.
-        bins: cells per dimension of a small bounded Box. bits: of the hash of any other Box.
+        bins: cells per dimension of a small bounded Box.
+        bits: of the hash of any other Box.
         low, high: bounds of the grid where the space has none, or wider ones than are visited.
 
     Counts of several runners are added up after every iteration.
@@ -95,12 +92,13 @@ class CountBased(IntrinsicReward):
 
 
 class RND(IntrinsicReward):
-    """bonus = squared error of a network that learns the output of a fixed random one, in units of its
-    running standard deviation (Burda et al., 2019, arXiv 1810.12894).
+    """bonus = squared error of a network that learns the output of a fixed random one.
+
+    It is in units of its running standard deviation. Random network distillation: Burda et al., 2019, arXiv 1810.12894.
 
     Args:
-        intrinsic_reward_coeff: coefficient, or a schedule `[[step, value], …]`; like the next two, RLlib's
-        old names. embed_dim: outputs of both networks.
+        intrinsic_reward_coeff: coefficient, or a schedule `[[step, value], …]`; like the next two, RLlib's old name.
+        embed_dim: outputs of both networks.
         lr: learning rate of the predictor.
         hiddens: hidden layers of both.
 
@@ -127,8 +125,9 @@ class RND(IntrinsicReward):
 
 
 class Curiosity(IntrinsicReward):
-    """bonus = ½ ‖φ̂(s') - φ(s')‖², the error of a forward model in features φ that are trained to tell which
-    action was taken (ICM; Pathak et al., 2017, arXiv 1705.05363).
+    """bonus = ½ ‖φ̂(s') - φ(s')‖², the error of a forward model in features φ.
+
+    The features are trained to tell which action was taken (ICM; Pathak et al., 2017, arXiv 1705.05363).
 
     Args:
         eta: coefficient, or a schedule `[[step, value], …]`; like the rest, RLlib's old names.
@@ -166,4 +165,7 @@ class Curiosity(IntrinsicReward):
     def bonus(self, observation_space: gym.Space, action_space: gym.Space, seed: int) -> Bonus:
         from rlkit.exploration.curiosity import CuriosityModel
 
-        return CuriosityModel(observation_space, action_space, self, seed)
+        sizes = (self.feature_hiddens, self.inverse_net_hiddens, self.forward_net_hiddens)
+        return CuriosityModel(
+            observation_space, action_space, self.beta, self.feature_dim, self.lr, sizes, seed
+        )

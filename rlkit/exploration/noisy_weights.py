@@ -1,10 +1,13 @@
-"""The acting half of `ParameterNoise`: a twin of the module whose weights carry the noise."""
+"""The acting half of `ParameterNoise`: a twin of the module whose weights carry the noise.
+
+Options are those of `rlkit.exploration.parameter_noise.ParameterNoise`.
+"""
 
 from __future__ import annotations
 
 import copy
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gymnasium as gym
 import torch
@@ -14,21 +17,19 @@ from rlkit import rllib
 from rlkit.exploration.explorers import q_values, with_random
 from rlkit.exploration.runner import Batch, Explorer, Forward, Place
 
-if TYPE_CHECKING:
-    from rlkit.exploration.parameter_noise import ParameterNoise
-
 
 class NoisyWeights(Explorer):
     """Acts with the twin; the module itself, which RLlib syncs and saves, is never touched."""
 
     FACTOR = 1.01
 
-    def __init__(self, place: Place, options: ParameterNoise):
+    def __init__(
+        self, place: Place, stddev: float, random_timesteps: int, epsilon: float, distance: float | None
+    ):
         super().__init__(place)
-        self.options = options
-        self.stddev = float(options.initial_stddev)
+        self.stddev, self.random_timesteps, self.epsilon = float(stddev), random_timesteps, epsilon
         self.discrete = isinstance(place.space, gym.spaces.Discrete)
-        self.target = default_distance(place.space) if options.distance is None else float(options.distance)
+        self.target = default_distance(place.space) if distance is None else float(distance)
         self.twin = copy.deepcopy(place.module)
         fixed = {
             id(parameter)
@@ -45,7 +46,7 @@ class NoisyWeights(Explorer):
         self._version: Any = None
 
     def __call__(self, forward: Forward, batch: Batch, t: int) -> dict[str, Any]:
-        if t < self.options.random_timesteps:
+        if t < self.random_timesteps:
             return with_random(self.place, forward(batch), share=1.0)
         self.follow(self.place.rows[0])
         self._batch = batch
@@ -54,7 +55,7 @@ class NoisyWeights(Explorer):
             own = self.place.module.get_inference_action_dist_cls()
             inputs = out.pop(Columns.ACTION_DIST_INPUTS)
             out[Columns.ACTIONS] = own.from_logits(inputs).to_deterministic().sample()
-        return with_random(self.place, out, share=self.options.epsilon) if self.discrete else out
+        return with_random(self.place, out, share=self.epsilon) if self.discrete else out
 
     def follow(self, episode: Any) -> None:
         """Draw new noise with a new episode of the first environment; put the same noise on new weights."""

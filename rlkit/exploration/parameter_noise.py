@@ -1,5 +1,4 @@
-"""Noise on the weights instead of the actions (Plappert et al., 2018, arXiv 1706.01905), adapted to a
-distance."""
+"""Noise on the weights instead of the actions (Plappert et al., 2018, arXiv 1706.01905), adapted to a distance."""
 
 from __future__ import annotations
 
@@ -12,13 +11,11 @@ if TYPE_CHECKING:
 
 
 class ParameterNoise(ActionExploration):
-    """Acts with weights w + N(0, stddev²), drawn anew whenever the runner's first environment begins an
-    episode.
+    """Acts with weights w + N(0, stddev²), drawn anew whenever the runner's first environment begins an episode.
 
-    stddev is multiplied by 1.01 while the noisy policy is closer to the clean one than `distance`, and
-    divided by it while it is farther. The distance is KL(softmax Q clean ‖ noisy) for discrete actions and
-    the root mean square difference of actions for continuous ones. Normalisation layers keep their weights.
-    Off-policy only.
+    stddev is multiplied by 1.01 while the noisy policy is closer to the clean one than `distance`, and divided by it
+    while it is farther. The distance is KL(softmax Q clean ‖ noisy) for discrete actions and the root mean square
+    difference of actions for continuous ones. Normalisation layers keep their weights. Off-policy only.
 
     Args:
         initial_stddev: as in RLlib's old class, like the next.
@@ -45,4 +42,4 @@ class ParameterNoise(ActionExploration):
     def explorer(self, place: Place) -> Explorer:
         from rlkit.exploration.noisy_weights import NoisyWeights
 
-        return NoisyWeights(place, self)
+        return NoisyWeights(place, self.initial_stddev, self.random_timesteps, self.epsilon, self.distance)

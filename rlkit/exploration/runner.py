@@ -1,9 +1,8 @@
 """Exploration inside env runners: in front of `forward_exploration` of each module that is trained.
 
-`explore=False` and evaluation call `forward_inference`, or have runners of their own; neither is touched.
-Schedules follow the `t` that RLlib passes to `forward_exploration`: environment steps over all runners,
-saved with every checkpoint. What an explorer keeps besides (random generators, counts, an adapted noise) is
-saved by the callback.
+`explore=False` and evaluation call `forward_inference`, or have runners of their own; neither is touched. Schedules
+follow the `t` that RLlib passes to `forward_exploration`: environment steps over all runners, saved with every
+checkpoint. What an explorer keeps besides (random generators, counts, an adapted noise) is saved by the callback.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import gymnasium as gym
 import numpy as np
@@ -24,7 +23,6 @@ from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
 
 from rlkit import rllib
 from rlkit.callbacks.base import Callback
-from rlkit.exploration.base import ActionExploration
 
 Batch = Mapping[str, Any]
 Forward = Callable[..., dict[str, Any]]
@@ -55,8 +53,7 @@ class Place:
 
     @property
     def rows(self) -> list[Any]:
-        """What each row of the module's batch belongs to: the episode's id, with several agents (id,
-        agent)."""
+        """What each row of the module's batch belongs to: the episode's id, with several agents (id, agent)."""
         return rllib.batch_rows(self.env_runner, self.module_id)
 
     def own_distribution(self, out: Mapping[str, Any]) -> Any:
@@ -94,14 +91,59 @@ class Explorer(ABC):
             self.place.rng.bit_generator.state = state["rng"]
 
 
-class ExploringRunners(Callback):
+class MakesExplorers(Protocol):
+    """What `ExploringRunners` needs of an exploration's options; see `rlkit.exploration.base.ActionExploration`."""
+
+    def explorer(self, place: Place) -> Explorer: ...
+
+    def check_space(self, space: Any, agent: Any = None) -> None: ...
+
+
+class ModuleStates(Callback):
+    """Keeps, in every runner, an object with a state for each module; a restarted runner goes on with another's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: dict[str, Any] = {}
+        self._pending: dict[str, Any] = {}  # states whose module has no object yet
+
+    def keep(self, module_id: str, made: Any) -> None:
+        """Take an object in, and give it the state that was saved for its module."""
+        self.kept[module_id] = made
+        if module_id in self._pending:
+            made.set_state(self._pending.pop(module_id))
+
+    def get_runner_state(self) -> dict[str, Any]:
+        return {**self._pending, **{module_id: made.get_state() for module_id, made in self.kept.items()}}
+
+    def set_runner_state(self, state: dict[str, Any]) -> None:
+        self._pending = dict(state)
+        for module_id, made in self.kept.items():
+            self.keep(module_id, made)
+
+    def on_env_runners_recreated(
+        self, *, algorithm: Any, env_runner_indices: Sequence[int], is_evaluation: bool, **kwargs: Any
+    ) -> None:
+        """Driver: give restarted runners what another one has learnt, and random numbers of their own."""
+        healthy = algorithm.env_runner_group.healthy_env_runner_ids()
+        survivors = [number for number in healthy if number not in env_runner_indices]
+        if is_evaluation or not survivors:
+            return
+        for states in self.call_runners("get_runner_state", indices=survivors[:1]):
+            shared = {
+                module_id: {k: v for k, v in state.items() if k != "rng"}
+                for module_id, state in states.items()
+            }
+            self.call_runners("set_runner_state", shared, indices=list(env_runner_indices))
+
+
+class ExploringRunners(ModuleStates):
     """Puts an explorer in front of every trained module of every training runner, and keeps their state."""
 
-    def __init__(self, exploration: ActionExploration):
+    def __init__(self, exploration: MakesExplorers):
+        super().__init__()
         self.exploration = exploration
-        self._explorers: dict[str, Explorer] = {}
         self._module: Any = None
-        self._pending: dict[str, Any] = {}
         self._on = True
 
     def on_episode_created(self, *, env_runner: Any, **kwargs: Any) -> None:
@@ -115,9 +157,8 @@ class ExploringRunners(Callback):
         for module_id, module in trained_modules(env_runner).items():
             place = Place(env_runner, module_id, module, generator(env_runner, module_id))
             self.exploration.check_space(module.action_space)
-            explorer = self._explorers[module_id] = self.exploration.explorer(place)
-            if module_id in self._pending:
-                explorer.set_state(self._pending.pop(module_id))
+            explorer = self.exploration.explorer(place)
+            self.keep(module_id, explorer)
             module.forward_exploration = functools.partial(
                 self._act, explorer, module.forward_exploration, module.forward_inference
             )
@@ -129,13 +170,12 @@ class ExploringRunners(Callback):
             return explorer(functools.partial(forward, **kwargs), batch, int(kwargs.get("t") or 0))
 
     def on_sample_end(self, *, metrics_logger: Any, **kwargs: Any) -> None:
-        for module_id, explorer in self._explorers.items():
+        for module_id, explorer in self.kept.items():
             for name, value in explorer.report().items():
                 metrics_logger.log_value(("exploration", module_id, name), value, window=1)
 
     def on_evaluate_start(self, *, algorithm: Any, **kwargs: Any) -> None:
-        """Without evaluation runners RLlib evaluates with the training runner, exploration on: switch it
-        off."""
+        """Without evaluation runners RLlib evaluates with the training runner, exploration on: switch it off."""
         if algorithm.eval_env_runner_group is None:
             self.call_runners("switch", False)
 
@@ -143,39 +183,9 @@ class ExploringRunners(Callback):
         if algorithm.eval_env_runner_group is None:
             self.call_runners("switch", True)
 
-    def on_env_runners_recreated(
-        self, *, algorithm: Any, env_runner_indices: Sequence[int], is_evaluation: bool, **kwargs: Any
-    ) -> None:
-        """A restarted runner goes on with another's counts and adapted noise, and random numbers of its
-        own."""
-        if is_evaluation:
-            return
-        survivors = [i for i in self._healthy(algorithm) if i not in env_runner_indices]
-        states = (
-            [s for s in self.call_runners("get_runner_state", indices=survivors[:1]) if s]
-            if survivors
-            else []
-        )
-        if states:
-            shared = {mid: {k: v for k, v in s.items() if k != "rng"} for mid, s in states[0].items()}
-            self.call_runners("set_runner_state", shared, indices=list(env_runner_indices))
-
-    @staticmethod
-    def _healthy(algorithm: Any) -> list[int]:
-        return list(algorithm.env_runner_group.healthy_env_runner_ids())
-
     def switch(self, on: bool) -> None:
         """Explore, or act greedily."""
         self._on = on
-
-    def get_runner_state(self) -> dict[str, Any]:
-        return {**self._pending, **{mid: explorer.get_state() for mid, explorer in self._explorers.items()}}
-
-    def set_runner_state(self, state: dict[str, Any]) -> None:
-        self._pending = dict(state)
-        for module_id, explorer in self._explorers.items():
-            if module_id in self._pending:
-                explorer.set_state(self._pending.pop(module_id))
 
 
 def trained_modules(env_runner: Any) -> dict[str, Any]:
@@ -237,6 +247,5 @@ def uniform_logp(space: gym.Space) -> float:
 
 
 def tensor_like(values: np.ndarray | Sequence[Any], like: torch.Tensor) -> torch.Tensor:
-    """Return `values` as a tensor with the dtype, device and shape of `like` (a time dimension of 1 is
-    added)."""
+    """Return `values` as a tensor with the dtype, device and shape of `like` (a time dimension of 1 is added)."""
     return torch.as_tensor(np.asarray(values), dtype=like.dtype, device=like.device).reshape(like.shape)

@@ -1,5 +1,4 @@
-"""Values that change with the number of environment steps: piecewise linear, constant outside their
-points."""
+"""Values that change with the number of environment steps: piecewise linear, constant outside their points."""
 
 from __future__ import annotations
 
@@ -46,8 +45,7 @@ class Schedule:
         return previous[1]
 
     def rllib(self) -> list[list[float]] | float:
-        """The same schedule in the form RLlib's own `Scheduler` takes: a number, or points that begin at
-        step 0."""
+        """The same schedule in the form RLlib's own `Scheduler` takes: a number, or points that begin at step 0."""
         if len(self.points) == 1:
             return self.points[0][1]
         points = [[int(t), v] for t, v in self.points]

@@ -7,6 +7,7 @@ That is why nothing here writes an attribute of the config.
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,8 @@ import gymnasium as gym
 from rlkit import registry
 from rlkit.envs.make import env_creator, make_env
 from rlkit.errors import UsageError
-from rlkit.roster import PolicyMapping, Roster, Spaces, policy_map
+from rlkit.launch import faults
+from rlkit.roster import PolicyMapping, Roster, Spaces, leaves, policy_map
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
@@ -23,46 +25,41 @@ if TYPE_CHECKING:
     from rlkit.recipe import Recipe
 
 
-def build(recipe: Recipe, imports: Sequence[str] = ()) -> AlgorithmConfig:
-    """Build the AlgorithmConfig of a recipe that holds no search spaces.
+def build(recipe: Recipe) -> AlgorithmConfig:
+    """Build the AlgorithmConfig of a recipe that holds no search spaces, its names known in this process.
 
     Args:
         recipe: checked by `rlkit.recipe`.
-        imports: modules that register the user's names, imported again in every process.
 
     Raises:
         UsageError: what the recipe asks for does not fit together, as far as it can be known before training.
     """
     from ray.tune.registry import register_env
 
-    registry.load_plugins(imports)
     config: AlgorithmConfig = registry.resolve("algorithms", recipe.algorithm)()
-    register_env(recipe.env, env_creator(recipe.env, imports))
+    register_env(recipe.env, env_creator(recipe.env))
     config.environment(env=recipe.env, env_config=dict(recipe.env_config))
     config.debugging(seed=recipe.seed)
+    faults.defaults(config)
     for method, arguments in recipe.config.items():
         _call(config, method, arguments)
-    roster = read_roster(recipe, imports)
-    if not (
-        recipe.model and "name" in recipe.model
-    ):  # a registered model takes them as they are, masks included
+    roster = read_roster(recipe)
+    # A registered model takes observations as they are, masks included.
+    if "name" not in (recipe.model or {}):
         _flatten_observations(config, roster)
     _set_policies(config, recipe, roster)
     if recipe.exploration:
         from rlkit import exploration
 
-        _named("exploration", exploration.configure, config, recipe.exploration)
+        actions = {agent: action for agent, (_, action) in roster.spaces.items()}
+        _named("exploration", exploration.configure, config, recipe.exploration, actions)
     if recipe.callbacks:
         _add_callbacks(config, recipe.callbacks)
     if recipe.curriculum:
         from rlkit import curriculum
 
-        configure = functools.partial(
-            curriculum.configure,
-            resolve=functools.partial(registry.resolve, "curricula"),
-            total_steps=recipe.stop.get("env_steps"),
-        )
-        _named("curriculum", configure, config, recipe.curriculum)
+        steps = recipe.stop.get("env_steps")
+        _named("curriculum", curriculum.configure, config, recipe.curriculum, steps)
     _set_evaluation(config, recipe)
     try:
         config.validate()
@@ -70,7 +67,16 @@ def build(recipe: Recipe, imports: Sequence[str] = ()) -> AlgorithmConfig:
         raise
     except Exception as error:
         raise UsageError(f"{recipe.algorithm} refuses this configuration: {error}") from error
+    _set_runner(config)
     return config
+
+
+def _set_runner(config: AlgorithmConfig) -> None:
+    """Sample with rlkit's runners where neither the algorithm nor the user has one, `rllib/…` included."""
+    from rlkit.algos.sampling.episode_runner import EpisodeRunner, SingleEpisodeRunner
+
+    if config.env_runner_cls is None and config.is_online and not config.output:
+        config.env_runners(env_runner_cls=EpisodeRunner if config.is_multi_agent else SingleEpisodeRunner)
 
 
 def _call(config: AlgorithmConfig, method: str, arguments: Mapping[str, Any]) -> None:
@@ -88,13 +94,24 @@ def _named(section: str, configure: Any, *args: Any) -> None:
         raise UsageError(f"{section}: {error}") from error
 
 
-def read_roster(recipe: Recipe, imports: Sequence[str]) -> Roster:
-    """Create the environment once, to know its agents and spaces."""
-    env = make_env(recipe.env, recipe.env_config, imports)
-    try:
-        return Roster.of(env)
-    finally:
-        env.close()
+_ROSTERS: dict[str, Roster] = {}  # by environment and arguments
+
+
+def forget_rosters() -> None:
+    """A run begins: an environment may have changed since the last one of this process."""
+    _ROSTERS.clear()
+
+
+def read_roster(recipe: Recipe) -> Roster:
+    """Return the agents and spaces of a recipe's environment; it is created once per run and process to know them."""
+    key = json.dumps([recipe.env, recipe.env_config], default=repr, sort_keys=True)
+    if key not in _ROSTERS:
+        env = make_env(recipe.env, recipe.env_config)
+        try:
+            _ROSTERS[key] = Roster.of(env)
+        finally:
+            env.close()
+    return _ROSTERS[key]
 
 
 def _set_policies(config: AlgorithmConfig, recipe: Recipe, roster: Roster) -> None:
@@ -134,15 +151,15 @@ def _set_policies(config: AlgorithmConfig, recipe: Recipe, roster: Roster) -> No
 FLAT = (gym.spaces.Box, gym.spaces.Discrete, gym.spaces.MultiDiscrete, gym.spaces.MultiBinary)
 
 
-def check_spaces(config: AlgorithmConfig, recipe: Recipe, imports: Sequence[str] = ()) -> None:
+def check_spaces(config: AlgorithmConfig, recipe: Recipe) -> None:
     """Build the modules once, to find spaces that the algorithm or the model cannot take before anything starts.
 
     Raises:
         UsageError: names the agent, its space, and what can be done.
     """
-    roster = read_roster(recipe, imports)
+    roster = read_roster(recipe)
     for agent, (observation, _) in roster.spaces.items():
-        for part in _leaves(observation):
+        for part in leaves(observation):
             if not isinstance(part, FLAT):
                 whom = f"agent {agent} of {recipe.env}" if agent is not None else recipe.env
                 raise UsageError(
@@ -177,14 +194,6 @@ def module_spaces(config: AlgorithmConfig, roster: Roster) -> dict[str, Spaces]:
         m: (pipeline.observation_space[m], pipeline.action_space[m])
         for m in pipeline.observation_space.spaces
     }
-
-
-def _leaves(space: gym.Space) -> list[gym.Space]:
-    if isinstance(space, gym.spaces.Dict):
-        return [leaf for part in space.spaces.values() for leaf in _leaves(part)]
-    if isinstance(space, gym.spaces.Tuple):
-        return [leaf for part in space.spaces for leaf in _leaves(part)]
-    return [space]
 
 
 def _flatten_observations(config: AlgorithmConfig, roster: Roster) -> None:

@@ -15,12 +15,14 @@ from ray.tune.result import EXPR_PARAM_FILE, EXPR_RESULT_FILE
 from ray.tune.utils.util import SafeFallbackEncoder
 
 from rlkit.files import write_atomic
+from rlkit.rllib import EventWriter, ResultFile
+from rlkit.runs.layout import iteration_of
 
 # the recipe is in params.json; the score only ranks checkpoints and can be infinite
 LEFT_OUT = frozenset({"config", "checkpoint_score"})
 
 
-class JsonLogger(JsonLoggerCallback):
+class JsonLogger(ResultFile, JsonLoggerCallback):
     """`<trial>/params.json`, the trial's recipe; `result.json`, one line per result without the repeated config.
 
     A trial that goes on from a checkpoint computes the rows after it again: those are dropped first.
@@ -30,37 +32,27 @@ class JsonLogger(JsonLoggerCallback):
         self.log_trial_end(trial)
         path = Path(trial.path, EXPR_RESULT_FILE)
         path.parent.mkdir(parents=True, exist_ok=True)
-        truncate_results(path, _iteration_of(trial.checkpoint))
-        params = json.dumps(
-            {k: v for k, v in trial.config.items() if k != "__registered__"},
-            indent=2,
-            cls=SafeFallbackEncoder,
-        )
+        checkpoint = trial.checkpoint
+        truncate_results(path, (iteration_of(checkpoint.path) or 0) if checkpoint is not None else 0)
+        recipe = {key: value for key, value in trial.config.items() if not key.startswith("__")}
+        params = json.dumps(recipe, indent=2, cls=SafeFallbackEncoder)
         write_atomic(path.with_name(EXPR_PARAM_FILE), params + "\n")
-        self._trial_files[trial] = path.open("a")
+        self.write_to(trial, path.open("a"))
 
     def log_trial_result(self, iteration: int, trial: Any, result: dict[str, Any]) -> None:
         super().log_trial_result(iteration, trial, {k: v for k, v in result.items() if k not in LEFT_OUT})
 
 
-class TensorBoardLogger(TBXLoggerCallback):
+class TensorBoardLogger(EventWriter, TBXLoggerCallback):
     """`<trial>/events.*` for TensorBoard, by environment steps."""
 
     def log_trial_start(self, trial: Any) -> None:
-        if trial in self._trial_writer:
-            self._trial_writer[trial].close()
-        self._trial_writer[trial] = self._summary_writer_cls(str(trial.path), flush_secs=30)
-        self._trial_result[trial] = {}
+        self.write_into(trial, str(trial.path))
 
     def log_trial_result(self, iteration: int, trial: Any, result: dict[str, Any]) -> None:
         steps = result.get("num_env_steps_sampled_lifetime")
         kept = {k: v for k, v in result.items() if k not in LEFT_OUT}
         super().log_trial_result(iteration, trial, {**kept, "timesteps_total": int(steps)} if steps else kept)
-
-
-def _iteration_of(checkpoint: Any) -> int:
-    """Return the iteration of a checkpoint folder (`checkpoint_000010` -> 10), 0 without one."""
-    return int(Path(checkpoint.path).name.rpartition("_")[2]) if checkpoint is not None else 0
 
 
 def truncate_results(path: Path, iteration: int) -> None:
@@ -74,6 +66,4 @@ def truncate_results(path: Path, iteration: int) -> None:
                 kept.append(line)
         except (ValueError, KeyError):
             continue
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(line + "\n" for line in kept))
-    temporary.replace(path)
+    write_atomic(path, "".join(line + "\n" for line in kept))

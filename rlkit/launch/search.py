@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ray import tune
@@ -20,44 +20,32 @@ DOMAINS = {
 }
 
 
-def domain(space: SearchSpace) -> Any:
-    """Return Tune's domain for a search space of a recipe."""
-    return DOMAINS[space.kind](*space.args)
+def _replaced(value: Any, by: Callable[[str, Sequence[Any]], Any]) -> Any:
+    """Return nested values with `by(kind, members)` in place of every search space."""
+    if isinstance(value, SearchSpace):
+        return by(value.kind, value.args)
+    if isinstance(value, Mapping):
+        if set(value) == {"grid_search"}:
+            return by("grid", value["grid_search"])
+        return {key: _replaced(item, by) for key, item in value.items()}
+    return [_replaced(item, by) for item in value] if isinstance(value, list | tuple) else value
 
 
 def to_tune(value: Any) -> Any:
     """Return the value with every search space in it replaced by Tune's domain."""
-    if isinstance(value, SearchSpace):
-        return domain(value)
-    if isinstance(value, Mapping):
-        if set(value) == {"grid_search"}:
-            return tune.grid_search(list(value["grid_search"]))
-        return {key: to_tune(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [to_tune(item) for item in value]
-    return value
+    return _replaced(value, lambda kind, members: DOMAINS[kind](*members))
 
 
 def first_value(value: Any) -> Any:
     """Return the value with every search space replaced by one of its members, to build the recipe once up front."""
-    if isinstance(value, SearchSpace):
-        return value.args[0]
-    if isinstance(value, Mapping):
-        if set(value) == {"grid_search"}:
-            return value["grid_search"][0]
-        return {key: first_value(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [first_value(item) for item in value]
-    return value
+    return _replaced(value, lambda kind, members: members[0])
 
 
 def has_spaces(value: Any) -> bool:
     """True if a search space stands anywhere below."""
-    if isinstance(value, SearchSpace):
-        return True
-    if isinstance(value, Mapping):
-        return set(value) == {"grid_search"} or any(map(has_spaces, value.values()))
-    return isinstance(value, list | tuple) and any(map(has_spaces, value))
+    found: list[str] = []
+    _replaced(value, lambda kind, members: found.append(kind))
+    return bool(found)
 
 
 def param_space(recipe: Recipe) -> tuple[dict[str, Any], int]:

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from rlkit import rllib
 from rlkit.errors import UsageError
 from rlkit.recipe.signatures import Config
 
@@ -115,6 +116,7 @@ class RaySession:
         try:
             import ray
 
+            rllib.print_to_stderr()
             # Ray's processes inherit the mask: a SIGTERM to the whole process group (timeout, Slurm, systemd) must
             # leave them alive until the checkpoint is written. Ray ends them with SIGKILL where SIGTERM does not.
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})

@@ -16,12 +16,14 @@ from ray import tune
 from ray.tune.result import SHOULD_CHECKPOINT
 
 from rlkit import rllib
+from rlkit.launch.experiment import Experiment
+from rlkit.launch.faults import DEATHS
+from rlkit.launch.progress import Progress
 from rlkit.launch.trial import TRUST
-from rlkit.metrics import path_of, tidy
-from rlkit.recipe import Recipe
+from rlkit.metrics import find, tidy
 from rlkit.runs import manifest, signing
+from rlkit.runs.layout import METRICS
 from rlkit.runs.metrics_csv import MetricsWriter
-from rlkit.runs.run import RunInfo
 
 SAVE_LIMIT_S = 25.0
 WAIT_LIMIT_S = 20.0  # a trial starts within 10 s when the resources it asks for are free
@@ -40,21 +42,12 @@ class StopRule(tune.Stopper):
         StopRule.limits = dict(stop)
 
     def __call__(self, trial_id: str, result: Mapping[str, Any]) -> bool:
-        values = tidy(result)
-        return any(_lookup(values, result, key) >= limit for key, limit in self.limits.items())
+        row = tidy(result)
+        values = {key: row.get(key, find(result, key)) for key in self.limits}
+        return any(v is not None and v >= self.limits[key] for key, v in values.items())
 
     def stop_all(self) -> bool:
         return False
-
-
-def _lookup(values: Mapping[str, float], result: Mapping[str, Any], key: str) -> float:
-    """Return a tidy metric, or the value at a full RLlib path; -inf when this result has neither."""
-    if key in values:
-        return values[key]
-    here: Any = result
-    for part in path_of(key).split("/"):
-        here = here.get(part) if isinstance(here, Mapping) else None
-    return float(here) if isinstance(here, int | float) else -math.inf
 
 
 class Interrupt:
@@ -100,27 +93,19 @@ class Interrupt:
 class Tracker(tune.Callback):
     """Tune's callback in the driver. One instance follows all trials of a run."""
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        folder: Path,
-        info: RunInfo,
-        interrupt: Interrupt,
-        show: Any,
-        resumed: bool,
-        trust: bool = False,
-    ):
-        self.recipe, self.folder, self.info, self.interrupt, self.show = recipe, folder, info, interrupt, show
+    def __init__(self, experiment: Experiment, interrupt: Interrupt, show: Progress):
+        recipe, info = experiment.recipe, experiment.info
+        self.folder, self.info, self.interrupt, self.show = experiment.folder, info, interrupt, show
         self.metric = recipe.checkpoint.best
         self.sign = -1.0 if recipe.tune.mode == "min" else 1.0
-        self.writer = MetricsWriter(folder / "metrics.csv")
+        self.writer = MetricsWriter(self.folder / METRICS)
         self.running: dict[str, bool] = {}  # trial -> is its checkpoint for the interrupt written?
         self.trial_best = {name: self.sign * entry["value"] for name, entry in info.trial_best.items()}
         self.last: dict[str, dict[str, float]] = {}
         self.errors: dict[str, str] = {}
         self._ended = False
-        self._placed = not resumed
-        self._trust = trust or signing.read_key() is None  # without a key nothing can be signed
+        self._placed = experiment.resume is None
+        self._trust = experiment.trust or signing.read_key() is None  # without a key nothing can be signed
         self._idle_since: float | None = None  # no trial is running since then
 
     # -- Tune's hooks --
@@ -157,6 +142,8 @@ class Tracker(tune.Callback):
         self.last[name] = row
         self.writer.write(name, row)
         self.show.result(name, row)
+        for line in result.get(DEATHS, ()):
+            self.show.say(f"{name}: {line}")
         score = row.get(self.metric)
         if score is not None and not math.isnan(score):
             score *= self.sign

@@ -6,21 +6,22 @@ import math
 import os
 import re
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rlkit import recipe as recipes
 from rlkit import registry, rllib
 from rlkit.errors import CheckpointError, RunFailed, UsageError
 from rlkit.files import sha256, write_atomic
+from rlkit.launch.experiment import Experiment
 from rlkit.launch.progress import Progress
 from rlkit.launch.session import RaySession, demand, quiet_loggers, require, set_quiet
 from rlkit.recipe import Recipe
 from rlkit.runs import manifest, seal
-from rlkit.runs.run import RECIPE, Run, RunInfo, new_run_folder, open_run
+from rlkit.runs.layout import RECIPE
+from rlkit.runs.run import Run, RunInfo, new_run_folder, open_run
 
 RESUMABLE = ("stop", "tune.max_failures")
 
@@ -52,16 +53,15 @@ def train(
         UsageError: the parts of the recipe do not fit together.
         RunFailed: a trial failed; its traceback is in the trial's error.txt.
     """
-    imports = registry.absolute(imports)
-    registry.load_plugins(imports)
+    registry.begin(imports)
     loaded = load_recipe(recipe, overrides)
-    imports = registry.imports_for(loaded.to_dict(), imports)
+    registry.begin(imports, loaded.to_dict())
     folder = new_run_folder(Path(out), loaded.name)
-    info = RunInfo.start(loaded, command=command, imports=list(imports), address=address)
+    info = RunInfo.start(loaded, command=command, imports=registry.imports(), address=address)
     write_atomic(folder / RECIPE, recipes.dump(loaded))
     info.recipe_sha256 = sha256(folder / RECIPE)
     info.write(folder)
-    return _run(loaded, folder, info, resume=None, quiet=quiet, verbose=verbose)
+    return _run(Experiment(loaded, folder, info, quiet=quiet, verbose=verbose))
 
 
 def resume(
@@ -101,15 +101,14 @@ def resume(
         raise UsageError(
             f"{known.path} is finished; to go on give a new limit, for example stop.env_steps=200000"
         )
-    info.imports += [name for name in registry.absolute(imports) if name not in info.imports]
-    registry.load_plugins(info.imports)
+    registry.begin([*info.imports, *imports])
     loaded = recipes.load(known.path / RECIPE, words)
-    info.status, info.error = "running", None
+    info.status, info.error, info.imports = "running", None, registry.imports()
     info.address = address or info.address
-    if not begun:
-        return _run(loaded, known.path, info, resume=None, quiet=quiet, verbose=verbose)
-    mode = "finished" if words else "unfinished"
-    return _run(loaded, known.path, info, resume=mode, trust=trust, quiet=quiet, verbose=verbose)
+    mode: Literal["finished", "unfinished"] | None = None
+    if begun:
+        mode = "finished" if words else "unfinished"
+    return _run(Experiment(loaded, known.path, info, mode, trust, quiet, verbose))
 
 
 def _check_checkpoints(run: Run, trust: bool) -> None:
@@ -132,24 +131,16 @@ def load_recipe(recipe: Any, overrides: Mapping[str, Any] | Sequence[str]) -> Re
     return recipes.from_mapping(values, overrides)
 
 
-def _run(
-    recipe: Recipe,
-    folder: Path,
-    info: RunInfo,
-    *,
-    resume: str | None,
-    quiet: bool,
-    verbose: bool,
-    trust: bool = False,
-) -> Run:
-    set_quiet(verbose)
+def _run(experiment: Experiment) -> Run:
+    recipe, info = experiment.recipe, experiment.info
+    set_quiet(experiment.verbose)
     try:
-        check_disk(folder)
+        check_disk(experiment.folder)
         with (
-            Progress(recipe, quiet=quiet) as show,
-            RaySession(info.address, demand(recipe), verbose) as session,
+            Progress(recipe, quiet=experiment.quiet) as show,
+            RaySession(info.address, demand(recipe), experiment.verbose) as session,
         ):
-            _tune(recipe, folder, info, session, show, resume, verbose, trust)
+            _tune(experiment, session, show)
     except KeyboardInterrupt:
         info.status = "interrupted"
         raise
@@ -157,55 +148,46 @@ def _run(
         info.status, info.error = "failed", f"{type(error).__name__}: {error}"
         raise
     finally:
-        info.write(folder)
+        info.write(experiment.folder)
     if info.status == "failed":
         raise RunFailed(info.error or "the run failed")
-    return open_run(folder)
+    return open_run(experiment.folder)
 
 
-def _tune(
-    recipe: Recipe,
-    folder: Path,
-    info: RunInfo,
-    session: RaySession,
-    show: Progress,
-    resume: str | None,
-    verbose: bool,
-    trust: bool,
-) -> None:
+def _tune(experiment: Experiment, session: RaySession, show: Progress) -> None:
     """Build once to find errors before anything starts, then hand over to Tune."""
     from ray import tune
 
-    from rlkit.launch.build import build, check_spaces
+    from rlkit.launch.build import build, check_spaces, forget_rosters
     from rlkit.launch.loggers import JsonLogger, TensorBoardLogger
     from rlkit.launch.search import first_value, keeps_own_checkpoints, param_space, scheduler, searcher
     from rlkit.launch.tracking import Interrupt, StopRule, Tracker
-    from rlkit.launch.trial import IMPORTS, REGISTERED, SCORE, trainable
+    from rlkit.launch.trial import NAMES, SCORE, trainable
     from rlkit.metrics import path_of
 
-    if not verbose:
+    recipe, info = experiment.recipe, experiment.info
+    if not experiment.verbose:
         quiet_loggers()
     first = Recipe.from_dict({**first_value(recipe.to_dict()), "tune": {}})
     registry.resolve("algorithms", recipe.algorithm)  # imports RLlib while Ray starts
     # `register_env`, in `build`, starts a second Ray if it meets the first one half started (ray 2.60)
     session.wait()
-    example = build(first, info.imports)
-    check_spaces(example, first, info.imports)
+    forget_rosters()
+    example = build(first)
+    check_spaces(example, first)
     algorithm_class = example.algo_class
     require(algorithm_class.default_resource_request(example))
     space, samples = param_space(recipe)
     # Tune fails a trial whose first result lacks the metric: no episode may be over after one iteration
     os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
-    space[IMPORTS] = list(info.imports)
-    space[REGISTERED] = registry.own_entries(info.imports)
-    mode = recipe.tune.mode
-    checkpoint = recipe.checkpoint
-    parent = folder.parent.resolve()
+    space[NAMES] = registry.names()
+    mode, checkpoint = recipe.tune.mode, recipe.checkpoint
+    folder, parent = experiment.folder, experiment.folder.parent.resolve()
     with (
         Interrupt(show.say) as interrupt,
         rllib.tune_state_to(partial(seal.put, folder, info), parent / folder.name),
     ):
-        tracker = Tracker(recipe, folder, info, interrupt, show, resumed=resume is not None, trust=trust)
+        tracker = Tracker(experiment, interrupt, show)
         analysis = tune.run(
             trainable(algorithm_class),
             config=space,
@@ -229,8 +211,8 @@ def _tune(
             callbacks=[tracker, JsonLogger(), TensorBoardLogger()],
             trial_dirname_creator=trial_folder_name,
             raise_on_failed_trial=False,
-            resume=resume is not None,
-            resume_config=_resume_config(resume),
+            resume=experiment.resume is not None,
+            resume_config=_resume_config(experiment.resume),
             sync_config=tune.SyncConfig(sync_period=2),
             verbose=0,
         )
@@ -299,27 +281,15 @@ def check_disk(folder: Path, need: int = 64 << 20) -> None:
 
 def summary(run: Run) -> dict[str, Any]:
     """Return the object `train --json` prints."""
-    last = run.last_metrics
-
-    def value(key: str) -> float | None:
-        number = last.get(key)
-        return None if number is None or (isinstance(number, float) and math.isnan(number)) else number
-
-    def whole(key: str) -> int | None:
-        number = value(key)
-        return None if number is None else int(number)
-
+    last = {key: value for key, value in run.last_metrics.items() if not math.isnan(value)}
+    counts = {key: int(last[key]) if key in last else None for key in ("env_steps", "iteration")}
     return {
         "run": str(run.path),
         "status": run.status,
         "best_checkpoint": str(run.best_checkpoint) if run.best_checkpoint else None,
         "last_checkpoint": str(run.last_checkpoint) if run.last_checkpoint else None,
-        "env_steps": whole("env_steps"),
-        "iterations": whole("iteration"),
-        "episode_return": value("episode_return"),
-        "time_s": value("time_s"),
+        "env_steps": counts["env_steps"],
+        "iterations": counts["iteration"],
+        "episode_return": last.get("episode_return"),
+        "time_s": last.get("time_s"),
     }
-
-
-if sys.platform == "win32":
-    raise ImportError("rlkit's launcher needs POSIX signals; use WSL on Windows")

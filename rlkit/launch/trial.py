@@ -17,24 +17,25 @@ from typing import Any
 from ray.rllib.algorithms.algorithm import Algorithm
 
 from rlkit import registry, rllib
+from rlkit.algos.onpolicy.kl import attach_kl_coeffs
 from rlkit.callbacks.base import CallbackError
 from rlkit.errors import CheckpointError
 from rlkit.launch.build import build
+from rlkit.launch.faults import RunnerFaults
 from rlkit.metrics import tidy
 from rlkit.recipe import Recipe
 from rlkit.runs import manifest, signing
+from rlkit.runs.layout import checkpoint_name
 
-IMPORTS = "__imports__"
-REGISTERED = "__registered__"
+NAMES = "__names__"
 TRUST = "__trust__"
 SCORE = "checkpoint_score"
 
 
-def parse(config: Mapping[str, Any]) -> tuple[Recipe, list[str]]:
-    """Return the recipe and the imports in a trial's config. Tune's own keys (`__stdout_file__`, ...) are left out."""
-    registry.add_entries(config.get(REGISTERED, ()))
-    recipe = Recipe.from_dict({key: value for key, value in config.items() if not key.startswith("__")})
-    return recipe, list(config.get(IMPORTS, ()))
+def parse(config: Mapping[str, Any]) -> Recipe:
+    """Return the recipe in a trial's config, its names known here. Keys of Tune (`__stdout_file__`, …) are left out."""
+    config.get(NAMES, registry.Names()).load()
+    return Recipe.from_dict({key: value for key, value in config.items() if not key.startswith("__")})
 
 
 class RecipeTrial:
@@ -42,15 +43,15 @@ class RecipeTrial:
 
     algorithm_class: type[Algorithm]
     recipe: Recipe
-    imports: list[str]
 
     def __init__(self, config: dict[str, Any] | None = None, **kwargs: Any):
         config = config or {}
-        trial_info = config.get("__trial_info__")
         self._trust = bool(config.get(TRUST)) or signing.read_key() is None
-        self.recipe, self.imports = parse(config)
-        super().__init__(build(self.recipe, self.imports), **kwargs)  # type: ignore[call-arg]
-        self._trial_info = trial_info
+        self.recipe = parse(config)
+        super().__init__(build(self.recipe), **kwargs)  # type: ignore[call-arg]
+        self._faults = RunnerFaults(self, self.recipe.config.get("fault_tolerance", {}))
+        attach_kl_coeffs(self)
+        rllib.keep_trial_info(self, config)
         if rllib.trial_folder(self) is not None:
             rllib.persist_by_rename(rllib.storage_of(self), self._checkpoint_name)
 
@@ -61,7 +62,11 @@ class RecipeTrial:
     @classmethod
     def default_resource_request(cls, config: Mapping[str, Any]) -> Any:
         """Ask Tune for what the recipe's env runners and learners need, by RLlib's own rule."""
-        return cls.algorithm_class.default_resource_request(build(*parse(config)))
+        return cls.algorithm_class.default_resource_request(build(parse(config)))
+
+    def training_step(self) -> None:
+        super().training_step()  # type: ignore[misc]
+        self._faults.after_training_step()
 
     def step(self) -> dict[str, Any]:
         """RLlib's iteration, with the metric that ranks checkpoints at the top level of the result.
@@ -70,6 +75,7 @@ class RecipeTrial:
         `evaluation/env_runners/...` never ranks anything and the best checkpoint is deleted as the oldest.
         """
         result = super().step()  # type: ignore[misc]
+        self._faults.after_iteration(result)
         score = tidy(result).get(self.recipe.checkpoint.best, math.nan)
         worst = math.inf if self.recipe.tune.mode == "min" else -math.inf
         result[SCORE] = worst if math.isnan(score) else score
@@ -89,7 +95,7 @@ class RecipeTrial:
             raise
 
     def _checkpoint_name(self) -> str:
-        return f"checkpoint_{rllib.progress_of(self)[0]:06d}"
+        return checkpoint_name(rllib.progress_of(self)[0])
 
     def save(self, checkpoint_dir: str | None = None) -> Any:
         """Write a checkpoint beside its final place, so that putting it there is one rename."""
@@ -111,7 +117,7 @@ class RecipeTrial:
         manifest.write(
             Path(checkpoint_dir),
             recipe=self.recipe.to_dict(),
-            imports=self.imports,
+            imports=registry.imports(),
             iteration=iteration,
             env_steps=int(result.get("num_env_steps_sampled_lifetime") or 0),
             extra={

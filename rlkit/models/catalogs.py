@@ -5,8 +5,7 @@ RLlib's modules, heads and losses stay as they are. A catalog tells them which e
     PPO, APPO, IMPALA, MARWIL   the model for the actor and again for the critic, or one for both (`share`)
     DQN                         the model, then the (dueling) heads; RLlib copies both for the target network
     SAC, CQL, IQL, TQC          the model for the policy; for each Q function the model again, its features
-    next to the
-                                action, then `fusionnet_hiddens`; discrete SAC: as DQN
+                                next to the action, then `fusionnet_hiddens`; discrete SAC: as DQN
     BC                          the model and the policy head
 
 With an action mask the encoder hands the mask on behind the features, (B, F + A), and the head takes it off
@@ -90,8 +89,7 @@ class FeaturesEncoder(TorchModel, Encoder):
 
 
 class RecurrentFeaturesEncoder(TorchModel, Encoder):
-    """`net` is the user's recurrent module: (B, T, …) and state in, features (B, T, F [+ A]) and state
-    out."""
+    """`net` is the user's recurrent module: (B, T, …) and state in, features (B, T, F [+ A]) and state out."""
 
     def __init__(self, config: RecurrentFeaturesConfig):
         TorchModel.__init__(self, config)
@@ -118,8 +116,7 @@ def _with_mask(features: torch.Tensor, mask: torch.Tensor | None) -> torch.Tenso
 
 
 class MaskedHead(nn.Module):
-    """A head behind a masked encoder. `illegal` replaces the outputs of illegal actions; None: the mask is
-    dropped.
+    """A head behind a masked encoder. `illegal` replaces the outputs of illegal actions; None: the mask is dropped.
 
     A row without a single legal action (the observation after a game's end) is left as it is.
     """
@@ -171,8 +168,7 @@ class QEncoderConfig(ModelConfig):
 
 
 class _Custom(EncoderHook):
-    """What the catalogs share; stands before RLlib's catalog in the bases. `family` is how messages call
-    it."""
+    """What the catalogs share; stands before RLlib's catalog in the bases. `family` is how messages call it."""
 
     family = ""
     illegal: float | None = None  # what an illegal action's output becomes; None: this family takes no mask
@@ -220,8 +216,7 @@ class _Custom(EncoderHook):
         return features
 
     def _finish(self, head: nn.Module, gain: str | None = None, masks: bool = False) -> nn.Module:
-        """Initialise a head that RLlib built, and put it behind the mask. `gain` names the setting for its
-        last layer."""
+        """Initialise a head that RLlib built, and put it behind the mask; `gain` names its last layer's setting."""
         layers = [layer for layer in head.modules() if isinstance(layer, nn.Linear)]
         weights = get_initializer_fn(self.settings["head_fcnet_kernel_initializer"], framework="torch")
         biases = get_initializer_fn(self.settings["head_fcnet_bias_initializer"], framework="torch")
@@ -286,8 +281,7 @@ class CustomSACCatalog(_Custom, SACCatalog):
         if isinstance(action_space, gym.spaces.Box):
             if not self.settings["fusionnet_hiddens"]:
                 raise UsageError(
-                    "model.fusionnet_hiddens is empty: a Q head straight on (features, action) cannot relate "
-                    "them"
+                    "model.fusionnet_hiddens is empty: a Q head straight on (features, action) cannot relate them"
                 )
             self.qf_head_config.input_dims = (self.settings["fusionnet_hiddens"][-1],)
 

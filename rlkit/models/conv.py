@@ -40,9 +40,8 @@ class CNN(nn.Module):
             out, kernel, stride, padding = (*row, 0) if len(row) == 3 else row
             if min(height, width) + 2 * padding < kernel:
                 raise UsageError(
-                    f"model.filters[{number}]: the kernel of {kernel} does not fit its input of "
-                    f"{height}x{width}; "
-                    "use smaller kernels or strides, or a fourth number for padding"
+                    f"model.filters[{number}]: the kernel of {kernel} does not fit its input of {height}x{width}; use "
+                    "smaller kernels or strides, or a fourth number for padding"
                 )
             layer = nn.Conv2d(channels, out, kernel, stride, padding)
             layers += [layer if gain is None else orthogonal_(layer, gain), kind()]
@@ -72,8 +71,7 @@ def cnn(
 
     Args:
         filters: rows of [channels, kernel, stride] or [channels, kernel, stride, padding]. Default: those of
-        the
-            Nature DQN for sides of 36 pixels and more, else two 3x3 layers that keep the size.
+            the Nature DQN for sides of 36 pixels and more, else two 3x3 layers that keep the size.
         hidden: size of the dense layer, which is the number of features.
         activation, orthogonal, gain: as for `mlp`.
         layer_norm: normalise the dense layer's output before its activation.
@@ -86,7 +84,6 @@ def cnn(
     for number, row in enumerate(rows):
         if len(row) not in (3, 4) or any(not isinstance(value, int) for value in row):
             raise UsageError(
-                f"model.filters[{number}]: got {row!r}, expected [channels, kernel, stride] and perhaps "
-                "padding"
+                f"model.filters[{number}]: got {row!r}, expected [channels, kernel, stride] and perhaps padding"
             )
     return CNN(observation_space, rows, hidden, activation, layer_norm, gain if orthogonal else None)

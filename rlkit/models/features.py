@@ -10,8 +10,8 @@ networks and losses are the algorithm's. B batch, T time, F features; A actions.
             Dict, Tuple    a dict or tuple of these
     output  float32 (B, F), F of the module's choice; found by running it once on zeros
 
-A recurrent module has `initial_state() -> dict[str, Tensor]` (without B) and is called as `module(obs,
-state)` with observations (B, T, …) and a dict of (B, …); it returns features (B, T, F) and the next state.
+A recurrent module has `initial_state() -> dict[str, Tensor]` (without B) and is called as `module(obs, state)`
+with observations (B, T, …) and a dict of (B, …); it returns features (B, T, F) and the next state.
 
 An observation `Dict(observation=…, action_mask=Box(n,))` of an agent with Discrete(n) actions is split: the
 module sees `observation` alone, the mask goes to the policy or Q head.
@@ -42,8 +42,7 @@ class ModelRef:
     """A registered model and its options, in a shape that pickles everywhere.
 
     `target` is `"module:attribute"` wherever that imports, so that a checkpoint or a remote worker holds a
-    reference and not the code; a function that no import can find (a lambda, one of a notebook) is held
-    itself.
+    reference and not the code; a function that no import can find (a lambda, one of a notebook) is held itself.
     """
 
     name: str
@@ -70,8 +69,7 @@ class ModelRef:
             return getattr(importlib.import_module(module), attribute)
         except (ImportError, AttributeError) as error:
             raise UsageError(
-                f"the model {self.name!r} is {attribute!r} of the module {module!r}, which cannot be loaded "
-                "here "
+                f"the model {self.name!r} is {attribute!r} of the module {module!r}, which cannot be loaded here "
                 f"({error}); give the module with --import"
             ) from error
 
@@ -85,9 +83,8 @@ class ModelRef:
             module = self.load()(copy.deepcopy(space), **self.options)
         except UsageError:
             raise
-        except (
-            Exception
-        ) as error:  # an AttributeError would make RLModuleSpec.build try a retired signature instead
+        except Exception as error:
+            # An AttributeError would make RLModuleSpec.build try a retired signature instead.
             raise UsageError(
                 f"the model {self.name!r} could not be built for {space}: {type(error).__name__}: {error}"
             ) from error
@@ -110,8 +107,7 @@ def reference(build: Build) -> str | None:
 
 
 def check_options(name: str, build: Build, options: Mapping[str, Any], also: tuple[str, ...] = ()) -> None:
-    """Raise a `UsageError` for an option that `build` does not take. `also`: names the caller takes
-    itself."""
+    """Raise a `UsageError` for an option that `build` does not take. `also`: names the caller takes itself."""
     parameters = list(inspect.signature(build).parameters.values())[1:]
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return
@@ -119,9 +115,8 @@ def check_options(name: str, build: Build, options: Mapping[str, Any], also: tup
     for option in options:
         if option not in takes:
             raise UsageError(
-                f"model.{option}: the model {name!r} has no such "
-                f"option{did_you_mean(option, [*takes, *also])}; "
-                f"it takes {', '.join(takes) or 'none'}"
+                f"model.{option}: the model {name!r} has no such option{did_you_mean(option, [*takes, *also])}; it "
+                f"takes {', '.join(takes) or 'none'}"
             )
     for p in parameters:
         if p.default is p.empty and p.kind is not p.VAR_POSITIONAL and p.name not in options:
@@ -131,8 +126,7 @@ def check_options(name: str, build: Build, options: Mapping[str, Any], also: tup
 def split_mask(
     observation_space: gym.Space, action_space: gym.Space | None
 ) -> tuple[gym.Space, str | None, int]:
-    """Return the space the module sees, the key it stands under, and the number of masked actions (0 without
-    a mask)."""
+    """Return the space the module sees, the key it stands under, and the number of masked actions (0: no mask)."""
     if not isinstance(observation_space, gym.spaces.Dict) or MASK_KEY not in observation_space.spaces:
         return observation_space, None, 0
     keys = [key for key in OBSERVATION_KEYS if key in observation_space.spaces]
@@ -141,8 +135,7 @@ def split_mask(
     size = int(action_space.n)
     if observation_space[MASK_KEY].shape != (size,):
         raise UsageError(
-            f"the action mask has shape {observation_space[MASK_KEY].shape}, expected ({size},), one per "
-            "action"
+            f"the action mask has shape {observation_space[MASK_KEY].shape}, expected ({size},), one per action"
         )
     return observation_space[keys[0]], keys[0], size
 
@@ -197,16 +190,14 @@ def measure(model: ModelRef, space: gym.Space) -> tuple[int, bool]:
         module = model.build(space)
         if not any(p.requires_grad for p in module.parameters()):
             raise UsageError(
-                f"the model {model.name!r} has no trainable parameters; assign layers to attributes of the "
-                "module, "
-                "or keep them in nn.ModuleList / nn.ModuleDict, not in a plain list"
+                f"the model {model.name!r} has no trainable parameters; assign layers to attributes of the module, or "
+                "keep them in nn.ModuleList / nn.ModuleDict, not in a plain list"
             )
         recurrent = is_recurrent(module)
         sizes = {batch: _run(model, module.eval(), space, batch, recurrent) for batch in (2, 1)}
     if sizes[1] != sizes[2]:
         raise UsageError(
-            f"the model {model.name!r} returns {sizes[2]} features for a batch of 2 and {sizes[1]} for a "
-            "batch of 1; "
+            f"the model {model.name!r} returns {sizes[2]} features for a batch of 2 and {sizes[1]} for a batch of 1; "
             "the number of features must not depend on the batch"
         )
     return sizes[2], recurrent

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from ray.rllib.core.models.catalog import Catalog
     from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
-# Settings beside a custom model's own options. The rest of DefaultModelConfig configures RLlib's own
-# encoders.
+# Settings beside a custom model's own options. The rest of DefaultModelConfig configures RLlib's own encoders.
 REPLACED = ("fcnet_", "conv_")
 # DefaultModelConfig's; a stateful module whose model_config dict lacks the key fails in the learner (2.60).
 DEFAULT_SEQUENCE = 20
@@ -30,12 +29,11 @@ def module_spec(config: AlgorithmConfig, model: Mapping[str, Any] | None) -> RLM
 
     Args:
         config: the algorithm's config; decides which catalog wraps the model.
-        model: with `name`, a registered model, its options, and settings of its surroundings:
-            share (bool): one encoder for actor and critic (PPO's family);
-            pi_gain, vf_gain (float): orthogonal last layer of the policy and value head, with that gain;
-            use_lstm, max_seq_len, lstm_*: RLlib's LSTM behind the model;
-            head_fcnet_*, fusionnet_*, free_log_std, log_std_clip_param, vf_share_layers: RLlib's
-            DefaultModelConfig. Without `name`: fields of DefaultModelConfig, for RLlib's own networks.
+        model: with `name`, a registered model, its options, and settings of its surroundings: share (bool): one
+            encoder for actor and critic (PPO's family); pi_gain, vf_gain (float): orthogonal last layer of the policy
+            and value head, with that gain; use_lstm, max_seq_len, lstm_*: RLlib's LSTM behind the model; head_fcnet_*,
+            fusionnet_*, free_log_std, log_std_clip_param, vf_share_layers: RLlib's DefaultModelConfig. Without `name`:
+            fields of DefaultModelConfig, for RLlib's own networks.
 
     Raises:
         UsageError: an unknown model, option or field, or an algorithm whose modules take no custom model.
@@ -82,8 +80,7 @@ def _split(name: str, options: Mapping[str, Any]) -> tuple[ModelRef, dict[str, A
     for key in mine:
         if key.startswith(REPLACED) and key in _default_fields():
             raise UsageError(
-                f"model.{key} configures RLlib's own encoder, which {name!r} replaces; use the options of "
-                f"{name!r}, "
+                f"model.{key} configures RLlib's own encoder, which {name!r} replaces; use the options of {name!r}, "
                 "or leave out model.name"
             )
     check_options(name, build, mine, around)
@@ -92,8 +89,7 @@ def _split(name: str, options: Mapping[str, Any]) -> tuple[ModelRef, dict[str, A
         shared = settings.pop("share")
         if settings.setdefault("vf_share_layers", shared) != shared:
             raise UsageError(
-                f"model.share is {shared} and model.vf_share_layers is {settings['vf_share_layers']}; give "
-                "one"
+                f"model.share is {shared} and model.vf_share_layers is {settings['vf_share_layers']}; give one"
             )
     return ModelRef.of(name, build, mine), settings
 
@@ -144,9 +140,8 @@ def _catalog(config: AlgorithmConfig, settings: Mapping[str, Any]) -> type[Catal
                     given = "share" if key == "vf_share_layers" else key
                     raise UsageError(f"model.{given}: {algorithm} has no such part; leave it out")
             return catalog
-    if getattr(
-        module_class, "takes_registered_models", False
-    ):  # its module builds them from model_config itself
+    # Such a module builds them from model_config itself.
+    if getattr(module_class, "takes_registered_models", False):
         return None
     raise UsageError(
         f"{algorithm} builds its own networks ({module_class}); a registered model cannot replace them"

@@ -22,13 +22,12 @@ import numpy as np
 from ray.rllib.connectors.env_to_module import EnvToModulePipeline
 from ray.rllib.connectors.module_to_env import ModuleToEnvPipeline
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
-from ray.rllib.utils.spaces import space_utils
 
 from rlkit import registry
 from rlkit.errors import CheckpointError, UsageError, did_you_mean
 from rlkit.play.connectors import policy_of
 from rlkit.play.observations import as_rows
-from rlkit.play.policy import ALONE, Answer, Policy, experts_of, has_q_values
+from rlkit.play.policy import ALONE, Answer, Policy, has_q_values, named_outputs
 from rlkit.runs import manifest
 from rlkit.runs.manifest import Manifest
 
@@ -126,13 +125,31 @@ class Agent:
         Raises:
             UsageError: no module mixes experts.
         """
-        if not any(experts_of(module) for module in self.modules.values()):
-            names = ", ".join(f"{name} ({type(m).__name__})" for name, m in self.modules.items())
-            raise UsageError(f"{names} has no gate; DRON with network: moe has one")
+        return self.output("gate", obs, info=info)
+
+    def output(self, name: str, obs: Any, *, info: Any = None) -> Any:
+        """Return what a module tells about an observation beside its action (`rlkit.play.policy.named_outputs`).
+
+        Args:
+            name: of the output.
+            obs, info: as for `act`.
+
+        Returns:
+            (width,), or (rows, width). Multi-agent: a dict of the agents whose module has it, or a list of them.
+
+        Raises:
+            UsageError: no module has it.
+        """
+        if not any(name in named_outputs(module) for module in self.modules.values()):
+            modules = ", ".join(f"{mid} ({type(m).__name__})" for mid, m in self.modules.items())
+            known = sorted({n for m in self.modules.values() for n in named_outputs(m)})
+            also = f"; it has {', '.join(known)}" if known else ""
+            hint = "; DRON with network: moe has one" if name == "gate" else also
+            raise UsageError(f"{modules} has no {name}{hint}")
         rows, batched = self._split(obs)
         answers = self._judge(rows, _infos(info, len(rows), batched), None)
-        weights = [self._unpack(answer.gates) for answer in answers]
-        return self._join(weights) if batched else weights[0]
+        told = [self._unpack(answer.outputs[name]) for answer in answers]
+        return self._join(told) if batched else told[0]
 
     def reset(self, rows: int | Iterable[int] | None = None) -> None:
         """Forget what has been seen: of every row, or of the given rows of the batch."""
@@ -205,20 +222,15 @@ class Agent:
         return [dict(a) if self.policy.multi_agent else {ALONE: a} for a in each]
 
     def _to_module(self, action: Any, agent: Any) -> Any:
-        """Undo the scaling of `act`: an action of the environment as the module and its critic know it."""
-        struct = self.policy.action_struct(agent)
-        if isinstance(struct, gym.spaces.Box):
-            action = np.asarray(action, dtype=struct.dtype).reshape(struct.shape)
-        if self.policy.normalize:
-            action = space_utils.normalize_action(action, struct)
-        return np.asarray(action) if not isinstance(action, dict | tuple) else action
+        """Return an action of the environment as the module and its critic know it: undo what `act` did to it."""
+        return self.policy.action_map(agent).back(action)
 
     def _picked(self, answer: Answer, given: Mapping[Any, Any] | None) -> dict[Any, Any]:
         """Keep, of the values of all actions, those of the given ones."""
         if given is None:
             return answer.q_values
         return {
-            agent: values[int(given[agent])] if np.ndim(values) == 1 else values
+            agent: values[int(self._to_module(given[agent], agent))] if np.ndim(values) == 1 else values
             for agent, values in answer.q_values.items()
         }
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from ray.rllib.connectors import common, module_to_env
+from ray.rllib.connectors import module_to_env
 from ray.rllib.connectors.env_to_module import FlattenObservations, MeanStdFilter
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
@@ -16,32 +16,14 @@ from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.spaces import space_utils
 
+from rlkit.algos.sampling import acting, pipelines
 from rlkit.play.joint_values import joint_values
-from rlkit.play.policy import ALONE, Answer, DirectPolicy, Policy, choose, map_tensors, stack
+from rlkit.play.policy import ALONE, Answer, DirectPolicy, Policy
 
 LOOKBACK = 128  # steps that stay visible to connectors when a long episode is cut
 CHUNK = 1024  # steps after which it is cut, so that memory stays bounded
 
-# The pieces RLlib adds itself (2.60: AlgorithmConfig.build_env_to_module_connector, …module_to_env…).
-OBSERVING = [
-    common.AddObservationsFromEpisodesToBatch,
-    common.AddTimeDimToBatchAndZeroPad,
-    common.AddStatesFromEpisodesToBatch,
-    common.AgentToModuleMapping,
-    common.BatchIndividualItems,
-    common.NumpyToTensor,
-]
-ACTING = [
-    module_to_env.GetActions,
-    module_to_env.TensorToNumpy,
-    module_to_env.UnBatchToIndividualItems,
-    module_to_env.ModuleToAgentUnmapping,
-    module_to_env.RemoveSingleTsTimeRankFromBatch,
-    module_to_env.NormalizeAndClipActions,
-    module_to_env.ListifyDataForVectorEnv,
-]
-NO_LOOK_BACK = {*OBSERVING, FlattenObservations, MeanStdFilter}
-ONLY_MULTI_AGENT = (common.AgentToModuleMapping, module_to_env.ModuleToAgentUnmapping)
+NO_LOOK_BACK = {*pipelines.OBSERVING, FlattenObservations, MeanStdFilter}
 
 
 @dataclass
@@ -60,9 +42,9 @@ class ConnectorPolicy(Policy):
     @property
     def memoryless(self) -> bool:
         pieces = {type(c) for c in self.env_to_module.connectors}
-        acting = {type(c) for c in self.module_to_env.connectors}
         recurrent = any(module.is_stateful() for module in self.modules.values())
-        return pieces <= NO_LOOK_BACK and acting <= set(ACTING) and not recurrent
+        plain = not pipelines.extras(self.module_to_env, pipelines.ACTING, self.multi_agent)
+        return pieces <= NO_LOOK_BACK and plain and not recurrent
 
     def begin(self, name: str) -> _Record:
         return _Record(name)
@@ -136,10 +118,9 @@ class ConnectorPolicy(Policy):
         orders = self._row_orders(call["shared_data"]) if explore and self.multi_agent else {}
         batches = {name: _permuted(batches[name], orders.get(name)) for name in sorted(batches)}
         outs = {name: dict(out) for name, out in self._forward(batches, explore, block).items()}
-        if type(self.module_to_env.connectors[0]) is module_to_env.GetActions:
-            # Done here, because its log-probabilities fail for the greedy action of a Dict or Tuple space (2.60).
-            for name, out in outs.items():
-                out[Columns.ACTIONS] = choose(self.modules[name], out, explore)
+        if isinstance(self.module_to_env.connectors[0], module_to_env.GetActions):
+            for name, out in outs.items():  # here, where the rows are in the order of their agents
+                out[Columns.ACTIONS] = acting.Chooser(self.modules[name], explore)(out).actions
         for name, order in orders.items():
             back = np.argsort(order)
             batches[name], outs[name] = _permuted(batches[name], back), _permuted(outs[name], back)
@@ -201,32 +182,26 @@ class ConnectorPolicy(Policy):
                 actions = [memories[index].actions[agent] for index, agent in where]
             else:
                 actions = [memories[index].actions for index, _ in where]
-            parts[name] = (where, batches[name][Columns.OBS], stack(actions))
+            parts[name] = (where, batches[name][Columns.OBS], acting.stack(actions))
             values = self._q_values(name, batches[name], parts[name][2], block)
             if values is not None:
                 for (index, agent), value in zip(where, values, strict=True):
                     answers[index].q_values[agent] = value
-            weights = self._gates(name, batches[name], block)
-            if weights is not None:
-                for (index, agent), value in zip(where, weights, strict=True):
-                    answers[index].gates[agent] = value
+            self._tell(name, batches[name], where, answers, block)
         for (index, agent), value in joint_values(self.modules, parts).items():
             answers[index].q_values[agent] = value
 
 
 def policy_of(modules: Any, env_to_module: Any, module_to_env: Any, env_steps: int = 0) -> Policy:
     """Return the policy of modules and connectors; the short way if every connector is RLlib's default."""
-    observing = [type(c) for c in env_to_module.connectors]
-    acting = [type(c) for c in module_to_env.connectors]
-    multi_agent = common.AgentToModuleMapping in observing
-    if observing == _default(OBSERVING, multi_agent) and acting == _default(ACTING, multi_agent):
-        return DirectPolicy(modules, env_to_module, module_to_env, env_steps)
-    return ConnectorPolicy(modules, env_to_module, module_to_env, env_steps)
+    several = pipelines.is_multi_agent(env_to_module)
+    plain = (
+        pipelines.extras(env_to_module, pipelines.OBSERVING, several) == []
+        and pipelines.extras(module_to_env, pipelines.ACTING, several) == []
+    )
+    kind = DirectPolicy if plain else ConnectorPolicy
+    return kind(modules, env_to_module, module_to_env, env_steps)
 
 
 def _permuted(batch: Any, order: np.ndarray | None) -> Any:
-    return batch if order is None else map_tensors(lambda x: x[torch.from_numpy(order)], batch)
-
-
-def _default(pieces: list[type], multi_agent: bool) -> list[type]:
-    return [piece for piece in pieces if multi_agent or piece not in ONLY_MULTI_AGENT]
+    return batch if order is None else acting.map_tensors(lambda x: x[torch.from_numpy(order)], batch)

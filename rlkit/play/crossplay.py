@@ -11,7 +11,6 @@ connectors and recurrent states, and sees what its own agents see.
 from __future__ import annotations
 
 import csv
-import fnmatch
 import functools
 import io
 import itertools
@@ -24,17 +23,18 @@ from typing import TYPE_CHECKING, Any
 import gymnasium as gym
 
 from rlkit.errors import UsageError
-from rlkit.play.agent import Agent, load
+from rlkit.play.agent import Agent
 from rlkit.play.evaluation import (
     Evaluation,
+    EvaluationOptions,
     environment_of,
     make_checked,
     row_json,
-    rows_of,
     statistics,
     write_csv,
 )
 from rlkit.play.policy import Answer, Policy
+from rlkit.roster import matches
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -115,7 +115,8 @@ class Sides:
             for i, own in zip(playing, found, strict=True):
                 answers[i].actions |= own.actions
                 answers[i].q_values |= own.q_values
-                answers[i].gates |= own.gates
+                for name, told in own.outputs.items():
+                    answers[i].outputs.setdefault(name, {}).update(told)
         return answers
 
 
@@ -248,22 +249,9 @@ class CrossPlay:
 def cross_play(
     runs: Sequence[str | Path | Agent],
     agents: str | Mapping[str, str],
-    episodes: int = 100,
-    seed: int = 0,
-    explore: bool = False,
     *,
     matrix: bool = False,
-    measures: Sequence[str] = (),
-    csv: str | Path | None = None,
-    video: str | Path | None = None,
-    trace: str | Path | None = None,
-    num_envs: int | None = None,
-    max_steps: int | None = None,
-    env: str | None = None,
-    env_config: Mapping[str, Any] | None = None,
-    imports: Sequence[str] = (),
-    trust: bool = False,
-    force: bool = False,
+    **options: Any,
 ) -> CrossPlay:
     """Let checkpoints play together in the first one's environment, every pairing on the same seeds.
 
@@ -271,50 +259,38 @@ def cross_play(
         runs: checkpoints, trials, runs or loaded agents; the first is A, the second B, and so on.
         agents: who plays whom, `"adversary_*=A,agent_*=B"` or `{glob: letter}`; the first glob that fits counts.
         matrix: with two letters: every run as A against every run as B.
-        episodes, seed, explore, measures, csv, video, trace, num_envs, max_steps, env, env_config, imports, trust,
-            force: as for `rlkit.evaluate`; video and trace for one pairing only.
+        options: as for `rlkit.evaluate`; video and trace for one pairing only.
 
     Raises:
         UsageError: letters, agents or spaces that do not fit together; the message names the agent and both values.
         CheckpointError: see `rlkit.load`.
         EnvError: the environment failed or never ends.
     """
+    asked = EvaluationOptions(**options)
     globs = _parse(agents)
     letters = sorted(set(globs.values()))
     _check_letters(letters, len(runs), matrix)
-    if matrix and (video is not None or trace is not None):
+    if matrix and (asked.video is not None or asked.trace is not None):
         raise UsageError("--video and --trace film one pairing; leave out --matrix")
-    options: dict[str, Any] = {"imports": imports, "trust": trust, "force": force}
-    loaded = [run if isinstance(run, Agent) else load(run, **options) for run in runs]
+    loaded = [asked.agent(run) for run in runs]
     first = loaded[0]
-    name, config = environment_of(first, env, env_config)
+    name, config = environment_of(first, asked.env, asked.env_config)
     for agent in loaded:
         if not agent.policy.multi_agent:
             raise UsageError(f"{agent.manifest.path} plays {name} alone; cross-play needs several agents")
     plays = _assign(globs, first, name)
-    result = CrossPlay(name, seed, explore, plays)
-    sides = itertools.product(loaded, repeat=2) if matrix else [tuple(loaded)]
-    for players in sides:
+    result = CrossPlay(name, asked.seed, asked.explore, plays)
+    for players in itertools.product(loaded, repeat=2) if matrix else [tuple(loaded)]:
         by_letter = dict(zip(letters, players, strict=True))
         _check_spaces(by_letter, plays, first)
-        rows = rows_of(
-            Sides({letter: agent.policy for letter, agent in by_letter.items()}, plays),  # type: ignore[arg-type]
-            functools.partial(make_checked, first, name, config),
-            episodes,
-            seed,
-            explore,
-            video=video,
-            trace=trace,
-            measures=measures,
-            num_envs=num_envs,
-            max_steps=max_steps,
-        )
+        sides = Sides({letter: agent.policy for letter, agent in by_letter.items()}, plays)
+        make = functools.partial(make_checked, first, name, config)
+        rows = asked.rows(sides, make)  # type: ignore[arg-type]
         paths = {letter: str(agent.manifest.path) for letter, agent in by_letter.items()}
-        result.pairings.append(
-            Pairing(paths, plays, Evaluation(" + ".join(paths.values()), name, seed, explore, rows))
-        )
-    if csv is not None:
-        result.to_csv(csv)
+        evaluation = Evaluation(" + ".join(paths.values()), name, asked.seed, asked.explore, rows)
+        result.pairings.append(Pairing(paths, plays, evaluation))
+    if asked.csv is not None:
+        result.to_csv(asked.csv)
     return result
 
 
@@ -352,12 +328,12 @@ def _assign(globs: Mapping[str, str], agent: Agent, env: str) -> dict[str, str]:
     known = [str(name) for name in agent.observation_space.spaces]
     plays = {}
     for name in known:
-        letter = next((side for glob, side in globs.items() if fnmatch.fnmatchcase(name, glob)), None)
+        letter = next((side for glob, side in globs.items() if matches(name, [glob])), None)
         if letter is None:
             raise UsageError(f"--agents: nobody plays {name!r} of {env}; got the globs {', '.join(globs)}")
         plays[name] = letter
     for glob, letter in globs.items():
-        if not any(fnmatch.fnmatchcase(name, glob) for name in known):
+        if not any(matches(name, [glob]) for name in known):
             raise UsageError(f"--agents: {glob}={letter} fits no agent of {env}; it has {', '.join(known)}")
     return plays
 

@@ -89,19 +89,12 @@ class Evaluation:
         agents, measures = list(self.agents), list(self.measures)
         text = io.StringIO()
         writer = csv_module.writer(text, lineterminator="\n")
-        writer.writerow(
-            ["episode", "seed", "return", "length", *(f"return/{name}" for name in agents), *measures]
-        )
+        head = ["episode", "seed", "return", "length"]
+        writer.writerow([*head, *(f"return/{name}" for name in agents), *measures])
         for index, row in enumerate(self.rows):
+            returns = (row.agents.get(name, "") for name in agents)
             writer.writerow(
-                [
-                    index,
-                    row.seed,
-                    row.ret,
-                    row.length,
-                    *(row.agents.get(name, "") for name in agents),
-                    *(row.measures[name] for name in measures),
-                ]
+                [index, row.seed, row.ret, row.length, *returns, *map(row.measures.get, measures)]
             )
         write_csv(path, text.getvalue())
 
@@ -130,31 +123,11 @@ class Evaluation:
         )
 
 
-def evaluate(
-    path: str | Path | Agent,
-    episodes: int = 100,
-    seed: int = 0,
-    explore: bool = False,
-    *,
-    video: str | Path | None = None,
-    video_episodes: int = 1,
-    trace: str | Path | None = None,
-    csv: str | Path | None = None,
-    measures: Sequence[str] = (),
-    num_envs: int | None = None,
-    max_steps: int | None = None,
-    env: str | None = None,
-    env_config: Mapping[str, Any] | None = None,
-    imports: Sequence[str] = (),
-    trust: bool = False,
-    force: bool = False,
-) -> Evaluation:
-    """Play exactly `episodes` complete episodes of a checkpoint, the k-th reset with seed `seed + k`.
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """How an evaluation plays: the options of `evaluate` and `cross_play`.
 
-    The same checkpoint, seeds and machine give the same rows, whatever `num_envs` is. No Ray is started.
-
-    Args:
-        path: a checkpoint, a trial or run folder (its best checkpoint), or a loaded agent.
+    Attributes:
         episodes: how many.
         seed: of the first episode.
         explore: sample actions as in training, from a generator per episode; else the best action.
@@ -170,76 +143,92 @@ def evaluate(
         imports, trust, force: as for `rlkit.load`.
 
     Raises:
+        UsageError: a number below 1.
+    """
+
+    episodes: int = 100
+    seed: int = 0
+    explore: bool = False
+    video: str | Path | None = None
+    video_episodes: int = 1
+    trace: str | Path | None = None
+    csv: str | Path | None = None
+    measures: Sequence[str] = ()
+    num_envs: int | None = None
+    max_steps: int | None = None
+    env: str | None = None
+    env_config: Mapping[str, Any] | None = None
+    imports: Sequence[str] = ()
+    trust: bool = False
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("episodes", "num_envs", "max_steps"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"{name} must be at least 1, got {value}")
+
+    def agent(self, path: str | Path | Agent) -> Agent:
+        """Load an agent, unless it is one."""
+        if isinstance(path, Agent):
+            return path
+        return load(path, imports=self.imports, trust=self.trust, force=self.force)
+
+    def rows(self, policy: Policy, make: Callable[[bool], Any]) -> list[Row]:
+        """Play a policy in the environments of `make(render)`, and write what is asked for."""
+        measuring = Measuring(self.measures, self.episodes) if self.measures else None
+        pool = Pool(make)
+        recorders: list[Video | Trace] = []
+        complete = False
+        try:
+            if self.video is not None:
+                recorders.append(Video(self.video, min(self.video_episodes, self.episodes)))
+            if self.trace is not None:
+                recorders.append(Trace(self.trace, policy, self.episodes))
+            watchers: list[Recorder] = [*recorders, *([measuring] if measuring else [])]
+            rows = play(
+                policy,
+                pool,
+                range(self.seed, self.seed + self.episodes),
+                slots=self.num_envs or BLOCK,
+                explore=self.explore,
+                max_steps=self.max_steps,
+                recorders=watchers,
+            )
+            complete = True
+        finally:
+            pool.close()
+            for recorder in recorders:
+                recorder.close(complete)
+        for index, row in enumerate(rows):
+            row.measures = measuring.values[index] if measuring else {}
+        return rows
+
+
+def evaluate(
+    path: str | Path | Agent, episodes: int = 100, seed: int = 0, explore: bool = False, **options: Any
+) -> Evaluation:
+    """Play exactly `episodes` complete episodes of a checkpoint, the k-th reset with seed `seed + k`.
+
+    The same checkpoint, seeds and machine give the same rows, whatever `num_envs` is. No Ray is started.
+
+    Args:
+        path: a checkpoint, a trial or run folder (its best checkpoint), or a loaded agent.
+        options: see `EvaluationOptions`.
+
+    Raises:
         UsageError: an argument that makes no sense, or an environment that does not fit the checkpoint.
         CheckpointError: see `rlkit.load`.
         EnvError: the environment failed or never ends.
     """
-    agent = path if isinstance(path, Agent) else load(path, imports=imports, trust=trust, force=force)
-    name, config = environment_of(agent, env, env_config)
-    rows = rows_of(
-        agent.policy,
-        functools.partial(make_checked, agent, name, config),
-        episodes,
-        seed,
-        explore,
-        video=video,
-        video_episodes=video_episodes,
-        trace=trace,
-        measures=measures,
-        num_envs=num_envs,
-        max_steps=max_steps,
-    )
+    asked = EvaluationOptions(episodes, seed, explore, **options)
+    agent = asked.agent(path)
+    name, config = environment_of(agent, asked.env, asked.env_config)
+    rows = asked.rows(agent.policy, functools.partial(make_checked, agent, name, config))
     result = Evaluation(str(agent.manifest.path), name, seed, explore, rows)
-    if csv is not None:
-        result.to_csv(csv)
+    if asked.csv is not None:
+        result.to_csv(asked.csv)
     return result
-
-
-def rows_of(
-    policy: Policy,
-    make: Callable[[bool], Any],
-    episodes: int,
-    seed: int,
-    explore: bool,
-    *,
-    video: str | Path | None = None,
-    video_episodes: int = 1,
-    trace: str | Path | None = None,
-    measures: Sequence[str] = (),
-    num_envs: int | None = None,
-    max_steps: int | None = None,
-) -> list[Row]:
-    """Play a policy and write what is asked for; arguments as for `evaluate`, `make(render)` an environment."""
-    for name, value in (("episodes", episodes), ("num_envs", num_envs), ("max_steps", max_steps)):
-        if value is not None and value < 1:
-            raise UsageError(f"{name} must be at least 1, got {value}")
-    measuring = Measuring(measures, episodes) if measures else None
-    pool = Pool(make)
-    recorders: list[Video | Trace] = []
-    complete = False
-    try:
-        if video is not None:
-            recorders.append(Video(video, min(video_episodes, episodes)))
-        if trace is not None:
-            recorders.append(Trace(trace, policy, episodes))
-        watchers: list[Recorder] = [*recorders, *([measuring] if measuring else [])]
-        rows = play(
-            policy,
-            pool,
-            range(seed, seed + episodes),
-            slots=num_envs or BLOCK,
-            explore=explore,
-            max_steps=max_steps,
-            recorders=watchers,
-        )
-        complete = True
-    finally:
-        pool.close()
-        for recorder in recorders:
-            recorder.close(complete)
-    for index, row in enumerate(rows):
-        row.measures = measuring.values[index] if measuring else {}
-    return rows
 
 
 def row_json(row: Row) -> dict[str, Any]:
@@ -308,8 +297,7 @@ def environment_of(
 
 def make_checked(agent: Agent, name: str, config: Mapping[str, Any], render: bool) -> Any:
     """Make an environment, with its curriculum's tasks; check that its spaces are those of the checkpoint."""
-    from rlkit import registry
-    from rlkit.curriculum.evaluation import prepared_from
+    from rlkit.curriculum.evaluation_env import prepared_from
     from rlkit.envs.make import make_env
 
     extra = {"render_mode": "rgb_array"} if render else {}
@@ -320,7 +308,6 @@ def make_checked(agent: Agent, name: str, config: Mapping[str, Any], render: boo
             recipe.get("curriculum") if own else None,
             agent.manifest.path,
             lambda task: make_env(name, {**config, **task, **extra}),
-            functools.partial(registry.resolve, "curricula"),
         )
     except (TypeError, UsageError) as error:
         if render:

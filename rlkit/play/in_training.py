@@ -18,11 +18,12 @@ from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, EVALUATION_RESULTS
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
-from rlkit.curriculum.evaluation import prepared
+from rlkit.curriculum.evaluation_env import prepared
 from rlkit.errors import UsageError
 from rlkit.play.connectors import policy_of
 from rlkit.play.policy import BLOCK
 from rlkit.play.rollout import Pool, Row, play
+from rlkit.rllib import env_creator_of
 
 if TYPE_CHECKING:
     from rlkit.recipe import Recipe
@@ -116,16 +117,7 @@ class TrainingEvaluation:
             from rlkit.envs.make import make_env
 
             return make_env(self.environment[0], {**self.environment[1], **task})
-        from rlkit.rllib import registered_env
-
-        if callable(config.env):
-            return config.env(arguments)
-        creator = registered_env(config.env)
-        if creator is not None:
-            return creator(arguments)
-        import gymnasium
-
-        return gymnasium.make(config.env, **arguments)
+        return env_creator_of(config)(arguments)
 
     def __getstate__(self) -> dict[str, Any]:
         """The config travels to other processes and into checkpoints; environments and connectors do not."""

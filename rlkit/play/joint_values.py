@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 # module -> (the rows of its batch as (episode, agent), their observations (B, ...), their module actions (B, ...))
-Parts = Mapping[str, tuple[Sequence[tuple[int, Any]], Any, Any]]
+JudgedRows = Mapping[str, tuple[Sequence[tuple[int, Any]], Any, Any]]
 
 
 def judges_jointly(module: Any) -> bool:
@@ -21,7 +21,7 @@ def judges_jointly(module: Any) -> bool:
     return bool(getattr(module, "judges_jointly", False))
 
 
-def joint_values(modules: Mapping[str, Any], parts: Parts) -> dict[tuple[int, Any], np.ndarray]:
+def joint_values(modules: Mapping[str, Any], parts: JudgedRows) -> dict[tuple[int, Any], np.ndarray]:
     """Return Q by (episode, agent): of every action (n,) where actions are Discrete, else of the given one, ().
 
     Agents that do not act in an episode are zeros in the critics' input, as in training.

@@ -10,7 +10,6 @@ Shapes: B rows (one per episode and acting agent), O observation, A action. Recu
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,16 +17,13 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-from ray.rllib.connectors.module_to_env import NormalizeAndClipActions
 from ray.rllib.core import DEFAULT_AGENT_ID, DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
 from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
-from ray.rllib.utils.numpy import convert_to_numpy
-from ray.rllib.utils.spaces import space_utils
-from ray.rllib.utils.torch_utils import convert_to_torch_tensor
 
 from rlkit import rllib
+from rlkit.algos.sampling import acting, actions, repairs
 from rlkit.play.joint_values import joint_values, judges_jointly
 
 ALONE = DEFAULT_AGENT_ID  # the agent of a single-agent environment
@@ -36,12 +32,14 @@ BLOCK = 32  # rows of one forward pass in evaluations
 
 @dataclass
 class Answer:
-    """What a policy says for one episode, by agent: the action for the environment; if asked, Q-values and, where a
-    module mixes experts, the weight of each."""
+    """What a policy says for one episode, by agent: the action for the environment and, if asked, more.
+
+    That is Q-values and, by name, whatever else a module can tell (see `named_outputs`).
+    """
 
     actions: dict[Any, Any] = field(default_factory=dict)
     q_values: dict[Any, np.ndarray] = field(default_factory=dict)
-    gates: dict[Any, np.ndarray] = field(default_factory=dict)
+    outputs: dict[str, dict[Any, np.ndarray]] = field(default_factory=dict)
 
 
 class Policy:
@@ -62,26 +60,27 @@ class Policy:
         self.mapping: Callable[..., str] | None = rllib.policy_mapping(env_to_module)
         self.observation_space: gym.Space = env_to_module.input_observation_space
         self.action_space: gym.Space = module_to_env.input_action_space
-        # A MultiRLModule of its own kind may let its modules see each other's batches.
-        self._joint = isinstance(modules, MultiRLModule) and any(
-            getattr(type(modules), name) is not getattr(MultiRLModule, name)
-            for name in ("_forward", "_forward_inference", "_forward_exploration")
+        self._joint = isinstance(modules, MultiRLModule) and not all(
+            rllib.forwards_separately(modules, call) for call in (acting.EXPLORE, acting.INFER)
         )
-        scaling = [c for c in module_to_env.connectors if isinstance(c, NormalizeAndClipActions)]
-        self.normalize = any(
-            c.normalize_actions for c in scaling
-        )  # actions in [-1, 1] become the space's bounds
-        self.clip = not self.normalize and any(c.clip_actions for c in scaling)
+        repairs.repair(module_to_env)
+        scaling = [c for c in module_to_env.connectors if isinstance(c, repairs.NormalizeAndClipActions)]
+        self._normalize = any(c.normalize_actions for c in scaling)
+        self._clip = any(c.clip_actions for c in scaling)
+        self._maps: dict[Any, actions.ActionMap] = {}
         rllib.freeze_connectors(env_to_module)
 
     @property
     def multi_agent(self) -> bool:
         return self.mapping is not None
 
-    def action_struct(self, agent: Any) -> Any:
-        """Return an agent's action space, a Dict or Tuple space as a plain dict or tuple."""
-        space = self.action_space[agent] if self.multi_agent else self.action_space
-        return space_utils.get_base_struct_from_space(space)
+    def action_map(self, agent: Any) -> actions.ActionMap:
+        """Return how module actions of an agent become the environment's, and back."""
+        if agent not in self._maps:
+            space: Any = self.action_space
+            space = space[agent] if self.multi_agent else space
+            self._maps[agent] = actions.ActionMap(space, self._normalize, self._clip)
+        return self._maps[agent]
 
     @property
     def memoryless(self) -> bool:
@@ -129,16 +128,15 @@ class Policy:
 
     def _forward(self, batches: Mapping[str, dict], explore: bool, block: int | None) -> dict[str, dict]:
         """Run each module on its batch of tensors (B, ...)."""
-        call = "forward_exploration" if explore else "forward_inference"
-        options = {"t": self.env_steps} if explore else {}
         with torch.no_grad():
             if self._joint and self.multi_agent:
-                return getattr(self.modules, call)(batches, **options)
-            outs = {}
-            for name, batch in batches.items():
-                run = functools.partial(rllib.forward(self.modules[name], call), **options)
-                outs[name] = in_blocks(run, batch, block)
-            return outs
+                if explore:
+                    return self.modules.forward_exploration(batches, t=self.env_steps)
+                return self.modules.forward_inference(batches)
+            return {
+                name: acting.act(self.modules[name], batch, explore=explore, t=self.env_steps, block=block)
+                for name, batch in batches.items()
+            }
 
     def _q_values(
         self, name: str, batch: Mapping[str, Any], actions: Any, block: int | None
@@ -156,18 +154,28 @@ class Policy:
             return {"q": out["qf_preds"] if isinstance(out, dict) else out}
 
         with torch.no_grad():
-            values = in_blocks(run, inputs, block)["q"]
+            values = acting.in_blocks(run, inputs, block)["q"]
         return (values.squeeze(1) if module.is_stateful() else values).numpy()
 
-    def _gates(self, name: str, batch: Mapping[str, Any], block: int | None) -> np.ndarray | None:
-        """Weights of the experts (B, K) of a module that mixes some."""
+    def _tell(
+        self,
+        name: str,
+        batch: Mapping[str, Any],
+        where: Sequence[tuple[int, Any]],
+        answers: Sequence[Answer],
+        block: int | None,
+    ) -> None:
+        """Add the named outputs of a module to the answers of its rows."""
         module = self.modules[name]
-        if not experts_of(module):
-            return None
-        with torch.no_grad():
-            return in_blocks(lambda part: {"gate": module.gate(part[Columns.OBS])}, batch, block)[
-                "gate"
-            ].numpy()
+        for output in named_outputs(module):
+
+            def run(part: dict, output: str = output) -> dict:
+                return {output: module.named_output(output, part[Columns.OBS])}
+
+            with torch.no_grad():
+                values = acting.in_blocks(run, batch, block)[output].numpy()
+            for (index, agent), value in zip(where, values, strict=True):
+                answers[index].outputs.setdefault(output, {})[agent] = value
 
 
 @dataclass
@@ -229,20 +237,21 @@ class DirectPolicy(Policy):
         parts: dict[str, Any] = {}
         for name, where in rows.items():
             module, out = self.modules[name], outs[name]
-            actions = choose(module, out, explore)
+            chosen = acting.Chooser(module, explore)(out).actions
             if q_values:
-                asked = actions if judged is None else stack([judged[i][agent] for i, agent in where])
+                asked = chosen if judged is None else acting.stack([judged[i][agent] for i, agent in where])
                 parts[name] = (where, batches[name][Columns.OBS], asked)
                 q = self._q_values(name, batches[name], asked, block)
                 for (index, agent), values in zip(where, q, strict=True) if q is not None else ():
                     answers[index].q_values[agent] = values
+                self._tell(name, batches[name], where, answers, block)
             if module.is_stateful():
-                actions = map_tensors(lambda a: a.squeeze(1), actions)
+                chosen = acting.map_tensors(lambda a: a.squeeze(1), chosen)
                 for row, (index, agent) in enumerate(where):
-                    memories[index].states[agent] = map_tensors(
+                    memories[index].states[agent] = acting.map_tensors(
                         lambda s, row=row: s[row], out[Columns.STATE_OUT]
                     )
-            for (index, agent), action in zip(where, self._for_env(actions, where), strict=True):
+            for (index, agent), action in zip(where, self._for_env(chosen, where), strict=True):
                 answers[index].actions[agent] = action
         for (index, agent), value in joint_values(self.modules, parts).items():
             answers[index].q_values[agent] = value
@@ -259,49 +268,24 @@ class DirectPolicy(Policy):
     def _batch(self, name: str, memories: Sequence[_Latest], where: list[tuple[int, Any]]) -> dict[str, Any]:
         """Return {obs: (B, O)}, or {obs: (B, 1, O), state_in: (B, ...)} for a recurrent module."""
         module = self.modules[name]
-        batch = {Columns.OBS: stack([memories[index].observations[agent] for index, agent in where])}
+        batch = {Columns.OBS: acting.stack([memories[index].observations[agent] for index, agent in where])}
         if module.is_stateful():
-            batch[Columns.OBS] = map_tensors(lambda x: x.unsqueeze(1), batch[Columns.OBS])
+            batch[Columns.OBS] = acting.with_time(batch[Columns.OBS])
             states = [memories[index].states.get(agent) for index, agent in where]
             if any(state is None for state in states):
-                first = convert_to_torch_tensor(convert_to_numpy(module.get_initial_state()))
+                first = acting.initial_state(module)
                 states = [first if state is None else state for state in states]
-            batch[Columns.STATE_IN] = map_tensors(lambda *parts: torch.stack(parts), *states)
+            batch[Columns.STATE_IN] = acting.map_tensors(lambda *parts: torch.stack(parts), *states)
         return batch
 
-    def _for_env(self, actions: Any, where: list[tuple[int, Any]]) -> list[Any]:
-        """Scale module actions (B, A) to the environment's action space; return one per row."""
-        actions = actions.numpy() if torch.is_tensor(actions) else convert_to_numpy(actions)
-        if self.normalize or self.clip:
-            scale = space_utils.unsquash_action if self.normalize else space_utils.clip_action
-            spaces = {agent: self.action_struct(agent) for agent in {agent for _, agent in where}}
-            first, *others = spaces.values()
-            if any(space != first for space in others):
-                rows = zip(space_utils.unbatch(actions), where, strict=True)
-                return [scale(action, spaces[agent]) for action, (_, agent) in rows]
-            actions = scale(actions, first)  # elementwise: broadcasts over the rows
-        return list(actions) if isinstance(actions, np.ndarray) else space_utils.unbatch(actions)
-
-
-def stack(rows: Sequence[Any]) -> Any:
-    """Return rows of arrays, or of nested dicts of them, as tensors (B, ...); float64 becomes float32."""
-    first = rows[0]
-    if type(first) is np.ndarray and first.dtype == np.float32:
-        return torch.from_numpy(np.stack(rows))
-    return convert_to_torch_tensor(space_utils.batch(list(rows)))
-
-
-def choose(module: Any, out: Mapping[str, Any], explore: bool) -> Any:
-    """Return the actions of a forward pass: the module's own, else its distribution's mode or a sample.
-
-    RLlib's `GetActions` connector, without the log-probabilities.
-    """
-    if Columns.ACTIONS in out:
-        return out[Columns.ACTIONS]
-    inputs = out[Columns.ACTION_DIST_INPUTS]
-    if explore:
-        return module.get_exploration_action_dist_cls().from_logits(inputs).sample()
-    return module.get_inference_action_dist_cls().from_logits(inputs).to_deterministic().sample()
+    def _for_env(self, chosen: Any, where: list[tuple[int, Any]]) -> list[Any]:
+        """Turn module actions (B, A) into the environment's; return one per row."""
+        chosen = acting.arrays(chosen)
+        maps = {agent: self.action_map(agent) for agent in {agent for _, agent in where}}
+        first, *others = maps.values()
+        if any(other.space != first.space for other in others):
+            return [maps[agent].one(acting.row(chosen, i)) for i, (_, agent) in enumerate(where)]
+        return first.rows(chosen)
 
 
 def has_q_values(module: Any) -> bool:
@@ -311,36 +295,10 @@ def has_q_values(module: Any) -> bool:
     return judges_jointly(module) or callable(getattr(module, "compute_q_values", None))
 
 
-def experts_of(module: Any) -> int:
-    """How many experts a module mixes; 0 for all but DRON's mixtures."""
-    return int(getattr(module, "experts", 0))
+def named_outputs(module: Any) -> dict[str, int]:
+    """Return what a module can tell about an observation beside its action: {name: width}.
 
-
-def in_blocks(run: Callable[[dict], dict], batch: Mapping[str, Any], block: int | None) -> dict:
-    """Call `run` on every `block` rows of a batch, the last ones padded with a copy; join the outputs."""
-    if block is None:
-        return run(dict(batch))
-    first = batch[Columns.OBS]
-    while not torch.is_tensor(first):
-        first = next(iter(first.values())) if isinstance(first, Mapping) else first[0]
-    outs = []
-    for start in range(0, len(first), block):
-        rows = min(block, len(first) - start)
-        part = map_tensors(lambda x, a=start, r=rows: x[a : a + r], batch)
-        if rows < block:
-            part = map_tensors(lambda x, n=block - rows: torch.cat([x, x[:1].expand(n, *x.shape[1:])]), part)
-        out = run(part)
-        outs.append(map_tensors(lambda x, r=rows: x[:r], out) if rows < block else out)
-    return outs[0] if len(outs) == 1 else map_tensors(lambda *parts: torch.cat(parts), *outs)
-
-
-def map_tensors(function: Callable[..., Any], *trees: Any) -> Any:
-    """Apply a function to corresponding tensors of nested dicts and tuples; anything else stays as it is."""
-    first = trees[0]
-    if torch.is_tensor(first):
-        return function(*trees)
-    if isinstance(first, Mapping):
-        return {key: map_tensors(function, *(t[key] for t in trees)) for key in first}
-    if isinstance(first, tuple) and not hasattr(first, "_fields"):
-        return tuple(map_tensors(function, *parts) for parts in zip(*trees, strict=True))
-    return first
+    A module that can has a property `named_outputs` like this, and `named_output(name, observations)`, which returns
+    (B, width) for nested tensors (B, ...): the weights of DRON's experts, for example.
+    """
+    return dict(getattr(module, "named_outputs", None) or {})

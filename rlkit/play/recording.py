@@ -15,37 +15,28 @@ import tree
 
 from rlkit.envs.measures import Measure, make_measure
 from rlkit.errors import UsageError
-from rlkit.play.policy import Policy, experts_of, has_q_values
+from rlkit.files import Pending
+from rlkit.play.policy import Policy, has_q_values, named_outputs
 from rlkit.play.rollout import Moment
+from rlkit.roster import leaves
 
 SUFFIXES = (".mp4", ".gif")
 WIDEST = 1024  # numbers of an observation that a trace still writes out
 
 
-class Output:
-    """A file that appears under its name when it is complete."""
+def begin(path: str | Path) -> Pending:
+    """Return a file that appears under its name when it is complete; its folder is created.
 
-    def __init__(self, path: str | Path):
-        self.path = Path(path)
-        self.temporary = self.path.with_name(f".writing-{self.path.name}")
-
-    def prepare(self) -> None:
-        """Create the folder.
-
-        Raises:
-            UsageError: it cannot be written to.
-        """
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.temporary.touch()
-        except OSError as error:
-            raise UsageError(f"cannot write {self.path}: {error.strerror or error}") from error
-
-    def finish(self) -> None:
-        self.temporary.replace(self.path)
-
-    def discard(self) -> None:
-        self.temporary.unlink(missing_ok=True)
+    Raises:
+        UsageError: it cannot be written to.
+    """
+    pending = Pending(path)
+    try:
+        pending.path.parent.mkdir(parents=True, exist_ok=True)
+        pending.temporary.touch()
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
+    return pending
 
 
 class Video:
@@ -61,16 +52,13 @@ class Video:
 
     def __init__(self, path: str | Path, episodes: int = 1):
         self.episodes = episodes
-        self.output = Output(path)
-        if self.output.path.suffix.lower() not in SUFFIXES:
+        if Path(path).suffix.lower() not in SUFFIXES:
             raise UsageError(
                 f"cannot write a video to {path}: expected a name ending in {' or '.join(SUFFIXES)}"
             )
-        self.output.prepare()
-        for driver in (
-            "SDL_VIDEODRIVER",
-            "SDL_AUDIODRIVER",
-        ):  # pygame must not look for a screen or a sound card
+        self.output = begin(path)
+        # pygame must not look for a screen or a sound card.
+        for driver in ("SDL_VIDEODRIVER", "SDL_AUDIODRIVER"):
             os.environ.setdefault(driver, "dummy")
         self._writer: Any = None
 
@@ -119,19 +107,17 @@ class Video:
 class Trace:
     """One CSV row per step and agent, in the order of the episodes.
 
-    Columns: episode, seed, t, agent (multi-agent only), observation_0…, action_0…, reward, terminated,
-    truncated, q_0… where a module has Q-values (one per action, or the value of a continuous action), gate_0… where
-    it mixes experts (their weights). The
-    observation is what the environment gave, before connectors; the action is what it got. Observations of
-    more than 1,024 numbers (pictures) are left out.
+    Columns: episode, seed, t, agent (multi-agent only), observation_0…, action_0…, reward, terminated, truncated,
+    q_0… where a module has Q-values (one per action, or the value of a continuous action), and a module's other
+    outputs by their names (gate_0…: the weights of DRON's experts). The observation is what the environment gave,
+    before connectors; the action is what it got. Observations of more than 1,024 numbers (pictures) are left out.
     """
 
     wants_frames = False
 
     def __init__(self, path: str | Path, policy: Policy, episodes: int):
         self.episodes = episodes
-        self.output = Output(path)
-        self.output.prepare()
+        self.output = begin(path)
         self.multi_agent = policy.multi_agent
         self.wants_q_values = any(has_q_values(module) for module in policy.modules.values())
         observations = _widest(policy.observation_space, self.multi_agent, _size)
@@ -142,7 +128,10 @@ class Trace:
             actions,
             choices if self.wants_q_values else 0,
         )
-        self.gate_width = max((experts_of(module) for module in policy.modules.values()), default=0)
+        self.outputs: dict[str, int] = {}
+        for module in policy.modules.values():
+            for name, width in named_outputs(module).items():
+                self.outputs[name] = max(width, self.outputs.get(name, 0))
         self._file: IO[str] = open(self.output.temporary, "w", newline="")  # noqa: SIM115
         self._csv = csv.writer(self._file)
         self._csv.writerow(self._header())
@@ -164,7 +153,8 @@ class Trace:
             row.append(_cells(moment.rewards.get(agent, 0.0), 1)[0])
             row += [_flag(moment.terminated, agent), _flag(moment.truncated, agent)]
             row += _cells(moment.answer.q_values.get(agent), q_width)
-            row += _cells(moment.answer.gates.get(agent), self.gate_width)
+            for name, width in self.outputs.items():
+                row += _cells(moment.answer.outputs.get(name, {}).get(agent), width)
             self._rows[index].append(row)
 
     def end(self, index: int) -> None:
@@ -189,8 +179,8 @@ class Trace:
         )
         agent = ["agent"] if self.multi_agent else []
         before = ["episode", "seed", "t", *agent, *observations, *actions]
-        gates = [f"gate_{k}" for k in range(self.gate_width)]
-        return [*before, "reward", "terminated", "truncated", *values, *gates]
+        told = [f"{name}_{k}" for name, width in self.outputs.items() for k in range(width)]
+        return [*before, "reward", "terminated", "truncated", *values, *told]
 
 
 class Measuring:
@@ -222,11 +212,7 @@ def _widest(space: Any, multi_agent: bool, size: Any) -> int:
 
 def _size(space: gym.Space) -> int:
     """Return how many numbers a value of a space holds."""
-    if isinstance(space, gym.spaces.Dict):
-        return sum(_size(s) for s in space.spaces.values())
-    if isinstance(space, gym.spaces.Tuple):
-        return sum(_size(s) for s in space.spaces)
-    return int(np.prod(space.shape or ()))
+    return sum(int(np.prod(leaf.shape or ())) for leaf in leaves(space))
 
 
 def _cells(value: Any, width: int) -> list[str]:

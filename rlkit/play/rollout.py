@@ -1,9 +1,8 @@
 """Complete episodes on given seeds: one environment per slot, every policy call answers all slots at once.
 
-A row depends on its seed alone, not on the slot, the number of slots or the other episodes: an environment is
-reset with the episode's seed and stepped until that episode ends (RLlib's vector environments reset by
-themselves), and a forward pass has a fixed number of rows (`Policy.act`). Exploration draws from a generator
-per episode.
+A row depends on its seed alone, not on the slot, the number of slots or the other episodes: an environment is reset
+with the episode's seed and stepped until that episode ends (RLlib's vector environments reset by themselves), and a
+forward pass has a fixed number of rows (`Policy.act`). Exploration draws from a generator per episode.
 """
 
 from __future__ import annotations

@@ -7,26 +7,34 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rlkit import registry
+from rlkit.algos.rules import Settings
+from rlkit.errors import did_you_mean
 from rlkit.recipe import overrides as overriding
-from rlkit.recipe.meaning import check_meaning
+from rlkit.recipe.config_check import check_config
+from rlkit.recipe.env_check import action_of, check_env, is_single_agent
 from rlkit.recipe.overrides import COMMAND_LINE, Overrides
-from rlkit.recipe.problems import Mark, Problem, RecipeError, Report, Unusable, shown, sorted_problems
-from rlkit.recipe.run_check import check_spaces
+from rlkit.recipe.parts_check import check_parts
+from rlkit.recipe.problems import Mark, Problem, RecipeError, Report, Unusable, instead, shown
+from rlkit.recipe.run_check import check_run, check_spaces
 from rlkit.recipe.scalars import read_scalar
-from rlkit.recipe.schema import Recipe
+from rlkit.recipe.schema import Recipe, validated
+from rlkit.recipe.shipped import find_recipe
+from rlkit.recipe.signatures import Config
 from rlkit.recipe.source import parse, read_text
 from rlkit.recipe.tree import Node, Reader
-from rlkit.recipe.validate import validated
-from rlkit.recipe.words import OLD_SHAPE_KEYS
+from rlkit.recipe.words import OLD_ALGORITHMS
 
 DEFAULT_STOP = {"env_steps": 100_000}
+OLD_SHAPE_KEYS = {"run", "env", "stop", "config", "num_samples"}
+BEGINNING = "start with `algorithm:`, `env:` and `stop:`"
 
 
 def load(path: str | Path, overrides: Overrides = ()) -> Recipe:
     """Read a recipe file.
 
     Args:
-        path: a YAML file.
+        path: a YAML file, or the name of a shipped recipe.
         overrides: `["config.training.lr=3e-4", "seed=1"]` or `{"config.training.lr": 3e-4, "seed": 1}`.
 
     Raises:
@@ -52,20 +60,12 @@ def from_mapping(values: Mapping[str, Any], overrides: Overrides = ()) -> Recipe
         RecipeError: with every problem found.
     """
     report = Report("recipe")
-
-    def root() -> Node:
-        try:
-            return overriding.to_node(values, Mark("recipe"))
-        except TypeError as error:
-            report.at(
-                Mark("recipe"),
-                (),
-                str(error),
-                fix="give plain data: text, numbers, true or false, lists, mappings",
-            )
-            raise Unusable from None
-
-    return _finished(_guarded(root, overrides, "recipe", report), report)
+    try:
+        root = overriding.to_node(values, Mark("recipe"))
+    except TypeError as error:
+        report.at(Mark("recipe"), (), str(error), overriding.PLAIN)
+        raise RecipeError(report.problems) from None
+    return _finished(_guarded(lambda: root, overrides, "recipe", report), report)
 
 
 def from_flags(algorithm: str, env: str, overrides: Overrides = ()) -> Recipe:
@@ -80,24 +80,26 @@ def from_flags(algorithm: str, env: str, overrides: Overrides = ()) -> Recipe:
     words = overrides if isinstance(overrides, Mapping) else [str(word) for word in overrides]
     if any(str(word).startswith("stop.") for word in words):
         values["stop"] = {}
-    return _finished(
-        _guarded(lambda: overriding.to_node(values, Mark(COMMAND_LINE)), overrides, name, report), report
-    )
+    root = overriding.to_node(values, Mark(COMMAND_LINE))
+    return _finished(_guarded(lambda: root, overrides, name, report), report)
 
 
-def check(*paths: str | Path | Sequence[str | Path]) -> list[Problem]:
-    """Return every problem of the recipe files, in file order; an empty list if there is none."""
+def check(*paths: str | Path | Sequence[str | Path], overrides: Overrides = ()) -> list[Problem]:
+    """Return every problem of the recipe files, in file order; an empty list if there is none.
+
+    `overrides` are those of `load`, for each of the files.
+    """
     problems: list[Problem] = []
     for entry in paths:
         for path in [entry] if isinstance(entry, str | Path) else entry:
-            _, report = _read(path, ())
-            problems += sorted_problems(report.problems)
+            _, report = _read(path, overrides)
+            problems += RecipeError(report.problems).problems
     return problems
 
 
 def _read(path: str | Path, overrides: Overrides) -> tuple[Recipe | None, Report]:
-    report = Report(str(path))
-    file = Path(path)
+    file = find_recipe(path)
+    report = Report(str(file))
     return _guarded(lambda: parse(read_text(file, report), report), overrides, file.stem, report), report
 
 
@@ -117,17 +119,11 @@ def _guarded(root: Any, overrides: Overrides, name: str, report: Report) -> Reci
 
 def _recipe(root: Node, overrides: Overrides, name: str, report: Report) -> Recipe | None:
     if root.kind == "scalar" and root.plain and read_scalar(root.value) is None:
-        report.at(root.mark, (), "the recipe is empty", fix="start with `algorithm:`, `env:` and `stop:`")
+        report.at(root.mark, (), "the recipe is empty", BEGINNING)
         raise Unusable
     if root.kind != "map":
         got = "a list" if root.kind == "list" else shown(root.value)
-        report.at(
-            root.mark,
-            (),
-            "a recipe is a mapping of keys",
-            got=got,
-            fix="start with `algorithm:`, `env:` and `stop:`",
-        )
+        report.at(root.mark, (), "a recipe is a mapping of keys", BEGINNING, got=got)
         raise Unusable
     overriding.apply(root, overrides, report)
     data = Reader(report).read(root)
@@ -138,8 +134,51 @@ def _recipe(root: Node, overrides: Overrides, name: str, report: Report) -> Reci
         data["name"] = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._-")[:100] or "recipe"
     check_spaces(data, report)
     recipe = validated(data, report)
-    check_meaning(data, report)
+    _check_meaning(data, report)
     return recipe
+
+
+def _check_meaning(data: dict[str, Any], report: Report) -> None:
+    """Report what the shape cannot say: names that exist, values that fit together, for what is right by itself."""
+    sound = report.sound(data)
+    config = Config(_algorithm(sound.get("algorithm", ""), report))
+    check_env(sound, config, report)
+    check_config(sound.get("config", {}), _keys(data, "config"), config, report)
+    check_parts(sound, config, report)
+    sound = report.sound(sound)
+    env, env_config = sound.get("env", ""), sound.get("env_config", {})
+    settings = Settings(
+        config.algorithm, env, config.line, sound.get("config", {}), config.default,
+        action_of(env, env_config), bool(env) and is_single_agent(env),
+    )  # fmt: skip
+    minibatch, (name, batch) = settings.numbers("training", "minibatch_size"), settings.batch()
+    if batch and minibatch and max(minibatch) > min(batch):
+        argument = "minibatch_size" if settings.given("training", "minibatch_size") else name
+        message = f"minibatch_size {max(minibatch):g} is larger than "
+        message += f"the batch of a learner, {name} {min(batch):g}"
+        fix = f"write a minibatch_size of at most {min(batch):g}, or a larger {name}"
+        report.add(("config", "training", argument), message, fix)
+    for rules in config.rules:
+        for path, message, fix in rules.check(settings) if rules.check else ():
+            report.add(path, message, fix, key=path[-1] == "lr")
+    check_run(sound, _keys(data, "stop"), config, settings, report)
+
+
+def _keys(data: Mapping[str, Any], section: str) -> list[str]:
+    return list(data[section]) if isinstance(data.get(section), Mapping) else []
+
+
+def _algorithm(name: str, report: Report) -> str:
+    """Return the algorithm whose arguments the config is checked against: for a misspelt name the one that is meant."""
+    if not name or name in registry.TABLES["algorithms"]:
+        return name
+    if name in OLD_ALGORITHMS:
+        report.add(("algorithm",), f"RLlib no longer has {name}", OLD_ALGORITHMS[name], got=name)
+        return ""
+    known = registry.TABLES["algorithms"]
+    hint = did_you_mean(name, known)
+    report.add(("algorithm",), f"unknown algorithm {name!r}{hint}", instead(hint, known))
+    return hint.split("'")[1] if hint else ""
 
 
 def _refuse_old_shape(data: dict[str, Any], report: Report) -> None:
@@ -150,23 +189,15 @@ def _refuse_old_shape(data: dict[str, Any], report: Report) -> None:
         stop, config = body.get("stop"), body.get("config")
         rules = "{" + ", ".join(stop) + "}" if isinstance(stop, Mapping) else "{env_steps: …}"
         keys = ", ".join(config) if isinstance(config, Mapping) else "…"
-        report.add(
-            (name,),
-            "this is the shape of Ray's old `rllib train`; a recipe has its keys at the top",
-            got=body,
-            fix=f"write name: {shown(name)[1:-1]}, algorithm: {body['run']}, env: {body['env']}, stop: "
-            f"{rules}, and config: {{training: …, env_runners: …}} with {shown(keys)[1:-1]} "
-            "below the method that takes it (docs/from-old-rllib.md)",
-            key=True,
+        fix = (
+            f"write name: {shown(name)[1:-1]}, algorithm: {body['run']}, env: {body['env']}, stop: {rules}, "
+            f"and config: {{training: …, env_runners: …}} with {shown(keys)[1:-1]} below the method that takes it "
+            "(docs/from-old-rllib.md)"
         )
+        message = "this is the shape of Ray's old `rllib train`; a recipe has its keys at the top"
+        report.add((name,), message, fix, got=body, key=True)
         raise Unusable
     if "run" in data and "algorithm" not in data and len(OLD_SHAPE_KEYS & set(data)) >= 2:
-        report.add(
-            ("run",),
-            "Ray's old key for the algorithm",
-            got=data["run"],
-            fix=f"write algorithm: {data['run']}",
-            key=True,
-        )
-        del data["run"]
+        message, fix = "Ray's old key for the algorithm", f"write algorithm: {data['run']}"
+        report.add(("run",), message, fix, got=data.pop("run"), key=True)
         data["algorithm"] = "PPO"

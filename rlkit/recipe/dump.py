@@ -36,9 +36,8 @@ def _space(dumper: yaml.SafeDumper, value: SearchSpace) -> yaml.SequenceNode:
 
 def _number(dumper: yaml.SafeDumper, value: float) -> yaml.ScalarNode:
     text = repr(value)  # YAML 1.1 wants a point: 1e-05 would be written as !!float 1e-05
-    return dumper.represent_scalar(
-        "tag:yaml.org,2002:float", text if "." in text else text.replace("e", ".0e", 1)
-    )
+    text = text if "." in text else text.replace("e", ".0e", 1)
+    return dumper.represent_scalar("tag:yaml.org,2002:float", text)
 
 
 _Dumper.add_representer(str, _text)
@@ -51,16 +50,11 @@ _Dumper.add_representer(float, _number)
 def dump(recipe: Recipe) -> str:
     """Return the recipe as YAML, defaults written out. `loads(dump(r)) == r`."""
     values = {key: value for key, value in recipe.to_dict().items() if value != _EMPTY.get(key, ...)}
-    values["stop"] = {
-        key: int(value) if value.is_integer() and abs(value) < 2**53 else value
-        for key, value in values["stop"].items()
-    }
-    values["tune"] = {key: value for key, value in values["tune"].items() if value is not None}
-    if isinstance(values.get("policies"), dict):
-        values["policies"] = {
-            name: {key: item for key, item in policy.items() if item is not None}
-            for name, policy in values["policies"].items()
-        }
-    return yaml.dump(
-        values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100, default_flow_style=False
-    )
+    for key, value in values["stop"].items():
+        values["stop"][key] = int(value) if value.is_integer() and abs(value) < 2**53 else value
+    policies = values.get("policies")
+    for section in [values["tune"], *(policies.values() if isinstance(policies, dict) else ())]:
+        for key in [key for key, value in section.items() if value is None]:
+            del section[key]
+    options: Any = {"sort_keys": False, "allow_unicode": True, "width": 100, "default_flow_style": False}
+    return yaml.dump(values, Dumper=_Dumper, **options)

@@ -16,6 +16,7 @@ from rlkit.recipe.spaces import SearchSpace
 from rlkit.recipe.tree import MAX_DEPTH, MAX_NODES, Node, compose
 
 COMMAND_LINE = "command line"
+PLAIN = "give plain data: text, numbers, true or false, lists, mappings"
 ITERATIONS = ("iteration", "iterations")  # two spellings of one stop key
 _PART = re.compile(r"([^.\[\]]+)((?:\[\d+\])*)")
 Overrides = Sequence[str] | Mapping[str, Any]
@@ -23,35 +24,22 @@ Overrides = Sequence[str] | Mapping[str, Any]
 
 def apply(root: Node, overrides: Overrides, report: Report) -> None:
     """Put overrides into a node tree. A null removes a section; a mapping or list replaces what stands there."""
-    if isinstance(overrides, str):
-        overrides = [overrides]
     if isinstance(overrides, Mapping):
+        mark = Mark("overrides")
         for key, value in overrides.items():
-            mark = Mark("overrides")
-            path = parse_path(str(key), mark, report) if isinstance(key, str) else None
-            if path is None:
-                continue
+            path = parse_path(key, mark, report)
             try:
-                _set(root, path, to_node(value, mark), mark, report)
+                if path is not None:
+                    _set(root, path, to_node(value, mark), mark, report)
             except TypeError as error:
-                report.at(
-                    mark,
-                    path,
-                    str(error),
-                    fix="give plain data: text, numbers, true or false, lists, mappings",
-                )
+                report.at(mark, path or (), str(error), PLAIN)
         return
-    for word in overrides:
-        mark = Mark(COMMAND_LINE)
+    mark = Mark(COMMAND_LINE)
+    for word in [overrides] if isinstance(overrides, str) else overrides:
         key, equals, text = str(word).partition("=")
         if not equals:
-            report.at(
-                mark,
-                (),
-                "an override is KEY=VALUE",
-                got=shown(str(word)),
-                fix="write config.training.lr=3e-4",
-            )
+            fix = "write config.training.lr=3e-4"
+            report.at(mark, (), "an override is KEY=VALUE", fix, got=shown(str(word)))
             continue
         path = parse_path(key.strip(), mark, report)
         node = _value(text, path or (), report)
@@ -65,13 +53,8 @@ def parse_path(text: str, mark: Mark, report: Report) -> Path | None:
     for piece in text.split("."):
         match = _PART.fullmatch(piece)
         if match is None:
-            report.at(
-                mark,
-                (),
-                "not a key",
-                got=shown(text),
-                fix="write dotted keys such as config.training.lr=3e-4",
-            )
+            fix = "write dotted keys such as config.training.lr=3e-4"
+            report.at(mark, (), "not a key", fix, got=shown(text))
             return None
         parts.append(match[1])
         parts.extend(int(index) for index in re.findall(r"\d+", match[2])[:MAX_DEPTH])
@@ -80,26 +63,18 @@ def parse_path(text: str, mark: Mark, report: Report) -> Path | None:
 
 def _value(text: str, path: Path, report: Report) -> Node | None:
     """Return the node of a value given on the command line."""
-    place = Mark(COMMAND_LINE)
-    inner = Report(COMMAND_LINE)
+    place, inner = Mark(COMMAND_LINE), Report(COMMAND_LINE)
     try:
         node = compose(text, COMMAND_LINE, inner)
     except Unusable:
         for problem in inner.problems:
-            report.at(place, path, problem.message, fix=problem.fix)
+            report.at(place, path, problem.message, problem.fix)
         return None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = getattr(error, "problem", None) or "not a YAML value"
-        report.at(
-            place,
-            path,
-            f"the value cannot be read ({reason})",
-            got=shown(text),
-            fix=f"quote it: {dotted(path)}=\"'…'\"",
-        )
+        message = f"the value cannot be read ({getattr(error, 'problem', None) or 'not a YAML value'})"
+        report.at(place, path, message, f"quote it: {dotted(path)}=\"'…'\"", got=shown(text))
         return None
-    node = node or Node("scalar", place, "", plain=True)
-    return _relocate(node, place, set())
+    return _relocate(node or Node("scalar", place, "", plain=True), place, set())
 
 
 def _relocate(node: Node, mark: Mark, seen: set[int]) -> Node:
@@ -115,13 +90,12 @@ def _relocate(node: Node, mark: Mark, seen: set[int]) -> Node:
 def _set(root: Node, path: Path, value: Node, mark: Mark, report: Report) -> None:
     here = root
     for depth, part in enumerate(path):
-        last = depth == len(path) - 1
+        last, above = depth == len(path) - 1, dotted(path[:depth])
         if here.kind == "list":
             index = int(part) if isinstance(part, int) or part.isdigit() else -1
             if not 0 <= index < len(here.value):
-                count = len(here.value)
-                known = f"0 to {count - 1}" if count else "none: the list is empty"
-                report.at(mark, path, f"{dotted(path[:depth])} has no item {part}", fix=f"items are {known}")
+                known = f"0 to {len(here.value) - 1}" if here.value else "none: the list is empty"
+                report.at(mark, path, f"{above} has no item {part}", f"items are {known}")
                 return
             if last:
                 here.value[index] = value
@@ -130,40 +104,25 @@ def _set(root: Node, path: Path, value: Node, mark: Mark, report: Report) -> Non
         if here.kind == "scalar" and here.plain and here.value in ("", "null", "~"):
             here.kind, here.value = "map", []
         if here.kind != "map" or isinstance(part, int):
-            what = (
-                "a list"
-                if here.kind == "list"
-                else f"the value {shown(here.value)}"
-                if here.kind == "scalar"
-                else "a mapping"
-            )
-            report.at(
-                mark,
-                path,
-                f"{dotted(path[:depth]) or 'the recipe'} is {what}; it has no {part}",
-                fix="check the key",
-            )
+            what = "a mapping" if here.kind == "map" else f"the value {shown(here.value)}"
+            report.at(mark, path, f"{above or 'the recipe'} is {what}; it has no {part}", "check the key")
             return
         same = ITERATIONS if path[:1] == ("stop",) and part in ITERATIONS else (part,)
-        found = next(
-            (i for i, (key, _) in enumerate(here.value) if key.kind == "scalar" and key.value in same), None
-        )
-        if last:
-            pair = (_key(part, mark), value)
-            if _is_null(value) and _is_section(path):
-                here.value = [item for index, item in enumerate(here.value) if index != found]
-            elif found is None:
-                here.value.append(pair)
-            else:
-                here.value[found] = pair
-            return
-        if found is None:
+        keys = [key.value if key.kind == "scalar" else None for key, _ in here.value]
+        found = next((index for index, key in enumerate(keys) if key in same), None)
+        if last and _is_null(value) and _is_section(path):
+            here.value = [item for index, item in enumerate(here.value) if index != found]
+        elif last and found is not None:
+            here.value[found] = (_key(part, mark), value)
+        elif last:
+            here.value.append((_key(part, mark), value))
+        elif found is None:
             here.value.append((_key(part, mark), Node("map", mark, [])))
-            found = len(here.value) - 1
+            here = here.value[-1][1]
         else:
             key, node = here.value[found]
             here.value[found] = (key, _copy(node))
-        here = here.value[found][1]
+            here = here.value[found][1]
 
 
 def _copy(node: Node) -> Node:
@@ -192,17 +151,12 @@ def to_node(value: Any, mark: Mark, depth: int = 0) -> Node:
     """
     if depth > MAX_DEPTH:
         raise TypeError(f"nested deeper than {MAX_DEPTH} levels")
+    if isinstance(value, Mapping | list | tuple) and len(value) > MAX_NODES:
+        raise TypeError(f"more than {MAX_NODES} values")
     if isinstance(value, SearchSpace):
-        return Node(
-            "list",
-            mark,
-            [to_node(item, mark, depth + 1) for item in value.args],
-            f"!{value.kind}",
-            closed=True,
-        )
+        items = [to_node(item, mark, depth + 1) for item in value.args]
+        return Node("list", mark, items, f"!{value.kind}", closed=True)
     if isinstance(value, Mapping):
-        if len(value) > MAX_NODES:
-            raise TypeError(f"more than {MAX_NODES} values")
         pairs = []
         for key, item in value.items():
             if not isinstance(key, str):
@@ -210,8 +164,6 @@ def to_node(value: Any, mark: Mark, depth: int = 0) -> Node:
             pairs.append((Node("scalar", mark, key, closed=True), to_node(item, mark, depth + 1)))
         return Node("map", mark, pairs, closed=True)
     if isinstance(value, list | tuple):
-        if len(value) > MAX_NODES:
-            raise TypeError(f"more than {MAX_NODES} values")
         return Node("list", mark, [to_node(item, mark, depth + 1) for item in value], closed=True)
     if isinstance(value, str):
         return Node("scalar", mark, str(value), closed=True)

@@ -12,6 +12,7 @@ Path = tuple[str | int, ...]
 """Where a value stands in a recipe: `("config", "training", "lr")`, `("callbacks", 0, "name")`."""
 
 MISSING: Any = object()
+BROKEN: Any = object()  # stands where a value could not be read, or was left out for its problem
 MAX_PROBLEMS = 100
 
 
@@ -37,13 +38,11 @@ def shown(value: object, limit: int = 60) -> str:
         text = "a mapping" + (f" with {', '.join(map(str, value))}" if value else " without keys")
     elif isinstance(value, list | tuple):
         text = "[" + ", ".join(shown(item, 20) for item in value[:8]) + (", …]" if len(value) > 8 else "]")
-    elif isinstance(value, int | float):
-        text = repr(value)
     elif isinstance(value, str):
         text = repr(value[: limit + 1])
     else:
         text = str(value)
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+    return _cut(text, limit)
 
 
 def _cut(text: str, limit: int) -> str:
@@ -80,13 +79,12 @@ class Problem:
     column: int
     path: str
     message: str
-    got: str = ""
     fix: str = ""
+    got: str = ""
     excerpt: str = ""
 
     def __str__(self) -> str:
-        text = f"{Mark(self.file, self.line, self.column)}: "
-        text += f"{self.path}: " if self.path else ""
+        text = f"{Mark(self.file, self.line, self.column)}: {self.path}{': ' * bool(self.path)}"
         what, hint, rest = self.message.partition("; did you mean")
         text += what + (f", got {self.got}" if self.got else "") + hint + rest
         text += f"; fix: {self.fix}" if self.fix else ""
@@ -126,6 +124,7 @@ class Report:
     def __init__(self, file: str):
         self.file = file
         self.problems: list[Problem] = []
+        self.broken: set[Path] = set()
         self.keys: dict[Path, Mark] = {}
         self.values: dict[Path, Mark] = {}
 
@@ -133,37 +132,48 @@ class Report:
         """Return where a path stands, or the nearest parent of it that stands in the file."""
         table, other = (self.keys, self.values) if key else (self.values, self.keys)
         while path:
-            mark = table.get(path) or other.get(path)
-            if mark is not None:
+            if mark := table.get(path) or other.get(path):
                 return mark
             path = path[:-1]
         return self.values.get((), Mark(self.file))
 
-    def add(
-        self, path: Path, message: str, *, got: object = MISSING, fix: str = "", key: bool = False
-    ) -> None:
+    def add(self, path: Path, message: str, fix: str, *, got: object = MISSING, key: bool = False) -> None:
         """Record a problem at a path; `key` points at the key rather than at its value."""
-        mark = self.place(path, key)
-        self.at(mark, path, message, got="" if got is MISSING else shown(got), fix=fix)
+        self.at(self.place(path, key), path, message, fix, got="" if got is MISSING else shown(got))
 
-    def at(
-        self, mark: Mark, path: Path, message: str, *, got: str = "", fix: str = "", excerpt: str = ""
-    ) -> None:
+    def at(self, mark: Mark, path: Path, message: str, fix: str, *, got: str = "", excerpt: str = "") -> None:
         """Record a problem at a place of the source.
 
         Raises:
             Unusable: this is one more than anyone reads.
         """
-        texts = (_cut(dotted(path), 200), _cut(message, 600), got, _cut(fix, 1500), excerpt)
+        self.broken.add(path)
+        texts = _cut(dotted(path), 200), _cut(message, 600), _cut(fix, 1500), got, excerpt
         self.problems.append(Problem(mark.file, mark.line, mark.column, *texts))
         if len(self.problems) == MAX_PROBLEMS:
-            rest = "more problems follow", "", "put these right first"
+            rest = "more problems follow", "put these right first"
             self.problems.append(Problem(self.file, 0, 0, "", *rest))
             raise Unusable
 
     def has(self, path: Path) -> bool:
         """True if a problem is already recorded at this path or below it."""
-        text = dotted(path)
-        return any(
-            p.path == text or p.path.startswith((text + ".", text + "[")) for p in self.problems if p.path
-        )
+        return any(broken[: len(path)] == path for broken in self.broken)
+
+    def sound(self, value: Any, path: Path = ()) -> Any:
+        """Return plain data without the values that have a problem, nor the lists that hold one.
+
+        An entry of `callbacks` with a problem becomes an empty mapping, so that the others keep their places.
+        """
+        if isinstance(value, Mapping):
+            found = {key: self._kept(item, (*path, key)) for key, item in value.items()}
+            kept = {key: item for key, item in found.items() if item is not BROKEN}
+            return BROKEN if value and not kept and len(path) > 1 else kept
+        if isinstance(value, list):
+            items = [self._kept(item, (*path, index)) for index, item in enumerate(value)]
+            if path == ("callbacks",):
+                return [{} if item is BROKEN else item for item in items]
+            return BROKEN if any(item is BROKEN for item in items) else items
+        return value
+
+    def _kept(self, value: Any, path: Path) -> Any:
+        return BROKEN if path in self.broken else self.sound(value, path)

@@ -7,319 +7,241 @@ from collections.abc import Mapping
 from typing import Any
 
 from rlkit import metrics
+from rlkit.algos.rules import Settings
 from rlkit.errors import did_you_mean
-from rlkit.recipe.config_check import check_argument
-from rlkit.recipe.env_check import agents_of
-from rlkit.recipe.limits import section
-from rlkit.recipe.parts_check import check_options
-from rlkit.recipe.problems import Path, Report, instead
+from rlkit.recipe.config_check import check_arguments
+from rlkit.recipe.env_check import agents_of, is_single_agent
+from rlkit.recipe.options import check_values
+from rlkit.recipe.problems import Mark, Path, Report, instead
 from rlkit.recipe.signatures import Config, table
 from rlkit.recipe.spaces import SearchSpace, spaces_in
-from rlkit.recipe.together import iteration_steps
 from rlkit.recipe.words import OLD_METRICS
 
 COUNTERS = ("env_steps", "agent_steps", "iteration", "iterations", "time_s")
 # searcher -> the package it needs
 SEARCHERS: dict[str, str | None] = {
     "random": None, "optuna": "optuna", "hyperopt": "hyperopt", "bayesopt": "bayes_opt", "ax": "ax",
-    "bohb": "hpbandster",
-    "nevergrad": "nevergrad", "hebo": "hebo", "zoopt": "zoopt",
+    "bohb": "hpbandster", "nevergrad": "nevergrad", "hebo": "hebo", "zoopt": "zoopt",
 }  # fmt: skip
 SPACE_SECTIONS = ("config", "model", "env_config", "exploration")
+SCHEDULER: Path = ("tune", "scheduler")
 
 
-def check_run(data: Mapping[str, Any], config: Config, report: Report) -> None:
-    """Report metrics that no result has, stops that come before an evaluation, and a `tune` that cannot work."""
-    _check_stop(data, report)
-    _check_evaluation(data, config, report)
-    _check_checkpoint(data, report)
+def check_run(
+    data: Mapping[str, Any], names: Any, config: Config, settings: Settings, report: Report
+) -> None:
+    """Report metrics that no result has, stops that come before an evaluation, and a `tune` that cannot work.
+
+    `names` are the keys of `stop`, those with a wrong value included.
+    """
+    stop = data.get("stop", {})
+    for name in names:
+        check_metric(name, ("stop", name), data, report, key=True)
+    for name, value in stop.items():
+        if name in COUNTERS and value <= 0:
+            report.add(("stop", name), f"{name} must be above 0", "write a positive number", got=value)
+    if "iteration" in stop and "iterations" in stop:
+        report.add(("stop", "iterations"), "iteration and iterations are the same", "remove one", key=True)
+    check_metric(data.get("checkpoint", {}).get("best"), ("checkpoint", "best"), data, report)
+    check_metric(data.get("tune", {}).get("metric"), ("tune", "metric"), data, report)
+    if data.get("evaluation") is not None:
+        _check_evaluation(data, config, settings, report)
+    _check_learning_starts(stop, settings, report)
     _check_tune(data, config, report)
 
 
-def check_spaces(data: Mapping[str, Any], report: Report) -> None:
+def check_spaces(data: Any, report: Report) -> None:
     """Report search spaces where Tune does not look for them, and words that Tune would run."""
     for path, space in spaces_in(data):
-        if path[0] in SPACE_SECTIONS or path[:3] == ("tune", "scheduler", "mutations"):
+        if path[0] in SPACE_SECTIONS or path[:3] == (*SCHEDULER, "mutations"):
             continue
         fix = f"search spaces stand below {', '.join(SPACE_SECTIONS)}"
         if path == ("seed",):
             fix = "write seed: 0 and tune: {samples: 5}, which runs seeds 0 to 4"
-        report.add(path, "a search space cannot stand here", got=space, fix=fix)
-    _check_executed(data, (), report)
+        report.add(path, "a search space cannot stand here", fix, got=space)
+    waiting: list[tuple[Path, Any]] = [((), data)]
+    for path, value in waiting:
+        if isinstance(value, SearchSpace | list):
+            items = value.args if isinstance(value, SearchSpace) else value
+            waiting += [((*path, index), item) for index, item in enumerate(items)]
+        elif isinstance(value, Mapping):
+            waiting += [((*path, key), item) for key, item in value.items()]
+            if set(value) == {"eval"}:
+                message = "Tune runs the text of a lone key 'eval' as Python"
+                report.add((*path, "eval"), message, "rename the key", got=value["eval"], key=True)
+            elif "grid_search" in value:
+                message = "grid_search stands alone in its mapping"
+                report.add((*path, "grid_search"), message, "write !grid [a, b]", key=True)
 
 
-def _check_executed(value: Any, path: Path, report: Report) -> None:
-    if isinstance(value, SearchSpace):
-        for item in value.args:
-            _check_executed(item, path, report)
-    elif isinstance(value, Mapping):
-        if set(value) == {"eval"}:
-            report.add(
-                (*path, "eval"),
-                "Tune runs the text of a lone key 'eval' as Python",
-                got=value["eval"],
-                fix="rename the key",
-                key=True,
-            )
-        elif "grid_search" in value:
-            report.add(
-                (*path, "grid_search"),
-                "grid_search stands alone in its mapping",
-                fix="write !grid [a, b]",
-                key=True,
-            )
-        for key, item in value.items():
-            _check_executed(item, (*path, key), report)
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            _check_executed(item, (*path, index), report)
-
-
-def check_metric(
-    name: Any, path: Path, data: Mapping[str, Any], report: Report, *, key: bool = False
-) -> None:
+def check_metric(name: str | None, path: Path, data: Any, report: Report, *, key: bool = False) -> None:
     """Report a metric that no result has, or that needs a section the recipe lacks."""
-    if not isinstance(name, str) or not name:
+    if name is None:
         return
     if name in OLD_METRICS:
-        report.add(path, f"{name!r} is an old name", fix=f"write {OLD_METRICS[name]}", key=key)
+        report.add(path, f"{name!r} is an old name", f"write {OLD_METRICS[name]}", key=key)
         return
     if not metrics.known("iteration" if name == "iterations" else name):
         hint = did_you_mean(name, [*metrics.PATHS, "iterations"] if key else metrics.PATHS)
         known = [*metrics.PATHS, *(prefix + "…" for prefix in metrics.FAMILIES)]
         fix = instead(hint, known) + ("" if hint else ", or RLlib's full path")
-        report.add(path, f"no result has the metric {name!r}{hint}", fix=fix, key=key)
+        report.add(path, f"no result has the metric {name!r}{hint}", fix, key=key)
         return
     if name.startswith(("eval/", "evaluation/")) and data.get("evaluation") is None:
-        report.add(
-            path,
-            f"{name} needs a section `evaluation`",
-            fix="add evaluation: {every: 10, episodes: 20}",
-            key=key,
-        )
+        fix = "add evaluation: {every: 10, episodes: 20}"
+        report.add(path, f"{name} needs a section `evaluation`", fix, key=key)
     if name.startswith("curriculum/") and data.get("curriculum") is None:
-        report.add(
-            path,
-            f"{name} needs a section `curriculum`",
-            fix="add the section, or choose another metric",
-            key=key,
-        )
-    agent = (
-        name.removeprefix("eval/").partition("/")[2]
-        if name.removeprefix("eval/").startswith("return/")
-        else ""
-    )
-    env = data.get("env")
-    agents = agents_of(env, section(data, "env_config")) if isinstance(env, str) else None
-    if agent and agents is not None and agent not in agents:
-        hint = did_you_mean(agent, agents)
-        report.add(
-            path, f"{env} has no agent {agent!r}{hint}", fix=f"its agents are {', '.join(agents)}", key=key
-        )
+        fix = "add the section, or choose another metric"
+        report.add(path, f"{name} needs a section `curriculum`", fix, key=key)
+    _check_owner(name.removeprefix("eval/"), path, data, report, key=key)
 
 
-def _check_stop(data: Mapping[str, Any], report: Report) -> None:
-    stop = section(data, "stop")
-    for name, value in stop.items():
-        path = ("stop", name)
-        check_metric(name, path, data, report, key=True)
-        if name in COUNTERS and isinstance(value, int | float) and not isinstance(value, bool) and value <= 0:
-            report.add(path, f"{name} must be above 0", got=value, fix="write a positive number")
-    if "iteration" in stop and "iterations" in stop:
-        report.add(
-            ("stop", "iterations"), "iteration and iterations are the same", fix="remove one", key=True
-        )
-
-
-def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _check_evaluation(data: Mapping[str, Any], config: Config, report: Report) -> None:
-    if data.get("evaluation") is None:
+def _check_owner(name: str, path: Path, data: Mapping[str, Any], report: Report, *, key: bool) -> None:
+    """Report `return/<agent>` and `loss/<module>/<name>` of agents and modules that the recipe does not have."""
+    family, _, rest = name.partition("/")
+    env, policies = data.get("env", ""), data.get("policies")
+    if family not in ("return", "loss") or not env or report.has(("env",)) or report.has(("policies",)):
         return
-    every = _whole(section(data, "evaluation").get("every", 10))
-    stop = section(data, "stop")
-    limits: list[tuple[float, str]] = []
-    for name in ("iteration", "iterations"):
-        if isinstance(stop.get(name), int | float) and not isinstance(stop[name], bool):
-            limits.append((stop[name], f"stop.{name} {stop[name]:g}"))
-    steps, least = stop.get("env_steps"), iteration_steps(data, config)
-    if isinstance(steps, int | float) and not isinstance(steps, bool) and least > 0:
-        text = f"stop.env_steps {steps:g}, which is {-(-steps // least):g} iterations of at least {least:g} steps"
-        limits.append((-(-steps // least), text))
-    if every is None or not limits:
+    single = is_single_agent(env)
+    agents = agents_of(env, data.get("env_config", {}))
+    if family == "return":
+        if single:
+            message = f"{env} has one agent, whose return is episode_return"
+            report.add(path, message, "write episode_return", key=key)
+        elif agents is not None and rest not in agents:
+            message = f"{env} has no agent {rest!r}{did_you_mean(rest, agents)}"
+            report.add(path, message, f"its agents are {', '.join(agents)}", key=key)
         return
-    limit, text = min(limits)
+    module = rest.partition("/")[0]
+    modules = ["shared"] if policies == "shared" else [*(policies or agents or ())]
+    modules = ["default_policy"] if single else modules
+    if modules and module not in (*modules, "__all_modules__"):
+        message = f"there is no module {module!r}{did_you_mean(module, modules)}"
+        report.add(path, message, f"write loss/{modules[0]}/…; modules are {', '.join(modules)}", key=key)
+
+
+def _check_evaluation(data: Mapping[str, Any], config: Config, settings: Settings, report: Report) -> None:
+    """Report an evaluation that the run ends before."""
+    every, stop = data["evaluation"].get("every", 10), data.get("stop", {})
+    names = {"iteration", "iterations"} & set(stop)
+    limits = [(stop[name], f"stop.{name} {stop[name]:g}") for name in names]
+    least = settings.least("reporting", "min_sample_timesteps_per_iteration")
+    least = max([least, *(rules.steps(settings) for rules in config.rules if rules.steps)])
+    if "env_steps" in stop and least > 0:
+        count = -(-stop["env_steps"] // least)
+        text = f"stop.env_steps {stop['env_steps']:g}, which is {count:g} iterations of "
+        text += f"at least {least:g} steps"
+        limits.append((count, text))
+    limit, text = min(limits, default=(0, ""))
     if every > limit > 0:
-        given = "every" in section(data, "evaluation")
-        report.add(
-            ("evaluation", "every") if given else ("evaluation",),
-            f"evaluation every {every} iterations never takes place before {text}",
-            fix=f"write every: {max(1, int(limit) // 5)}",
-        )
+        path = ("evaluation", "every") if "every" in data["evaluation"] else ("evaluation",)
+        message = f"evaluation every {every} iterations never takes place before {text}"
+        report.add(path, message, f"write every: {max(1, int(limit) // 5)}")
 
 
-def _check_checkpoint(data: Mapping[str, Any], report: Report) -> None:
-    checkpoint = section(data, "checkpoint")
-    check_metric(checkpoint.get("best"), ("checkpoint", "best"), data, report)
-    failures = _whole(section(data, "tune").get("max_failures", 0))
-    if failures and checkpoint.get("every", 10) == 0:
-        report.add(
-            ("tune", "max_failures"),
-            f"max_failures {failures} without checkpoints restarts a failed trial from scratch",
-            got=failures,
-            fix="write checkpoint: {every: 10}, or max_failures: 0",
-        )
+def _check_learning_starts(stop: Mapping[str, float], settings: Settings, report: Report) -> None:
+    """Report a run that stops before its first update."""
+    argument = "num_steps_sampled_before_learning_starts"
+    start, limit = settings.numbers("training", argument), stop.get("env_steps", 0)
+    if start and len(stop) == 1 and min(start) >= limit > 0:
+        given = settings.given("training", argument)
+        path: Path = ("config", "training", argument) if given else ("stop", "env_steps")
+        message = f"learning starts after {min(start):g} env steps, the run stops at {limit:g}"
+        report.add(path, message, f"write a larger stop.env_steps, or a smaller {argument}")
 
 
 def _check_tune(data: Mapping[str, Any], config: Config, report: Report) -> None:
-    tune = section(data, "tune")
-    check_metric(tune.get("metric"), ("tune", "metric"), data, report)
-    if isinstance(tune.get("scheduler"), Mapping):
-        _check_scheduler(tune["scheduler"], data, config, report)
-    if isinstance(tune.get("search"), Mapping):
-        _check_search(tune["search"], data, report)
-    for name in ("scheduler", "search"):
-        if isinstance(tune.get(name), str):
-            report.add(
-                ("tune", name),
-                "a mapping is expected",
-                got=tune[name],
-                fix=f"write {name}: {{type: {tune[name]}}}",
-            )
+    tune = data.get("tune", {})
+    failures, every = tune.get("max_failures", 0), data.get("checkpoint", {}).get("every", 10)
+    if failures and every == 0:
+        message = f"max_failures {failures} without checkpoints restarts a failed trial from scratch"
+        fix = "write checkpoint: {every: 10}, or max_failures: 0"
+        report.add(("tune", "max_failures"), message, fix, got=failures)
+    for section, known in (("scheduler", table()["schedulers"]), ("search", SEARCHERS)):
+        kind = (tune.get(section) or {}).get("type", "")
+        if kind and kind not in known:
+            hint = did_you_mean(kind, known)
+            report.add(("tune", section, "type"), f"unknown {section}{hint}", instead(hint, known), got=kind)
+        elif kind and section == "scheduler":
+            _check_scheduler(tune["scheduler"], data, config, report)
+        elif kind:
+            _check_search(tune["search"], data, report)
 
 
-def _type(section_name: str, values: Mapping[str, Any], known: Any, report: Report) -> str | None:
-    path: Path = ("tune", section_name)
-    if "type" not in values:
-        report.add(path, "the key 'type' is missing", fix=f"add type: one of {', '.join(known)}", key=True)
-        return None
-    kind = values["type"]
-    if not isinstance(kind, str) or kind not in known:
-        hint = did_you_mean(kind, known) if isinstance(kind, str) else ""
-        report.add((*path, "type"), f"unknown {section_name}{hint}", got=kind, fix=instead(hint, known))
-        return None
-    return kind
-
-
-def _check_scheduler(
-    scheduler: Mapping[str, Any], data: Mapping[str, Any], config: Config, report: Report
-) -> None:
-    schedulers: Mapping[str, Any] = table().get("schedulers", {})
-    kind = _type("scheduler", scheduler, schedulers, report)
-    if kind is None:
-        return
-    path: Path = ("tune", "scheduler")
+def _check_scheduler(scheduler: Any, data: Mapping[str, Any], config: Config, report: Report) -> None:
+    kind = scheduler["type"]
     given = {key: value for key, value in scheduler.items() if key != "type"}
-    for key in ("metric", "mode"):
-        if key in given:
-            report.add(
-                (*path, key),
-                f"the scheduler takes {key} from tune.{key}",
-                fix=f"write tune: {{{key}: …}}",
-                key=True,
-            )
-            del given[key]
-    check_options(kind, schedulers[kind], given, path, report)
-    if "time_attr" in given:
-        check_metric(given["time_attr"], (*path, "time_attr"), data, report)
+    for key in {"metric", "mode"} & set(given):
+        message, fix = f"the scheduler takes {key} from tune.{key}", f"write tune: {{{key}: …}}"
+        report.add((*SCHEDULER, key), message, fix, key=True)
+        del given[key]
+    found = table()["schedulers"][kind]
+    check_values(given, found["arguments"], SCHEDULER, report, owner=kind, open_ended=found["open"])
+    given = {key: value for key, value in given.items() if not report.has((*SCHEDULER, key))}
+    check_metric(given.get("time_attr"), (*SCHEDULER, "time_attr"), data, report)
     if kind == "asha":
-        _check_asha(given, data, report)
+        _check_asha(given, data.get("stop", {}), report)
     if kind == "pbt":
         _check_pbt(given, data, config, report)
 
 
-def _check_asha(given: Mapping[str, Any], data: Mapping[str, Any], report: Report) -> None:
-    path: Path = ("tune", "scheduler")
+def _check_asha(given: Mapping[str, Any], stop: Mapping[str, float], report: Report) -> None:
     longest, grace = given.get("max_t", 100), given.get("grace_period", 1)
-    if _whole(longest) is not None and _whole(grace) is not None and grace > longest:
-        report.add(
-            (*path, "grace_period"),
-            f"grace_period {grace} is longer than max_t {longest}",
-            fix=f"write at most {longest}",
-        )
-    iterations = section(data, "stop").get("iteration", section(data, "stop").get("iterations"))
+    if grace > longest:
+        message = f"grace_period {grace} is longer than max_t {longest}"
+        report.add((*SCHEDULER, "grace_period"), message, f"write at most {longest}")
+    iterations = stop.get("iteration", stop.get("iterations", 0))
     counted = given.get("time_attr", "iteration") in ("iteration", "training_iteration")
-    if "max_t" not in given and counted and isinstance(iterations, int | float) and iterations > 100:
-        report.add(
-            path,
-            f"asha ends every trial at max_t 100, before stop.iterations {iterations:g}",
-            fix=f"write max_t: {int(iterations)}",
-        )
+    if "max_t" not in given and counted and iterations > 100:
+        message = f"asha ends every trial at max_t 100, before stop.iterations {iterations:g}"
+        report.add(SCHEDULER, message, f"write max_t: {int(iterations)}")
 
 
 def _check_pbt(given: Mapping[str, Any], data: Mapping[str, Any], config: Config, report: Report) -> None:
-    path: Path = ("tune", "scheduler")
-    mutations = given.get("mutations")
-    if isinstance(mutations, Mapping) and not mutations:
-        report.add(
-            (*path, "mutations"),
-            "pbt needs mutations",
-            fix="write mutations: {config.training.lr: !loguniform [1e-5, 1e-3]}",
-        )
-    elif isinstance(mutations, Mapping):
-        for name, value in mutations.items():
-            _check_mutation(str(name), value, (*path, "mutations", name), config, report)
-    if section(data, "checkpoint").get("every", 10) == 0:
-        report.add(
-            ("checkpoint", "every"), "pbt copies checkpoints between trials", got=0, fix="write every: 10"
-        )
-    samples = section(data, "tune").get("samples", 1)
-    if samples == 1 and not any(space.kind == "grid" for _, space in spaces_in(data)):
-        report.add(("tune",), "pbt needs a population, tune.samples is 1", fix="write samples: 4", key=True)
+    for name, value in given.get("mutations", {}).items():
+        _check_mutation(name, value, (*SCHEDULER, "mutations", name), config, report)
+    if given.get("mutations") == {}:
+        fix = "write mutations: {config.training.lr: !loguniform [1e-5, 1e-3]}"
+        report.add((*SCHEDULER, "mutations"), "pbt needs mutations", fix)
+    if data.get("checkpoint", {}).get("every", 10) == 0:
+        report.add(("checkpoint", "every"), "pbt copies checkpoints between trials", "write every: 10", got=0)
+    grids = any(space.kind == "grid" for _, space in spaces_in(data))
+    if data["tune"].get("samples", 1) == 1 and not grids:
+        report.add(("tune",), "pbt needs a population, tune.samples is 1", "write samples: 4", key=True)
 
 
 def _check_mutation(name: str, value: Any, path: Path, config: Config, report: Report) -> None:
-    parts = name.split(".")
-    if parts[0] not in SPACE_SECTIONS or len(parts) < 2:
-        report.add(
-            path,
-            f"{name!r} is not a key below {', '.join(SPACE_SECTIONS)}",
-            fix="write config.training.lr",
-            key=True,
-        )
+    head, *rest = name.split(".")
+    if head not in SPACE_SECTIONS or not rest:
+        message = f"{name!r} is not a key below {', '.join(SPACE_SECTIONS)}"
+        report.add(path, message, "write config.training.lr", key=True)
     elif not isinstance(value, SearchSpace | list):
-        report.add(
-            path,
-            "a mutation is a search space or a list of values",
-            got=value,
-            fix="write !loguniform [1e-5, 1e-3]",
-        )
-    elif parts[0] == "config" and len(parts) == 3 and config.known:
-        for item in value.candidates() if isinstance(value, SearchSpace) else value:
-            before = len(report.problems)
-            check_argument(config, parts[1], parts[2], item, path, report)
-            if len(report.problems) > before:
-                return
+        message = "a mutation is a search space or a list of values"
+        report.add(path, message, "write !loguniform [1e-5, 1e-3]", got=value)
+    elif head == "config" and len(rest) == 2 and config.known:
+        space = value if isinstance(value, SearchSpace) else SearchSpace("choice", tuple(value))
+        inner, there = Report(report.file), ("config", *rest)
+        inner.keys[there], inner.values[there] = report.place(path, key=True), report.place(path)
+        check_arguments(config, rest[0], {rest[1]: space}, inner)
+        for problem in inner.problems[:1]:
+            mark = Mark(problem.file, problem.line, problem.column)
+            report.at(mark, path, problem.message, problem.fix, got=problem.got)
 
 
 def _check_search(search: Mapping[str, Any], data: Mapping[str, Any], report: Report) -> None:
-    kind = _type("search", search, SEARCHERS, report)
-    if kind is None:
-        return
-    path: Path = ("tune", "search")
+    path, kind = ("tune", "search"), search["type"]
     package = SEARCHERS[kind]
     if package is None:
-        for key in search:
-            if key != "type":
-                report.add((*path, key), f"{kind} has no option {key!r}", fix="remove it", key=True)
+        for key in set(search) - {"type"}:
+            report.add((*path, key), f"{kind} has no option {key!r}", "remove it", key=True)
         return
     if importlib.util.find_spec(package) is None:
-        report.add(
-            (*path, "type"),
-            f"{kind} needs the package {package}, which is not installed",
-            got=kind,
-            fix=f"pip install {package}",
-        )
+        message = f"{kind} needs the package {package}, which is not installed"
+        report.add((*path, "type"), message, f"pip install {package}", got=kind)
     spaces = [(where, space) for where, space in spaces_in(data) if where[0] in SPACE_SECTIONS]
     for where, space in spaces:
         if space.kind == "grid":
-            report.add(where, f"{kind} cannot take a grid", got=space, fix="write !choice instead of !grid")
+            report.add(where, f"{kind} cannot take a grid", "write !choice instead of !grid", got=space)
     if not spaces:
-        report.add(
-            path,
-            f"{kind} has nothing to search",
-            fix="write a search space, such as lr: !loguniform [1e-5, 1e-3]",
-            key=True,
-        )
+        fix = "write a search space, such as lr: !loguniform [1e-5, 1e-3]"
+        report.add(path, f"{kind} has nothing to search", fix, key=True)

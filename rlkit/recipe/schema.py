@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Discriminator,
-    Field,
-    FiniteFloat,
-    Tag,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic_core import CoreSchema, ValidationError, core_schema
+
+from rlkit.recipe.explain import explain
+from rlkit.recipe.problems import Path, RecipeError, Report, Unusable
+from rlkit.recipe.signatures import Config
 
 Name = Annotated[str, Field(min_length=1)]
 RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
@@ -24,6 +21,40 @@ def _policies_form(value: object) -> str:
     return "(mapping)" if isinstance(value, Mapping) else "(word)"
 
 
+@dataclass(frozen=True)
+class _Named:
+    """A mapping whose `key` is a name beside any options; it stays as it was given."""
+
+    title: str
+    key: str
+    form: str
+    required: bool = True
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
+        name = core_schema.typed_dict_field(core_schema.str_schema(min_length=1), required=self.required)
+        options = core_schema.typed_dict_schema({self.key: name}, extra_behavior="allow")
+        return core_schema.no_info_wrap_validator_function(self.check, options)
+
+    def check(self, value: Any, validate: Callable[[Any], Any]) -> Any:
+        if isinstance(value, str):
+            raise ValueError(f"{self.title} is a mapping; fix: write {self.form.format(value)}")
+        validate(value)
+        return dict(value)
+
+
+Model = Annotated[dict[str, Any], _Named("model", "name", "model: {{name: {}}}", required=False)]
+Exploration = Annotated[dict[str, Any], _Named("exploration", "type", "exploration: {{type: {}}}")]
+Callback = Annotated[dict[str, Any], _Named("a callback", "name", "- {{name: {}}}")]
+_CURRICULUM = _Named("curriculum", "type", "curriculum: {{type: {}}}", required=False)
+Curriculum = Annotated[dict[str, Any], _CURRICULUM]
+Scheduler = Annotated[dict[str, Any], _Named("scheduler", "type", "scheduler: {{type: {}}}")]
+Search = Annotated[dict[str, Any], _Named("search", "type", "search: {{type: {}}}")]
+
+
+def _field(description: str, default: Any = ..., **bounds: Any) -> Any:
+    return Field(default, description=description, **bounds)
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -31,13 +62,9 @@ class _Section(BaseModel):
 class Policy(_Section):
     """One module of a multi-agent run and the agents it plays."""
 
-    agents: list[Name] = Field(
-        min_length=1, description="agents this module plays; globs such as adversary_*"
-    )
-    critic: Literal["centralized", "local"] | None = Field(
-        default=None, description="what the critic sees; only for algorithms with a centralised critic"
-    )
-    train: bool = Field(default=True, description="false freezes the module")
+    agents: list[Name] = _field("agents this module plays; globs such as adversary_*", min_length=1)
+    critic: Literal["centralized", "local"] | None = _field("what a centralised critic sees", None)
+    train: bool = _field("false freezes the module", True)
 
 
 def _plain(value: Any) -> Any:
@@ -51,102 +78,64 @@ def _plain(value: Any) -> Any:
     return value
 
 
-Policies = Annotated[
-    Annotated[dict[Name, Policy], Field(min_length=1), Tag("(mapping)")]
-    | Annotated[Literal["shared"], Tag("(word)")],
-    Discriminator(_policies_form),
-]
+_ByName = Annotated[dict[Name, Policy], Field(min_length=1), Tag("(mapping)")]
+Policies = Annotated[_ByName | Annotated[Literal["shared"], Tag("(word)")], Discriminator(_policies_form)]
 
 
 class Evaluation(_Section):
     """Exact greedy evaluation during training, on seeds of its own."""
 
-    every: int = Field(default=10, ge=1, description="iterations between evaluations")
-    episodes: int = Field(default=20, ge=1, le=100_000, description="complete episodes per evaluation")
+    every: int = _field("iterations between evaluations", 10, ge=1)
+    episodes: int = _field("complete episodes per evaluation", 20, ge=1, le=100_000)
 
 
 class Checkpoint(_Section):
     """When checkpoints are written and which are kept."""
 
-    every: int = Field(default=10, ge=0, description="iterations between checkpoints; 0: only at the end")
-    keep: int | None = Field(
-        default=3, ge=1, description="newest checkpoints to keep, beside the best; null: all"
-    )
-    best: Name = Field(
-        default="episode_return",
-        description="metric of the best checkpoint; default with `evaluation`: eval/episode_return",
-    )
+    every: int = _field("iterations between checkpoints; 0: only at the end", 10, ge=0)
+    keep: int | None = _field("newest checkpoints to keep, beside the best; null: all", 3, ge=1)
+    best: Name = _field("best checkpoint's metric; with `evaluation` its return", "episode_return")
 
 
 class Tune(_Section):
     """Several trials of one recipe, through Ray Tune."""
 
-    samples: int = Field(default=1, ge=1, description="trials per grid point; with `seed` they are seeds")
-    metric: Name = Field(default="episode_return", description="what trials are compared by")
-    mode: Literal["max", "min"] = Field(default="max", description="whether more of `metric` is better")
-    scheduler: dict[str, Any] | None = Field(
-        default=None, description="{type: asha | pbt | median | hyperband | fifo, …}"
-    )
-    search: dict[str, Any] | None = Field(default=None, description="{type: random | optuna | …, …}")
-    max_failures: int = Field(
-        default=0, ge=0, description="restarts of a failed trial, from its newest checkpoint"
-    )
-    concurrent: int | None = Field(default=None, ge=1, description="trials at once; default: as many as fit")
+    samples: int = _field("trials per grid point; with `seed` they are seeds", 1, ge=1)
+    metric: Name = _field("what trials are compared by", "episode_return")
+    mode: Literal["max", "min"] = _field("whether more of `metric` is better", "max")
+    scheduler: Scheduler | None = _field("{type: asha | pbt | median | hyperband | fifo, …}", None)
+    search: Search | None = _field("{type: random | optuna | …, …}", None)
+    max_failures: int = _field("restarts of a failed trial, from its newest checkpoint", 0, ge=0)
+    concurrent: int | None = _field("trials at once; default: as many as fit", None, ge=1)
 
 
 class Recipe(_Section):
-    """One experiment. `docs/recipe.md` documents every key; docs there and descriptions here are compared by a test."""
+    """One experiment. `docs/recipe.md` documents every key; a test compares them."""
 
-    name: RunName = Field(description="run name; default: the file's stem")
-    algorithm: Name = Field(description="a name of `rlkit list algorithms`")
-    env: Name = Field(
-        description="Gymnasium id, registered name, pettingzoo/<module>.<env> or vmas/<scenario>"
-    )
-    env_config: dict[Name, Any] = Field(
-        default_factory=dict, description="keyword arguments of the environment"
-    )
-    seed: int | None = Field(
-        default=0, ge=0, le=2**31 - 1, description="seed of everything random; null: not seeded"
-    )
-    config: dict[Name, dict[Name, Any]] = Field(
-        default_factory=dict, description="RLlib's AlgorithmConfig: method -> its arguments"
-    )
-    model: dict[Name, Any] | None = Field(
-        default=None,
-        description="a registered model (`name` and its options) or RLlib's DefaultModelConfig fields",
-    )
-    exploration: dict[Name, Any] | None = Field(
-        default=None, description="`type` of `rlkit list explorations` and options"
-    )
-    policies: Policies | None = Field(
-        default=None,
-        description="multi-agent: module -> agents; default one module per agent; `shared`: one for all",
-    )
-    callbacks: list[dict[Name, Any]] = Field(
-        default_factory=list, description="`name` of `rlkit list callbacks` and options, each"
-    )
-    curriculum: dict[Name, Any] | None = Field(
-        default=None, description="`type` of `rlkit list curricula` and options"
-    )
-    stop: dict[Name, FiniteFloat] = Field(
-        min_length=1, description="metric -> value; the first one reached ends the run"
-    )
-    evaluation: Evaluation | None = Field(default=None, description="evaluation during training")
-    checkpoint: Checkpoint = Field(default=Checkpoint(), description="checkpoints")
-    tune: Tune = Field(default=Tune(), description="several trials")
+    name: RunName = _field("run name; default: the file's stem")
+    algorithm: Name = _field("a name of `rlkit list algorithms`")
+    env: Name = _field("Gymnasium id, registered name, pettingzoo/<module>.<env> or vmas/<scenario>")
+    env_config: dict[Name, Any] = _field("keyword arguments of the environment", {})
+    seed: int | None = _field("seed of everything random; null: not seeded", 0, ge=0, le=2**31 - 1)
+    config: dict[Name, dict[Name, Any]] = _field("RLlib's AlgorithmConfig: method -> its arguments", {})
+    model: Model | None = _field("a registered model and its options, or RLlib's own fields", None)
+    exploration: Exploration | None = _field("`type` of `rlkit list explorations` and options", None)
+    policies: Policies | None = _field("module -> agents; default one each; `shared`: one for all", None)
+    callbacks: list[Callback] = _field("`name` of `rlkit list callbacks` and options, each", [])
+    curriculum: Curriculum | None = _field("`type` of `rlkit list curricula` and options", None)
+    stop: dict[Name, float] = _field("metric -> value; the first reached ends the run", min_length=1)
+    evaluation: Evaluation | None = _field("evaluation during training", None)
+    checkpoint: Checkpoint = _field("checkpoints", Checkpoint())
+    tune: Tune = _field("several trials", Tune())
 
     @model_validator(mode="before")
     @classmethod
-    def _fill_in(cls, values: Any) -> Any:
+    def _fill_in(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """With evaluation, it chooses the best checkpoint."""
-        if not isinstance(values, Mapping):
+        checkpoint = values.get("checkpoint", {})
+        if values.get("evaluation") is None or not isinstance(checkpoint, Mapping):
             return values
-        values = dict(values)
-        if values.get("evaluation") is not None:
-            checkpoint = values.get("checkpoint", {})
-            if isinstance(checkpoint, Mapping):
-                values["checkpoint"] = {"best": "eval/episode_return", **checkpoint}
-        return values
+        return {**values, "checkpoint": {"best": "eval/episode_return", **checkpoint}}
 
     @field_validator("stop")
     @classmethod
@@ -156,11 +145,9 @@ class Recipe(_Section):
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data that `from_dict` takes back, JSON-able except for search spaces; no absent sections."""
-        return {
-            name: _plain(getattr(self, name))
-            for name, field in type(self).model_fields.items()
-            if field.default is not None or getattr(self, name) is not None
-        }
+        fields = type(self).model_fields
+        values = {name: _plain(getattr(self, name)) for name in fields}
+        return {name: v for name, v in values.items() if fields[name].default is not None or v is not None}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
@@ -169,6 +156,47 @@ class Recipe(_Section):
         Raises:
             RecipeError: with every problem.
         """
-        from rlkit.recipe.validate import recipe_from_dict
+        report = Report("recipe")
+        try:
+            recipe = validated(values, report)
+        except Unusable:
+            recipe = None
+        if recipe is None or report.problems:
+            raise RecipeError(report.problems)
+        return recipe
 
-        return recipe_from_dict(values)
+
+SECTIONS = set(Recipe.model_fields) - {"name", "algorithm", "env", "seed"}
+
+
+def validated(data: Mapping[str, Any], report: Report) -> Recipe | None:
+    """Return the recipe, or None after reporting everything that is wrong with its shape.
+
+    Names and RLlib's arguments are not looked up. What has a problem already is left out.
+    """
+    config = data.get("config")
+    paths: list[tuple[Path, Any]] = [((name,), value) for name, value in data.items() if name in SECTIONS]
+    paths += [(("config", m), given) for m, given in (config if isinstance(config, Mapping) else {}).items()]
+    for path, value in paths:
+        if value is None:
+            fix = f"fill it, write {'[]' if path == ('callbacks',) else '{}'}, or remove the key"
+            report.add(path, f"the section {path[-1]!r} is empty", fix, key=True)
+    values = report.sound(data)
+    try:
+        recipe = Recipe.model_validate(values)
+    except ValidationError as error:
+        explain(error, values, (), report, Recipe)
+        return None
+    arguments = Config(recipe.algorithm).arguments
+    shaped: dict[str, Any] = {}
+    for method, given in recipe.config.items():
+        rows = arguments(method)
+        shaped[method] = {name: _shaped(value, rows.get(name, {})) for name, value in given.items()}
+    return recipe.model_copy(update={"config": shaped})
+
+
+def _shaped(value: Any, row: Mapping[str, Any]) -> Any:
+    """Return a list as a tuple where RLlib takes no list: it compares `n_step` with `isinstance(…, tuple)`."""
+    kinds = row.get("type", "").split(" | ")
+    starts = {kind.partition("[")[0] for kind in kinds}
+    return tuple(value) if isinstance(value, list) and "tuple" in starts and "list" not in starts else value

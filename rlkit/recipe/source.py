@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from rlkit.recipe.problems import Mark, Report, Unusable
+from rlkit.recipe.shipped import shipped
 from rlkit.recipe.tree import Node, compose
 
 MAX_BYTES = 256 * 1024
@@ -26,49 +27,41 @@ def read_text(path: Path, report: Report) -> str:
     mark = Mark(report.file)
 
     def stop(message: str, fix: str, got: str = "", place: Mark = mark) -> Unusable:
-        report.at(place, (), message, got=got, fix=fix)
+        report.at(place, (), message, fix, got=got)
         return Unusable()
 
     try:
         if path.is_dir():
             raise stop("this is a directory", f"name a recipe in it{_choices(path)}")
         if not path.exists():
-            raise stop("no such recipe", f"{_similar(path)}`rlkit list recipes` shows those here")
+            raise stop(
+                "no such recipe", f"{_similar(path)}`rlkit list recipes` shows those that come with rlkit"
+            )
         size = path.stat().st_size if path.is_file() else 0
         if size > MAX_BYTES:
             raise stop("a recipe is at most 256 kB", "is this the right file?", got=f"{size} bytes")
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise stop(
-            f"cannot be read ({error.strerror or error})", "check the path and its permissions"
-        ) from None
+        message = f"cannot be read ({error.strerror or error})"
+        raise stop(message, "check the path and its permissions") from None
     except ValueError:  # a NUL byte in the path
         raise stop("this is not a path", "name a recipe file") from None
     if len(data) > MAX_BYTES:
         raise stop("a recipe is at most 256 kB", "is this the right file?")
     if b"\x00" in data:
         offset = data.index(b"\x00")
-        line = data.count(b"\n", 0, offset) + 1
-        raise stop(
-            f"NUL byte at byte {offset}", "save the file as UTF-8 text", place=Mark(report.file, line, 1)
-        )
+        place = Mark(report.file, data.count(b"\n", 0, offset) + 1, 1)
+        raise stop(f"NUL byte at byte {offset}", "save the file as UTF-8 text", place=place)
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        column = error.start - (data.rfind(b"\n", 0, error.start) + 1) + 1
-        raise stop(
-            f"not UTF-8: byte 0x{data[error.start]:02x} at byte {error.start}",
-            "save the file as UTF-8",
-            place=Mark(report.file, line, column),
-        ) from None
+        place = _mark_at(report.file, data.decode("latin-1"), error.start)
+        message = f"not UTF-8: byte 0x{data[error.start]:02x} at byte {error.start}"
+        raise stop(message, "save the file as UTF-8", place=place) from None
     if found := _CONTROL.search(text):
-        raise stop(
-            f"control character U+{ord(found[0]):04X}",
-            "remove it",
-            place=_mark_at(report.file, text, found.start()),
-        )
+        place = _mark_at(report.file, text, found.start())
+        raise stop(f"control character U+{ord(found[0]):04X}", "remove it", place=place)
     return text
 
 
@@ -84,15 +77,11 @@ def parse(text: str, report: Report) -> Node:
         _syntax(error, text, report)
         raise Unusable from None
     except (yaml.YAMLError, RecursionError, UnicodeError, ValueError) as error:
-        report.at(
-            Mark(report.file), (), f"not YAML: {error}", fix="see docs/recipe.md for the form of a recipe"
-        )
+        report.at(Mark(report.file), (), f"not YAML: {error}", "see docs/recipe.md for the form of a recipe")
         raise Unusable from None
     if root is None:
         what = "holds only comments" if text.strip() else "is empty"
-        report.at(
-            Mark(report.file), (), f"the recipe {what}", fix="start with `algorithm:`, `env:` and `stop:`"
-        )
+        report.at(Mark(report.file), (), f"the recipe {what}", "start with `algorithm:`, `env:` and `stop:`")
         raise Unusable
     return root
 
@@ -122,15 +111,12 @@ def _syntax(error: yaml.MarkedYAMLError, text: str, report: Report) -> None:
     line = lines[number][:200]
     column = min(column, len(line))
     excerpt = f"    {line}\n    {' ' * column}^"
-    report.at(Mark(report.file, number + 1, column + 1), (), message, fix=fix, excerpt=excerpt)
+    report.at(Mark(report.file, number + 1, column + 1), (), message, fix, excerpt=excerpt)
 
 
 _REASONS: tuple[tuple[str, str, str], ...] = (
-    (
-        "mapping values are not allowed",
-        "a second colon, or an indentation that does not fit",
-        "quote a value that holds ': ', or align the key",
-    ),
+    ("mapping values are not allowed", "a second colon, or an indentation that does not fit",
+     "quote a value that holds ': ', or align the key"),
     ("cannot start any token", "a value cannot start with this character", "quote the value"),
     ("expected ',' or ']'", "the list [ … ] that begins here is not closed", "add ] or a comma"),
     ("did not find expected ',' or ']'", "the list [ … ] that begins here is not closed", "add ] or a comma"),
@@ -159,10 +145,8 @@ def _reason(problem: str, line: str) -> tuple[str, str]:
 
 def _before(lines: list[str], number: int) -> int:
     """Return the index of the last line with content before `number`."""
-    return next(
-        (i for i in range(number - 1, -1, -1) if lines[i].strip() and not lines[i].lstrip().startswith("#")),
-        number,
-    )
+    above = (i for i in range(number - 1, -1, -1) if lines[i].partition("#")[0].strip())
+    return next(above, number)
 
 
 def _mark_at(file: str, text: str, offset: int) -> Mark:
@@ -179,13 +163,12 @@ def _choices(folder: Path) -> str:
 
 
 def _similar(path: Path) -> str:
-    """Return `"did you mean configs/x.yaml? "` for the closest recipe beside the path or in configs/."""
-    found: dict[str, Any] = {}
+    """Return `"did you mean x? "` for the closest shipped name, or recipe beside the path or in configs/."""
+    found: dict[str, Any] = {name.lower(): name for name in shipped()}
     for folder in (path.parent, Path("configs")):
         try:
             found |= {p.stem.lower(): p for p in _recipes(folder)}
         except OSError:
             continue
-    stem = path.stem.lower()
-    close = difflib.get_close_matches(stem, found, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(path.stem.lower(), found, n=1, cutoff=0.6)
     return f"did you mean {found[close[0]]}? " if close else ""

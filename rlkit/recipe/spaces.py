@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rlkit.recipe.problems import Path
+
 LISTS = ("grid", "choice")
 RANGES = ("uniform", "loguniform", "randint")
 KINDS = LISTS + RANGES
@@ -44,10 +46,8 @@ def space_error(kind: str, args: object) -> tuple[str, str] | None:
     number = int if kind == "randint" else (int, float)
     if len(args) != 2 or not all(isinstance(x, number) and not isinstance(x, bool) for x in args):
         what = "whole numbers" if kind == "randint" else "numbers"
-        return (
-            f"!{kind} takes two {what}, lowest and highest",
-            f"!{kind} [{'1, 9' if kind == 'randint' else '0.1, 0.9'}]",
-        )
+        example = "1, 9" if kind == "randint" else "0.1, 0.9"
+        return f"!{kind} takes two {what}, lowest and highest", f"!{kind} [{example}]"
     low, high = args
     if not low < high:
         return f"!{kind}: the lowest value {low} is not below the highest {high}", f"!{kind} [{high}, {low}]"
@@ -56,9 +56,7 @@ def space_error(kind: str, args: object) -> tuple[str, str] | None:
     return None
 
 
-def spaces_in(
-    value: Any, path: tuple[str | int, ...] = ()
-) -> Iterator[tuple[tuple[str | int, ...], SearchSpace]]:
+def spaces_in(value: Any, path: Path = ()) -> Iterator[tuple[Path, SearchSpace]]:
     """Yield (path, space) for every search space in plain data."""
     if isinstance(value, SearchSpace):
         yield path, value
@@ -73,3 +71,21 @@ def spaces_in(
 def candidates(value: Any) -> tuple[Any, ...]:
     """Return the value itself as a 1-tuple, or the candidates of a search space."""
     return value.candidates() if isinstance(value, SearchSpace) else (value,)
+
+
+def variants(value: Any) -> Iterator[Any]:
+    """Yield the value with its search spaces replaced, until every candidate of every space has stood in it once."""
+    count = max((len(space.candidates()) for _, space in spaces_in(value)), default=1)
+    for index in range(count):
+        yield _filled(value, index)
+
+
+def _filled(value: Any, index: int) -> Any:
+    if isinstance(value, SearchSpace):
+        found = value.candidates()
+        return found[min(index, len(found) - 1)]
+    if isinstance(value, Mapping):
+        return {key: _filled(item, index) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_filled(item, index) for item in value]
+    return value

@@ -8,28 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
-from rlkit.recipe.problems import MISSING, Mark, Path, Report, Unusable, shown
+from rlkit.recipe.problems import BROKEN, MISSING, Mark, Path, Report, Unusable, shown
 from rlkit.recipe.scalars import BadScalar, read_scalar
 from rlkit.recipe.spaces import KINDS, SearchSpace, space_error
 
 MAX_DEPTH = 32
 MAX_NODES = 10_000
 CORE = "tag:yaml.org,2002:"
+PLAIN_TAGS = {"!", *(CORE + kind for kind in ("str", "int", "float", "bool", "null", "map", "seq"))}
 _EVENTS: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-class Invalid:
-    """Stands where a value could not be read; its problem is already reported."""
-
-    def __repr__(self) -> str:
-        return "an unreadable value"
-
-
-INVALID: Any = Invalid()
 
 
 @dataclass
@@ -66,16 +57,14 @@ class _Composer:
     def run(self, events: Iterator[Any]) -> Node | None:
         for event in events:
             if isinstance(event, yaml.DocumentStartEvent) and self.root is not None:
-                self.stop(
-                    event, "a second document starts here", "keep one recipe per file; remove the line `---`"
-                )
+                fix = "keep one recipe per file; remove the line `---`"
+                self.stop(event, "a second document starts here", fix)
             elif isinstance(event, yaml.AliasEvent):
                 self.add(self.aliased(event))
             elif isinstance(event, yaml.ScalarEvent):
                 plain = not event.style and event.implicit[0]
-                self.start(
-                    event, Node("scalar", self.mark(event), event.value, event.tag, plain, closed=True)
-                )
+                node = Node("scalar", self.mark(event), event.value, event.tag, plain, closed=True)
+                self.start(event, node)
             elif isinstance(event, yaml.SequenceStartEvent | yaml.MappingStartEvent):
                 kind = "map" if isinstance(event, yaml.MappingStartEvent) else "list"
                 self.start(event, Node(kind, self.mark(event), [], event.tag))
@@ -89,17 +78,15 @@ class _Composer:
     def mark(self, event: Any) -> Mark:
         return Mark(self.file, event.start_mark.line + 1, event.start_mark.column + 1)
 
-    def stop(self, event: Any, message: str, fix: str) -> None:
-        self.report.at(self.mark(event), (), message, fix=fix)
+    def stop(self, event: Any, message: str, fix: str) -> NoReturn:
+        self.report.at(self.mark(event), (), message, fix)
         raise Unusable
 
     def aliased(self, event: Any) -> Node:
         node = self.anchors.get(event.anchor)
         if node is None:
-            self.stop(
-                event, f"*{event.anchor} refers to nothing above", f"define it first with &{event.anchor}"
-            )
-            raise Unusable
+            fix = f"define it first with &{event.anchor}"
+            self.stop(event, f"*{event.anchor} refers to nothing above", fix)
         if not node.closed:
             self.stop(event, f"*{event.anchor} stands inside what it refers to", "remove the recursive alias")
         return node
@@ -137,7 +124,7 @@ class Reader:
         self.count = 0
 
     def read(self, node: Node, path: Path = ()) -> Any:
-        """Return the data of a node: dict, list, str, int, float, bool, None, SearchSpace or INVALID.
+        """Return the data of a node: dict, list, str, int, float, bool, None, SearchSpace or BROKEN.
 
         Raises:
             Unusable: aliases expand to more than `MAX_NODES` values or `MAX_DEPTH` levels.
@@ -146,18 +133,14 @@ class Reader:
         if self.count > MAX_NODES:
             mark = self.report.place(path[:2], key=True)
             message = f"aliases expand to more than {MAX_NODES} values"
-            self.report.at(mark, path[:2], message, fix="write the values out")
+            self.report.at(mark, path[:2], message, "write the values out")
             raise Unusable
         if len(path) > MAX_DEPTH:
-            self.report.at(node.mark, (), f"nested deeper than {MAX_DEPTH} levels", fix="flatten the recipe")
+            self.report.at(node.mark, (), f"nested deeper than {MAX_DEPTH} levels", "flatten the recipe")
             raise Unusable
         self.report.values.setdefault(path, node.mark)
-        tag = node.tag
-        if tag is not None and tag not in (
-            "!",
-            *(CORE + t for t in ("str", "int", "float", "bool", "null", "map", "seq")),
-        ):
-            return self._tagged(node, path, tag)
+        if node.tag is not None and node.tag not in PLAIN_TAGS:
+            return self._tagged(node, path, node.tag)
         if node.kind == "scalar":
             return self._scalar(node, path)
         if node.kind == "list":
@@ -170,70 +153,52 @@ class Reader:
             return node.value
         value = read_scalar(node.value)
         if isinstance(value, BadScalar):
-            self.report.at(node.mark, path, value.message, fix=value.fix)
-            return INVALID
-        kinds: dict[str, Any] = {"int": int, "float": (int, float), "bool": bool, "null": type(None)}
-        if tag in ("map", "seq") or (tag in kinds and not _is(value, kinds[tag])):
-            self.report.at(
-                node.mark,
-                path,
-                f"!!{tag} does not fit this value",
-                got=shown(node.value),
-                fix="remove the tag",
-            )
-            return INVALID
+            self.report.at(node.mark, path, value.message, value.fix)
+            return BROKEN
+        kinds: dict[str, Any] = {"int": {int}, "float": {int, float}, "bool": {bool}, "null": {type(None)}}
+        if tag in ("map", "seq") or type(value) not in kinds.get(tag, {type(value)}):
+            got = shown(node.value)
+            self.report.at(node.mark, path, f"!!{tag} does not fit this value", "remove the tag", got=got)
+            return BROKEN
         return float(value) if tag == "float" else value
 
     def _tagged(self, node: Node, path: Path, tag: str) -> Any:
         kind = tag.removeprefix("!")
         if tag.startswith("!") and kind in KINDS:
-            items = INVALID
+            items = node.value if node.kind == "scalar" else BROKEN
             if node.kind == "list":
                 items = [self.read(item, (*path, index)) for index, item in enumerate(node.value)]
-            elif node.kind == "scalar":
-                items = node.value
             return self.space(kind, items, path)
         name = "!!" + tag.removeprefix(CORE) if tag.startswith(CORE) else tag
+        message = f"unknown tag {name}"
+        fix = f"use one of {', '.join('!' + k for k in KINDS)}, or remove the tag"
         if "python" in tag:
-            message, fix = (
-                f"the tag {name} would run code",
-                "remove the tag; recipes are data and nothing in them is executed",
-            )
-        else:
-            message, fix = (
-                f"unknown tag {name}",
-                f"use one of {', '.join('!' + k for k in KINDS)}, or remove the tag",
-            )
-        self.report.at(node.mark, path, message, fix=fix)
-        return INVALID
+            message = f"the tag {name} would run code"
+            fix = "remove the tag; recipes are data and nothing in them is executed"
+        self.report.at(node.mark, path, message, fix)
+        return BROKEN
 
     def space(self, kind: str, items: Any, path: Path) -> Any:
         """Return a SearchSpace, or report what is wrong with it."""
-        if isinstance(items, list) and any(map(unreadable, items)):
-            return INVALID
+        if isinstance(items, list) and self.report.has(path):
+            return BROKEN
         if error := space_error(kind, items):
-            self.report.add(path, error[0], got=MISSING if items is INVALID else items, fix=error[1])
-            return INVALID
+            self.report.add(path, *error, got=MISSING if items is BROKEN else items)
+            return BROKEN
         return SearchSpace(kind, tuple(items))
 
     def _mapping(self, node: Node, path: Path) -> Any:
         data: dict[str, Any] = {}
-        lines: dict[str, int] = {}
         for key_node, value_node in node.value:
             key = self._key(key_node, path)
             if key is None:
                 continue
             here = (*path, key)
             if key in data:
-                where = f"line {lines[key]}" if lines[key] else "above"
-                self.report.at(
-                    key_node.mark,
-                    here,
-                    f"the key {key!r} stands here twice, first on {where}",
-                    fix="remove one of the two",
-                )
+                line = self.report.keys[here].line
+                message = f"the key {key!r} stands here twice, first {f'on line {line}' if line else 'above'}"
+                self.report.at(key_node.mark, here, message, "remove one of the two")
                 continue
-            lines[key] = key_node.mark.line
             self.report.keys[here] = key_node.mark
             data[key] = self.read(value_node, here)
         if set(data) == {"grid_search"} and path:
@@ -242,45 +207,20 @@ class Reader:
 
     def _key(self, node: Node, path: Path) -> str | None:
         """Return the key's text, or None after reporting why it cannot be a key."""
-        got = shown(node.value) if node.kind == "scalar" else f"a {node.kind}"
         if node.kind != "scalar" or (node.tag or "!").removeprefix(CORE) not in ("!", "str"):
-            self.report.at(
-                node.mark, path, "a key must be a word", got=got, fix="write a word before the colon"
-            )
+            got = shown(node.value) if node.kind == "scalar" else f"a {node.kind}"
+            self.report.at(node.mark, path, "a key must be a word", "write a word before the colon", got=got)
             return None
-        if not node.plain:
-            return str(node.value)
-        if node.value == "<<":
-            self.report.at(node.mark, path, "merge keys (<<) are not supported", fix="write the keys out")
-            return None
-        value = read_scalar(node.value)
-        if value is None:
-            self.report.at(node.mark, path, "a key is empty or null", fix="write a word before the colon")
-            return None
-        if isinstance(value, str):
-            return value
-        if isinstance(value, BadScalar):
-            self.report.at(
-                node.mark,
-                path,
-                f"this key is not a plain word: {value.message}",
-                fix=f"quote it: '{node.value}'",
-            )
+        value = read_scalar(node.value) if node.plain else node.value
+        quoted = f"quote it: '{node.value}'"
+        if node.plain and node.value == "<<":
+            self.report.at(node.mark, path, "merge keys (<<) are not supported", "write the keys out")
+        elif value is None:
+            self.report.at(node.mark, path, "a key is empty or null", "write a word before the colon")
+        elif isinstance(value, BadScalar):
+            self.report.at(node.mark, path, f"this key is not a plain word: {value.message}", quoted)
+        elif not isinstance(value, str):
+            self.report.at(node.mark, path, "a key must be text", quoted, got=shown(value))
         else:
-            self.report.at(
-                node.mark, path, "a key must be text", got=shown(value), fix=f"quote it: '{node.value}'"
-            )
+            return value
         return None
-
-
-def _is(value: Any, kind: Any) -> bool:
-    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
-
-
-def unreadable(value: Any) -> bool:
-    """True if INVALID stands anywhere in the data."""
-    if isinstance(value, dict):
-        return any(map(unreadable, value.values()))
-    if isinstance(value, list | tuple):
-        return any(map(unreadable, value))
-    return value is INVALID

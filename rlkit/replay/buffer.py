@@ -1,9 +1,8 @@
 """Replay: a ring of steps, drawn uniformly or by priority, as n-step transitions or as sequences.
 
-Prioritized replay is Schaul et al. 2016 (arXiv 1511.05952), proportional variant, with the constants of
-RLlib's `PrioritizedEpisodeReplayBuffer`: a new row gets the largest priority seen so far (1 at first), a row
-with TD error d gets max(|d|, 1e-12)^alpha, and importance weights are divided by the largest one possible in
-the whole buffer.
+Prioritized replay is Schaul et al. 2016 (arXiv 1511.05952), proportional variant, with the constants of RLlib's
+`PrioritizedEpisodeReplayBuffer`: a new row gets the largest priority seen so far (1 at first), a row with TD error d
+gets max(|d|, 1e-12)^alpha, and importance weights are divided by the largest one possible in the whole buffer.
 
 Deviations from RLlib's buffer:
 1. The last n - 1 steps of an episode are drawn too. Their window ends with the episode and `n_step` says how
@@ -41,8 +40,7 @@ class Replay:
             the second one is called `new_obs` for `obs` and `next_<name>` otherwise.
         steps: Step columns besides `rewards`, `terminateds` and `truncateds`: at least `actions`. None: an
             array whose shape and dtype are those of the first fragment.
-        agents: 0 for one agent (`rewards` has shape (B,)); N for joint rows (`rewards` and flags have shape
-            (B, N)).
+        agents: 0 for one agent (`rewards` has shape (B,)); N for joint rows (`rewards` and flags (B, N)).
         alpha: Exponent of prioritization; None draws uniformly.
         seed: Seed of the buffer's own generator.
     """
@@ -112,8 +110,7 @@ class Replay:
         return self.tree.find(mass.reshape(-1)).reshape(batches, batch_size)
 
     def draw_starts(self, batch_size: int, batches: int = 1, longer_than: int = 0) -> np.ndarray:
-        """Draw rows that more than `longer_than` steps of their episode start at (for sequences with a
-        burn-in).
+        """Draw rows that more than `longer_than` steps of their episode start at (for sequences with a burn-in).
 
         Where the buffer holds no such row after 20 rounds, shorter ones fill the batch.
         """
@@ -158,9 +155,8 @@ class Replay:
 
         The window of a row ends early where its episode ends, where the steps that follow have not arrived
         yet, and, in joint rows, where any agent is truncated; `n_step` (float32, shape of `rows`) holds its
-        actual length m. `rewards` is the sum of gamma^i r_{t+i} for i < m; `new_obs` is the observation at t
-        + m; `terminateds` says whether the episode (in joint rows: that agent's) terminated within the
-        window.
+        actual length m. `rewards` is the sum of gamma^i r_{t+i} for i < m; `new_obs` is the observation at
+        t + m; `terminateds` says whether the episode (in joint rows: that agent's) terminated within the window.
 
         Returns:
             Columns of shape `(*rows.shape, *leaf.shape)`, nested like their spaces.
@@ -203,8 +199,7 @@ class Replay:
         return last, length, rewards, terminateds, truncated.take(last, axis=0)
 
     def sequences(self, rows: np.ndarray, length: int) -> dict[str, Any]:
-        """Return sequences of up to `length` (T) one-step transitions that start at `rows`, for recurrent
-        modules.
+        """Return sequences of up to `length` (T) one-step transitions that start at `rows`, for recurrent modules.
 
         Steps after the end of an episode are zeros and masked out by `loss_mask` (B, T). Columns have shape
         (B, T, ...); a state column named `state_in` is returned at the start only, (B, ...), and its
@@ -253,8 +248,7 @@ class Replay:
         """Replace the whole buffer by a saved one, bit for bit.
 
         Raises:
-            ValueError: it was saved with another capacity, other columns, or with priorities where this has
-                none.
+            ValueError: it was saved with another capacity, other columns, or with priorities where this has none.
         """
         arrays = dict(state["arrays"])
         priorities = arrays.pop("priorities", None)

@@ -1,5 +1,4 @@
-"""RLlib's episodes as fragments of columns: per agent, or jointly with all agents of an environment step in
-one row.
+"""RLlib's episodes as fragments of columns: per agent, or jointly with all agents of an environment step in one row.
 
 An env runner returns whole fragments: `SingleAgentEpisode` or `MultiAgentEpisode` chunks with a lookback
 buffer in front that belongs to the chunk before. Only what follows the lookback is read here.
@@ -19,6 +18,7 @@ import numpy as np
 from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
+from rlkit.errors import UsageError
 from rlkit.replay.buffer import ACTIONS, OBS, REWARDS, STATE_IN, TERMINATEDS, TRUNCATEDS
 from rlkit.replay.columns import Column
 from rlkit.replay.ring import Fragment
@@ -190,13 +190,13 @@ def joint_fragments(
     states: Mapping[str, Column],
     steps: Mapping[str, Column],
 ) -> Iterator[Fragment]:
-    """Return one fragment per episode chunk: T environment steps, all agents aligned, zeros where one is
-    absent.
+    """Return one fragment per episode chunk: T environment steps, all agents aligned, zeros where one is absent.
 
     A reward that arrives for an agent between two of its turns is in the row of the action it answers.
 
     Raises:
         ValueError: an episode with an agent that is not one of `agents`.
+        UsageError: a fragment that begins between an agent's action and its next observation.
     """
     for episode in episodes:
         unknown = set(map(str, episode.agent_episodes)) - set(agents)
@@ -229,9 +229,14 @@ def _joint(
             agent_episode.to_numpy()
         times = _agent_times(episode, agent, length)
         seen = np.flatnonzero(times >= 0)
+        if len(seen) <= len(agent_episode):
+            raise UsageError(
+                f"agent {agent!r} acted before step {episode.env_t_started}, where a fragment ends, and observed the "
+                f"outcome after it: a joint row cannot hold that. Fix: agents that take turns or pause need whole "
+                f"episodes, `config: {{env_runners: {{batch_mode: complete_episodes}}}}`"
+            )
         present[seen, i] = True
-        # observation k of this chunk sits at env step seen[k]; action k was taken there if step k was
-        # completed
+        # Observation k of this chunk sits at env step seen[k]; action k was taken there if step k was completed.
         turns = seen[: len(agent_episode)]
         acted[turns, i] = True
         rewards[turns, i] = rows(agent_episode.rewards)[: len(turns)]

@@ -1,10 +1,9 @@
 """The ring: preallocated columns of environment steps, linked into trajectories.
 
-One row is one step: the observation (and every other *state* column) at time t, the action, reward and flags
-of the step taken there, and a link to the row of t+1. The next observation is read through that link, so
-observations are stored once. Where an episode ends, or a fragment ends whose continuation has not come yet,
-the link points to a small side table of *tails* that holds the last observation. A later fragment of the same
-episode replaces the link.
+One row is one step: the observation (and every other *state* column) at time t, the action, reward and flags of the
+step taken there, and a link to the row of t+1. The next observation is read through that link, so observations are
+stored once. Where an episode ends, or a fragment ends whose continuation has not come yet, the link points to a small
+side table of *tails* that holds the last observation. A later fragment of the same episode replaces the link.
 
 Legend: T steps of a fragment, B rows of a batch.
 """
@@ -35,8 +34,7 @@ class Fragment:
         start: Index of the first step within its episode. A fragment is linked to the one before it only if
             that one ended exactly here, so that a lost fragment never joins what it does not connect.
         length: T.
-        states: State columns, arrays or nested arrays of length T + 1 (the last is the state after the last
-            step).
+        states: State columns, arrays or nested arrays of length T + 1 (the last is the state after the last step).
         steps: Step columns, arrays or nested arrays of length T.
         done: Whether the episode ended with the last step (terminated or truncated).
     """
@@ -79,8 +77,9 @@ class Ring:
         self._open: dict[str, tuple[int, int, int]] = {}
 
     def add(self, fragments: Iterable[Fragment]) -> np.ndarray:
-        """Append fragments; return the rows they went to, in order (rows of steps that were overwritten at
-        once, because more steps came than fit, are left out).
+        """Append fragments; return the rows they went to, in order.
+
+        The rows of steps that were overwritten at once, because more came than fit, are left out.
 
         Raises:
             ValueError: a column with a wrong shape or dtype.
@@ -115,8 +114,7 @@ class Ring:
             self._add_later(fragments[0].steps)
         count = sum(f.length for f in fragments)
         ends = np.cumsum([f.length for f in fragments])
-        # every column is checked before the first one is written: a refused fragment leaves the ring as it
-        # was
+        # Every column is checked before the first one is written: a refused fragment leaves the ring as it was.
         states: Parts = {c.name: [[] for _ in c.leaves] for c in self.states}
         steps: Parts = {c.name: [[] for _ in c.leaves] for c in self.steps}
         for f in fragments:
@@ -151,8 +149,7 @@ class Ring:
             array[: len(values) - first] = values[first:]
 
     def _join(self, fragments: list[Fragment], rows: np.ndarray, ends: np.ndarray) -> None:
-        """Link each fragment to the one of the same episode before it, and remember the episodes that go
-        on."""
+        """Link each fragment to the one of the same episode before it, and remember the episodes that go on."""
         for f, end in zip(fragments, ends.tolist(), strict=True):
             before = self._open.pop(f.key, None)
             if before is not None and before[2] == f.start and self.total - before[1] <= self.capacity:

@@ -70,9 +70,8 @@ class SavedReplay(Checkpointable):
             counters[name] = buffer["counters"] | {"folder": str(index)}
             filesystem.create_dir((folder / str(index)).as_posix(), recursive=True)
             for label, array in buffer["arrays"].items():
-                target = (
-                    folder / str(index) / f"{quote(label, safe='')}.npy"
-                )  # names may hold "/": infos/label
+                # Names may hold "/": infos/label.
+                target = folder / str(index) / f"{quote(label, safe='')}.npy"
                 with filesystem.open_output_stream(target.as_posix()) as file:
                     np.save(file, np.ascontiguousarray(array), allow_pickle=False)
         with filesystem.open_output_stream((folder / COUNTERS).as_posix()) as file:

@@ -22,8 +22,7 @@ class SumTree:
         sizes = [-(-capacity // FAN)]
         while sizes[-1] > TOP:
             sizes.append(-(-sizes[-1] // FAN))
-        # level 0 holds the rows as nodes of FAN children, the last level is the top: one entry per node below
-        # it
+        # Level 0 holds the rows as nodes of FAN children, the last level is the top: one entry per node below it.
         self._sums = [np.zeros((n, FAN)) for n in sizes]
         self._mins = [np.full((n, FAN), np.inf) for n in sizes[1:]]
         self._top_sums = np.zeros(sizes[-1])
@@ -51,8 +50,7 @@ class SumTree:
         return sum(a.nbytes for a in (*self._sums, *self._mins, self._top_sums, self._top_mins))
 
     def set(self, rows: np.ndarray, values: np.ndarray | float) -> None:
-        """Set the priorities of `rows` (int array of any shape); of a row given twice the last value
-        stays."""
+        """Set the priorities of `rows` (int array of any shape); of a row given twice the last value stays."""
         nodes = np.asarray(rows).reshape(-1)
         self._sums[0].reshape(-1)[nodes] = np.asarray(values).reshape(-1) if np.ndim(values) else values
         sums_above = [*self._sums[1:], self._top_sums]

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from rlkit.errors import UsageError
 from rlkit.metrics import label
-from rlkit.report.groups import Curve, Group
+from rlkit.report.groups import Curve, TrialGroup
 from rlkit.report.terminal import thousands
 from rlkit.statistics import MIN_SEEDS, improvement_interval, interval, iqm, probability_of_improvement
 
@@ -25,7 +25,7 @@ LAST_SHARE = 0.1  # the final value of a seed is its mean over this last share o
 
 
 @dataclass(frozen=True)
-class Row:
+class RecipeRow:
     """One recipe. `std` is over seeds (n - 1), `ci95` a bootstrap interval of the mean (from three seeds)."""
 
     name: str
@@ -55,11 +55,11 @@ class Comparison:
     """What `rlkit compare` prints."""
 
     metric: str
-    rows: list[Row]
+    rows: list[RecipeRow]
     improvements: list[Improvement]
 
     @classmethod
-    def of(cls, groups: Sequence[Group], metric: str) -> Comparison:
+    def of(cls, groups: Sequence[TrialGroup], metric: str) -> Comparison:
         """Compare groups by a metric.
 
         Raises:
@@ -126,14 +126,14 @@ def final_value(curve: Curve, share: float = LAST_SHARE) -> float:
     return float(late.mean() if len(late) else curve.y[-1])
 
 
-def _row(group: Group, metric: str) -> Row | None:
+def _row(group: TrialGroup, metric: str) -> RecipeRow | None:
     curves = group.curves(metric, "env_steps")
     if not curves:
         return None
     final = [final_value(curve) for curve in curves]
     best = [float(c.y.min() if metric.startswith("loss/") else c.y.max()) for c in curves]
     rows = [t.run.last_rows.get(t.name, {}) for t in group.trials]
-    return Row(
+    return RecipeRow(
         name=group.label,
         seeds=len(curves),
         final=final,

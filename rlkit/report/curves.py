@@ -7,18 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rlkit.errors import UsageError
 from rlkit.metrics import label
-from rlkit.report.groups import Curve, Group
+from rlkit.report.groups import Curve, TrialGroup
 from rlkit.runs.run import Run, open_run
-from rlkit.statistics import MIN_SEEDS, band
+from rlkit.statistics import MIN_SEEDS, Array, band
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-Array = NDArray[np.float64]
 
 SUFFIXES = (".png", ".svg", ".pdf")
 # Okabe and Ito's palette: told apart by readers with any kind of colour vision, and in print.
@@ -27,7 +24,7 @@ POINTS = 400  # of a mean curve
 LETTER = 0.013  # width of a letter above the axes, as a share of their width
 
 
-def draw(groups: Sequence[Group], metric: str, x: str, path: Path) -> None:
+def draw(groups: Sequence[TrialGroup], metric: str, x: str, path: Path) -> None:
     """Write one picture with a curve per group."""
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
@@ -95,18 +92,18 @@ def average(curves: Sequence[Curve]) -> tuple[Array, Array] | None:
     return grid, np.stack([np.interp(grid, c.x, c.y) for c in curves])
 
 
-def legend(group: Group, curves: Sequence[Curve]) -> str:
+def legend(group: TrialGroup, curves: Sequence[Curve]) -> str:
     """`dqn_cartpole lr=0.001 (5 seeds)`."""
     return f"{group.label} ({len(curves)} seeds)" if len(curves) > 1 else group.label
 
 
-def title(groups: Sequence[Group]) -> str:
+def title(groups: Sequence[TrialGroup]) -> str:
     """The environments, and the recipe when there is one group alone."""
     envs = list(dict.fromkeys(str(g.params["env"]) for g in groups if g.params.get("env")))
     return " · ".join([groups[0].label, *envs] if len(groups) == 1 else envs[:3])
 
 
-def lesson_borders(group: Group, x: str) -> list[tuple[float, str]]:
+def lesson_borders(group: TrialGroup, x: str) -> list[tuple[float, str]]:
     """Where the lessons of a group's curriculum begin: (x, name).
 
     One seed shows every change, also back to an earlier lesson; with several, a lesson that most of them reached

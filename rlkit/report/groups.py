@@ -9,16 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rlkit.errors import UsageError, did_you_mean
 from rlkit.metrics import path_of
 from rlkit.runs.run import Run, Trial, open_run
+from rlkit.statistics import Array
 
 if TYPE_CHECKING:
     import pandas
-
-Array = NDArray[np.float64]
 Runs = str | Path | Run | Sequence[str | Path | Run]
 
 SEED_KEYS = ("seed", "tune")  # what may differ between the seeds of one group
@@ -34,7 +32,7 @@ class Curve:
 
 
 @dataclass
-class Group:
+class TrialGroup:
     """Trials with the same recipe up to the seed."""
 
     name: str
@@ -74,21 +72,21 @@ def as_list(runs: Runs) -> list[str | Path | Run]:
     return found
 
 
-def load_groups(runs: Runs, metric: str, x: str = "env_steps") -> list[Group]:
+def load_groups(runs: Runs, metric: str, x: str = "env_steps") -> list[TrialGroup]:
     """Return the groups of runs, trials or checkpoints, in the order given.
 
     Raises:
         UsageError: a path that is no run, an unknown metric, or one that none of the runs has reported.
     """
     frames: dict[Path, pandas.DataFrame] = {}
-    groups: dict[str, Group] = {}
+    groups: dict[str, TrialGroup] = {}
     for trial in _trials(as_list(runs)):
         frames.setdefault(trial.run.path, trial.run.metrics)
         params = trial.params
         name = str(params.get("name") or trial.run.name)
         same = {key: value for key, value in params.items() if key not in SEED_KEYS}
         key = name + json.dumps(same, sort_keys=True, default=str)
-        group = groups.setdefault(key, Group(name, same, [], frames))
+        group = groups.setdefault(key, TrialGroup(name, same, [], frames))
         group.trials.append(trial)
     found = list(groups.values())
     for column in (x, metric):
@@ -124,7 +122,7 @@ def _no_such_metric(metric: str, frames: Mapping[Path, pandas.DataFrame]) -> str
     return f"no run here has reported {metric!r}"
 
 
-def _tell_apart(groups: Sequence[Group]) -> None:
+def _tell_apart(groups: Sequence[TrialGroup]) -> None:
     """Give groups of one name the differences of their recipes: `lr=0.001, gamma=0.9`."""
     for name in {g.name for g in groups}:
         alike = [g for g in groups if g.name == name]

@@ -8,14 +8,14 @@ import numpy as np
 
 from rlkit.metrics import label
 from rlkit.report.curves import average, legend, title
-from rlkit.report.groups import Group
+from rlkit.report.groups import TrialGroup
 
 # Bit of each dot in a Braille character (U+2800 + bits), by row and column.
 BITS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
 KEYS = "abcdefghijklmnopqrstuvwxyz"
 
 
-def sketch(groups: Sequence[Group], metric: str, x: str, width: int = 72, height: int = 16) -> str:
+def sketch(groups: Sequence[TrialGroup], metric: str, x: str, width: int = 72, height: int = 16) -> str:
     """Return the mean curve of each group over its seeds as lines of text, with the axes' ends and units.
 
     With several groups a letter stands at the end of each curve and in the key below.

@@ -13,28 +13,20 @@ import hashlib
 import hmac
 import json
 import os
-import platform
 import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from rlkit.errors import CheckpointError
-from rlkit.files import sha256
+from rlkit.files import sha256, write_atomic
 from rlkit.runs import signing
+from rlkit.runs.layout import MANIFEST as NAME
+from rlkit.runs.layout import checkpoints_in, versions
 
 FORMAT = 1
-NAME = "manifest.json"
-PACKAGES = {
-    "ray": "ray",
-    "rlkit": "rlkit-rllib",
-    "torch": "torch",
-    "gymnasium": "gymnasium",
-    "numpy": "numpy",
-}
 RLLIB_MARKS = (
     "rllib_checkpoint.json",
     "algorithm_state.pkl",
@@ -122,7 +114,7 @@ def write(
         body = json.loads(json.dumps(body, default=_plain))
         text = _canonical(body)
         seal = {"checksum": hashlib.sha256(text).hexdigest(), "signature": signing.stamp(text)}
-        _write_synced(folder / NAME, json.dumps({**body, **seal}, indent=1).encode())
+        write_atomic(folder / NAME, json.dumps({**body, **seal}, indent=1).encode())
     except OSError as error:
         raise CheckpointError(f"cannot write {folder / NAME}: {_reason(error)}{_space(folder)}") from error
     return _manifest(folder, body, signed=seal["signature"] is not None)
@@ -168,9 +160,8 @@ def latest_good(
 
     Checkpoints are the sub-folders named `checkpoint_<number>`; the largest number is the newest.
     """
-    numbers = {p: p.name.removeprefix("checkpoint_") for p in Path(folder).glob("checkpoint_*") if p.is_dir()}
     skipped: list[tuple[Path, str]] = []
-    for path in sorted((p for p, n in numbers.items() if n.isdigit()), key=lambda p: -int(numbers[p])):
+    for path in reversed(checkpoints_in(folder)):
         try:
             verify(path, trust=trust, force=force)
         except CheckpointError as error:
@@ -178,17 +169,6 @@ def latest_good(
         else:
             return path, skipped
     return None, skipped
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages a checkpoint depends on, without importing them."""
-    found = {"python": platform.python_version()}
-    for name, distribution in PACKAGES.items():
-        try:
-            found[name] = metadata.version(distribution)
-        except metadata.PackageNotFoundError:
-            found[name] = "unknown"
-    return found
 
 
 def _without_manifest(folder: Path, trust: bool) -> Manifest:
@@ -327,21 +307,6 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return value.tolist()
     raise TypeError(f"the manifest cannot hold a {type(value).__name__}: {value!r}")
-
-
-def _write_synced(path: Path, content: bytes) -> None:
-    """Write through a temporary name, fsync file and folder: the manifest is whole or absent."""
-    temporary = path.with_name(path.name + ".writing")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    handle = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _reason(error: OSError) -> str:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import platform
 import re
 import shlex
 import socket
@@ -27,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from rlkit.errors import CheckpointError, UsageError, did_you_mean
 from rlkit.files import write_atomic
 from rlkit.runs import signing
+from rlkit.runs.layout import INFO, MANIFEST, METRICS, RECIPE, checkpoints_in, iteration_of, versions
 from rlkit.runs.metrics_csv import read_metrics
 
 if TYPE_CHECKING:
@@ -35,10 +35,6 @@ if TYPE_CHECKING:
     from rlkit.recipe import Recipe
 
 FORMAT = 1
-INFO, METRICS, RECIPE, MANIFEST = "run.json", "metrics.csv", "recipe.yaml", "manifest.json"
-STATUSES = ("running", "done", "failed", "interrupted", "terminated")
-_CHECKPOINT = re.compile(r"checkpoint_(\d+)")
-_PACKAGES = {"ray": "ray", "rlkit": "rlkit-rllib", "torch": "torch", "gymnasium": "gymnasium"}
 
 
 @dataclass
@@ -84,7 +80,7 @@ class RunInfo:
             argv=argv,
             command=shlex.join(argv) if command is None else command,
             created=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            versions=installed_versions(),
+            versions=versions(),
             git=git_state(),
             imports=list(imports),
             address=address,
@@ -168,8 +164,7 @@ class Trial:
     @property
     def checkpoints(self) -> list[Path]:
         """Finished checkpoints, newest last."""
-        named = ((_CHECKPOINT.fullmatch(path.name), path) for path in self.path.iterdir())
-        return [path for _, path in sorted((int(m[1]), path) for m, path in named if m and _finished(path))]
+        return [path for path in checkpoints_in(self.path) if _finished(path)]
 
     @property
     def best_checkpoint(self) -> Path | None:
@@ -323,7 +318,7 @@ def find_checkpoint(path: str | Path) -> Path:
     here = _existing(path)
     if _finished(here):
         return here
-    if _CHECKPOINT.fullmatch(here.name) or (here / "rllib_checkpoint.json").is_file():
+    if iteration_of(here) is not None or (here / "rllib_checkpoint.json").is_file():
         raise CheckpointError(
             f"{path} is not a finished checkpoint of rlkit: it has no {MANIFEST}. It was cut off while being "
             "written, or RLlib wrote it without rlkit"
@@ -367,19 +362,6 @@ def new_run_folder(out: str | Path, name: str) -> Path:
     raise UsageError(f"cannot create a new folder under {Path(out) / name}: 999 runs began in this second")
 
 
-def installed_versions() -> dict[str, str]:
-    """Versions of Python, Ray, rlkit, torch and Gymnasium, without importing any of them."""
-    from importlib import metadata  # 20 ms, and only a new run needs it
-
-    versions = {"python": platform.python_version()}
-    for key, package in _PACKAGES.items():
-        try:
-            versions[key] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
-
-
 def git_state(folder: str | Path = ".") -> dict[str, Any] | None:
     """The commit checked out in a folder, and whether files differ from it; None outside a repository."""
 
@@ -400,7 +382,7 @@ def _finished(path: Path) -> bool:
 def _is_trial(path: Path) -> bool:
     if any((path / name).is_file() for name in ("params.json", "result.json")):
         return True
-    return any(_CHECKPOINT.fullmatch(p.name) for p in path.iterdir())
+    return bool(checkpoints_in(path))
 
 
 def _runs_in(folder: Path) -> list[Path]:

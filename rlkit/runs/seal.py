@@ -35,7 +35,8 @@ from rlkit.errors import CheckpointError
 from rlkit.files import sha256, write_atomic
 from rlkit.rllib import TUNE_STATE
 from rlkit.runs import signing
-from rlkit.runs.run import INFO, RECIPE, RunInfo, read_values, signed_text
+from rlkit.runs.layout import INFO, RECIPE
+from rlkit.runs.run import RunInfo, read_values, signed_text
 
 TRUST = (
     "Going on with a run imports the modules it names and unpickles what Tune and RLlib left in it, with all your "
@@ -80,8 +81,10 @@ def verify(folder: str | Path, *, trust: bool = False) -> RunInfo:
 
 
 def put(folder: Path, info: RunInfo, staging: Path) -> None:
-    """Write the state in Tune's staging folder into the run folder, so that a crash at any point leaves a run that
-    verifies: run.json first, with the old and the new sha256 of each file, then the files.
+    """Write the state in Tune's staging folder into the run folder.
+
+    A crash at any point leaves a run that verifies: run.json comes first, with the old and the new sha256 of each
+    file, then the files.
     """
     staged = {path.name: path.read_bytes() for path in tune_state(staging)}
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in staged.items()}

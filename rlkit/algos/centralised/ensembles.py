@@ -1,8 +1,9 @@
-"""Policy ensembles ([P] §4.3): K sub-policies per agent, one of them drawn per team and episode.
+"""Policy ensembles (section 4.3 of the paper): K sub-policies per agent, one of them drawn per team and episode.
 
 The draw is made when an episode is created (`DrawSubPolicies`, a callback of the training runners), rides along in the
 episode's `custom_data`, reaches the module as the column `ensemble_index` (`TeamIndex`, a connector) and the replay
-buffer as the joint column `index` (T teams). The replay of sub-policy k, D_i^(k), is the rows whose index is k.
+buffer as the joint column `index` (T teams). The replay of sub-policy k, D_i^(k), is the rows whose index is k; each
+sub-policy is a part of the learner, with 1/K of the gradient.
 
 Outside training nobody draws: there an episode's id decides, so that an evaluation of the same seeds meets the same
 sub-policies again.
@@ -10,17 +11,26 @@ sub-policies again.
 
 from __future__ import annotations
 
+import fnmatch
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import torch
 
+from rlkit import rllib
+from rlkit.algos.centralised.extension import Extension
+from rlkit.algos.centralised.groups import Part
+from rlkit.algos.centralised.module import OPTIONS, MADDPGModule
+from rlkit.algos.centralised.rows import ByAgent, Rows
+from rlkit.algos.options import for_policy
 from rlkit.algos.sampling.per_episode import PerEpisode
-from rlkit.callbacks.base import Callback
+from rlkit.callbacks.base import Bound, Callback
 from rlkit.exploration.runner import generator
-from rlkit.replay import Fragment, Replay
+from rlkit.replay import Column, Fragment, Replay
 
 ENSEMBLE_INDEX = "ensemble_index"
 INDEX = "index"
@@ -84,24 +94,6 @@ class TeamIndex(PerEpisode):
         return with_index(fragment, episode_id, custom_data, self.sizes)
 
 
-def team_sizes(teams: Mapping[str, str], sizes: Mapping[str, int]) -> dict[str, int]:
-    """Return team -> K from agent -> team and agent -> K.
-
-    Raises:
-        ValueError: members of one team differ in K.
-    """
-    first: dict[str, str] = {}
-    for agent, team in teams.items():
-        other = first.setdefault(team, agent)
-        if sizes[agent] != sizes[other]:
-            raise ValueError(
-                f"ensemble_size: one index is drawn per team, and in team {team!r} agent {other!r} has "
-                f"{sizes[other]} sub-policies, agent {agent!r} {sizes[agent]}; give them the same ensemble_size, or "
-                "put them into different teams (training: {teams: {name: [globs]}})"
-            )
-    return {team: sizes[agent] for team, agent in sorted(first.items())}
-
-
 def with_index(
     fragment: Fragment, episode_id: str, custom_data: Mapping[str, Any], sizes: Mapping[str, int]
 ) -> Fragment:
@@ -111,13 +103,142 @@ def with_index(
     return Fragment(fragment.key, fragment.start, fragment.length, fragment.states, steps, fragment.done)
 
 
-def draw_rows(replay: Replay, team: int, index: int, size: int, updates: int) -> np.ndarray | None:
-    """Draw rows (K, B) of the episodes in which `team` played sub-policy `index`; None if there are none."""
-    (column,) = replay.ring.data[INDEX]
-    rows = np.flatnonzero(column[: len(replay), team] == index)
-    return rows[replay.rng.integers(len(rows), size=(updates, size))] if len(rows) else None
+def teams_of(agents: Sequence[str], given: Mapping[str, Sequence[str]] | None) -> dict[str, str]:
+    """Return agent -> team: by globs, or by default the agent's name without its number (`adversary_0`: adversary).
+
+    Raises:
+        ValueError: an agent that no glob matches.
+    """
+    teams: dict[str, str] = {}
+    for agent in agents:
+        by_name = re.sub(r"[_\-]?\d+$", "", agent) or agent
+        fits = (
+            team for team, globs in (given or {}).items() if any(fnmatch.fnmatchcase(agent, g) for g in globs)
+        )
+        teams[agent] = by_name if given is None else next(fits, "")
+        if not teams[agent]:
+            raise ValueError(f"teams: agent {agent!r} is in none of {given}; add it to one")
+    return teams
 
 
-def slots(sizes: Mapping[str, int]) -> Sequence[tuple[str, int]]:
-    """Return (team, index) of every sub-policy, in order."""
-    return [(team, k) for team, size in sizes.items() for k in range(size)]
+class EnsembleModule(MADDPGModule):
+    """A policy of several actors, each with critics of its own; a column says which of them acts."""
+
+    @property
+    def sub_policies(self) -> int:
+        return int(self.model_config[OPTIONS]["sub_policies"])
+
+    def act(self, actor: Any, x: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
+        if len(self.actors) == 1 or ENSEMBLE_INDEX not in batch:
+            return super().act(actor, x, batch)
+        every = torch.stack([sub_policy(x) for sub_policy in self.actors], dim=1)
+        index = batch[ENSEMBLE_INDEX].long().reshape(-1, 1, 1).expand(-1, 1, every.shape[-1])
+        return every.gather(1, index).squeeze(1)
+
+
+class Ensembles(Extension):
+    """One part of the learner per team and sub-policy, `<team>/<k>`, with minibatches of its own.
+
+    Attributes:
+        teams: agent -> team.
+        sizes: team -> K.
+    """
+
+    module_class = EnsembleModule
+
+    @classmethod
+    def wanted(cls, config: Any) -> bool:
+        sizes = config.ensemble_size
+        return max(sizes.values() if isinstance(sizes, dict) else [sizes]) > 1
+
+    def size_of(self, module_id: str) -> int:
+        """Return the number of sub-policies of a policy."""
+        return int(for_policy(self.config.ensemble_size, module_id, 1))
+
+    def validate(self) -> None:
+        config, size = self.config, self.config.ensemble_size
+        if config.recurrent_model():
+            raise ValueError(f"ensemble_size: got {size} together with use_lstm; choose one of them")
+        if not config.is_multi_agent:
+            raise ValueError(f"ensemble_size: got {size} in an environment with one agent; leave it out")
+        self._divide(config.agents())
+        known = config.callbacks_class if isinstance(config.callbacks_class, list | tuple) else []
+        if not any(isinstance(c, Bound) and c.cls is DrawSubPolicies for c in known):
+            rllib.add_callbacks(config, [DrawSubPolicies.bind(sizes=self.sizes)])
+
+    def _divide(self, agents: Sequence[str]) -> None:
+        """Set teams and sizes.
+
+        Raises:
+            ValueError: members of a team differ, an agent is in no team, or a policy plays for two teams.
+        """
+        policy_of = {a: self.config.policy_mapping_fn(a, None) for a in sorted(map(str, agents))}
+        teams = self.teams = teams_of(list(policy_of), self.config.teams)
+        firsts: dict[str, str] = {}
+        plays: dict[str, str] = {}
+        for agent, policy in policy_of.items():
+            first, size = firsts.setdefault(teams[agent], agent), self.size_of(policy)
+            if size != self.size_of(policy_of[first]):
+                raise ValueError(
+                    f"ensemble_size: one index is drawn per team, and in team {teams[agent]!r} agent {first!r} has "
+                    f"{self.size_of(policy_of[first])} sub-policies, agent {agent!r} {size}; give them the same "
+                    "ensemble_size, or put them into different teams (training: {teams: {name: [globs]}})"
+                )
+            other = plays.setdefault(policy, agent)
+            if size > 1 and teams[other] != teams[agent]:
+                raise ValueError(
+                    f"ensemble_size: policy {policy!r} plays {other!r} of team {teams[other]!r} and {agent!r} of team "
+                    f"{teams[agent]!r}; a sub-policy is drawn per team, give them a policy each"
+                )
+        self.sizes = {team: self.size_of(policy_of[first]) for team, first in sorted(firsts.items())}
+
+    def module_options(self, module_id: str) -> dict[str, Any]:
+        return {"sub_policies": self.size_of(module_id)}
+
+    def connectors(self, agents: Sequence[str]) -> list[Any]:
+        self._divide(agents)
+        return [TeamIndex(teams=self.teams, sizes=self.sizes)]
+
+    def columns(self, agents: Sequence[str]) -> dict[str, Column]:
+        self._divide(agents)
+        return {INDEX: Column.of(INDEX, shape=(len(self.sizes),), dtype=np.int8)}
+
+    def mark(self, fragment: Fragment, episode: Any) -> Fragment:
+        return with_index(fragment, episode.id_, episode.custom_data, self.sizes)
+
+    @property
+    def parts(self) -> dict[str, tuple[int, int]]:
+        """The name of each part -> the number of its team and of its sub-policy."""
+        sizes = self.sizes.items()
+        return {f"{team}/{k}": (number, k) for number, (team, size) in enumerate(sizes) for k in range(size)}
+
+    def draw(self, replay: Replay, size: int, updates: int) -> dict[str, np.ndarray]:
+        """Draw the rows of each part from the episodes in which its team played it, if there are any."""
+        (column,), drawn = replay.ring.data[INDEX], {}
+        for name, (team, index) in self.parts.items():
+            rows = np.flatnonzero(column[: len(replay), team] == index)
+            if len(rows):
+                drawn[name] = rows[replay.rng.integers(len(rows), size=(updates, size))]
+        return drawn
+
+    def build(self, learner: Any) -> list[Part]:
+        self._divide(learner.joint.agents)
+        parts, teams = [], list(self.sizes)
+        for name, (number, index) in self.parts.items():
+            team = teams[number]
+            size = self.sizes[team]
+            members = {
+                n: m for n, m in learner.players.items() if any(self.teams[a] == team for a in m.players)
+            }
+            suffix = f"_{index}" if size > 1 else ""
+            parts.append(learner.part(name, members, index=index, suffix=suffix, share=1.0 / size))
+        return parts
+
+    def played(self, rows: Rows, codes: Sequence[ByAgent]) -> ByAgent:
+        """Of each team, the actions of the sub-policy that it plays in a row's episode."""
+        found: ByAgent = {}
+        for (team, index), part in zip(self.parts.values(), codes, strict=True):
+            plays = (rows.more[INDEX][..., team] == index)[..., None]
+            for agent, code in part.items():
+                found[agent] = torch.where(plays, code, found[agent]) if agent in found else code
+        return {agent: found[agent] for agent in rows.codes}

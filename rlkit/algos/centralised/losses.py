@@ -1,6 +1,6 @@
 """The equations of MADDPG as pure functions of tensors, without RLlib types.
 
-Sources: [P] Lowe et al. 2017 (arXiv 1706.02275v3); [C] github.com/openai/maddpg; TD3: Fujimoto et al. 2018
+Sources: Lowe et al. 2017 (arXiv 1706.02275v3) and their code, github.com/openai/maddpg; TD3: Fujimoto et al. 2018
 (arXiv 1802.09477); Gumbel-softmax: Jang et al. 2017 (arXiv 1611.01144).
 
 Legend: B rows (of a batch, or of batch and time), A size of an action, n number of choices. Every function takes any
@@ -18,7 +18,7 @@ FORBIDDEN = float(torch.finfo(torch.float32).min)
 def td_targets(
     r_t: torch.Tensor, discount_t: torch.Tensor, terminated_t: torch.Tensor, q_tp1: torch.Tensor
 ) -> torch.Tensor:
-    """y = r + γ^n Q'(x', a') unless terminated ([P] eq. 6); a truncated episode bootstraps. All (B,).
+    """y = r + γ^n Q'(x', a') unless terminated (Lowe et al., eq. 6); a truncated episode bootstraps. All (B,).
 
     Args:
         r_t: rewards of the n steps, already discounted and summed.
@@ -60,7 +60,7 @@ def critic_losses(
 def actor_losses(
     q_t: torch.Tensor, logits_t: torch.Tensor, regularisation: float, mask: torch.Tensor | None
 ) -> torch.Tensor:
-    """-mean Q + c · mean(logits²) of each actor, (n,) ([C] train_step: c = 1e-3).
+    """-mean Q + c · mean(logits²) of each actor, (n,); the authors' code has c = 1e-3.
 
     Args:
         q_t: (n, B), of the actions the actors choose now, with the replayed actions of everybody else.
@@ -108,31 +108,3 @@ def smoothed(action: torch.Tensor, noise: torch.Tensor, stddev: float, clip: flo
         clip: c.
     """
     return (action + (stddev * noise).clamp(-clip, clip)).clamp(-1.0, 1.0)
-
-
-def gaussian_log_likelihood(x: torch.Tensor, mean: torch.Tensor, log_std: torch.Tensor) -> torch.Tensor:
-    """log N(x; mean, exp(log_std)²), summed over the action: (B,)."""
-    z = (x - mean) * torch.exp(-log_std)
-    return (-0.5 * z.square() - log_std - 0.9189385332046727).sum(dim=-1)
-
-
-def gaussian_entropy(log_std: torch.Tensor) -> torch.Tensor:
-    """Entropy of a diagonal Gaussian, (B,)."""
-    return (log_std + 1.4189385332046727).sum(dim=-1)
-
-
-def gaussian_kl(
-    mean: torch.Tensor, log_std: torch.Tensor, other_mean: torch.Tensor, other_log_std: torch.Tensor
-) -> torch.Tensor:
-    """KL(N(mean, std) || N(other_mean, other_std)), summed over the action: (B,)."""
-    ratio = 2.0 * (log_std - other_log_std)
-    distance = ((mean - other_mean) * torch.exp(-other_log_std)).square()
-    return 0.5 * (torch.exp(ratio) + distance - 1.0 - ratio).sum(dim=-1)
-
-
-def categorical_kl(logits: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """KL(softmax(logits) || softmax(other)), (B,)."""
-    log_p, log_q = torch.log_softmax(logits, dim=-1), torch.log_softmax(other, dim=-1)
-    p = log_p.exp()
-    # 0 log 0 = 0 where an action is forbidden in both
-    return torch.where(p > 0, p * (log_p - log_q), torch.zeros_like(p)).sum(dim=-1)

@@ -3,9 +3,6 @@
 Execution is decentralised: the inference-only module holds the actors alone. `forward_inference` takes the best
 action; `forward_exploration` adds Gaussian noise to Box actions, by a schedule in env steps, and samples Discrete and
 MultiDiscrete ones, which is the exploration of the paper's Gumbel-softmax policies.
-
-The learner adds `critics` (one or two per sub-policy), `target_actors` and `target_critics`, and for inferred policies
-a model of every other agent.
 """
 
 from __future__ import annotations
@@ -25,21 +22,28 @@ from ray.rllib.core.rl_module.apis import InferenceOnlyAPI
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from torch import nn
 
-from rlkit.algos.centralised.actions import ActionKind, BoxActions, DiscreteActions, action_kind, masked
-from rlkit.algos.centralised.ensembles import ENSEMBLE_INDEX
-from rlkit.algos.centralised.inferred import key_of, outputs_of
-from rlkit.algos.centralised.joint import CriticInput, Joint, Sizes
-from rlkit.algos.centralised.networks import Normalizer, ObservationVector, RecurrentNet, make_net
+from rlkit.algos.centralised.networks import RecurrentNet, make_net
+from rlkit.algos.centralised.rows import CriticInput
+from rlkit.algos.centralised.spaces import (
+    Actions,
+    BoxActions,
+    DiscreteActions,
+    Joint,
+    Normalizer,
+    ObservationVector,
+    action_kind,
+    masked,
+)
 from rlkit.exploration.schedule import Schedule
+from rlkit.replay.episodes import PRESENT
 
 OPTIONS = "maddpg"
-LEARNER_ONLY = ("critics", "target_actors", "target_critics", "inferred", "target_inferred")
 
 
 class Mode:
     """The best action of logits, as an RLlib distribution class: what noise of `rlkit.exploration` is added to."""
 
-    def __init__(self, kind: ActionKind):
+    def __init__(self, kind: Actions):
         self.kind = kind
 
     def from_logits(self, logits: torch.Tensor, **kwargs: Any) -> TorchDeterministic:
@@ -47,57 +51,109 @@ class Mode:
 
 
 class MADDPGModule(TorchRLModule, InferenceOnlyAPI):
-    """Actors, critics and targets of one policy. Options stand in `model_config["maddpg"]` (see MADDPGConfig)."""
+    """Actors, critics and targets of one policy. Options stand in `model_config["maddpg"]` (see the config).
+
+    Attributes:
+        actors: one network, or one per sub-policy.
+        critics: in the learner, one network per sub-policy, or two (twins).
+        target_actors, target_critics: in the learner, the same again.
+        players: in the learner, the agents that this module plays.
+    """
 
     takes_registered_models = True
+    trained_only: tuple[str, ...] = ("critics", "target_actors", "target_critics")
+
+    @property
+    def sub_policies(self) -> int:
+        """How many networks stand in `actors`."""
+        return 1
 
     def setup(self) -> None:
-        options = self.model_config[OPTIONS]
-        self.options = options
+        options = self.options = self.model_config[OPTIONS]
         self.vector = ObservationVector(self.observation_space, self.action_space)
         self.kind = action_kind(self.action_space, options["normalize_actions"])
         self.noise = Schedule(options["exploration_noise"])
         self.actors = nn.ModuleList(
-            make_net([self.vector], 0, self.kind.logits, self.model_config, "pi_gain")
-            for _ in range(options["ensemble_size"])
+            make_net([self.vector], 0, self.kind.size, self.model_config, "pi_gain")
+            for _ in range(self.sub_policies)
         )
-        self.normalizer = Normalizer(self.vector.size) if options["normalize_observations"] else None
-        joint: Joint | None = options.get("joint")
-        if self.inference_only or joint is None:
+        self.normalizer: Any = Normalizer(self.vector.size) if options["normalize_observations"] else None
+        self.joint: Joint | None = None if self.inference_only else options.get("joint")
+        if self.joint is None:
             return
-        sizes = Sizes(joint, options["normalize_actions"])
-        self.critic_input = CriticInput(sizes, options["module_id"], options["critic"])
+        self.critic_input = CriticInput(self.joint, options["module_id"], options["critic"])
+        self.players = self.critic_input.players
         self.critics = nn.ModuleList(
             nn.ModuleList(
                 make_net(self.critic_input.vectors, self.critic_input.extra, 1, self.model_config, "vf_gain")
                 for _ in range(2 if options["twin_q"] else 1)
             )
-            for _ in range(options["ensemble_size"])
+            for _ in range(self.sub_policies)
         )
-        self.target_actors = _frozen(self.actors)
-        self.target_critics = _frozen(self.critics)
-        self.modelled = self._modelled(joint) if options["infer_policies"] else ()
-        if self.modelled:
-            self.inferred = nn.ModuleDict(
-                {
-                    key_of(a): make_net(
-                        [sizes.vectors[a]], 0, outputs_of(sizes.kinds[a]), self.model_config, "pi_gain"
-                    )
-                    for a in self.modelled
-                }
-            )
-            self.target_inferred = _frozen(self.inferred)
-
-    def _modelled(self, joint: Joint) -> tuple[str, ...]:
-        """The agents that this module models: those it does not play, if its critics look at them."""
-        if self.critic_input.local:
-            return ()
-        return tuple(a for a in joint.agents if a not in self.critic_input.players)
+        self.target_actors, self.target_critics = frozen(self.actors), frozen(self.critics)
 
     def get_non_inference_attributes(self) -> list[str]:
-        return list(LEARNER_ONLY)
+        return list(self.trained_only)
 
-    # What actions are worth (rlkit.play.joint_values) ------------------------------------------------------------
+    def observe(self, columns: Mapping[str, Any]) -> None:
+        """Let the normaliser see the first minibatch of joint columns (K, B, ...)."""
+        assert self.joint is not None
+        for agent in self.players:
+            present = columns[PRESENT][0][..., self.joint.agents.index(agent)].flatten()
+            seen = self.vector(self.vector.split(columns[Columns.OBS][agent])[0])
+            self.normalizer.see(seen[0].flatten(0, -2)[present])
+
+    # Acting ------------------------------------------------------------------------------------------------
+
+    def act(self, actor: Any, x: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
+        """Return logits (B, L) for observation vectors."""
+        return actor(x)
+
+    def read(self, observations: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return observations as normalised vectors (B, O), and their action mask if they have one."""
+        seen, mask = self.vector.split(observations)
+        x = self.vector(seen)
+        return (x if self.normalizer is None else self.normalizer(x)), mask
+
+    def _forward(self, batch: Mapping[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """Return logits (B, L), forbidden actions masked, and the recurrent state to hand on."""
+        x, mask = self.read(batch[Columns.OBS])
+        actor, out = self.actors[0], {}
+        if isinstance(actor, RecurrentNet):
+            logits, out[Columns.STATE_OUT] = actor.run(x, batch[Columns.STATE_IN])
+        else:
+            logits = self.act(actor, x, batch)
+        out[Columns.ACTION_DIST_INPUTS] = masked(logits, mask)
+        return out
+
+    def _forward_inference(self, batch: Mapping[str, Any], **kwargs: Any) -> dict[str, Any]:
+        with torch.no_grad():
+            out = self._forward(batch)
+            return {**out, Columns.ACTIONS: self.kind.greedy(out.pop(Columns.ACTION_DIST_INPUTS))}
+
+    def _forward_exploration(
+        self, batch: Mapping[str, Any], t: int | None = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        with torch.no_grad():
+            out = self._forward(batch)
+            if isinstance(self.kind, BoxActions):
+                out[Columns.ACTIONS] = self.kind.noisy(out[Columns.ACTION_DIST_INPUTS], self.noise(t or 0))
+            return out
+
+    def get_initial_state(self) -> Any:
+        actor = self.actors[0]
+        return actor.initial_state() if isinstance(actor, RecurrentNet) else {}
+
+    def get_train_action_dist_cls(self) -> Any:
+        if not isinstance(self.kind, DiscreteActions):
+            return Mode(self.kind)
+        if self.kind.single:
+            return TorchCategorical
+        return TorchMultiCategorical.get_partial_dist_cls(input_lens=list(self.kind.choices))
+
+    get_exploration_action_dist_cls = get_inference_action_dist_cls = get_train_action_dist_cls
+
+    # What actions are worth (rlkit.play.joint_values) -------------------------------------------------------
 
     @property
     def judges_jointly(self) -> bool:
@@ -107,16 +163,13 @@ class MADDPGModule(TorchRLModule, InferenceOnlyAPI):
     @property
     def joint_sizes(self) -> dict[str, tuple[int, int]]:
         """Widths of every agent's vector and action code."""
-        sizes = Sizes(self.options["joint"], self.options["normalize_actions"])
-        return {a: (sizes.vectors[a].size, sizes.kinds[a].size) for a in sizes.joint.agents}
+        joint = self.joint
+        assert joint is not None
+        return {a: (joint.vectors[a].size, joint.kinds[a].size) for a in joint.agents}
 
     def joint_inputs(self, observations: Any, actions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return what critics read of this module's agents: vectors (B, O) and action codes (B, C)."""
-        seen, _ = self.vector.split(observations)
-        vectors = self.vector(seen)
-        if self.normalizer is not None:
-            vectors = self.normalizer(vectors)
-        return vectors, self.kind.encode(actions, leading=1)
+        return self.read(observations)[0], self.kind.encode(actions, leading=1)
 
     def joint_q_values(
         self, vectors: Mapping[str, torch.Tensor], codes: Mapping[str, torch.Tensor], agent: str
@@ -137,66 +190,7 @@ class MADDPGModule(TorchRLModule, InferenceOnlyAPI):
         choices = torch.eye(self.kind.size, device=codes[agent].device)
         return torch.stack([judged(choice.expand_as(codes[agent])) for choice in choices], dim=-1)
 
-    # Acting ------------------------------------------------------------------------------------------------
 
-    def _logits(self, batch: Mapping[str, Any]) -> tuple[torch.Tensor, dict[str, Any]]:
-        """Return logits (B, L), forbidden actions masked, and the recurrent state to hand on."""
-        observations, mask = self.vector.split(batch[Columns.OBS])
-        x = self.vector(observations)
-        if self.normalizer is not None:
-            x = self.normalizer(x)
-        actor = self.actors[0]
-        out: dict[str, Any] = {}
-        if isinstance(actor, RecurrentNet):
-            logits, out[Columns.STATE_OUT] = actor.run(x, batch[Columns.STATE_IN])
-        elif len(self.actors) > 1 and ENSEMBLE_INDEX in batch:
-            every = torch.stack([sub_policy(x) for sub_policy in self.actors], dim=1)
-            index = batch[ENSEMBLE_INDEX].long().reshape(-1, 1, 1).expand(-1, 1, every.shape[-1])
-            logits = every.gather(1, index).squeeze(1)
-        else:
-            logits = actor(x)
-        return masked(logits, mask), out
-
-    def get_initial_state(self) -> Any:
-        actor = self.actors[0]
-        return actor.initial_state() if isinstance(actor, RecurrentNet) else {}
-
-    def _forward(self, batch: Mapping[str, Any], **kwargs: Any) -> dict[str, Any]:
-        logits, out = self._logits(batch)
-        return {**out, Columns.ACTION_DIST_INPUTS: logits}
-
-    def _forward_inference(self, batch: Mapping[str, Any], **kwargs: Any) -> dict[str, Any]:
-        with torch.no_grad():
-            logits, out = self._logits(batch)
-            return {**out, Columns.ACTIONS: self.kind.greedy(logits)}
-
-    def _forward_exploration(
-        self, batch: Mapping[str, Any], t: int | None = None, **kwargs: Any
-    ) -> dict[str, Any]:
-        with torch.no_grad():
-            logits, out = self._logits(batch)
-            out[Columns.ACTION_DIST_INPUTS] = logits
-            if isinstance(self.kind, BoxActions):
-                out[Columns.ACTIONS] = self.kind.noisy(logits, self.noise(t or 0))
-            return out
-
-    def _distribution(self) -> Any:
-        if not isinstance(self.kind, DiscreteActions):
-            return Mode(self.kind)
-        if self.kind.single:
-            return TorchCategorical
-        return TorchMultiCategorical.get_partial_dist_cls(input_lens=list(self.kind.choices))
-
-    def get_inference_action_dist_cls(self) -> Any:
-        return self._distribution()
-
-    def get_exploration_action_dist_cls(self) -> Any:
-        return self._distribution()
-
-    def get_train_action_dist_cls(self) -> Any:
-        return self._distribution()
-
-
-def _frozen(module: nn.Module) -> Any:
+def frozen(module: nn.Module) -> Any:
     """Return a copy without gradients."""
     return copy.deepcopy(module).requires_grad_(False)

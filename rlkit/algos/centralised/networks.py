@@ -1,8 +1,15 @@
-"""Networks of MADDPG: every one maps a flat vector (..., D) to a vector (..., out).
+"""Networks of MADDPG, and banks: several networks computed as one.
 
-Observations become vectors first (`ObservationVector`), and a critic's input is the vectors of observations and
-actions side by side. A network that needs an observation in its own shape (convolutions, a registered model) cuts its
-part out of the vector and reshapes it, so all callers deal with vectors alone.
+Every network maps a flat vector (..., D) to a vector (..., out). Observations become vectors first
+(`ObservationVector`), and a critic's input is the vectors of observations and actions side by side. A network that
+needs an observation in its own shape (convolutions, a registered model) cuts its part out of the vector and reshapes
+it, so all callers deal with vectors alone.
+
+A bank of n networks maps inputs (n, B, D), or one common input (B, D), to outputs (n, B, out). `LoopBank` serves any
+networks, one after the other. `StackedBank` holds the parameters of equal multilayer perceptrons as stacked tensors
+(n, out, in): one batched matrix product per layer instead of n small ones, and one optimiser step. The networks' own
+parameters become views into the stack, so that whatever reads or loads a module's state sees the same numbers. Both
+compute the same up to rounding (tests/test_maddpg_stack.py).
 """
 
 from __future__ import annotations
@@ -15,120 +22,15 @@ import numpy as np
 import torch
 from torch import nn
 
+from rlkit.algos.centralised.spaces import ObservationVector
 from rlkit.models.conv import cnn
 from rlkit.models.dense import ACTIVATIONS, MLP, mlp, orthogonal_
-from rlkit.models.features import ModelRef, as_float, measure, split_mask
+from rlkit.models.features import ModelRef, measure
 
 HIDDENS = (64, 64)
 # fields of RLlib's DefaultModelConfig that mean something here
 FIELDS = ("fcnet_hiddens", "fcnet_activation", "use_lstm", "lstm_cell_size", "max_seq_len")
-SETTINGS = ("use_lstm", "lstm_cell_size", "max_seq_len", "pi_gain", "vf_gain", "head_fcnet_hiddens")
 MLP_TARGET, CNN_TARGET = "rlkit.models.dense:mlp", "rlkit.models.conv:cnn"
-
-
-class ObservationVector:
-    """Observations of one space as vectors (..., O), and their action mask if they carry one.
-
-    Args:
-        space: what the module observes; Box of any shape, Discrete, MultiDiscrete, MultiBinary, Dict and Tuple.
-        action_space: of the same agent, to recognise an action mask.
-    """
-
-    def __init__(self, space: gym.Space, action_space: gym.Space | None):
-        self.full = space
-        self.space, self.key, self.choices = split_mask(space, action_space)
-        self.leaves = list(_leaves(self.space))
-        self.size = sum(size for size, _ in self.leaves)
-
-    def split(self, observations: Any) -> tuple[Any, torch.Tensor | None]:
-        """Return observations without their action mask, and the mask (..., n) or None."""
-        if self.key is None:
-            return observations, None
-        return observations[self.key], observations["action_mask"]
-
-    def __call__(self, observations: Any) -> torch.Tensor:
-        """Return (..., O) for observations without a mask."""
-        parts = list(self._flat(self.space, as_float(observations, self.space)))
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
-
-    def _flat(self, space: gym.Space, value: Any) -> Any:
-        if isinstance(space, gym.spaces.Dict | gym.spaces.Tuple):
-            items = space.spaces.items() if isinstance(space, gym.spaces.Dict) else enumerate(space.spaces)
-            for key, part in items:
-                yield from self._flat(part, value[key])
-            return
-        rank = len(_shape(space))
-        yield value.flatten(-rank) if rank > 1 else value.unsqueeze(-1) if rank == 0 else value
-
-    def restore(self, vector: torch.Tensor) -> Any:
-        """Return vectors (B, O) as float observations in the shape of the space."""
-        pieces = iter(torch.split(vector, [size for size, _ in self.leaves], dim=-1))
-
-        def build(space: gym.Space) -> Any:
-            if isinstance(space, gym.spaces.Dict):
-                return {key: build(part) for key, part in space.spaces.items()}
-            if isinstance(space, gym.spaces.Tuple):
-                return tuple(build(part) for part in space.spaces)
-            return next(pieces).reshape(*vector.shape[:-1], *_shape(space))
-
-        return build(self.space)
-
-
-def _shape(space: gym.Space) -> tuple[int, ...]:
-    """Shape of one observation as floats."""
-    if isinstance(space, gym.spaces.Discrete):
-        return (int(space.n),)
-    if isinstance(space, gym.spaces.MultiDiscrete):
-        return (int(space.nvec.sum()),)
-    if isinstance(space, gym.spaces.Box | gym.spaces.MultiBinary):
-        return tuple(space.shape)
-    raise ValueError(
-        f"MADDPG cannot take observations of {space}, expected Box, Discrete, MultiDiscrete, MultiBinary, or Dict and "
-        "Tuple of these; wrap the environment"
-    )
-
-
-def _leaves(space: gym.Space) -> Any:
-    if isinstance(space, gym.spaces.Dict | gym.spaces.Tuple):
-        parts = space.spaces.values() if isinstance(space, gym.spaces.Dict) else space.spaces
-        for part in parts:
-            yield from _leaves(part)
-        return
-    shape = _shape(space)
-    yield int(np.prod(shape)), shape
-
-
-class Normalizer(nn.Module):
-    """Running mean and variance of vectors (..., O): they become (x - mean) / std, clipped at ±10.
-
-    The statistics are part of the module's weights, so that runners, evaluation and exports have them.
-    """
-
-    def __init__(self, size: int):
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(size))
-        self.register_buffer("variance", torch.ones(size))
-        self.register_buffer("count", torch.zeros(()))
-
-    def see(self, x: torch.Tensor) -> None:
-        """Add rows (B, O) to the statistics (Chan et al. 1979)."""
-        moments = torch.cat([x.new_tensor([len(x)]), x.sum(dim=0), x.square().sum(dim=0)])
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.all_reduce(moments)  # several learners see one batch together
-        rows = moments[0]
-        if not rows:
-            return
-        mean, squares = (moments[1:] / rows).chunk(2)
-        variance = (squares - mean.square()).clamp(min=0.0)
-        total = self.count + rows
-        shift = mean - self.mean
-        spread = self.variance * self.count + variance * rows + shift.square() * self.count * rows / total
-        self.mean.add_(shift * rows / total)
-        self.variance.copy_(spread / total)
-        self.count.copy_(total)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return ((x - self.mean) / (self.variance + 1e-6).sqrt()).clamp(-10.0, 10.0)
 
 
 class Net(nn.Module):
@@ -232,6 +134,7 @@ def make_net(
 def _body(
     vectors: Sequence[ObservationVector], extra: int, model: Mapping[str, Any]
 ) -> tuple[nn.Module, int]:
+    """Return the layers before the head, and how many features they put out."""
     size = sum(v.size for v in vectors) + extra
     given = model.get("rlkit_model")
     if given is not None and given["target"] == MLP_TARGET:
@@ -239,11 +142,9 @@ def _body(
         if len(vectors) == 1 and not extra:
             return mlp(vectors[0].space, **options), options["hiddens"][-1]
         if options.pop("scale", False):
-            bounded = gym.spaces.Tuple([v.space for v in vectors])
             rest = gym.spaces.Box(-1.0, 1.0, (extra,))
-            return mlp(gym.spaces.Tuple([*bounded.spaces, rest]), scale=True, **options), options["hiddens"][
-                -1
-            ]
+            every = gym.spaces.Tuple([*(v.space for v in vectors), rest])
+            return mlp(every, scale=True, **options), options["hiddens"][-1]
         return mlp(gym.spaces.Box(-np.inf, np.inf, (size,)), **options), options["hiddens"][-1]
     hiddens = tuple(model.get("fcnet_hiddens") or HIDDENS)
     if given is None:
@@ -265,3 +166,121 @@ def _body(
 def _takes(space: gym.Space, images_only: bool) -> bool:
     """Whether an observation gets an encoder: with convolutions, images alone; a registered model, everything."""
     return not images_only or (isinstance(space, gym.spaces.Box) and len(space.shape) == 3)
+
+
+class LoopBank:
+    """Any networks, one after the other.
+
+    Attributes:
+        params: the tensors an optimiser steps.
+        size: n.
+    """
+
+    def __init__(self, nets: Sequence[nn.Module]):
+        self.nets = list(nets)
+        self.size = len(self.nets)
+        self.counts = [len(list(net.parameters())) for net in self.nets]
+        self.params = [p for net in self.nets for p in net.parameters()]
+
+    def __call__(self, x: torch.Tensor, common: bool = False) -> torch.Tensor:
+        """Return (n, B, out) for inputs (n, B, D), or for a `common` input (B, D)."""
+        return torch.stack([net(x if common else x[i]) for i, net in enumerate(self.nets)])
+
+    def replacing(self, x: torch.Tensor, new: Sequence[torch.Tensor], where: Sequence[slice]) -> torch.Tensor:
+        """Return (m, B, out) of the first m networks, with a part of the common input replaced for each.
+
+        Args:
+            x: (B, D).
+            new: what to put into x for each network, m tensors (B, C).
+            where: at which columns of x, m slices of length C.
+        """
+        rows = zip(self.nets, new, where, strict=False)
+        changed = [
+            (net, torch.cat([x[..., : at.start], p, x[..., at.stop :]], dim=-1)) for net, p, at in rows
+        ]
+        return torch.stack([net(own) for net, own in changed])
+
+    def members(self, gradients: Sequence[torch.Tensor]) -> list[list[torch.Tensor]]:
+        """Return the gradients of `params` network by network (views)."""
+        rest = iter(gradients)
+        return [[next(rest) for _ in range(count)] for count in self.counts]
+
+
+class StackedBank:
+    """Equal multilayer perceptrons with stacked parameters; attributes and methods as of `LoopBank`.
+
+    Args:
+        nets: networks whose `layers()` are linear layers and activations, of equal shapes.
+    """
+
+    def __init__(self, nets: Sequence[Any]):
+        self.size = len(nets)
+        self.layers: list[tuple[torch.Tensor, torch.Tensor] | nn.Module] = []
+        self.params: list[torch.Tensor] = []
+        for column in zip(*(net.layers() for net in nets), strict=True):
+            if isinstance(column[0], nn.Linear):
+                pair = _stack([layer.weight for layer in column]), _stack([layer.bias for layer in column])
+                self.layers.append(pair)
+                self.params += pair
+            else:
+                self.layers.append(column[0])
+
+    def __call__(self, x: torch.Tensor, common: bool = False) -> torch.Tensor:
+        weight, bias = self.params[:2]
+        hidden = _common(x, weight, bias) if common else torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
+        return self._behind(hidden, self.size)
+
+    def replacing(self, x: torch.Tensor, new: Sequence[torch.Tensor], where: Sequence[slice]) -> torch.Tensor:
+        """The first layer is linear: W x + W[:, part] (new - old), without m copies of x."""
+        count = len(where)
+        weight, bias = self.params[0][:count], self.params[1][:count]
+        change = _padded([part - x[:, at] for part, at in zip(new, where, strict=True)])
+        columns = _padded([weight[i, :, at] for i, at in enumerate(where)])
+        return self._behind(torch.baddbmm(_common(x, weight, bias), change, columns.mT), count)
+
+    def _behind(self, hidden: torch.Tensor, count: int) -> torch.Tensor:
+        """Everything behind the first linear layer."""
+        for layer in self.layers[1:]:
+            if isinstance(layer, tuple):
+                hidden = torch.baddbmm(layer[1][:count].unsqueeze(1), hidden, layer[0][:count].mT)
+            else:
+                hidden = torch.relu_(hidden) if isinstance(layer, nn.ReLU) else layer(hidden)
+        return hidden
+
+    def members(self, gradients: Sequence[torch.Tensor]) -> list[list[torch.Tensor]]:
+        return [[gradient[i] for gradient in gradients] for i in range(self.size)]
+
+
+Bank = LoopBank | StackedBank
+
+
+def _common(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    """One input (B, D) for all networks (n, out, D), to (n, B, out)."""
+    return torch.baddbmm(bias.unsqueeze(1), x.expand(len(weight), *x.shape), weight.mT)
+
+
+def _padded(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Stack (B, C) tensors; zeros fill up to the widest."""
+    width = max(part.shape[-1] for part in parts)
+    return torch.stack(
+        [p if p.shape[-1] == width else nn.functional.pad(p, (0, width - p.shape[-1])) for p in parts]
+    )
+
+
+def _stack(params: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Stack parameters and make each of them a view of its row."""
+    stacked = torch.stack([p.detach() for p in params])
+    for i, p in enumerate(params):
+        p.data = stacked[i]
+    return stacked.requires_grad_(params[0].requires_grad)
+
+
+def stack_key(net: Any) -> tuple[Any, ...] | None:
+    """Equal for networks that one StackedBank can hold; None if it cannot hold this one."""
+    layers = net.layers() if hasattr(net, "layers") else None
+    if layers is None:
+        return None
+    return tuple(
+        (layer.in_features, layer.out_features) if isinstance(layer, nn.Linear) else type(layer).__name__
+        for layer in layers
+    )

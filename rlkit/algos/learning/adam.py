@@ -1,4 +1,4 @@
-"""The step of a fused `torch.optim.Adam` without what surrounds it.
+"""The step of a fused `torch.optim.Adam` without what surrounds it, and gradients before it: norms and clipping.
 
 For networks as small as reinforcement learning's, `Adam.step` spends more time on its profiler range, hooks and on
 collecting the same lists again than on the arithmetic. `AdamStep` collects them once and calls
@@ -8,6 +8,7 @@ with `optimizer.step()`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,3 +99,25 @@ class AdamStep:
 def total_norm(gradients: list[torch.Tensor]) -> torch.Tensor:
     """Global 2-norm of gradients of one device and dtype, (): `torch.nn.utils.get_total_norm` without its sorting."""
     return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+
+
+def clip_each(gradients: Sequence[Sequence[torch.Tensor]], clip: float | None, by: str) -> torch.Tensor:
+    """Clip the gradients of n networks in place, as RLlib's words say; return the norm of each before, (n,).
+
+    Args:
+        gradients: of each network, equally many.
+        clip: threshold, or None.
+        by: `norm` clips each variable of each network by its own norm, `global_norm` each network's gradient as a
+            whole, `value` each entry.
+    """
+    flat = [g for network in gradients for g in network]
+    norms = torch.stack(torch._foreach_norm(flat)).view(len(gradients), -1)
+    totals = norms.square().sum(dim=1).sqrt()
+    if clip and by == "value":
+        torch._foreach_clamp_min_(flat, -clip)
+        torch._foreach_clamp_max_(flat, clip)
+    elif clip:
+        given = norms if by == "norm" else totals[:, None].expand_as(norms)
+        scale = (clip / (given + 1e-6)).clamp(max=1.0).reshape(-1)
+        torch._foreach_mul_(flat, list(scale.unbind()))
+    return totals

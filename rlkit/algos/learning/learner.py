@@ -1,9 +1,8 @@
 """The learner half of the off-policy step: many updates per call, on RLlib's own modules and losses.
 
-`ColumnLearner` goes before one of RLlib's learner classes (`class DQNLearner(ColumnLearner,
-DQNTorchLearner)`). What RLlib's `Learner.update` does around every single minibatch (tree conversions,
-metrics, Prometheus timers, `isfinite` per parameter: two thirds of an update at 256x256) happens here once
-per call. In between, an update is
+`ColumnLearner` goes before one of RLlib's learner classes: `class DQNLearner(ColumnLearner, DQNTorchLearner)`.
+What RLlib's `Learner.update` does around every single minibatch (tree conversions, metrics, Prometheus timers,
+`isfinite` per parameter: two thirds of an update at 256x256) happens here once per call. In between, an update is
 
     forward -> RLlib's loss -> backward -> norm, check, clip -> Adam -> targets
 
@@ -12,8 +11,7 @@ Deviations from `Learner.update`, none of which changes the numbers of an update
    sampled; the env steps of a call are spread evenly over its updates. With one update per call this is
    RLlib's rule.
 2. Losses and other values are logged for the last update of a call.
-3. A NaN or inf in a gradient stops the run before it reaches a weight; RLlib turns it into 0 or 3.4e38 and
-   goes on.
+3. A NaN or inf in a gradient stops the run before it reaches a weight; RLlib makes it 0 or 3.4e38 and goes on.
 4. SAC's four losses share one backward pass: no parameter is reached by more than one of them.
 5. Adam runs fused.
 
@@ -24,7 +22,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,6 +54,27 @@ STATE = "column_learner"
 Chunk = Mapping[str, Mapping[str, Any]]
 # called after each chunk with {module: td errors (K, B)}
 Feedback = Callable[[dict[str, np.ndarray]], None]
+
+
+@dataclass
+class Call:
+    """One call of `update_from_columns`, and what came of it so far.
+
+    Attributes:
+        updates: how many it is to run, of which `done` are done.
+        start, now: env steps sampled before the sample that called for it, and by now.
+        losses: {module: loss} of the last update.
+        sizes: {module: rows} of an update.
+        target_updates: {module: how often its targets moved}.
+    """
+
+    updates: int
+    start: float
+    now: float
+    done: int = 0
+    losses: dict[str, torch.Tensor] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+    target_updates: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -132,36 +151,39 @@ class ColumnLearner(TorchLearner):
         """
         self.before_gradient_based_update(timesteps=dict(timesteps))
         rllib.count_update(self)
-        plan = self._plan or self._make_plan()
-        gate = self._gate = Gate(self.metrics)
-        forward = rllib.forward_train_of(self)
         now = float(timesteps.get(NUM_ENV_STEPS_SAMPLED_LIFETIME, 0))
-        before = now - env_steps
-        done, target_updates, sizes = 0, dict.fromkeys(plan.targets, 0), {}
-        losses: dict[str, torch.Tensor] = {}
+        call = Call(num_updates, now - env_steps, now)
+        self._plan = self._plan or self._make_plan()
         for chunk in chunks:
-            columns = {mid: tensors(batch, self.device) for mid, batch in chunk.items()}
-            td_errors: dict[str, list[torch.Tensor]] = {}
-            for k in range(length(columns)):
-                done += 1
-                gate.is_open = done == num_updates
-                batch = {mid: row(batch, k) for mid, batch in columns.items()}
-                losses = self._update_once(batch, plan, forward, done)
-                self._update_targets(
-                    plan, losses, before + (now - before) * done / num_updates, target_updates
-                )
-                for mid, values in gate.td_errors.items():
-                    td_errors.setdefault(mid, []).append(values)
-                if gate.is_open:
-                    sizes = {mid: len(first_leaf(b)) for mid, b in batch.items()}
+            td_errors = self.update_chunk(chunk, call)
             if feedback is not None:
-                feedback({mid: torch.stack(v).cpu().numpy() for mid, v in td_errors.items()})
+                feedback(td_errors)
         self._gate = None
-        self._log(losses, sizes, done, target_updates)
+        self._log(call)
         self._in_call = True
         self.after_gradient_based_update(timesteps=dict(timesteps))
         self._in_call = False
         return self.metrics.reduce()
+
+    def update_chunk(self, chunk: Chunk, call: Call) -> dict[str, np.ndarray]:
+        """Run the updates of a chunk, note in `call` what came of them, and return {module: TD errors (K, B)}."""
+        plan = self._plan
+        assert plan is not None
+        gate = self._gate = self._gate or Gate(self.metrics)
+        forward = rllib.forward_train_of(self)
+        columns = {mid: tensors(batch, self.device) for mid, batch in chunk.items()}
+        td_errors: dict[str, list[torch.Tensor]] = {}
+        for k in range(length(columns)):
+            call.done += 1
+            gate.is_open = call.done == call.updates
+            batch = {mid: row(batch, k) for mid, batch in columns.items()}
+            call.losses = self._update_once(batch, plan, forward, call.done)
+            self._update_targets(plan, call)
+            for mid, values in gate.td_errors.items():
+                td_errors.setdefault(mid, []).append(values)
+            if gate.is_open:
+                call.sizes = {mid: len(first_leaf(b)) for mid, b in batch.items()}
+        return {mid: torch.stack(v).cpu().numpy() for mid, v in td_errors.items()}
 
     def _update_once(
         self, batch: dict[str, Any], plan: _Plan, forward: Callable[[Any], Any], number: int
@@ -193,8 +215,7 @@ class ColumnLearner(TorchLearner):
         sum(losses.values()).backward()
 
     def _clip(self, plan: _Plan, losses: Mapping[str, torch.Tensor], number: int) -> None:
-        """Clip each optimizer's gradients to `grad_clip` by global norm, after checking that they are
-        finite."""
+        """Clip each optimizer's gradients to `grad_clip` by global norm, after checking that they are finite."""
         for module_id, _, params in plan.optimizers:
             gradients = [p.grad for p in params if p.grad is not None]
             if not gradients:
@@ -216,11 +237,11 @@ class ColumnLearner(TorchLearner):
         finally:
             self.metrics = real
 
-    def _update_targets(
-        self, plan: _Plan, updated: Collection[str], timestep: float, counts: dict[str, int]
-    ) -> None:
+    def _update_targets(self, plan: _Plan, call: Call) -> None:
+        timestep = call.start + (call.now - call.start) * call.done / call.updates
         for module_id, (mains, targets) in plan.targets.items():
-            if module_id not in updated:
+            call.target_updates.setdefault(module_id, 0)
+            if module_id not in call.losses:
                 continue
             config = self.config.get_config_for_module(module_id)
             if timestep - self.last_update_ts_by_mid[module_id] < config.target_network_update_freq:
@@ -232,7 +253,7 @@ class ColumnLearner(TorchLearner):
                     torch._foreach_mul_(targets, 1.0 - config.tau)
                     torch._foreach_add_(targets, mains, alpha=config.tau)
             self.last_update_ts_by_mid[module_id] = timestep
-            counts[module_id] += 1
+            call.target_updates[module_id] += 1
 
     def after_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
         """Learning-rate schedules, once per call; the targets were updated with each update."""
@@ -276,16 +297,11 @@ class ColumnLearner(TorchLearner):
     # Metrics, faults, state
     # -------------------------------------------------------------------------------------------
 
-    def _log(
-        self,
-        losses: Mapping[str, torch.Tensor],
-        sizes: Mapping[str, int],
-        updates: int,
-        target_updates: Mapping[str, int],
-    ) -> None:
+    def _log(self, call: Call) -> None:
         log = self.metrics.log_value
-        for module_id, size in sizes.items():
-            loss = losses.get(module_id)
+        updates = call.done
+        for module_id, size in call.sizes.items():
+            loss = call.losses.get(module_id)
             if loss is not None:
                 log((module_id, self.TOTAL_LOSS_KEY), loss.detach(), window=1)
             log((module_id, WEIGHTS_SEQ_NO), rllib.weights_seq_no(self), window=1)
@@ -298,9 +314,9 @@ class ColumnLearner(TorchLearner):
                     reduce="lifetime_sum",
                     with_throughput=True,
                 )
-            if module_id in target_updates:
-                log((module_id, NUM_TARGET_UPDATES), target_updates[module_id], reduce="lifetime_sum")
-        rows = max(sizes.values(), default=0) * updates
+            if module_id in call.target_updates:
+                log((module_id, NUM_TARGET_UPDATES), call.target_updates[module_id], reduce="lifetime_sum")
+        rows = max(call.sizes.values(), default=0) * updates
         log((ALL_MODULES, NUM_ENV_STEPS_TRAINED), rows, reduce="sum", with_throughput=True)
         log((ALL_MODULES, NUM_ENV_STEPS_TRAINED_LIFETIME), rows, reduce="lifetime_sum", with_throughput=True)
         log((ALL_MODULES, "num_updates_lifetime"), updates, reduce="lifetime_sum")
@@ -328,7 +344,7 @@ class ColumnLearner(TorchLearner):
         self, components: Any = None, *, not_components: Any = None, **kwargs: Any
     ) -> dict[str, Any]:
         state = super().get_state(components, not_components=not_components, **kwargs)
-        if self._check_component(STATE, components, not_components):
+        if rllib.wants_component(self, STATE, components, not_components):
             state[STATE] = {
                 "last_update_ts": dict(self.last_update_ts_by_mid),
                 "torch_rng": torch.get_rng_state().numpy().copy(),

@@ -1,4 +1,4 @@
-"""Small pieces of the learner: columns as tensors, and a stand-in for a learner's metrics."""
+"""Small pieces of the learners: columns as tensors, a stand-in for metrics, gradients of several learners."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from ray.rllib.utils.metrics import TD_ERROR_KEY
 
 
 class Gate:
-    """Stands in for a learner's metrics while RLlib's loss runs: keeps the TD errors, passes on only what is
-    wanted."""
+    """Stands in for a learner's metrics while RLlib's loss runs: keeps the TD errors, passes on only what is wanted."""
 
     def __init__(self, metrics: Any):
         self.metrics = metrics
@@ -88,3 +87,16 @@ def shard(array: np.ndarray, *, i: int, count: int) -> np.ndarray:
     """Return the i-th of `count` equal parts of the rows of (K, B, ...)."""
     size = array.shape[1] // count
     return np.ascontiguousarray(array[:, i * size : (i + 1) * size])
+
+
+def averaged(gradients: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    """Average gradients over the learners of a run, where there are several (torch.distributed)."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return gradients
+    learners = torch.distributed.get_world_size()
+    if learners == 1:
+        return gradients
+    flat = torch.cat([g.reshape(-1) for g in gradients])
+    torch.distributed.all_reduce(flat)
+    parts = (flat / learners).split([g.numel() for g in gradients])
+    return tuple(part.view_as(g) for part, g in zip(parts, gradients, strict=True))

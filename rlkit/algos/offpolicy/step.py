@@ -97,8 +97,7 @@ class OffPolicy(Algorithm):
     # Replay ----------------------------------------------------------------------------------------------
 
     def make_replays(self) -> None:
-        """Build one buffer per module that plays in the environment and learns, from the module's own
-        spaces."""
+        """Build one buffer per module that plays in the environment and learns, from the module's own spaces."""
         config = self.config
         buffer = config.replay_buffer_config
         modules = sorted(m for m in self.spaces if not m.startswith("__") and _is_trained(config, m))
@@ -131,8 +130,7 @@ class OffPolicy(Algorithm):
                 self.replays[module_id].add(parts)
 
     def draw(self, module_id: str, updates: int) -> tuple[np.ndarray, dict[str, Any]]:
-        """Draw `updates` (K) minibatches of one module; return their rows (K, B) and their columns (K, B,
-        ...)."""
+        """Draw `updates` (K) minibatches of one module; return their rows (K, B) and their columns (K, B, ...)."""
         config, replay = self.config, self.replays[module_id]
         size = config.total_train_batch_size
         if module_id in self.recurrent:
@@ -198,8 +196,7 @@ class OffPolicy(Algorithm):
         return int(sum(steps.values()))
 
     def _updates_due(self, sampled: int) -> int:
-        """Return how many updates the env steps just sampled call for; the fraction is kept for the next
-        step."""
+        """Return how many updates the env steps just sampled call for; the fraction is kept for the next step."""
         by_agent = self.config.count_steps_by == "agent_steps"
         steps = self._agent_steps() if by_agent else self._env_steps()
         if steps < self.config.num_steps_sampled_before_learning_starts or not any(
@@ -245,8 +242,7 @@ class OffPolicy(Algorithm):
         )
 
     def learn(self, updates: int, sampled: int) -> list[Any]:
-        """Run `updates` updates of every trained module in one call per learner; return the learners'
-        metrics.
+        """Run `updates` updates of every trained module in one call per learner; return the learners' metrics.
 
         The local learner is fed as it goes: a chunk is drawn when it is needed, and prioritized replay sees
         the TD errors of each update before it draws the next. Remote learners get all minibatches in one
@@ -332,8 +328,7 @@ def _sample(env_runner: Any, *, env_steps: int, seed: int | None, number: int) -
     """
     env_runner.num_env_steps_sampled_lifetime = env_steps
     if isinstance(env_runner.module, torch.nn.Module):
-        # RLlib's DQN and SAC record gradients while they explore, and switch modes back and forth at each
-        # step
+        # RLlib's DQN and SAC record gradients while they explore, and switch modes back and forth at each step.
         env_runner.module.eval()
     if seed is not None and (number or env_runner.worker_index):
         words = np.random.SeedSequence([seed, env_runner.worker_index or 0, number]).generate_state(1)

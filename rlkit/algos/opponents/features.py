@@ -11,14 +11,12 @@ Where opponents' actions come from:
 Events beside actions (`infos["opponent_moves"]`, `infos["ball_lost"]`, see `rlkit.envs.soccer`) are needed
 for three of the features. `infos["opponent_type"]` is read for the type label alone.
 
-Labels for supervision go the other way, into `infos`, never into observations: the step that follows the
-observation at time t carries `dron_action`, what the opponents did at time t, and `dron_type`, their type at
-t.
+Labels for supervision go the other way, into `infos`, never into observations: the step that follows the observation
+at time t carries `dron_action`, what the opponents did at time t, and `dron_type`, their type then.
 """
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,6 +28,7 @@ from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 from rlkit import rllib
 from rlkit.algos.opponents.history import ActionCode, FeatureOptions
 from rlkit.algos.opponents.inputs import MOVES, LearnerInputs, Placebo
+from rlkit.roster import matches
 
 Opponents = Sequence[str] | Mapping[str, Sequence[str]]
 
@@ -40,14 +39,13 @@ def opponents_of(agent: str, agents: Sequence[str], opponents: Opponents) -> lis
     """Return which agents `agent` models, in the environment's order.
 
     Args:
-        opponents: globs of the modelled agents, for everybody else; or {glob of learners: globs of
-            opponents}.
+        opponents: globs of the modelled agents, for everybody else; or {glob of learners: globs of opponents}.
     """
     if isinstance(opponents, Mapping):
-        globs = [g for learner, gs in opponents.items() if fnmatch.fnmatchcase(agent, learner) for g in gs]
+        globs = [g for learner, gs in opponents.items() if matches(agent, [learner]) for g in gs]
     else:
         globs = list(opponents)
-    return [o for o in agents if o != agent and any(fnmatch.fnmatchcase(o, g) for g in globs)]
+    return [o for o in agents if o != agent and matches(o, globs)]
 
 
 class OpponentFeatures(ConnectorV2):
@@ -151,10 +149,9 @@ class OpponentFeatures(ConnectorV2):
             placebo=self.placebo,
         )  # fmt: skip
 
-    @property
-    def alone(self) -> LearnerInputs:
-        """What the learner of a single-agent environment sees."""
-        return self._learners[None]
+    def arrays(self, num_envs: int) -> OpponentArrays | None:
+        """Return the columnar twin of a single-agent environment's (`rlkit.algos.sampling.array_connectors`)."""
+        return OpponentArrays(self._learners[None].anew(), num_envs) if None in self._learners else None
 
     # The step ---------------------------------------------------------------------------------------------
 
@@ -254,6 +251,40 @@ class OpponentFeatures(ConnectorV2):
             heard[opponent] = times
             taken.append(hanging[opponent] if opponent in hanging else own.actions.data[-1])
         return taken
+
+
+class OpponentArrays:
+    """`OpponentFeatures` of N single-agent environments at once.
+
+    Args:
+        inputs: what the learner sees, with a history of its own.
+        num_envs: N.
+    """
+
+    def __init__(self, inputs: LearnerInputs, num_envs: int):
+        self.inputs = inputs
+        self.rows = np.arange(num_envs)
+        self.types: list[Any] = [None] * num_envs
+
+    def __call__(
+        self, observations: Any, infos: list[Any], fresh: np.ndarray, times: np.ndarray
+    ) -> tuple[Any, list[Any]]:
+        """Add the steps that were just made to the histories; return what the module sees, and labelled infos."""
+        inputs = self.inputs
+        inputs.history.reset(np.flatnonzero(fresh))
+        stepped = np.flatnonzero(~fresh)
+        labelled = list(infos)
+        if len(stepped):
+            told, at = [infos[row] for row in stepped], times[stepped].tolist()
+            taken = [inputs.told(info, t) for info, t in zip(told, at, strict=True)]
+            inputs.step(stepped, told, taken, at)
+            if inputs.labels:
+                for row, info, acted in zip(stepped.tolist(), told, taken, strict=True):
+                    labelled[row] = inputs.labelled(info, acted, self.types[row])
+        columns = inputs.columns(self.rows, observations)
+        if inputs.label_types:
+            self.types = [inputs.type_in(info, int(t)) for info, t in zip(labelled, times, strict=True)]
+        return columns, labelled
 
 
 def _moved_first(learner: LearnerInputs, joint: MultiAgentEpisode) -> bool:

@@ -256,7 +256,6 @@ class OpponentHistory:
     def windows(self, rows: np.ndarray) -> np.ndarray:
         """Return the last H steps of these rows, oldest first, (B, M, H, S + A + 1) float32.
 
-        An entry holds the learner's observation, the opponent's action, and 1; steps before the episode are
-        0.
+        An entry holds the learner's observation, the opponent's action, and 1; steps before the episode are 0.
         """
         return self._arrays["window"][rows]

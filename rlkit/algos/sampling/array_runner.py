@@ -1,298 +1,381 @@
-"""An env runner that keeps steps as arrays and makes episodes once per fragment.
+"""An env runner of one agent that keeps steps as arrays and makes episodes once per sample, or none at all.
 
-RLlib's `SingleAgentEnvRunner` (2.60) appends every observation, action, reward and info of every environment
-to an episode object, and passes each through two pipelines of connectors item by item: 85 us per step with 64
-games of soccer and opponent features, of which the games, the features and the network need 8.
-`ArrayEnvRunner` is the same runner with the loop over whole arrays; the episodes it returns are equal to
-RLlib's, to the last bit (tests/test_array_runner.py).
+RLlib's `SingleAgentEnvRunner` (2.60) appends every observation, action, reward and info of every environment to an
+episode object, and passes each through two pipelines of connectors item by item. `ArrayEnvRunner` is the same runner
+with the loop over whole arrays, for any algorithm: the episodes it returns are equal to RLlib's to the last bit
+wherever those are right (tests/test_array_runner.py), and actions reach the environment as `actions.ActionMap` makes
+them. With `config.array_fragments` true it returns one `ArrayFragment` instead, for learners that read columns.
 
-It takes the short way for DQN modules without a recurrent state, behind RLlib's default connectors and,
-before those, at most `OpponentFeatures`; without callbacks on episodes or steps; and for fragments of a given
-number of steps. In every other case it is RLlib's runner: nothing has to be configured.
+The short way is possible behind RLlib's default connectors and, before those, connectors with a columnar twin
+(`array_connectors`), for environments that reset themselves in the step after the last one. Hooks on the creation,
+start and end of episodes are called as RLlib calls them, and see an episode that is filled when they look. Where
+somebody needs more (`short_way` says what), it is RLlib's runner: nothing has to be configured.
 
-Legend: N environments, T iterations of a fragment.
+Legend: N environments, T iterations of a sample.
 """
 
 from __future__ import annotations
 
-import itertools
-import uuid
-from dataclasses import dataclass, field
+import time
+from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import torch
-from ray.rllib.algorithms.dqn.default_dqn_rl_module import DefaultDQNRLModule
-from ray.rllib.callbacks.callbacks import RLlibCallback
-from ray.rllib.connectors import common, module_to_env
+from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
-from ray.rllib.env import single_agent_env_runner
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
-from ray.rllib.utils.metrics import RLMODULE_INFERENCE_TIMER, WEIGHTS_SEQ_NO
+from ray.rllib.utils.metrics import ENV_RESET_TIMER, ENV_STEP_TIMER, RLMODULE_INFERENCE_TIMER
 
-from rlkit.algos.opponents.features import OpponentFeatures
-from rlkit.algos.opponents.inputs import LearnerInputs
+from rlkit import rllib
+from rlkit.algos.sampling import acting, actions, hooks, pipelines
+from rlkit.algos.sampling.array_connectors import ArrayConnector, array_connector
+from rlkit.algos.sampling.array_episodes import Chunk, EpisodeMaker, Iterations, chunks, fragment_of
+from rlkit.algos.sampling.repairs import repair
+from rlkit.algos.sampling.short_way import UNKNOWN, ShortWay
 
-OBSERVING = [
-    common.AddObservationsFromEpisodesToBatch,
-    common.AddTimeDimToBatchAndZeroPad,
-    common.AddStatesFromEpisodesToBatch,
-    common.BatchIndividualItems,
-    common.NumpyToTensor,
-]
-ACTING = [
-    module_to_env.GetActions,
-    module_to_env.TensorToNumpy,
-    module_to_env.UnBatchToIndividualItems,
-    module_to_env.RemoveSingleTsTimeRankFromBatch,
-    module_to_env.NormalizeAndClipActions,  # leaves Discrete actions as they are
-    module_to_env.ListifyDataForVectorEnv,
-]
-EPISODE_HOOKS = ("on_episode_created", "on_episode_start", "on_episode_step", "on_episode_end")
+LEAVES = (gym.spaces.Box, gym.spaces.Discrete, gym.spaces.MultiDiscrete, gym.spaces.MultiBinary)
 
 
 @dataclass
-class _Running:
-    """Where the environments are between two fragments."""
+class _Now:
+    """Where the environments are between two samples."""
 
-    observations: np.ndarray
-    columns: Any  # what the module sees: one array, or a dict of them
-    infos: list[Any]
-    features: LearnerInputs | None
-    ids: list[str]
+    iterations: Iterations
+    connectors: list[ArrayConnector]
     clocks: np.ndarray  # (N,) steps in the episode
     ended: np.ndarray  # (N,) bool: the next step is a reset
-    types: list[Any] = field(default_factory=list)
+    returns: np.ndarray  # (N,)
+    began: np.ndarray  # (N,) seconds
+    state: Any = None  # nested tensors (N, ...) of a recurrent module
+    first_state: Any = None
+    starts: np.ndarray | None = None  # (N,) iteration in which the episode began, in this sample
 
 
-@dataclass
-class _Fragment:
-    """T iterations; lists of arrays (N, ...). `columns` and `infos` have one entry more than the others."""
-
-    columns: list[Any]
-    infos: list[list[Any]]
-    actions: list[np.ndarray] = field(default_factory=list)
-    rewards: list[np.ndarray] = field(default_factory=list)
-    terminated: list[np.ndarray] = field(default_factory=list)
-    truncated: list[np.ndarray] = field(default_factory=list)
-    fresh: list[np.ndarray] = field(default_factory=list)
-
-
-class ArrayEnvRunner(SingleAgentEnvRunner):
+class ArrayEnvRunner(ShortWay, SingleAgentEnvRunner):
     """RLlib's single-agent runner, on arrays where that is possible."""
 
-    _running: _Running | None = None
-    _short_way: bool | None = None
+    _now: _Now | None = None
 
-    def _sample(
-        self,
-        *,
-        num_timesteps: int | None = None,
-        num_episodes: int | None = None,
-        explore: bool,
-        random_actions: bool = False,
-        force_reset: bool = False,
-    ) -> list[SingleAgentEpisode]:
-        if self._short_way is None:
-            self._short_way = self._can_use_arrays()
-        if num_timesteps is None or random_actions or not self._short_way:
-            if self._running is not None:  # RLlib's loop has no episodes to go on with
-                self._running, self._needs_initial_reset = None, True
-            return super()._sample(
-                num_timesteps=num_timesteps, num_episodes=num_episodes, explore=explore,
-                random_actions=random_actions, force_reset=force_reset,
-            )  # fmt: skip
-        return self._sample_arrays(num_timesteps, explore, force_reset)
+    def __init__(self, *args: Any, **kwargs: Any):
+        self._finished: list[tuple[int, float, float]] = []
+        super().__init__(*args, **kwargs)
+        repair(self.pipelines[1])
+
+    def get_spaces(self) -> dict[str, tuple[gym.Space, gym.Space]]:
+        """Return RLlib's, with the space that the module acts in (`actions.module_space`)."""
+        spaces = super().get_spaces()
+        if DEFAULT_MODULE_ID in spaces:
+            seen, acts = spaces[DEFAULT_MODULE_ID]
+            spaces[DEFAULT_MODULE_ID] = seen, actions.module_space(acts)
+        return spaces
 
     def make_env(self) -> None:
         super().make_env()
-        self._running = self._short_way = None
+        self._now, self.why_episodes = None, UNKNOWN
 
-    def _can_use_arrays(self) -> bool:
-        config, observed = self.config, [type(c) for c in self._env_to_module.connectors]
-        acting = self._module_to_env.connectors
-        return (
-            isinstance(self.module, DefaultDQNRLModule)
-            and not self.module.is_stateful()
-            and isinstance(self.env.single_action_space, gym.spaces.Discrete)
-            and self.env.single_action_space.start == 0
-            and isinstance(self.env.single_observation_space, gym.spaces.Box)
-            and observed in (OBSERVING, [OpponentFeatures, *OBSERVING])
-            and [type(c) for c in acting] == ACTING
-            and self.env.metadata.get("autoreset_mode") == gym.vector.AutoresetMode.NEXT_STEP
-            and config.batch_mode == "truncate_episodes"
-            and config.episodes_to_numpy
-            and not any(getattr(config, f"callbacks_{hook}") for hook in EPISODE_HOOKS)
-            and not any(
-                getattr(type(c), hook) is not getattr(RLlibCallback, hook)
-                for c, hook in itertools.product(self._callbacks, EPISODE_HOOKS)
-            )
-        )
+    def forget(self) -> None:
+        if self._now is not None:  # RLlib's loop has no episodes to go on with
+            self._now, self.needs_reset = None, True
 
-    def _start(self) -> _Running:
-        observations, infos = self._try_env_reset(
-            seed=self._seed if self._needs_initial_reset else None, options=None
-        )
-        self._needs_initial_reset = False
-        self._ongoing_episodes_for_metrics.clear()
+    def short_way(self) -> str | None:
+        config, (observing, choosing) = self.config, self.pipelines
+        if self.module is None:
+            return "there is no module"
+        if config.batch_mode != "truncate_episodes":
+            return f"batch_mode is {config.batch_mode!r}"
+        if not config.episodes_to_numpy:
+            return "episodes_to_numpy is off"
+        if self.env.metadata.get("autoreset_mode") != gym.vector.AutoresetMode.NEXT_STEP:
+            return f"the environment resets itself in mode {self.env.metadata.get('autoreset_mode')}"
+        if getattr(self.module, "needs_episodes", False):
+            return f"the module ({type(self.module).__name__}) follows episodes"
+        beside = pipelines.extras(observing, pipelines.OBSERVING, multi_agent=False)
+        after = pipelines.extras(choosing, pipelines.ACTING, multi_agent=False)
+        if beside is None or after is None:
+            return "a default connector is missing"
+        if after:
+            return f"the connectors {_names(after)} change actions"
+        if beside != observing.connectors[: len(beside)]:
+            return f"the connectors {_names(beside)} stand between RLlib's own"
+        without = [piece for piece in beside if array_connector(piece, self.num_envs) is None]
+        if without:
+            return f"the connectors {_names(without)} read episodes"
+        for hook in hooks.hooks(self, "on_episode_step"):
+            return f"{hooks.owner(hook)}.on_episode_step looks at every step"
+        for what, space in (
+            ("observations", self.env.single_observation_space),
+            ("actions", self.env.single_action_space),
+        ):
+            odd = [part for part in _leaves(space) if not isinstance(part, LEAVES)]
+            if odd:
+                return f"the {what} are {odd[0]}"
+        return None
+
+    # The sample --------------------------------------------------------------------------------------------
+
+    def sample_short(self, num_timesteps: int, explore: bool, force_reset: bool) -> list[Any]:
+        with torch.no_grad():
+            while True:
+                if force_reset or self.needs_reset or self._now is None:
+                    self._start()
+                samples = self._play(num_timesteps, explore)
+                if samples is not None:
+                    return samples
+                force_reset = True  # an environment failed and all were built anew
+
+    def _start(self) -> None:
+        """Start all environments anew, as `_reset_envs_and_episodes` does."""
         count = self.num_envs
-        connector = self._env_to_module.connectors[0]
-        features = connector.alone.anew() if isinstance(connector, OpponentFeatures) else None
-        running = _Running(
-            observations, None, list(infos), features, [_new_id() for _ in range(count)], np.zeros(count, np.int64),
-            np.zeros(count, bool), [None] * count,
+        self.current = [None] * count
+        self.earlier_chunks.clear()
+        self.begin_shared_data()
+        for row in range(count):
+            self.begin_episode(row)
+        reset = None
+        while reset is None:
+            begin = time.perf_counter()
+            reset = self.try_env(self._reset)
+        self.metrics.log_value(ENV_RESET_TIMER, time.perf_counter() - begin, reduce="ema")
+        self.needs_reset = False
+        beside = pipelines.extras(self.pipelines[0], pipelines.OBSERVING, multi_agent=False)
+        twins = [array_connector(piece, count) for piece in beside or []]
+        now = _Now(
+            Iterations([], [], []), [twin for twin in twins if twin is not None],
+            np.zeros(count, np.int64), np.zeros(count, bool), np.zeros(count), np.full(count, begin),
         )  # fmt: skip
-        if features is not None:
-            features.history.reset(np.arange(count))
-        self._look(running, np.arange(count))
-        return running
+        if self.module.is_stateful():
+            now.first_state = acting.initial_state(self.module)
+            now.state = acting.map_tensors(
+                lambda s: s.to(self.torch_device).expand(count, *s.shape).clone(), now.first_state
+            )
+        self._now = now
+        self._sees_start, self._sees_end = (
+            hooks.named(self, name) for name in ("on_episode_start", "on_episode_end")
+        )
+        self._look(now, reset[0], list(reset[1]), np.ones(count, bool))
+        for row in range(count):
+            self._introduce(now, row)
 
-    def _look(self, running: _Running, rows: np.ndarray) -> None:
-        """Turn the environments' observations into what the module sees; note the opponents' types."""
-        features = running.features
-        if features is None:
-            running.columns = running.observations
-            return
-        running.columns = features.columns(rows, running.observations)
-        if features.label_types:
-            running.types = [
-                features.type_in(info, int(t)) for info, t in zip(running.infos, running.clocks, strict=True)
-            ]
+    def _reset(self) -> Any:
+        return self.env.reset(seed=self.first_seed, options=None)
 
-    def _sample_arrays(
-        self, num_timesteps: int, explore: bool, force_reset: bool
-    ) -> list[SingleAgentEpisode]:
-        if force_reset or self._needs_initial_reset or self._running is None:
-            self._running = self._start()
-        running = self._running
-        rows = np.arange(self.num_envs)
-        began = running.clocks.copy()
-        ids = list(running.ids)
-        fragment = _Fragment([running.columns], [running.infos])
-        steps = 0
+    def _look(self, now: _Now, observations: Any, infos: list[Any], fresh: np.ndarray) -> None:
+        """Note what the environments returned, as the module will see it."""
+        for connector in now.connectors:
+            observations, infos = connector(observations, infos, fresh, now.clocks)
+        iterations = now.iterations
+        iterations.obs.append(observations)
+        iterations.infos.append(infos)
+        if now.state is not None:
+            if fresh.any():
+                rows = torch.from_numpy(fresh).to(self.torch_device)
+                now.state = acting.map_tensors(
+                    lambda s, f: torch.where(rows.reshape(-1, *(1,) * (s.dim() - 1)), f.to(s.device), s),
+                    now.state, now.first_state,
+                )  # fmt: skip
+            iterations.states.append(acting.arrays(now.state))
+
+    def _play(self, num_timesteps: int, explore: bool) -> list[Any] | None:
+        """Sample; return None if an environment failed and all were built anew."""
+        now = self._now
+        assert now is not None
+        iterations = now.iterations = now.iterations.last(int(self.config.episode_lookback_horizon))
+        began = now.clocks.copy()
+        maker = EpisodeMaker(
+            iterations, self.pipelines[0].observation_space,
+            self.get_spaces()[DEFAULT_MODULE_ID][1], self.weights_number,
+        )  # fmt: skip
+        self._prepare(explore)
+        finished: list[SingleAgentEpisode] = []
+        ids = [[episode.id_] for episode in self.current]
+        now.starts = np.full(self.num_envs, iterations.before)
+        steps = over = 0
+        acts = moves = 0.0
         while steps < num_timesteps:
-            actions = self._act(running.columns, explore, steps)
-            results = self._try_env_step(actions)
-            if results == single_agent_env_runner.ENV_STEP_FAILURE:
-                self._running, self._needs_initial_reset = None, True
-                return self._sample_arrays(num_timesteps, explore, force_reset=True)
-            observations, rewards, terminated, truncated, infos = results
-            fresh = running.ended
-            running.observations, running.infos = observations, list(infos)
-            running.clocks = np.where(fresh, 0, running.clocks + 1)
-            self._follow(running, np.flatnonzero(fresh), np.flatnonzero(~fresh))
-            self._look(running, rows)
-            running.ended = (terminated | truncated) & ~fresh
-            fragment.actions.append(actions)
-            fragment.rewards.append(np.asarray(rewards, np.float64))
-            fragment.terminated.append(terminated & ~fresh)
-            fragment.truncated.append(truncated & ~fresh)
-            fragment.fresh.append(fresh)
-            fragment.columns.append(running.columns)
-            fragment.infos.append(running.infos)
-            steps += int((~fresh).sum())
-        finished, going = self._episodes(fragment, running, ids, began)
-        self._done_episodes_for_metrics.extend(finished)
-        for episode in going:
-            self._ongoing_episodes_for_metrics[episode.id_].append(episode)
-        self._log_env_steps(metric=self._metrics_num_env_steps_sampled, num_steps=steps)
-        self._increase_sampled_metrics(steps, len(finished))
-        return finished + going
+            t0 = time.perf_counter()
+            for_env = self._act(now, explore, steps)
+            t1 = time.perf_counter()
+            result = self.try_env(self.env.step, for_env)
+            if result is None:
+                return None
+            acts, moves = acts + t1 - t0, moves + time.perf_counter() - t1
+            observations, rewards, terminated, truncated, infos = result
+            fresh = now.ended
+            if fresh.any():
+                terminated, truncated = terminated & ~fresh, truncated & ~fresh
+                now.clocks = np.where(fresh, 0, now.clocks + 1)
+            else:
+                now.clocks = now.clocks + 1
+            rewards = np.asarray(rewards, np.float64)
+            iterations.rewards.append(rewards)
+            iterations.terminated.append(terminated)
+            iterations.truncated.append(truncated)
+            iterations.fresh.append(fresh)
+            now.returns += rewards
+            now.ended = terminated | truncated
+            self._look(now, observations, list(infos), fresh)
+            steps += self.num_envs - int(fresh.sum())
+            if fresh.any() or now.ended.any():
+                for row in np.flatnonzero(fresh | now.ended).tolist():
+                    if fresh[row]:
+                        self._introduce(now, row)
+                    else:
+                        finished += self._finish(now, row, maker, began)
+                        ids[row].append(self.current[row].id_)
+                        over += 1
+        count = len(iterations) - iterations.before
+        self.metrics.log_value(RLMODULE_INFERENCE_TIMER, acts / count, reduce="ema")
+        self.metrics.log_value(ENV_STEP_TIMER, moves / count, reduce="ema")
+        self.count_sampled(steps, over)
+        if self._wants_fragment():
+            if self._sees_end:
+                self._pause(now, maker, began, ids)
+            infos_too = bool(getattr(self.config, "array_fragment_infos", False))
+            return [fragment_of(iterations, clocks=began, infos=infos_too, weights=self.weights_number)]
+        return self._episodes(now, maker, began, ids, finished)
 
-    def _act(self, columns: Any, explore: bool, steps: int) -> np.ndarray:
-        """Return the module's actions, (N,); epsilon and other schedules see RLlib's count of env steps."""
-        batch = {Columns.OBS: _tensors(columns, self._device)}
-        with self.metrics.log_time(RLMODULE_INFERENCE_TIMER):
-            if not explore:
-                return self.module.forward_inference(batch)[Columns.ACTIONS].cpu().numpy()
+    def _wants_fragment(self) -> bool:
+        return bool(getattr(self.config, "array_fragments", False)) and not hooks.reads(
+            self, "on_sample_end", "samples"
+        )
+
+    def _prepare(self, explore: bool) -> None:
+        """Look up how the module is called; it may have been given an exploration."""
+        if isinstance(self.module, torch.nn.Module) and self.module.training:
+            self.module.eval()
+        self._call = rllib.forward(self.module, acting.EXPLORE if explore else acting.INFER)
+        self._choose = acting.Chooser(self.module, explore)
+        config = self.config
+        self._map = actions.ActionMap(
+            self.env.single_action_space, config.normalize_actions, config.clip_actions
+        )
+
+    def _act(self, now: _Now, explore: bool, steps: int) -> Any:
+        """Choose the actions of all environments, note them, and return them as the environments want them.
+
+        Epsilon and other schedules see RLlib's count of env steps.
+        """
+        iterations = now.iterations
+        batch = {Columns.OBS: acting.tensors(iterations.obs[-1], self.torch_device)}
+        if now.state is not None:
+            batch = {Columns.OBS: acting.with_time(batch[Columns.OBS]), Columns.STATE_IN: now.state}
+        if explore:
             runners = self.config.num_env_runners or 1
-            t = (self.num_env_steps_sampled_lifetime // runners + steps) * runners
-            return self.module.forward_exploration(batch, t=t)[Columns.ACTIONS].cpu().numpy()
+            out = self._call(batch, t=(self.num_env_steps_sampled_lifetime // runners + steps) * runners)
+        else:
+            out = self._call(batch)
+        choice = self._choose(out, logp=True)
+        outputs = {name: value for name, value in out.items() if name != Columns.ACTIONS}
+        if choice.logp is not None:
+            outputs[Columns.ACTION_LOGP] = choice.logp
+        chosen = choice.actions
+        if now.state is not None:
+            now.state = outputs.pop(Columns.STATE_OUT)
+            chosen, outputs = acting.map_tensors(lambda x: x.squeeze(1), (chosen, outputs))
+            outputs[Columns.STATE_OUT] = now.state
+        chosen = acting.arrays(chosen)
+        iterations.actions.append(chosen)
+        for name, value in outputs.items():
+            iterations.outputs.setdefault(name, []).append(acting.arrays(value))
+        return self._map(chosen)
 
-    def _follow(self, running: _Running, fresh: np.ndarray, stepped: np.ndarray) -> None:
-        """Bring histories, labels and ids up to what the step just returned."""
-        for row in fresh:
-            running.ids[row] = _new_id()
-        features = running.features
-        if features is None:
-            return
-        features.history.reset(fresh)
-        if not len(stepped):
-            return
-        infos = [running.infos[row] for row in stepped]
-        times = running.clocks[stepped].tolist()
-        taken = [features.told(info, t) for info, t in zip(infos, times, strict=True)]
-        features.step(stepped, infos, taken, times)
-        if features.labels:
-            for row, info, actions in zip(stepped.tolist(), infos, taken, strict=True):
-                running.infos[row] = features.labelled(info, actions, running.types[row])
+    # Episodes ----------------------------------------------------------------------------------------------
+
+    def _introduce(self, now: _Now, row: int) -> None:
+        """A new episode has its first observation."""
+        now.returns[row], now.began[row] = 0.0, time.perf_counter()
+        if now.starts is not None:
+            now.starts[row] = len(now.iterations)
+        if self._sees_start:
+            iterations = now.iterations
+            self.current[row].add_env_reset(
+                observation=acting.row(iterations.obs[-1], row), infos=iterations.infos[-1][row]
+            )
+            self.call_hook("on_episode_start", row)
+
+    def _finish(
+        self, now: _Now, row: int, maker: EpisodeMaker, began: np.ndarray
+    ) -> list[SingleAgentEpisode]:
+        """End an episode: its metrics, the hooks; then the next one is created."""
+        seconds = time.perf_counter() - now.began[row]
+        self._finished.append((int(now.clocks[row]), float(now.returns[row]), seconds))
+        made = []
+        if self._sees_end:
+            episode = self.current[row]
+            chunk = self._chunk(now, row, began)
+            started = int(now.clocks[row]) - (chunk.stop - chunk.start)
+            rllib.refill(episode, maker.lists(chunk, episode.id_, started), seconds)
+            self.call_hook("on_episode_end", row)
+            self.earlier_chunks.pop(episode.id_, None)
+            made = [episode.to_numpy()]
+        self.begin_episode(row)
+        return made
+
+    def _chunk(self, now: _Now, row: int, began: np.ndarray) -> Chunk:
+        """Return where the episode that an environment is in lies in this sample."""
+        assert now.starts is not None
+        start, stop = int(now.starts[row]), len(now.iterations)
+        old = start == now.iterations.before and now.clocks[row] > stop - start
+        return Chunk(row, start, stop, min(now.iterations.before, int(began[row])) if old else 0)
+
+    def _pause(self, now: _Now, maker: EpisodeMaker, began: np.ndarray, ids: list[list[str]]) -> list[Any]:
+        """The sample is over, the episodes go on: hooks see their chunks later, and the next ones follow."""
+        going = []
+        for chunk in chunks(now.iterations, began):
+            row = chunk.row
+            if now.ended[row] or chunk.stop < len(now.iterations):
+                continue
+            episode = self.current[row]
+            started = int(now.clocks[row]) - (chunk.stop - chunk.start)
+            rllib.refill(episode, maker.arrays(chunk, episode.id_, started), 0.0)
+            following = SingleAgentEpisode(
+                episode.id_, observation_space=episode.observation_space, action_space=episode.action_space
+            )
+            rllib.share_custom_data(episode, following)
+            self.earlier_chunks[episode.id_].append(episode)
+            self.current[row] = following
+            going.append(episode)
+        return going
 
     def _episodes(
-        self, fragment: _Fragment, running: _Running, ids: list[str], began: np.ndarray
-    ) -> tuple[list[SingleAgentEpisode], list[SingleAgentEpisode]]:
-        """Cut the fragment into one numpy episode per environment and game: the finished, and those going on."""
-        columns = _by_environment(fragment.columns)
-        actions, rewards, fresh = (
-            np.stack(part, axis=1) for part in (fragment.actions, fragment.rewards, fragment.fresh)
-        )
-        terminated, truncated = (np.stack(part, axis=1) for part in (fragment.terminated, fragment.truncated))
-        done = terminated | truncated
-        length = fresh.shape[1]
-        space = self._env_to_module.observation_space
-        finished: list[SingleAgentEpisode] = []
+        self,
+        now: _Now,
+        maker: EpisodeMaker,
+        began: np.ndarray,
+        ids: list[list[str]],
+        finished: list[SingleAgentEpisode],
+    ) -> list[SingleAgentEpisode]:
+        """Return the finished episodes and then those that go on."""
+        if self._sees_end:
+            return finished + self._pause(now, maker, began, ids)
         going: list[SingleAgentEpisode] = []
-        for row in range(self.num_envs):
-            # games: from the start or after each reset, to where it is done or the fragment ends
-            starts = [0] if not fresh[row, 0] else []
-            starts += (np.flatnonzero(fresh[row]) + 1).tolist()
-            for number, start in enumerate(starts):
-                ends = np.flatnonzero(done[row, start:])
-                stop = start + int(ends[0]) + 1 if len(ends) else length
-                if stop <= start:
-                    continue  # reset in the last iteration: nothing played yet
-                first = number == 0 and start == 0
-                over = bool(done[row, stop - 1])
-                goes_on = stop == length and not over
-                episode = SingleAgentEpisode(
-                    ids[row]
-                    if first
-                    else (running.ids[row] if goes_on or number == len(starts) - 1 else _new_id()),
-                    observations=_cut(columns, row, start, stop + 1),
-                    observation_space=space,
-                    infos=[infos[row] for infos in fragment.infos[start : stop + 1]],
-                    actions=actions[row, start:stop],
-                    action_space=self.env.single_action_space,
-                    rewards=rewards[row, start:stop],
-                    terminated=bool(terminated[row, stop - 1]),
-                    truncated=bool(truncated[row, stop - 1]),
-                    extra_model_outputs={WEIGHTS_SEQ_NO: np.full(stop - start, self._weights_seq_no)},
-                    t_started=int(began[row]) if first else 0,
-                    len_lookback_buffer=0,
-                )
-                (finished if over else going).append(episode)
-        return finished, going
+        numbers = [0] * self.num_envs
+        for chunk in chunks(now.iterations, began):
+            row, last = chunk.row, chunk.stop - 1
+            over = bool(now.iterations.terminated[last][row] or now.iterations.truncated[last][row])
+            id_ = ids[row][numbers[row]]
+            numbers[row] += over
+            first = chunk.start == now.iterations.before
+            episode = maker.arrays(chunk, id_, int(began[row]) if first else 0)
+            (finished if over else going).append(episode)
+        return finished + going
+
+    def get_metrics(self) -> Any:
+        for numbers in self._finished:
+            self.log_episode(*numbers)
+        self._finished.clear()
+        return super().get_metrics()
 
 
-def _new_id() -> str:
-    return uuid.uuid4().hex
+def _names(pieces: list[Any]) -> str:
+    return ", ".join(type(piece).__name__ for piece in pieces)
 
 
-def _tensors(columns: Any, device: Any) -> Any:
-    if isinstance(columns, dict):
-        return {name: torch.from_numpy(part).to(device) for name, part in columns.items()}
-    return torch.from_numpy(np.asarray(columns, np.float32)).to(device)
-
-
-def _by_environment(columns: list[Any]) -> Any:
-    """Stack T + 1 columns (N, ...) to (N, T + 1, ...)."""
-    if isinstance(columns[0], dict):
-        return {name: np.stack([part[name] for part in columns], axis=1) for name in columns[0]}
-    return np.stack(columns, axis=1)
-
-
-def _cut(columns: Any, row: int, start: int, stop: int) -> Any:
-    if isinstance(columns, dict):
-        return {name: part[row, start:stop] for name, part in columns.items()}
-    return columns[row, start:stop]
+def _leaves(space: Any) -> list[gym.Space]:
+    parts = getattr(space, "spaces", None)
+    if parts is None:
+        return [space]
+    return [leaf for part in (parts.values() if isinstance(parts, dict) else parts) for leaf in _leaves(part)]

@@ -1,26 +1,24 @@
 """Actions of all agents in all environments: one call of each module per step, no connectors.
 
-What RLlib's default pipelines do with a plain module, on whole arrays: stack, make tensors, `forward_exploration` or
-`forward_inference`, sample from the module's distribution if it chose no actions itself, then unsquash or clip Box
-actions to the bounds of the environment. Explorations of `rlkit.exploration` stand in front of
-`forward_exploration` and work here unchanged.
+The acting core (`acting`, `actions`) for teams: who plays whom, and where each row of a module's batch comes from.
+Explorations of `rlkit.exploration` stand in front of `forward_exploration` and work here unchanged.
 
 Legend: E environments, N agents, B rows of a module's batch: environments outside, its agents inside.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import torch
 from ray.rllib.core.columns import Columns
-from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
 
 from rlkit import rllib
+from rlkit.algos.sampling import acting
+from rlkit.algos.sampling.actions import ActionMap
 from rlkit.algos.sampling.joint_rows import Leaves, Roster
 from rlkit.algos.sampling.per_episode import PerEpisode
 
@@ -60,8 +58,9 @@ class Acting:
         self._constants = {piece: np.zeros((num_envs, len(roster.agents)), np.int64) for piece in constants}
         self._groups: dict[str, _Group] = {}
         self._module, self._explore = module, True
-        self._fit = {
-            agent: _Fit(space, config.normalize_actions, config.clip_actions)
+        self._calls: dict[str, tuple[Callable[..., Any], acting.Chooser]] = {}
+        self._maps = {
+            agent: ActionMap(space, config.normalize_actions, config.clip_actions)
             for agent, space in roster.action_spaces.items()
         }
 
@@ -86,16 +85,20 @@ class Acting:
         return found
 
     def prepare(self, module: Any, explore: bool) -> None:
-        """Look up how the modules are called; they may have been replaced or given an exploration."""
-        self._module, self._explore = module, explore
-        call = "forward_exploration" if explore else "forward_inference"
-        parts = {module_id: module[module_id] for module_id in self._regroup()}
-        for part in parts.values():
+        """Look up anew how the modules are called; they may have been replaced or given an exploration."""
+        self._module, self._explore, self._calls = module, explore, {}
+        call = acting.EXPLORE if explore else acting.INFER
+        self._together = not rllib.forwards_separately(module, call)
+        self._whole = getattr(module, call)
+
+    def _call_of(self, module_id: str) -> tuple[Callable[..., Any], acting.Chooser]:
+        if module_id not in self._calls:
+            part = self._module[module_id]
             if isinstance(part, torch.nn.Module) and part.training:
                 part.eval()
-        plain = getattr(type(module), f"_{call}") is getattr(MultiRLModule, f"_{call}")
-        self._calls = {mid: rllib.forward(part, call) for mid, part in parts.items()} if plain else None
-        self._whole = getattr(module, call)
+            call = rllib.forward(part, acting.EXPLORE if self._explore else acting.INFER)
+            self._calls[module_id] = call, acting.Chooser(part, self._explore)
+        return self._calls[module_id]
 
     def __call__(self, obs: Leaves, t: int) -> tuple[Leaves, dict[str, np.ndarray]]:
         """Return the modules' actions, (E, ...) per leaf of the roster's actions, and those for the environments.
@@ -109,15 +112,16 @@ class Acting:
             mid: {Columns.OBS: self._batch(obs, group), **self._told(group)}
             for mid, group in self._regroup().items()
         }
-        if self._calls is None:
+        calls = {mid: self._call_of(mid) for mid in batches}
+        if self._together:
             outs = self._whole(batches, **extra)
         else:
-            outs = {mid: self._calls[mid](batch, **extra) for mid, batch in batches.items()}
+            outs = {mid: calls[mid][0](batch, **extra) for mid, batch in batches.items()}
         actions: Leaves = [np.empty(0)] * len(self.roster.agents)
         for module_id, group in self._groups.items():
-            chosen = self._choose(module_id, outs[module_id])
-            self._scatter(chosen, group, actions)
-        return actions, {agent: self._fit[agent](actions[i]) for i, agent in enumerate(self.roster.agents)}
+            chosen = calls[module_id][1](outs[module_id]).actions
+            self._scatter(acting.arrays(chosen), group, actions)
+        return actions, {agent: self._maps[agent](actions[i]) for i, agent in enumerate(self.roster.agents)}
 
     def _regroup(self) -> dict[str, _Group]:
         if not self._groups:
@@ -142,7 +146,7 @@ class Acting:
             else:
                 values = values.reshape(-1, *values.shape[2:])
             # a copy, because the environments write their next observations into the same memory
-            stacked.append(torch.from_numpy(values.copy() if len(parts) == 1 else values).to(self.device))
+            stacked.append(acting.tensors(values.copy() if len(parts) == 1 else values, self.device))
         return self.roster.columns[names[0]].nest(stacked)
 
     def _told(self, group: _Group) -> dict[str, torch.Tensor]:
@@ -153,20 +157,6 @@ class Acting:
             values = values.ravel() if group.mask is None else values[group.mask]
             found[piece.column] = torch.from_numpy(values).to(self.device)
         return found
-
-    def _choose(self, module_id: str, out: Mapping[str, Any]) -> np.ndarray:
-        actions = out.get(Columns.ACTIONS)
-        if actions is None:
-            part = self._module[module_id]
-            if self._explore:
-                kind = part.get_exploration_action_dist_cls()
-                actions = kind.from_logits(out[Columns.ACTION_DIST_INPUTS]).sample()
-            else:
-                kind = part.get_inference_action_dist_cls()
-                actions = kind.from_logits(out[Columns.ACTION_DIST_INPUTS]).to_deterministic().sample()
-        if isinstance(actions, torch.Tensor):
-            actions = actions.detach().cpu().numpy()
-        return np.asarray(actions)
 
     def _scatter(self, chosen: np.ndarray, group: _Group, actions: Leaves) -> None:
         count = len(group.agents)
@@ -181,25 +171,3 @@ class Acting:
             rows = np.cumsum(group.mask.ravel()).reshape(group.mask.shape)[:, i] - 1
             here = group.mask[:, i]
             actions[agent][here] = chosen[rows[here]]
-
-
-class _Fit:
-    """`unsquash_action` and `clip_action` of RLlib (2.60, utils/spaces/space_utils.py) for (E, ...) actions."""
-
-    def __init__(self, space: gym.Space, normalize: bool, clip: bool):
-        self.space, self.how = space, ""
-        if not isinstance(space, gym.spaces.Box):
-            return
-        if normalize and space.is_bounded():
-            self.how = "shift" if np.issubdtype(space.dtype, np.integer) else "unsquash"
-        elif clip and not normalize:
-            self.how = "clip"
-        self.low, self.high = space.low, space.high
-        self.width: Any = space.high - space.low if self.how == "unsquash" else None
-
-    def __call__(self, actions: np.ndarray) -> np.ndarray:
-        if self.how == "unsquash":
-            return np.clip(self.low + (actions + 1.0) * self.width / 2.0, self.low, self.high)
-        if self.how == "clip":
-            return np.clip(actions, self.low, self.high)
-        return self.low + actions if self.how == "shift" else actions

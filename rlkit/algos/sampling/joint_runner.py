@@ -17,7 +17,6 @@ Legend: E environments, N agents, T steps of a sample, B rows of a module's batc
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections import defaultdict
@@ -27,7 +26,6 @@ from typing import Any
 import numpy as np
 import torch
 from ray.rllib.core.columns import Columns
-from ray.rllib.env.env_runner import NUM_ENV_STEP_FAILURES_LIFETIME
 from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 from ray.rllib.utils.metrics import (
@@ -45,14 +43,15 @@ from ray.rllib.utils.metrics import (
 )
 
 from rlkit import rllib
+from rlkit.algos.sampling import hooks
 from rlkit.algos.sampling.joint_acting import Acting
-from rlkit.algos.sampling.joint_checks import hooks, names, needs_episodes
+from rlkit.algos.sampling.joint_checks import needs_episodes
 from rlkit.algos.sampling.joint_envs import Copies, JointEnvs, NativeBatch, RosterError, Step
 from rlkit.algos.sampling.joint_rows import JointRows, Leaves, Roster
 from rlkit.algos.sampling.per_episode import PerEpisode
+from rlkit.algos.sampling.repairs import repair
+from rlkit.algos.sampling.short_way import UNKNOWN, ShortWay
 from rlkit.replay.ring import Fragment
-
-logger = logging.getLogger(__name__)
 
 EPISODE_HOOKS = ("on_episode_created", "on_episode_start", "on_episode_end")
 
@@ -67,7 +66,7 @@ class _Finished:
     modules: dict[str, float]
 
 
-class JointEnvRunner(MultiAgentEnvRunner):
+class JointEnvRunner(ShortWay, MultiAgentEnvRunner):
     """RLlib's multi-agent runner, on arrays where that is possible.
 
     Attributes:
@@ -75,14 +74,13 @@ class JointEnvRunner(MultiAgentEnvRunner):
     """
 
     roster: Roster
-    _ongoing_episodes: list[Any]
     _acting: Acting | None = None
-    _way: str | None = ""  # why episodes are needed; None: they are not; "": not looked at yet
 
     def __init__(self, config: Any, **kwargs: Any):
         self._finished: list[_Finished] = []
         self._module_steps: dict[str, int] = defaultdict(int)
         super().__init__(config, **kwargs)
+        repair(self.pipelines[1])
 
     def make_env(self) -> None:
         super().make_env()
@@ -94,74 +92,54 @@ class JointEnvRunner(MultiAgentEnvRunner):
             {agent: env.get_action_space(agent) for agent in agents},
         )
         self._envs: JointEnvs | None = None
-        self._needs_initial_reset = True
-        self._way = ""
+        self.needs_reset = True
+        self.why_episodes = UNKNOWN
 
-    def _sample(
-        self,
-        *,
-        num_timesteps: int | None = None,
-        num_episodes: int | None = None,
-        explore: bool,
-        random_actions: bool = False,
-        force_reset: bool = False,
-    ) -> list[Any]:
-        if self._way == "":
-            self._way = self._choose_way()
-        if num_timesteps is None or random_actions or self._way is not None:
-            if self._envs is not None:  # RLlib's loop has no episodes to go on with
-                self._envs, self._needs_initial_reset = None, True
-            samples: list[Any] = super()._sample(
-                num_timesteps=num_timesteps, num_episodes=num_episodes, explore=explore,
-                random_actions=random_actions, force_reset=force_reset,
-            )  # fmt: skip
-            return samples
+    def short_way(self) -> str | None:
+        return "evaluation" if self.config.in_evaluation else needs_episodes(self)
+
+    def forget(self) -> None:
+        if self._envs is not None:  # RLlib's loop has no episodes to go on with
+            self._envs, self.needs_reset = None, True
+
+    def sample_short(self, num_timesteps: int, explore: bool, force_reset: bool) -> list[Any]:
         steps = num_timesteps / self.num_envs
         if self.config.count_steps_by == "agent_steps":
             steps /= len(self.roster.agents)
         with torch.no_grad():
             return self._sample_joint(math.ceil(steps), explore, force_reset)
 
-    def _choose_way(self) -> str | None:
-        if self.config.in_evaluation:
-            return "evaluation"
-        reason = needs_episodes(self)
-        if reason is not None:
-            logger.warning("sampling: joint is not possible here, episodes are sampled: %s", reason)
-        return reason
-
     # Environments ------------------------------------------------------------------------------------------
 
     def _make_envs(self) -> JointEnvs:
         native = getattr(self.env.envs[0].unwrapped, "batched", None)
-        if native is None or any(names(self, hook, "env") for hook in EPISODE_HOOKS):
+        if native is None or any(hooks.reads(self, hook, "env") for hook in EPISODE_HOOKS):
             return Copies(self.env, self.roster)
         return NativeBatch(native(self.num_envs), self.roster)
 
     def _start(self) -> None:
         """Start all environments anew, as `_reset_envs_and_episodes` does."""
-        self._ongoing_episodes = [None] * self.num_envs
-        self._ongoing_episodes_for_metrics.clear()
-        self._shared_data: dict[str, Any] = {}
+        self.current = [None] * self.num_envs
+        self.earlier_chunks.clear()
+        self.begin_shared_data()
         for row in range(self.num_envs):
-            self._new_episode(row)
+            self.begin_episode(row)
         if self._envs is None:
             self._envs = self._make_envs()
         begin = time.perf_counter()
-        infos = self._try(self._envs.reset, self._seed if self._needs_initial_reset else None)
+        infos = self.try_env(self._envs.reset, self.first_seed)
         if infos is None:
             self._start()
             return
         self.metrics.log_value(ENV_RESET_TIMER, time.perf_counter() - begin, reduce="ema")
-        self._needs_initial_reset = False
+        self.needs_reset = False
         # explorations are put in front of modules by on_episode_created and may ask whose row is which
         self._maps_rows, self._sees_start, self._sees_end = (
-            any(True for _ in hooks(self, name)) for name in EPISODE_HOOKS
+            hooks.named(self, name) for name in EPISODE_HOOKS
         )
-        pipeline, _ = rllib.runner_pipelines(self)
-        self._constants = [piece for piece in pipeline.connectors if isinstance(piece, PerEpisode)]
+        self._constants = [piece for piece in self.pipelines[0].connectors if isinstance(piece, PerEpisode)]
         self._acting = Acting(
-            self.config, self.module, self.roster, self.num_envs, self._device, self._constants
+            self.config, self.module, self.roster, self.num_envs, self.torch_device, self._constants
         )
         self._returns = np.zeros((self.num_envs, len(self.roster.agents)))
         self._lengths = np.zeros(self.num_envs, np.int64)
@@ -175,7 +153,7 @@ class JointEnvRunner(MultiAgentEnvRunner):
         assert self._acting is not None
         assert self._envs is not None
         for row, info in zip(envs.tolist(), infos, strict=True):
-            episode = self._ongoing_episodes[row]
+            episode = self.current[row]
             self._acting.assign(row, episode)
             self._infos[row] = [info]
             if self._sees_start:
@@ -186,32 +164,14 @@ class JointEnvRunner(MultiAgentEnvRunner):
                     },
                     infos=info,
                 )
-                self._make_on_episode_callback("on_episode_start", row, self._ongoing_episodes)
+                self.call_hook("on_episode_start", row)
         if self._maps_rows:
-            rllib.map_rows(self, self._acting.keys([episode.id_ for episode in self._ongoing_episodes]))
-
-    def _try(self, call: Any, *args: Any) -> Any:
-        """Call the environments; after a failure that may be repaired build them anew and return None.
-
-        As `EnvRunner._try_env_step`, which raises a RuntimeError without a message (2.60).
-        """
-        try:
-            return call(*args)
-        except RosterError:
-            raise
-        except Exception:
-            self.metrics.log_value(NUM_ENV_STEP_FAILURES_LIFETIME, 1, reduce="lifetime_sum")
-            if not self.config.restart_failed_sub_environments:
-                raise
-            logger.exception("an environment failed; all environments of this runner are built anew")
-            self.make_env()
-            self._way = None
-            return None
+            rllib.map_rows(self, self._acting.keys([episode.id_ for episode in self.current]))
 
     # The loop ----------------------------------------------------------------------------------------------
 
     def _sample_joint(self, steps: int, explore: bool, force_reset: bool) -> list[Fragment]:
-        if force_reset or self._needs_initial_reset or self._envs is None:
+        if force_reset or self.needs_reset or self._envs is None:
             self._start()
         assert self._envs is not None
         assert self._acting is not None
@@ -224,7 +184,7 @@ class JointEnvRunner(MultiAgentEnvRunner):
             begin = time.perf_counter()
             actions, for_env = self._acting(self._envs.obs, self._time(taken))
             acted = time.perf_counter()
-            step: Step | None = self._try(self._envs.step, for_env)
+            step: Step | None = self.try_env(self._envs.step, for_env)
             if step is None:
                 return self._again(fragments, steps, explore)
             acting += acted - begin
@@ -232,7 +192,7 @@ class JointEnvRunner(MultiAgentEnvRunner):
             ended = self._record(rows, actions, step)
             if len(ended):
                 fragments += [self._finish(rows, row) for row in ended.tolist()]
-                infos = self._try(self._envs.reset_where, ended)
+                infos = self.try_env(self._envs.reset_where, ended)
                 if infos is None:
                     return self._again(fragments, steps, explore)
                 rows.observe(self._envs.obs, ended)
@@ -267,7 +227,7 @@ class JointEnvRunner(MultiAgentEnvRunner):
 
     def _finish(self, rows: JointRows, row: int) -> Fragment:
         """End an episode: its fragment, its metrics, the hooks; then the next one is created."""
-        episode = self._ongoing_episodes[row]
+        episode = self.current[row]
         fragment = self._fragment(rows, row, done=True)
         modules: dict[str, float] = defaultdict(float)
         returns = dict(zip(self.roster.agents, self._returns[row].tolist(), strict=True))
@@ -277,22 +237,22 @@ class JointEnvRunner(MultiAgentEnvRunner):
         self._finished.append(_Finished(int(self._lengths[row]), seconds, returns, modules))
         if self._sees_end:
             self._fill(episode, rows, row, fragment, seconds)
-            self._make_on_episode_callback("on_episode_end", row, self._ongoing_episodes)
-            self._ongoing_episodes_for_metrics.pop(episode.id_, None)
+            self.call_hook("on_episode_end", row)
+            self.earlier_chunks.pop(episode.id_, None)
         rows.cut(row)
         self._returns[row] = 0.0
         self._lengths[row] = self._chunk_starts[row] = 0
         self._began[row] = time.perf_counter()
-        self._new_episode(row)
+        self.begin_episode(row)
         return fragment
 
     def _pause(self, rows: JointRows, row: int) -> Fragment:
         """The sample is over, the episode goes on."""
         fragment = self._fragment(rows, row, done=False)
         if self._sees_end:
-            episode = self._ongoing_episodes[row]
+            episode = self.current[row]
             self._fill(episode, rows, row, fragment, 0.0)
-            self._ongoing_episodes_for_metrics[episode.id_].append(episode)
+            self.earlier_chunks[episode.id_].append(episode)
             following = MultiAgentEpisode(
                 episode.id_,
                 observation_space=episode.observation_space,
@@ -301,13 +261,13 @@ class JointEnvRunner(MultiAgentEnvRunner):
                 agent_module_ids={agent: episode.module_for(agent) for agent in self.roster.agents},
             )
             rllib.share_custom_data(episode, following)
-            self._ongoing_episodes[row] = following
+            self.current[row] = following
             self._infos[row] = self._infos[row][-1:]
         self._chunk_starts[row] = self._lengths[row]
         return fragment
 
     def _fragment(self, rows: JointRows, row: int, *, done: bool) -> Fragment:
-        episode = self._ongoing_episodes[row]
+        episode = self.current[row]
         fragment = rows.fragment(row, episode.id_, int(self._chunk_starts[row]), done=done)
         for piece in self._constants:
             fragment = piece.mark(fragment, episode.id_, episode.custom_data)
@@ -362,11 +322,11 @@ class JointEnvRunner(MultiAgentEnvRunner):
             log((NUM_MODULE_STEPS_SAMPLED, module_id), steps, reduce="sum")
             log((NUM_MODULE_STEPS_SAMPLED_LIFETIME, module_id), steps, reduce="lifetime_sum")
         self._module_steps.clear()
-        self._log_env_steps(metric=self._metrics_num_env_steps_sampled, num_steps=env_steps)
+        self.count_env_steps(env_steps)
 
     def get_metrics(self) -> Any:
         for done in self._finished:
-            self._log_episode_metrics(
+            self.log_episode(
                 done.length,
                 sum(done.returns.values()),
                 done.seconds,

@@ -1,0 +1,137 @@
+"""What recipes must know of DQN, SAC and TQC, rlkit's and RLlib's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field
+
+from rlkit.algos.fields import Options, Positive
+from rlkit.algos.rules import Fault, Rules, Settings, numbers
+from rlkit.errors import did_you_mean
+
+BUFFERS = (
+    "EpisodeReplayBuffer", "PrioritizedEpisodeReplayBuffer", "MultiAgentEpisodeReplayBuffer",
+    "MultiAgentPrioritizedEpisodeReplayBuffer",
+)  # fmt: skip
+
+
+def _buffer(kind: str) -> str:
+    if kind not in BUFFERS:
+        hint = did_you_mean(kind, BUFFERS)
+        fix = f"write {hint.split(chr(39))[1]}" if hint else f"use one of {', '.join(BUFFERS)}"
+        raise ValueError(f"unknown replay buffer{hint}; fix: {fix}")
+    return kind
+
+
+class _Buffer(Options):
+    type: Annotated[str, AfterValidator(_buffer)] = Field(
+        default="", json_schema_extra={"enum": list(BUFFERS)}
+    )
+    capacity: Positive = 1
+    alpha: float = Field(default=0, ge=0)
+    beta: float = Field(default=0, ge=0, le=1)
+
+
+class ColumnarBuffer(_Buffer):
+    """`replay_buffer_config` of rlkit.algos.offpolicy.step."""
+
+    columns: list[str] = Field(default=[])
+
+
+class EpisodeBuffer(_Buffer):
+    """`replay_buffer_config` of RLlib 2.60's own algorithms."""
+
+    batch_size_B: Positive = 1
+    batch_length_T: Positive = 1
+    metrics_num_episodes_for_smoothing: Positive = 1
+
+
+class OffPolicyOptions(Options):
+    """Options of `training` of rlkit's off-policy step."""
+
+    replay_buffer_config: ColumnarBuffer = Field(default=ColumnarBuffer())
+
+
+class ReplayOptions(Options):
+    """Options of `training` of RLlib's off-policy algorithms."""
+
+    replay_buffer_config: EpisodeBuffer = Field(default=EpisodeBuffer())
+
+
+def check_replay(settings: Settings) -> Iterator[Fault]:
+    """Fragments, batch and buffer that do not fit each other."""
+    steps = settings.get("training", "n_step")
+    items = steps.candidates() if hasattr(steps, "candidates") else [steps]
+    longest = max(
+        (step for item in items for step in (item if isinstance(item, list) else [item]) if step), default=0
+    )
+    shortest = settings.least("env_runners", "rollout_fragment_length", longest)
+    if settings.given("env_runners", "rollout_fragment_length") and longest > shortest:
+        yield (
+            ("config", "env_runners", "rollout_fragment_length"),
+            f"a fragment of {shortest:g} steps is shorter than n_step {longest:g}",
+            f"write rollout_fragment_length: {longest:g} or auto",
+        )
+    buffer: Any = settings.get("training", "replay_buffer_config")
+    capacity = numbers(buffer.get("capacity")) if isinstance(buffer, Mapping) else []
+    name, batch = settings.batch()
+    if capacity and batch and max(batch) > min(capacity):
+        own = settings.given("training", "replay_buffer_config")
+        yield (
+            ("config", "training", *(("replay_buffer_config", "capacity") if own else (name,))),
+            f"the replay buffer holds {min(capacity):g} steps, the batch takes {max(batch):g}",
+            f"write a capacity above {max(batch):g}",
+        )
+
+
+def check_dqn(settings: Settings) -> Iterator[Fault]:
+    """Continuous actions, and a support of returns that is none."""
+    yield from check_replay(settings)
+    if settings.action == "Box":
+        needed = f"{settings.algorithm} needs discrete actions, {settings.env} has continuous ones"
+        yield ("algorithm",), needed, "use SAC or PPO"
+    low, high = settings.numbers("training", "v_min"), settings.numbers("training", "v_max")
+    if (
+        max(settings.numbers("training", "num_atoms"), default=1) > 1
+        and low
+        and high
+        and max(low) >= min(high)
+    ):
+        where = next((a for a in ("v_min", "v_max") if settings.given("training", a)), "num_atoms")
+        yield (
+            ("config", "training", where),
+            f"v_min {max(low):g} is not below v_max {min(high):g}",
+            "write v_min and v_max around the returns to expect",
+        )
+
+
+def check_sac(settings: Settings) -> Iterator[Fault]:
+    """One learning rate where there are three."""
+    yield from check_replay(settings)
+    if settings.config.get("training", {}).get("lr") is not None:
+        refused = f"{settings.algorithm} has three learning rates and refuses lr"
+        yield ("config", "training", "lr"), refused, "write actor_lr, critic_lr and alpha_lr"
+
+
+def check_tqc(settings: Settings) -> Iterator[Fault]:
+    """Discrete actions, and no quantile left."""
+    if settings.action == "Discrete":
+        needed = f"{settings.algorithm} needs continuous actions, {settings.env} has discrete ones"
+        yield ("algorithm",), needed, "use DQN or PPO"
+    drop = settings.numbers("training", "top_quantiles_to_drop_per_net")
+    quantiles = settings.numbers("training", "n_quantiles")
+    if drop and quantiles and max(drop) >= min(quantiles):
+        given = settings.given("training", "top_quantiles_to_drop_per_net")
+        yield (
+            ("config", "training", "top_quantiles_to_drop_per_net" if given else "n_quantiles"),
+            f"top_quantiles_to_drop_per_net {max(drop):g} leaves none of n_quantiles {min(quantiles):g}",
+            f"write top_quantiles_to_drop_per_net of at most {int(min(quantiles)) - 1}",
+        )
+
+
+OFF_POLICY = Rules(options=OffPolicyOptions)
+DQN = Rules(options=ReplayOptions, check=check_dqn)
+SAC = Rules(options=ReplayOptions, check=check_sac)
+TQC = Rules(check=check_tqc)

@@ -1,0 +1,1 @@
+"""The on-policy training step: fragments, advantages, and minibatches cut from columns."""

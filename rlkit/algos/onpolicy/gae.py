@@ -1,0 +1,54 @@
+"""Generalised advantage estimation (arXiv 1506.02438) over whole arrays.
+
+Legend: T iterations of a fragment, N environments. A backward recursion over T steps of N numbers each; RLlib's
+(2.60, utils/postprocessing/value_predictions.py) runs over T x N single numbers.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def gae(
+    rewards: np.ndarray,
+    values: np.ndarray,
+    terminated: np.ndarray,
+    goes_on: np.ndarray,
+    *,
+    gamma: float,
+    lambda_: float,
+) -> np.ndarray:
+    """Return the advantages (T, N), float32.
+
+    δ_t = r_t + γ V(s_{t+1}) - V(s_t), without V(s_{t+1}) where the step terminated its episode;
+    A_t = δ_t + γ λ A_{t+1} where row t + 1 goes on with the episode of row t, else A_t = δ_t.
+
+    A truncated step, and the last one of a fragment, bootstrap from their own next observation. Rows that are no
+    steps (`ArrayFragment.fresh`) get a number that means nothing.
+
+    Args:
+        rewards: (T, N).
+        values: (T + 1, N), V of the observation before each row, and of the one after the last.
+        terminated: (T, N) bool.
+        goes_on: (T, N) bool, see `ArrayFragment.goes_on`.
+        gamma: discount γ.
+        lambda_: λ; 0 is the one-step TD error, 1 the discounted return minus the value.
+    """
+    assert values.shape == (rewards.shape[0] + 1, *rewards.shape[1:]), (values.shape, rewards.shape)
+    assert terminated.shape == goes_on.shape == rewards.shape, (terminated.shape, goes_on.shape)
+    values = np.asarray(values, np.float32)
+    advantages = (rewards + gamma * np.where(terminated, 0.0, values[1:]) - values[:-1]).astype(np.float32)
+    carry = (gamma * lambda_ * goes_on).astype(np.float32)
+    for t in range(len(rewards) - 2, -1, -1):
+        advantages[t] += carry[t] * advantages[t + 1]
+    return advantages
+
+
+def standardised(advantages: np.ndarray) -> np.ndarray:
+    """Return advantages with mean 0 and standard deviation 1, as RLlib's GAE connector does (2.60).
+
+    Args:
+        advantages: (B,), those that are learned from.
+    """
+    result: np.ndarray = (advantages - advantages.mean()) / max(1e-4, advantages.std())
+    return result

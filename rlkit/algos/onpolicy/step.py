@@ -1,0 +1,263 @@
+"""The on-policy training step: whole fragments from all env runners, one learner call, weights back.
+
+`OnPolicy` goes before an RLlib algorithm class, `OnPolicyLearner` (see `rlkit.algos.onpolicy.learner`) before its
+learner. Array runners return `ArrayFragment`s. Episodes, which every other runner returns, become the same arrays; so
+callbacks, connectors in front of the module, trajectory postprocessors and several agents work as with RLlib. What
+needs RLlib's own learner pipeline gets it, with episodes, and the log says why once.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
+from ray.rllib.core.rl_module.apis.value_function_api import ValueFunctionAPI
+from ray.rllib.utils.metrics import (
+    ENV_RUNNER_RESULTS,
+    ENV_RUNNER_SAMPLING_TIMER,
+    LEARNER_RESULTS,
+    LEARNER_UPDATE_TIMER,
+    NUM_AGENT_STEPS_SAMPLED_LIFETIME,
+    NUM_ENV_STEPS_SAMPLED_LIFETIME,
+    SYNCH_WORKER_WEIGHTS_TIMER,
+    TIMERS,
+    WEIGHTS_SEQ_NO,
+)
+
+from rlkit import rllib, state
+from rlkit.algos.onpolicy.episodes import fragments_of
+from rlkit.algos.onpolicy.kl import attach_kl_coeffs
+from rlkit.algos.onpolicy.learner import OnPolicyLearner
+from rlkit.algos.sampling.fragment import ArrayFragment
+from rlkit.errors import RunFailed, UsageError
+
+logger = logging.getLogger(__name__)
+
+Fragments = dict[str, list[ArrayFragment]]
+
+
+class OnPolicy(Algorithm):
+    """Mixin for algorithms that learn from the newest fragments and forget them."""
+
+    def setup(self, config: Any) -> None:
+        super().setup(config)
+        self._samples = 0
+        self._last_answer = time.monotonic()
+        self._reason: str | None = None
+        self._decided = False
+        attach_kl_coeffs(self)
+        state.attach(self, "onpolicy", state.Values(self._progress, self._put_progress))
+
+    def _progress(self) -> dict[str, Any]:
+        return {"samples": self._samples}
+
+    def _put_progress(self, saved: Mapping[str, Any]) -> None:
+        self._samples = saved["samples"]
+
+    def training_step(self) -> None:
+        """Sample, learn, sync: see the module's docstring."""
+        if not self._decided:
+            self._decided, self._reason = True, self.why_rllib()
+            if self._reason:
+                logger.warning(
+                    "%s learns with RLlib's own learner pipeline: %s", type(self).__name__, self._reason
+                )
+        before = self._steps(NUM_ENV_STEPS_SAMPLED_LIFETIME)
+        with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
+            samples = self.sample()
+        if not samples:
+            return
+        sampled = self._steps(NUM_ENV_STEPS_SAMPLED_LIFETIME) - before
+        learn = self.learn_as_rllib if self._reason else self.learn
+        with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
+            self.metrics.aggregate(learn(samples, sampled), key=LEARNER_RESULTS)
+        with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
+            self.sync_weights()
+
+    def why_rllib(self) -> str | None:
+        """Return why RLlib's learner pipeline has to be used, or None."""
+        if self.config.num_learners > 1:
+            return f"{self.config.num_learners} learners share each batch"
+        answers = [answer.get() for answer in self.learner_group.foreach_learner(_why_rllib)]
+        return next((reason for reason in answers if reason), None)
+
+    # Sampling --------------------------------------------------------------------------------------------
+
+    def sample(self) -> list[Any]:
+        """Sample from all env runners, one round after the other, until the batch is full.
+
+        Returns:
+            Array fragments and episodes; empty if no runner has answered.
+        """
+        samples: list[Any] = []
+        steps = 0
+        by_agent = self.config.count_steps_by == "agent_steps"
+        counted = NUM_AGENT_STEPS_SAMPLED_LIFETIME if by_agent else NUM_ENV_STEPS_SAMPLED_LIFETIME
+        before = self._steps(counted)
+        while steps < self.config.total_train_batch_size:
+            answers = self._ask_runners()
+            if not answers:
+                self._wait_for_runners()
+                break
+            self._last_answer = time.monotonic()
+            self.metrics.aggregate([metrics for _, metrics in answers], key=ENV_RUNNER_RESULTS)
+            samples += [sample for found, _ in answers for sample in found]
+            steps = self._steps(counted) - before
+        return samples
+
+    def _ask_runners(self) -> list[tuple[Any, Any]]:
+        """Let every runner sample once; return what each sampled, and its metrics."""
+        group = self.env_runner_group
+        job = _Sample(
+            self._steps(NUM_ENV_STEPS_SAMPLED_LIFETIME), self.config.seed, self._samples, bool(self._reason)
+        )
+        self._samples += 1
+        if group.num_remote_env_runners() == 0:
+            return [job(group.local_env_runner)]
+        answers = group.foreach_env_runner(
+            job, local_env_runner=False, timeout_seconds=self.config.sample_timeout_s
+        )
+        for _, metrics in answers:
+            if isinstance(metrics, UsageError):
+                raise metrics
+        return list(answers)
+
+    def _wait_for_runners(self) -> None:
+        """Give runners that died time to come back; RLlib restores them before the next training step.
+
+        Raises:
+            RunFailed: none has answered for twice `sample_timeout_s`.
+        """
+        group, timeout = self.env_runner_group, self.config.sample_timeout_s or 60.0
+        silent = time.monotonic() - self._last_answer
+        if silent > 2 * timeout:
+            raise RunFailed(
+                f"no env runner has answered for {silent:.0f} s ({group.num_healthy_remote_env_runners()} of "
+                f"{group.num_remote_env_runners()} are alive); raise env_runners(sample_timeout_s={timeout:g}) for a "
+                f"slow environment, or lower rollout_fragment_length"
+            )
+        time.sleep(0.2)
+
+    def _steps(self, name: str) -> int:
+        if name == NUM_ENV_STEPS_SAMPLED_LIFETIME:
+            return int(self.metrics.peek((ENV_RUNNER_RESULTS, name), default=0))
+        return int(sum(self.metrics.peek((ENV_RUNNER_RESULTS, name), default={}).values()))
+
+    # Learning --------------------------------------------------------------------------------------------
+
+    def learn(self, samples: list[Any], sampled: int) -> list[Any]:
+        """Update every trained module in one learner call; return the learner's metrics."""
+        fragments = _by_module(samples)
+        given = fragments if self.learner_group.is_local else ray.put(fragments)
+        job = _Update(given, sampled, self._timesteps())
+        return [answer.get() for answer in self.learner_group.foreach_learner(job)]
+
+    def learn_as_rllib(self, samples: list[Any], sampled: int) -> list[Any]:
+        """Update from episodes, through RLlib's learner pipeline and its minibatches."""
+        config = self.config
+        results: list[Any] = self.learner_group.update(
+            episodes=samples,
+            timesteps=self._timesteps(),
+            num_epochs=config.num_epochs,
+            minibatch_size=config.minibatch_size,
+            shuffle_batch_per_epoch=config.shuffle_batch_per_epoch,
+        )
+        return results
+
+    def _timesteps(self) -> dict[str, int]:
+        names = (NUM_ENV_STEPS_SAMPLED_LIFETIME, NUM_AGENT_STEPS_SAMPLED_LIFETIME)
+        return {name: self._steps(name) for name in names}
+
+    def sync_weights(self) -> None:
+        """Give the env runners the learner's weights."""
+        group = self.env_runner_group
+        if group.num_remote_env_runners():
+            group.sync_weights(from_worker_or_learner_group=self.learner_group, inference_only=True)
+            return
+        # RLlib's sync puts the weights into the object store even for the runner of this process
+        weights = self.learner_group.get_state(components="learner/rl_module", inference_only=True)["learner"]
+        group.local_env_runner.set_state(
+            {k: v for k, v in weights.items() if k in (COMPONENT_RL_MODULE, WEIGHTS_SEQ_NO)}
+        )
+
+
+class _Sample:
+    """Sample one fragment on a runner: a job for `foreach_env_runner`.
+
+    Seeds differ between runners and between samples: RLlib gives runner i the seed `seed + i` and environment j of it
+    `seed + i + j`, so that runners share streams, and a restored run repeats its first episodes.
+    """
+
+    def __init__(self, env_steps: int, seed: int | None, number: int, episodes: bool):
+        self.env_steps, self.seed, self.number, self.episodes = env_steps, seed, number, episodes
+
+    def __call__(self, env_runner: Any) -> tuple[Any, Any]:
+        if self.episodes and env_runner.config.array_fragments:
+            env_runner.config = env_runner.config.copy(copy_frozen=False)
+            env_runner.config.array_fragments = False
+        env_runner.num_env_steps_sampled_lifetime = self.env_steps
+        if isinstance(env_runner.module, torch.nn.Module):
+            env_runner.module.eval()
+        if self.seed is not None and (self.number or env_runner.worker_index):
+            words = np.random.SeedSequence(
+                [self.seed, env_runner.worker_index or 0, self.number]
+            ).generate_state(1)
+            rllib.seed_runner(env_runner, int(words[0]) >> 1)
+        try:
+            with torch.no_grad():
+                return env_runner.sample(), env_runner.get_metrics()
+        except UsageError as error:
+            # raised in a remote runner it would kill the actor, and RLlib would restart that up to 1,000 times
+            if env_runner.worker_index:
+                return [], error
+            raise
+
+
+class _Update:
+    """Update a learner: a job for `foreach_learner`."""
+
+    def __init__(self, fragments: Any, sampled: int, timesteps: Mapping[str, Any]):
+        self.fragments, self.sampled, self.timesteps = fragments, sampled, timesteps
+
+    def __call__(self, learner: Any) -> Any:
+        fragments: Mapping[str, Sequence[ArrayFragment]] = self.fragments
+        if isinstance(fragments, ray.ObjectRef):
+            fragments = ray.get(fragments)
+        return learner.update_from_fragments(fragments, env_steps=self.sampled, timesteps=self.timesteps)
+
+
+def _by_module(samples: Sequence[Any]) -> Fragments:
+    fragments: Fragments = {}
+    arrays = [sample for sample in samples if isinstance(sample, ArrayFragment)]
+    if arrays:
+        fragments[DEFAULT_MODULE_ID] = arrays
+    episodes = [sample for sample in samples if not isinstance(sample, ArrayFragment)]
+    if episodes:
+        for module, fragment in fragments_of(episodes, default_module=DEFAULT_MODULE_ID).items():
+            fragments.setdefault(module, []).append(fragment)
+    return fragments
+
+
+def _why_rllib(learner: Any) -> str | None:
+    if not isinstance(learner, OnPolicyLearner):
+        return f"the learner {type(learner).__name__} has no update_from_fragments"
+    if not learner.config.add_default_connectors_to_learner_pipeline:
+        return "add_default_connectors_to_learner_pipeline is off"
+    pieces = rllib.extra_learner_pieces(learner)
+    if pieces:
+        return f"the learner connector {', '.join(type(p).__name__ for p in pieces)} reads episodes"
+    for module_id in learner.module.keys():  # noqa: SIM118 (a MultiRLModule is no dict)
+        module = learner.module[module_id].unwrapped()
+        if learner.should_module_be_updated(module_id):
+            if not isinstance(module, ValueFunctionAPI):
+                return f"module {module_id!r} has no value function"
+            if module.is_stateful():
+                return f"module {module_id!r} is recurrent"
+    return None

@@ -1,0 +1,266 @@
+"""PPO: RLlib's algorithm, module, loss and configuration, on a training step of whole arrays.
+
+Paper: Schulman et al., Proximal Policy Optimization Algorithms, arXiv 1707.06347; advantages: arXiv 1506.02438.
+Reference code: ray/rllib/algorithms/ppo (2.60). Every option of RLlib's PPO keeps its name, meaning and default.
+
+    fragments of all env runners -> values of all rows -> advantages -> epochs of shuffled minibatches -> weights
+
+Given the same batch and weights, one minibatch update equals that of RLlib's `PPOTorchLearner` to 1e-6, and
+advantages and value targets equal those of its GAE connector (tests/test_ppo.py). Deviations:
+
+1. The batch holds steps. RLlib's also holds one artificial row per fragment, masked out of the loss, so that its
+   minibatches have a few rows less than `minibatch_size`, and standardises advantages over these rows too.
+2. Every epoch is shuffled; RLlib's first one goes through the episodes in their order. `shuffle_batch_per_epoch:
+   false` shuffles none.
+3. Values are logged for the last minibatch of a call. From its KL divergence `kl_coeff` is adapted, as in RLlib.
+4. `kl_coeff` is in the checkpoint; RLlib starts from the configured one again. Schedules are evaluated when a call
+   begins, so the first one after a resume has its right values too.
+5. NaN or inf in rewards, values, advantages, losses or gradients stops the run before a weight changes and is named.
+6. Discrete and Gaussian policies compute log-probabilities without `torch.distributions`. Terms of the loss whose
+   coefficient is 0 are computed for the log only. A KL divergence from an action of probability exactly 0 is a large
+   number, not inf.
+
+New words of `training`, each off by default: `clip_param` as a schedule, `standardize_advantages`, `stop_kl`,
+`vf_clip_range` (see `PPOConfig.training`).
+
+Legend: B rows of a minibatch, A action numbers; ratio is π(a|s) / π_old(a|s).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from ray.rllib.algorithms.algorithm_config import NotProvided
+from ray.rllib.algorithms.ppo import PPO as RLlibPPO
+from ray.rllib.algorithms.ppo import PPOConfig as RLlibPPOConfig
+from ray.rllib.algorithms.ppo.ppo import (
+    LEARNER_RESULTS_KL_KEY,
+    LEARNER_RESULTS_VF_EXPLAINED_VAR_KEY,
+    LEARNER_RESULTS_VF_LOSS_UNCLIPPED_KEY,
+)
+from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.learner.learner import ENTROPY_KEY, POLICY_LOSS_KEY, VF_LOSS_KEY
+from ray.rllib.evaluation.postprocessing import Postprocessing
+from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
+from ray.rllib.utils.schedules.scheduler import Scheduler
+from ray.rllib.utils.torch_utils import explained_variance
+from torch import Tensor
+
+from rlkit.algos.onpolicy.distributions import distribution
+from rlkit.algos.onpolicy.learner import VALUES, EnoughUpdates, OnPolicyLearner
+from rlkit.algos.onpolicy.step import OnPolicy
+from rlkit.algos.sampling.array_runner import ArrayEnvRunner
+
+STANDARDIZED_OVER = ("batch", "minibatch")
+CLIP_PARAM = "curr_clip_param"
+
+
+# The loss ------------------------------------------------------------------------------------------------
+
+
+def surrogate(logp: Tensor, old_logp: Tensor, advantages: Tensor, clip_param: float) -> Tensor:
+    """Return min(ratio A, clip(ratio, 1 - ε, 1 + ε) A), to be maximised, (B,): equation 7 of the paper."""
+    ratio = torch.exp(logp - old_logp)
+    return torch.min(advantages * ratio, advantages * torch.clamp(ratio, 1 - clip_param, 1 + clip_param))
+
+
+def value_loss(
+    values: Tensor, targets: Tensor, vf_clip_param: float, old: Tensor | None = None, clip_range: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """Return the squared error limited to `vf_clip_param` (RLlib's), and as it is, (B,) each.
+
+    Args:
+        values, targets: (B,).
+        vf_clip_param: largest squared error; where it is larger, a row has no gradient.
+        old: (B,), V before the updates. If given, the error is the larger one of V's and of V's kept within
+            `clip_range` of `old` (OpenAI baselines' ppo2; detail 9 of Huang et al., The 37 Implementation Details of
+            PPO, 2022).
+    """
+    error = torch.pow(values - targets, 2.0)
+    if old is not None:
+        near = old + torch.clamp(values - old, -clip_range, clip_range)
+        error = torch.max(error, torch.pow(near - targets, 2.0))
+    return torch.clamp(error, max=vf_clip_param), error
+
+
+# Configuration -------------------------------------------------------------------------------------------
+
+
+class PPOConfig(RLlibPPOConfig):
+    """RLlib's PPOConfig for the columnar PPO."""
+
+    def __init__(self, algo_class: type | None = None):
+        super().__init__(algo_class=algo_class or PPO)
+        self.standardize_advantages = "batch"
+        self.stop_kl: float | None = None
+        self.vf_clip_range: float | None = None
+        self.array_fragments = True  # what `ArrayEnvRunner` returns
+
+    def training(
+        self,
+        *,
+        clip_param: float | list[list[float]] = NotProvided,
+        standardize_advantages: Literal["batch", "minibatch"] = NotProvided,
+        stop_kl: float | None = NotProvided,
+        vf_clip_range: float | None = NotProvided,
+        **kwargs: Any,
+    ) -> PPOConfig:
+        """Set the training options.
+
+        Args:
+            clip_param: The clip range ε of the probability ratio, or a schedule [[0, ε], [env steps, ε], …], linear
+                between its points. The paper anneals it on Atari (its table 5).
+            standardize_advantages: Over the whole `batch` (RLlib), or over each `minibatch` (Stable-Baselines3,
+                CleanRL, OpenAI baselines).
+            stop_kl: Ends the updates of a training step before the first minibatch whose KL divergence exceeds it
+                (Spinning Up's and Stable-Baselines3's `target_kl`, which both multiply by 1.5).
+            vf_clip_range: Keeps new values within this range of the old ones in the value loss (OpenAI baselines).
+            **kwargs: Those of RLlib's PPO.
+        """
+        super().training(**kwargs)
+        if clip_param is not NotProvided:
+            self.clip_param = clip_param
+        if standardize_advantages is not NotProvided:
+            self.standardize_advantages = standardize_advantages
+        if stop_kl is not NotProvided:
+            self.stop_kl = stop_kl
+        if vf_clip_range is not NotProvided:
+            self.vf_clip_range = vf_clip_range
+        return self
+
+    def validate(self) -> None:
+        """Check what RLlib's own `validate` lets pass.
+
+        Raises:
+            ValueError: a setting that cannot work.
+        """
+        if getattr(self, "env_runner_cls", None) is None and not self.is_multi_agent:
+            self.env_runner_cls = ArrayEnvRunner
+        if self.in_evaluation:
+            self.array_fragments = False
+        super().validate()
+        Scheduler.validate(
+            fixed_value_or_schedule=self.clip_param, setting_name="clip_param", description="clip parameter"
+        )
+        if self.standardize_advantages not in STANDARDIZED_OVER:
+            raise ValueError(
+                f"standardize_advantages: got {self.standardize_advantages!r}, expected one of "
+                f"{', '.join(STANDARDIZED_OVER)}"
+            )
+        for name in ("stop_kl", "vf_clip_range"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"{name}: got {value}, expected a positive number, or null for none")
+
+    def get_default_learner_class(self) -> Any:
+        return PPOLearner
+
+
+# Learner -------------------------------------------------------------------------------------------------
+
+
+class PPOLearner(OnPolicyLearner, PPOTorchLearner):
+    """RLlib's PPO learner, updated from columns."""
+
+    def build(self) -> None:
+        super().build()
+        self.clip_params: dict[str, Scheduler] = {}
+
+    def compute_loss_for_module(  # type: ignore[override]
+        self, *, module_id: str, config: PPOConfig, batch: dict[str, Any], fwd_out: dict[str, Any]
+    ) -> Tensor:
+        """Return RLlib's PPO loss, a scalar; masked rows (`LOSS_MASK`) of RLlib's own batches are left out."""
+        module = self.module[module_id].unwrapped()
+        wanted = self.logs_this_update or config.stop_kl is not None
+        policy = distribution(module.get_train_action_dist_cls())(fwd_out[Columns.ACTION_DIST_INPUTS])
+        advantages, mask = batch[Postprocessing.ADVANTAGES], batch.get(Columns.LOSS_MASK)
+        if config.standardize_advantages == "minibatch":
+            chosen = advantages if mask is None else advantages[mask]
+            advantages = (advantages - chosen.mean()) / (chosen.std() + 1e-8)
+
+        def mean(values: Tensor) -> Tensor:
+            return values.mean() if mask is None else values[mask].sum() / mask.sum()
+
+        clip_param = self.clip_param(module_id)
+        gain = surrogate(
+            policy.logp(batch[Columns.ACTIONS]), batch[Columns.ACTION_LOGP], advantages, clip_param
+        )
+        loss = -gain
+        values = vf_loss = vf_error = zero = torch.zeros((), device=gain.device)
+        if config.use_critic:
+            values = module.compute_values(batch, embeddings=fwd_out.get(Columns.EMBEDDINGS))
+            targets = batch[Postprocessing.VALUE_TARGETS]
+            old = batch[VALUES] if config.vf_clip_range else None
+            vf_loss, vf_error = value_loss(
+                values, targets, config.vf_clip_param, old, config.vf_clip_range or 0
+            )
+            loss = loss + config.vf_loss_coeff * vf_loss
+        entropy_coeff = float(self.entropy_coeff_schedulers_per_module[module_id].get_current_value())
+        entropy = policy.entropy() if entropy_coeff or wanted else zero
+        if entropy_coeff:
+            loss = loss - entropy_coeff * entropy
+        total, kl = mean(loss), zero
+        kl_coeff = float(self.curr_kl_coeffs_per_module[module_id]) if config.use_kl_loss else 0.0
+        if kl_coeff or (wanted and (config.use_kl_loss or config.stop_kl is not None)):
+            before = distribution(module.get_exploration_action_dist_cls())
+            kl = mean(before(batch[Columns.ACTION_DIST_INPUTS]).kl(policy))
+        if kl_coeff:
+            total = total + kl_coeff * kl
+        ends = config.stop_kl is not None and bool(kl > config.stop_kl)
+        if ends:
+            self.log_this_update()
+        if wanted:
+            self.metrics.log_dict(
+                {
+                    POLICY_LOSS_KEY: -mean(gain).detach(),
+                    VF_LOSS_KEY: mean(vf_loss).detach() if config.use_critic else zero,
+                    LEARNER_RESULTS_VF_LOSS_UNCLIPPED_KEY: mean(vf_error).detach()
+                    if config.use_critic
+                    else zero,
+                    LEARNER_RESULTS_VF_EXPLAINED_VAR_KEY: explained_variance(
+                        batch[Postprocessing.VALUE_TARGETS], values.detach()
+                    ),
+                    ENTROPY_KEY: mean(entropy).detach(),
+                    LEARNER_RESULTS_KL_KEY: kl.detach(),
+                },
+                key=module_id,
+                window=1,
+            )
+        if ends:
+            raise EnoughUpdates
+        return total
+
+    def clip_param(self, module_id: str) -> float:
+        """Return ε of a module, as its schedule has it at the begin of this call."""
+        scheduler = self.clip_params.get(module_id)
+        if scheduler is None:
+            given = self.config.get_config_for_module(module_id).clip_param
+            scheduler = self.clip_params[module_id] = Scheduler(fixed_value_or_schedule=given)
+        return float(scheduler.get_current_value())
+
+    def set_schedules(self, timestep: float) -> None:
+        """Set clip range and entropy coefficient to what they are after `timestep` env steps."""
+        for module_id in self.module.keys():  # noqa: SIM118 (a MultiRLModule is no dict)
+            self.clip_param(module_id)
+            self.clip_params[module_id].update(timestep)
+            self.entropy_coeff_schedulers_per_module[module_id].update(timestep)
+
+    def after_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
+        """Adapt `kl_coeff` to the KL divergence of the last minibatch, and move the schedules on."""
+        PPOTorchLearner.after_gradient_based_update(self, timesteps=timesteps)
+        self.set_schedules(timesteps.get(NUM_ENV_STEPS_SAMPLED_LIFETIME, 0))
+        for module_id in self.module.keys():  # noqa: SIM118
+            self.metrics.log_value((module_id, CLIP_PARAM), self.clip_param(module_id), window=1)
+
+
+# Algorithm -----------------------------------------------------------------------------------------------
+
+
+class PPO(OnPolicy, RLlibPPO):
+    """RLlib's PPO on columns."""
+
+    @classmethod
+    def get_default_config(cls) -> PPOConfig:
+        return PPOConfig()

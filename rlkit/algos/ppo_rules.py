@@ -1,0 +1,38 @@
+"""What recipes must know of PPO."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rlkit.algos.rules import Fault, Rules, Settings
+
+
+def iteration_steps(settings: Settings) -> float:
+    """Return the env steps of one iteration: the batches of all learners."""
+    _, batch = settings.batch()
+    return min(batch, default=0) * max(1, settings.least("learners", "num_learners"))
+
+
+def check_ppo(settings: Settings) -> Iterator[Fault]:
+    """PPO refuses a batch that fragments cannot make up to within 10 % (AlgorithmConfig.validate, RLlib 2.60)."""
+    if not settings.given("env_runners", "rollout_fragment_length"):
+        return
+    fragments = settings.numbers("env_runners", "rollout_fragment_length")
+    name, batch = settings.batch()
+    if len(fragments) != 1 or len(batch) != 1:
+        return
+    runners = max(1, int(settings.least("env_runners", "num_env_runners")))
+    envs = max(1, int(settings.least("env_runners", "num_envs_per_env_runner", 1)))
+    total = batch[0] * max(1, int(settings.least("learners", "num_learners")))
+    round_size = runners * envs * fragments[0]
+    reached = round_size * -(-total // round_size)
+    if reached - total > 0.1 * total:
+        yield (
+            ("config", "env_runners", "rollout_fragment_length"),
+            f"{runners} runners x {envs} environments x {fragments[0]:g} steps give {reached:g}, "
+            f"not within 10 % of {name} {total:g}",
+            f"write rollout_fragment_length: auto, or {max(1, int(total // (envs * runners)))}",
+        )
+
+
+PPO = Rules(check=check_ppo, steps=iteration_steps)

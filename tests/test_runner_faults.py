@@ -1,0 +1,119 @@
+"""Remote env runners that raise, die or say nothing: one message, a limit, or a restart that is counted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import rlkit
+from rlkit.errors import EnvRunnerError, RlkitError, RunFailed
+from rlkit.launch.train import root_cause
+from rlkit.launch.trial import IMPORTS, trainable
+
+pytestmark = pytest.mark.usefixtures("ray_local")
+
+
+def recipe(
+    algorithm: str = "PPO", iterations: int = 2, tolerate: bool = False, **env_config: Any
+) -> dict[str, Any]:
+    training: dict[str, Any] = {"train_batch_size": 20, "minibatch_size": 20, "num_epochs": 1}
+    config: dict[str, Any] = {"env_runners": {"num_env_runners": 1, "rollout_fragment_length": 10}}
+    if algorithm == "DQN":
+        training = {"train_batch_size": 8, "num_steps_sampled_before_learning_starts": 10}
+        config["reporting"] = {"min_sample_timesteps_per_iteration": 20}
+    if tolerate:
+        config["fault_tolerance"] = {"restart_failed_env_runners": True}
+    return {
+        "name": "faults", "algorithm": algorithm, "env": "case_fails", "env_config": env_config, "seed": 0,
+        "config": {"training": training, **config}, "model": {"name": "mlp", "hiddens": [8]},
+        "stop": {"iterations": iterations},
+    }  # fmt: skip
+
+
+def trial(given: dict[str, Any]) -> Any:
+    """The trial of a recipe, without Tune: `train()` is one iteration."""
+    from rlkit import registry
+
+    registry.load_plugins(["case_envs"])
+    algorithm = registry.resolve("algorithms", given["algorithm"])().algo_class
+    return trainable(algorithm)({**given, IMPORTS: ["case_envs"]})
+
+
+def chain(error: BaseException) -> str:
+    return f"{error}" + (chain(error.__cause__) if error.__cause__ is not None else "")
+
+
+@pytest.mark.parametrize("algorithm", ["PPO", "DQN"])
+def test_an_exception_of_a_remote_environment_ends_the_run_with_its_traceback(algorithm: str) -> None:
+    own = trial(recipe(algorithm))
+    try:
+        with pytest.raises(
+            EnvRunnerError, match=r"env runner 1: EnvError: .*ValueError: boom in my environment"
+        ) as caught:
+            own.train()
+    finally:
+        own.stop()
+    assert "case_envs.py" in chain(caught.value)
+    assert 'raise ValueError("boom in my environment")' in chain(caught.value)
+
+
+def test_a_run_shows_the_reason_once_and_fails(tmp_path: Path) -> None:
+    with pytest.raises(RunFailed) as caught:
+        rlkit.train(recipe("DQN", how="nan"), out=tmp_path, imports=["case_envs"])
+    assert str(caught.value).count("got nan at index 0") == 1
+    assert "env runner 1: EnvError" in str(caught.value)
+    text = next(tmp_path.glob("*/*/trial_*/error.txt")).read_text()
+    assert root_cause(text).startswith("EnvRunnerError: env runner 1")
+
+
+def test_a_process_that_ends_without_an_exception_is_started_again(tmp_path: Path) -> None:
+    own = trial(recipe(how="exit", once=str(tmp_path / "once")))
+    try:
+        results = [own.train() for _ in range(2)]
+    finally:
+        own.stop()
+    assert [r["env_runners"]["num_env_steps_sampled"] >= 20 for r in results] == [True, True]
+    assert [r["env_runner_restarts"] for r in results] == [1, 1]
+    assert results[0]["env_runner_failures"] == [
+        "env runner 1 failed and is started again: its process ended"
+    ]
+    assert "env_runner_failures" not in results[1]
+
+
+def test_an_exception_is_survived_where_that_was_asked_for(tmp_path: Path) -> None:
+    own = trial(recipe(tolerate=True, once=str(tmp_path / "once")))
+    try:
+        result = own.train()
+    finally:
+        own.stop()
+    assert result["env_runners"]["num_env_steps_sampled"] >= 20
+    assert result["env_runner_restarts"] == 1
+    assert "ValueError: boom in my environment" in result["env_runner_failures"][0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("how", "tolerate"), [("exit", False), ("raise", True)])
+def test_an_environment_that_never_finishes_a_sample_ends_the_run(how: str, tolerate: bool) -> None:
+    own = trial(recipe(how=how, tolerate=tolerate, at="reset"))
+    try:
+        with pytest.raises(RlkitError, match=r"env runner 1 failed 4 times in a row.* allowed are 3"):
+            own.train()
+    finally:
+        own.stop()
+
+
+def test_an_iteration_goes_on_until_there_is_an_env_step() -> None:
+    given = recipe()
+    from rlkit.launch.build import build
+    from rlkit.recipe import Recipe
+
+    config = build(Recipe.from_dict(given), ["case_envs"])
+    assert config.min_sample_timesteps_per_iteration == 1
+    assert config.num_consecutive_env_runner_failures_tolerance == 3
+    given["config"]["reporting"] = {"min_sample_timesteps_per_iteration": 50}
+    given["config"]["fault_tolerance"] = {"num_consecutive_env_runner_failures_tolerance": 7}
+    config = build(Recipe.from_dict(given), ["case_envs"])
+    assert config.min_sample_timesteps_per_iteration == 50
+    assert config.num_consecutive_env_runner_failures_tolerance == 7
