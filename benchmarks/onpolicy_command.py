@@ -3,8 +3,8 @@
     python benchmarks/onpolicy_command.py [--runs 5]
 
 Ours is `rlkit train configs/ppo_cartpole.yaml`, Ray's start included; theirs is peers/sb3_ppo.py with rl-zoo's
-parameters. Solved is a greedy return of 475 over 100 episodes; what ours found is checked afterwards on fresh episodes,
-outside the clock. Run i uses seed i, one torch thread per process. Bar: at most 1.0 x (medians).
+parameters. Solved is a greedy return of 475 over 100 episodes; what ours found is checked afterwards, outside the
+clock, on fresh episodes. Run i uses seed i, one torch thread per process. Bar: at most 1.0 x (medians).
 """
 
 from __future__ import annotations

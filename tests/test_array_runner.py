@@ -130,11 +130,11 @@ def test_what_needs_episodes_gets_rllibs_loop(reason):
         with pytest.raises(LookupError, match="called"):
             ArrayEnvRunner(config=config).sample()
         return
-    from ray.rllib.connectors.env_to_module import FrameStackingEnvToModule
+    from ray.rllib.connectors.env_to_module import FlattenObservations, PrevActionsPrevRewards
 
     config = cartpole_config()
     config.env_runners(
-        env_to_module_connector=lambda env, spaces, device: FrameStackingEnvToModule(num_frames=2)
+        env_to_module_connector=lambda env, spaces, device: [PrevActionsPrevRewards(), FlattenObservations()]
     )
     runner = ArrayEnvRunner(config=config)
     assert sum(len(e) for e in runner.sample()) >= 64

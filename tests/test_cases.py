@@ -14,6 +14,7 @@ from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.core.columns import Columns
 from ray.rllib.utils.error import MultiAgentEnvError
 
+from rlkit import registry
 from rlkit.algos.sampling.episode_runner import EpisodeRunner, SingleEpisodeRunner
 from rlkit.algos.sampling.episodes import EnvEpisode
 from rlkit.errors import UsageError
@@ -43,7 +44,8 @@ def config_of(env: str, algorithm: str = "PPO", *, fragment: int = 5, batch: int
     }  # fmt: skip
     if env in SEVERAL:
         recipe.setdefault("policies", "shared")
-    built = build(Recipe.from_dict(recipe), IMPORTS)
+    registry.begin(IMPORTS)
+    built = build(Recipe.from_dict(recipe))
     return built.callbacks([Witness])
 
 

@@ -19,6 +19,7 @@ from rlkit.recipe.scalars import BadScalar, needs_quotes, read_scalar
 
 FOLDER = Path(__file__).parent / "recipes"
 GOOD = sorted((FOLDER / "good").glob("*.yaml"))
+CONFIGS = FOLDER.parents[1] / "configs"
 MINIMAL = "algorithm: PPO\nenv: CartPole-v1\nstop: {iterations: 3}\n"
 
 
@@ -254,11 +255,18 @@ def test_installed_packages_are_looked_up_without_importing_them(
 
 def test_checking_imports_neither_ray_nor_torch_nor_gymnasium() -> None:
     code = (
-        "import sys; from rlkit import recipe; p = recipe.check(sys.argv[1]); assert p == [], p; "
+        "import sys; from rlkit import recipe; p = recipe.check(*sys.argv[1:]); assert p == [], p; "
         "print([m for m in ('ray', 'torch', 'gymnasium', 'numpy', 'rich', 'typer') if m in sys.modules])"
     )
     result = subprocess.run(
-        [sys.executable, "-c", code, str(FOLDER / "good" / "dqn_cartpole.yaml")],
+        [
+            sys.executable,
+            "-c",
+            code,
+            *map(str, GOOD),
+            *map(str, CONFIGS.glob("[ms]a*.yaml")),
+            CONFIGS / "dron_tag.yaml",
+        ],
         capture_output=True,
         text=True,
         check=True,

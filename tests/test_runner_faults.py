@@ -10,7 +10,7 @@ import pytest
 import rlkit
 from rlkit.errors import EnvRunnerError, RlkitError, RunFailed
 from rlkit.launch.train import root_cause
-from rlkit.launch.trial import IMPORTS, trainable
+from rlkit.launch.trial import NAMES, trainable
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 
@@ -36,9 +36,9 @@ def trial(given: dict[str, Any]) -> Any:
     """The trial of a recipe, without Tune: `train()` is one iteration."""
     from rlkit import registry
 
-    registry.load_plugins(["case_envs"])
+    registry.begin(["case_envs"])
     algorithm = registry.resolve("algorithms", given["algorithm"])().algo_class
-    return trainable(algorithm)({**given, IMPORTS: ["case_envs"]})
+    return trainable(algorithm)({**given, NAMES: registry.names()})
 
 
 def chain(error: BaseException) -> str:
@@ -106,14 +106,17 @@ def test_an_environment_that_never_finishes_a_sample_ends_the_run(how: str, tole
 
 def test_an_iteration_goes_on_until_there_is_an_env_step() -> None:
     given = recipe()
+    from rlkit import registry
     from rlkit.launch.build import build
     from rlkit.recipe import Recipe
 
-    config = build(Recipe.from_dict(given), ["case_envs"])
+    registry.begin(["case_envs"])
+
+    config = build(Recipe.from_dict(given))
     assert config.min_sample_timesteps_per_iteration == 1
     assert config.num_consecutive_env_runner_failures_tolerance == 3
     given["config"]["reporting"] = {"min_sample_timesteps_per_iteration": 50}
     given["config"]["fault_tolerance"] = {"num_consecutive_env_runner_failures_tolerance": 7}
-    config = build(Recipe.from_dict(given), ["case_envs"])
+    config = build(Recipe.from_dict(given))
     assert config.min_sample_timesteps_per_iteration == 50
     assert config.num_consecutive_env_runner_failures_tolerance == 7

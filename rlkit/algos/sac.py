@@ -17,6 +17,7 @@ from ray.rllib.algorithms.sac.torch.sac_torch_learner import SACTorchLearner
 from rlkit import rllib
 from rlkit.algos.learning.learner import ColumnLearner
 from rlkit.algos.offpolicy.step import OffPolicy, OffPolicyConfig
+from rlkit.algos.sampling.array_runner import ArrayEnvRunner
 
 
 class SACLearner(ColumnLearner, SACTorchLearner):
@@ -32,6 +33,11 @@ class SACConfig(OffPolicyConfig, RLlibSACConfig):
 
     def __init__(self, algo_class: type | None = None):
         super().__init__(algo_class=algo_class or SAC)
+
+    def validate(self) -> None:
+        if getattr(self, "env_runner_cls", None) is None and not self.is_multi_agent:
+            self.env_runner_cls = ArrayEnvRunner
+        super().validate()
 
     def get_default_learner_class(self) -> Any:
         return SACLearner

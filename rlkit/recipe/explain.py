@@ -180,11 +180,10 @@ def _missing(path: Path, owner: str, noun: str, report: Report) -> None:
     if path in report.keys:  # it is there, and already reported
         return
     key = path[-1]
-    if owner:
-        report.add(path[:-1], f"{owner} needs the {noun} {key!r}", f"add {key}: …", key=noun == "argument")
-        return
     message = f"the key {key!r} is missing" + (": a run without it never ends" if path == ("stop",) else "")
-    report.add(path[:-1], message, f"add {_EXAMPLES.get(str(key), f'{key}: …')}", key=True)
+    message = f"{owner} needs the {noun} {key!r}" if owner else message
+    fix = f"add {_EXAMPLES.get(str(key), f'{key}: …')}"
+    report.add(path[:-1], message, fix, key=noun != "option")
 
 
 def _unknown(path: Path, owner: str, noun: str, known: Iterable[str], report: Report) -> None:

@@ -51,8 +51,8 @@ Scheduler = Annotated[dict[str, Any], _Named("scheduler", "type", "scheduler: {{
 Search = Annotated[dict[str, Any], _Named("search", "type", "search: {{type: {}}}")]
 
 
-def _field(description: str, default: Any = ..., **bounds: Any) -> Any:
-    return Field(default, description=description, **bounds)
+def _field(text: str, default: Any = ..., **bounds: Any) -> Any:
+    return Field(default, description=text, **bounds)
 
 
 class _Section(BaseModel):

@@ -229,7 +229,7 @@ def _joint(
             agent_episode.to_numpy()
         times = _agent_times(episode, agent, length)
         seen = np.flatnonzero(times >= 0)
-        if len(seen) <= len(agent_episode):
+        if 0 < len(agent_episode) >= len(seen):
             raise UsageError(
                 f"agent {agent!r} acted before step {episode.env_t_started}, where a fragment ends, and observed the "
                 f"outcome after it: a joint row cannot hold that. Fix: agents that take turns or pause need whole "
