@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import shutil
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -575,8 +576,8 @@ def exploit_checkpoint(trial: Any, path: Path) -> None:
 
     manager = trial.run_metadata.checkpoint_manager
     result = _TrainingResult(Checkpoint.from_directory(str(path)), manager._latest_checkpoint_result.metrics)
-    manager._checkpoint_results = [r for r in manager._checkpoint_results if Path(r.checkpoint.path).is_dir()]
-    manager._checkpoint_results.append(result)
+    others = [(Path(r.checkpoint.path), r) for r in manager._checkpoint_results]
+    manager._checkpoint_results = [r for place, r in others if place != path and place.is_dir()] + [result]
     manager._latest_checkpoint_result = result
 
 
