@@ -18,7 +18,7 @@ from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 from ray.tune.registry import register_env
 
-from rlkit.algos.sampling.joint_config import JointSampling
+from rlkit.algos.sampling.joint_runner import JointSampling
 from rlkit.envs.make import env_creator
 from rlkit.replay.episodes import joint_columns, joint_fragments
 from rlkit.replay.ring import Fragment

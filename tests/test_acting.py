@@ -21,8 +21,8 @@ from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 
 from rlkit.algos.sampling import acting
 from rlkit.algos.sampling.actions import ActionMap, module_space
+from rlkit.algos.sampling.array_episodes import ArrayFragment
 from rlkit.algos.sampling.array_runner import ArrayEnvRunner
-from rlkit.algos.sampling.fragment import ArrayFragment
 from rlkit.models import module_spec
 from rlkit.play.agent import Agent
 from rlkit.play.connectors import ConnectorPolicy

@@ -16,10 +16,10 @@ from ray.rllib.utils.error import MultiAgentEnvError
 
 from rlkit import registry
 from rlkit.algos.sampling.episode_runner import EpisodeRunner, SingleEpisodeRunner
-from rlkit.algos.sampling.episodes import EnvEpisode
 from rlkit.errors import UsageError
 from rlkit.launch.build import build
 from rlkit.recipe import Recipe
+from rlkit.rllib.episodes import EnvEpisode
 
 IMPORTS = ("case_envs",)
 pytestmark = pytest.mark.usefixtures("ray_local")

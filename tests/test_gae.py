@@ -14,7 +14,7 @@ from ray.rllib.evaluation.postprocessing import Postprocessing
 from rlkit.algos import PPOConfig
 from rlkit.algos.onpolicy.episodes import fragments_of
 from rlkit.algos.onpolicy.gae import gae, standardised
-from rlkit.algos.sampling.fragment import ArrayFragment
+from rlkit.algos.sampling.array_episodes import ArrayFragment
 
 GAMMA, LAMBDA = 0.5, 0.5
 

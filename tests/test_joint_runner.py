@@ -327,7 +327,7 @@ def test_what_needs_episodes_gets_them_and_one_message(change, why, caplog):
         for _ in range(3):
             samples = runner.sample()
             assert all(isinstance(sample, MultiAgentEpisode) for sample in samples)
-    messages = [r.getMessage() for r in caplog.records if "episodes are sampled" in r.getMessage()]
+    messages = [r.getMessage() for r in caplog.records if "samples episodes" in r.getMessage()]
     assert len(messages) == 1
     assert why in messages[0]
 

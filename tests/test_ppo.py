@@ -24,7 +24,7 @@ from rlkit.algos import PPOConfig
 from rlkit.algos.onpolicy.distributions import distribution
 from rlkit.algos.onpolicy.learner import epochs
 from rlkit.algos.ppo import surrogate, value_loss
-from rlkit.algos.sampling.fragment import ArrayFragment
+from rlkit.algos.sampling.array_episodes import ArrayFragment
 from rlkit.callbacks import RewardScale
 from rlkit.errors import RunFailed
 from rlkit.launch.trial import trainable

@@ -44,10 +44,11 @@ def test_signatures_are_fresh(generator: ModuleType) -> None:
 def test_every_algorithm_of_the_registry_is_in_the_table() -> None:
     assert set(table()["algorithms"]) == set(registry.TABLES["algorithms"])
     assert Config("PPO").arguments("training")["clip_param"]["type"] == "float | schedule"
+    # passed on to the base class
     assert Config("PPO").arguments("training")["gamma"] == {
         "type": "float", "ge": 0, "le": 1, "default": 0.99,
         "doc": "Float specifying the discount factor of the Markov Decision process.",
-    }  # passed on to the base class  # fmt: skip
+    }  # fmt: skip
     assert "clip_param" not in Config("DQN").arguments("training")
     assert Config("PPO").default("training", "num_epochs") == 30
     assert Config("rllib/DQN").default("training", "lr") == 5e-4

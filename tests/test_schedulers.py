@@ -113,7 +113,8 @@ def test_an_exploiting_trial_gets_its_own_copy_and_gives_up_its_later_checkpoint
     schedulers.adopt(trial)
     assert numbers(tmp_path / "b") == [1, 2]
     assert Path(trial.checkpoint.path).parent == tmp_path / "b"
-    rllib.prune_checkpoints(trial, 0, protect=None)  # its own of the same number is forgotten, not deleted again
+    # Its own of the same number is forgotten, not deleted again.
+    rllib.prune_checkpoints(trial, 0, protect=None)
     rllib.prune_checkpoints(donor, 0, protect=None)
     assert (tmp_path / "b" / "checkpoint_000002" / "weights").read_text() == "a 2"
     schedulers.adopt(trial)  # its own already: nothing happens

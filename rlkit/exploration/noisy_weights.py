@@ -59,7 +59,7 @@ class NoisyWeights(Explorer):
 
     def follow(self, episode: Any) -> None:
         """Draw new noise with a new episode of the first environment; put the same noise on new weights."""
-        version = rllib.runner_weights_seq_no(self.place.env_runner)
+        version = rllib.weights_seq_no(self.place.env_runner)
         if episode != self._episode or not self.noise:
             if self._batch is not None and self.noise:
                 self.adapt(self.distance(self._batch))

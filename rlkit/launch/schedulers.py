@@ -29,13 +29,13 @@ class LateMetric(TrialScheduler):
         """Pass a result on if it has the metric; without it the trial goes on."""
         if not self._judged(result):
             return TrialScheduler.CONTINUE
-        decision: str = super().on_trial_result(tune_controller, trial, result)  # type: ignore[safe-super]
+        decision: str = super().on_trial_result(tune_controller, trial, result)
         return decision
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict) -> None:
         """A trial that ends without the metric leaves like one that was removed."""
         if self._judged(result):
-            super().on_trial_complete(tune_controller, trial, result)  # type: ignore[safe-super]
+            super().on_trial_complete(tune_controller, trial, result)
         else:
             self.on_trial_remove(tune_controller, trial)
 

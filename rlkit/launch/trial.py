@@ -52,8 +52,7 @@ class RecipeTrial:
         self._faults = RunnerFaults(self, self.recipe.config.get("fault_tolerance", {}))
         attach_kl_coeffs(self)
         rllib.keep_trial_info(self, config)
-        if rllib.trial_folder(self) is not None:
-            rllib.persist_by_rename(rllib.storage_of(self), self._checkpoint_name)
+        rllib.persist_by_rename(self, self._checkpoint_name)
 
     def __repr__(self) -> str:
         """Ray prints the actor when its constructor raises; `Algorithm.__repr__` would hide that error (2.60)."""

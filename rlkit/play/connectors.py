@@ -16,14 +16,15 @@ from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.spaces import space_utils
 
-from rlkit.algos.sampling import acting, pipelines
+from rlkit.algos.sampling import acting
+from rlkit.algos.sampling.connectors import ACTING, OBSERVING, extras, is_multi_agent
 from rlkit.play.joint_values import joint_values
 from rlkit.play.policy import ALONE, Answer, DirectPolicy, Policy
 
 LOOKBACK = 128  # steps that stay visible to connectors when a long episode is cut
 CHUNK = 1024  # steps after which it is cut, so that memory stays bounded
 
-NO_LOOK_BACK = {*pipelines.OBSERVING, FlattenObservations, MeanStdFilter}
+NO_LOOK_BACK = {*OBSERVING, FlattenObservations, MeanStdFilter}
 
 
 @dataclass
@@ -43,7 +44,7 @@ class ConnectorPolicy(Policy):
     def memoryless(self) -> bool:
         pieces = {type(c) for c in self.env_to_module.connectors}
         recurrent = any(module.is_stateful() for module in self.modules.values())
-        plain = not pipelines.extras(self.module_to_env, pipelines.ACTING, self.multi_agent)
+        plain = not extras(self.module_to_env, ACTING, self.multi_agent)
         return pieces <= NO_LOOK_BACK and plain and not recurrent
 
     def begin(self, name: str) -> _Record:
@@ -194,11 +195,8 @@ class ConnectorPolicy(Policy):
 
 def policy_of(modules: Any, env_to_module: Any, module_to_env: Any, env_steps: int = 0) -> Policy:
     """Return the policy of modules and connectors; the short way if every connector is RLlib's default."""
-    several = pipelines.is_multi_agent(env_to_module)
-    plain = (
-        pipelines.extras(env_to_module, pipelines.OBSERVING, several) == []
-        and pipelines.extras(module_to_env, pipelines.ACTING, several) == []
-    )
+    several = is_multi_agent(env_to_module)
+    plain = extras(env_to_module, OBSERVING, several) == [] and extras(module_to_env, ACTING, several) == []
     kind = DirectPolicy if plain else ConnectorPolicy
     return kind(modules, env_to_module, module_to_env, env_steps)
 

@@ -23,7 +23,7 @@ from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
 from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 
 from rlkit import rllib
-from rlkit.algos.sampling import acting, actions, repairs
+from rlkit.algos.sampling import acting, actions, connectors
 from rlkit.play.joint_values import joint_values, judges_jointly
 
 ALONE = DEFAULT_AGENT_ID  # the agent of a single-agent environment
@@ -63,8 +63,8 @@ class Policy:
         self._joint = isinstance(modules, MultiRLModule) and not all(
             rllib.forwards_separately(modules, call) for call in (acting.EXPLORE, acting.INFER)
         )
-        repairs.repair(module_to_env)
-        scaling = [c for c in module_to_env.connectors if isinstance(c, repairs.NormalizeAndClipActions)]
+        connectors.repair(module_to_env)
+        scaling = [c for c in module_to_env.connectors if isinstance(c, connectors.NormalizeAndClipActions)]
         self._normalize = any(c.normalize_actions for c in scaling)
         self._clip = any(c.clip_actions for c in scaling)
         self._maps: dict[Any, actions.ActionMap] = {}

@@ -27,14 +27,14 @@ from rlkit.algos.centralised.options import CENTRALIZED, MADDPGOptions
 from rlkit.algos.centralised.spaces import Joint
 from rlkit.algos.offpolicy.config import OffPolicyConfig
 from rlkit.algos.options import OTHERS, documented_by, for_policy
-from rlkit.algos.sampling.joint_config import JointSampling
+from rlkit.algos.sampling.joint_runner import JointSampling
 from rlkit.errors import did_you_mean
 
 EXTENSIONS = (InferredPolicies, Ensembles)
 OWN_SETTINGS = ("rlkit_model", "pi_gain", "vf_gain", "head_fcnet_hiddens", *FIELDS)
 
 
-class CentralisedConfig(JointSampling, OffPolicyConfig):
+class CentralisedConfig(rllib.ModelSettings, JointSampling, OffPolicyConfig):
     """Base of `MADDPGConfig`; its attributes are the fields of `MADDPGOptions`."""
 
     # read by OffPolicyConfig before the instance has its own
@@ -107,7 +107,7 @@ class CentralisedConfig(JointSampling, OffPolicyConfig):
 
     def _model_configs(self) -> Iterator[dict[str, Any]]:
         """Return the given model settings, of all modules and of each."""
-        yield {k: v for k, v in self.model_config.items() if k not in self._model_config_auto_includes}
+        yield self.given_model_config()
         spec = rllib.given_module_spec(self)
         specs = list(getattr(spec, "rl_module_specs", {}).values()) or [spec]
         found = (getattr(s, "model_config", None) for s in specs)
@@ -119,9 +119,8 @@ class CentralisedConfig(JointSampling, OffPolicyConfig):
 
     # Modules ------------------------------------------------------------------------------------------------
 
-    @property
-    def _model_config_auto_includes(self) -> dict[str, Any]:
-        return super()._model_config_auto_includes | {OPTIONS: self._module_options(DEFAULT_MODULE_ID)}
+    def model_settings(self) -> dict[str, Any]:
+        return {OPTIONS: self._module_options(DEFAULT_MODULE_ID)}
 
     def _module_options(self, module_id: str) -> dict[str, Any]:
         names = ("normalize_actions", "exploration_noise", "twin_q", "normalize_observations")

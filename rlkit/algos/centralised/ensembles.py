@@ -27,7 +27,7 @@ from rlkit.algos.centralised.groups import Part
 from rlkit.algos.centralised.module import OPTIONS, MADDPGModule
 from rlkit.algos.centralised.rows import ByAgent, Rows
 from rlkit.algos.options import for_policy
-from rlkit.algos.sampling.per_episode import PerEpisode
+from rlkit.algos.sampling.connectors import PerEpisode
 from rlkit.callbacks.base import Bound, Callback
 from rlkit.exploration.runner import generator
 from rlkit.replay import Column, Fragment, Replay

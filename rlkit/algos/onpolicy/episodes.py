@@ -15,7 +15,7 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 
 from rlkit.algos.learning.minibatches import map_arrays
-from rlkit.algos.sampling.fragment import ArrayFragment
+from rlkit.algos.sampling.array_episodes import ArrayFragment
 from rlkit.replay.buffer import ACTIONS, OBS, REWARDS, STATE_IN, TERMINATEDS, TRUNCATEDS
 from rlkit.replay.episodes import agent_fragments
 from rlkit.replay.ring import Fragment

@@ -23,7 +23,7 @@ from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 from rlkit.algos.learning.learner import ColumnLearner
 from rlkit.algos.learning.minibatches import first_leaf, tensors
 from rlkit.algos.onpolicy.gae import gae, standardised
-from rlkit.algos.sampling.fragment import ArrayFragment
+from rlkit.algos.sampling.array_episodes import ArrayFragment
 from rlkit.errors import RunFailed
 
 # observations whose values are computed in one forward pass, and rows gathered at once, in bytes

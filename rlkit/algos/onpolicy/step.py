@@ -35,7 +35,7 @@ from rlkit import rllib, state
 from rlkit.algos.onpolicy.episodes import fragments_of
 from rlkit.algos.onpolicy.kl import attach_kl_coeffs
 from rlkit.algos.onpolicy.learner import OnPolicyLearner
-from rlkit.algos.sampling.fragment import ArrayFragment
+from rlkit.algos.sampling.array_episodes import ArrayFragment
 from rlkit.errors import RunFailed, UsageError
 
 logger = logging.getLogger(__name__)

@@ -150,7 +150,7 @@ class OpponentFeatures(ConnectorV2):
         )  # fmt: skip
 
     def arrays(self, num_envs: int) -> OpponentArrays | None:
-        """Return the columnar twin of a single-agent environment's (`rlkit.algos.sampling.array_connectors`)."""
+        """Return the columnar twin of a single-agent environment's (`rlkit.algos.sampling.connectors`)."""
         return OpponentArrays(self._learners[None].anew(), num_envs) if None in self._learners else None
 
     # The step ---------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ wherever those are right (tests/test_array_runner.py), and actions reach the env
 them. With `config.array_fragments` true it returns one `ArrayFragment` instead, for learners that read columns.
 
 The short way is possible behind RLlib's default connectors and, before those, connectors with a columnar twin
-(`array_connectors`), for environments that reset themselves in the step after the last one. Hooks on the creation,
+(`connectors`), for environments that reset themselves in the step after the last one. Hooks on the creation,
 start and end of episodes are called as RLlib calls them, and see an episode that is filled when they look. Where
 somebody needs more (`short_way` says what), it is RLlib's runner: nothing has to be configured.
 
@@ -30,13 +30,10 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.metrics import ENV_RESET_TIMER, ENV_STEP_TIMER, RLMODULE_INFERENCE_TIMER
 
 from rlkit import rllib
-from rlkit.algos.sampling import acting, actions, hooks, pipelines
-from rlkit.algos.sampling.array_connectors import ArrayConnector, array_connector
+from rlkit.algos.sampling import acting, actions
 from rlkit.algos.sampling.array_episodes import Chunk, EpisodeMaker, Iterations, chunks, fragment_of
-from rlkit.algos.sampling.repairs import repair
-from rlkit.algos.sampling.short_way import UNKNOWN, ShortWay
-
-LEAVES = (gym.spaces.Box, gym.spaces.Discrete, gym.spaces.MultiDiscrete, gym.spaces.MultiBinary)
+from rlkit.algos.sampling.connectors import OBSERVING, ArrayConnector, array_connector, extras, repair
+from rlkit.algos.sampling.short_way import UNKNOWN, ShortWay, named, one_agent_needs_episodes, reads
 
 
 @dataclass
@@ -81,38 +78,7 @@ class ArrayEnvRunner(ShortWay, SingleAgentEnvRunner):
             self._now, self.needs_reset = None, True
 
     def short_way(self) -> str | None:
-        config, (observing, choosing) = self.config, self.pipelines
-        if self.module is None:
-            return "there is no module"
-        if config.batch_mode != "truncate_episodes":
-            return f"batch_mode is {config.batch_mode!r}"
-        if not config.episodes_to_numpy:
-            return "episodes_to_numpy is off"
-        if self.env.metadata.get("autoreset_mode") != gym.vector.AutoresetMode.NEXT_STEP:
-            return f"the environment resets itself in mode {self.env.metadata.get('autoreset_mode')}"
-        if getattr(self.module, "needs_episodes", False):
-            return f"the module ({type(self.module).__name__}) follows episodes"
-        beside = pipelines.extras(observing, pipelines.OBSERVING, multi_agent=False)
-        after = pipelines.extras(choosing, pipelines.ACTING, multi_agent=False)
-        if beside is None or after is None:
-            return "a default connector is missing"
-        if after:
-            return f"the connectors {_names(after)} change actions"
-        if beside != observing.connectors[: len(beside)]:
-            return f"the connectors {_names(beside)} stand between RLlib's own"
-        without = [piece for piece in beside if array_connector(piece, self.num_envs) is None]
-        if without:
-            return f"the connectors {_names(without)} read episodes"
-        for hook in hooks.hooks(self, "on_episode_step"):
-            return f"{hooks.owner(hook)}.on_episode_step looks at every step"
-        for what, space in (
-            ("observations", self.env.single_observation_space),
-            ("actions", self.env.single_action_space),
-        ):
-            odd = [part for part in _leaves(space) if not isinstance(part, LEAVES)]
-            if odd:
-                return f"the {what} are {odd[0]}"
-        return None
+        return one_agent_needs_episodes(self)
 
     # The sample --------------------------------------------------------------------------------------------
 
@@ -140,7 +106,7 @@ class ArrayEnvRunner(ShortWay, SingleAgentEnvRunner):
             reset = self.try_env(self._reset)
         self.metrics.log_value(ENV_RESET_TIMER, time.perf_counter() - begin, reduce="ema")
         self.needs_reset = False
-        beside = pipelines.extras(self.pipelines[0], pipelines.OBSERVING, multi_agent=False)
+        beside = extras(self.pipelines[0], OBSERVING, multi_agent=False)
         twins = [array_connector(piece, count) for piece in beside or []]
         now = _Now(
             Iterations([], [], []), [twin for twin in twins if twin is not None],
@@ -153,7 +119,7 @@ class ArrayEnvRunner(ShortWay, SingleAgentEnvRunner):
             )
         self._now = now
         self._sees_start, self._sees_end = (
-            hooks.named(self, name) for name in ("on_episode_start", "on_episode_end")
+            named(self, name) for name in ("on_episode_start", "on_episode_end")
         )
         self._look(now, reset[0], list(reset[1]), np.ones(count, bool))
         for row in range(count):
@@ -232,13 +198,13 @@ class ArrayEnvRunner(ShortWay, SingleAgentEnvRunner):
         self.count_sampled(steps, over)
         if self._wants_fragment():
             if self._sees_end:
-                self._pause(now, maker, began, ids)
+                self._pause(now, maker, began)
             infos_too = bool(getattr(self.config, "array_fragment_infos", False))
             return [fragment_of(iterations, clocks=began, infos=infos_too, weights=self.weights_number)]
         return self._episodes(now, maker, began, ids, finished)
 
     def _wants_fragment(self) -> bool:
-        return bool(getattr(self.config, "array_fragments", False)) and not hooks.reads(
+        return bool(getattr(self.config, "array_fragments", False)) and not reads(
             self, "on_sample_end", "samples"
         )
 
@@ -321,8 +287,8 @@ class ArrayEnvRunner(ShortWay, SingleAgentEnvRunner):
         old = start == now.iterations.before and now.clocks[row] > stop - start
         return Chunk(row, start, stop, min(now.iterations.before, int(began[row])) if old else 0)
 
-    def _pause(self, now: _Now, maker: EpisodeMaker, began: np.ndarray, ids: list[list[str]]) -> list[Any]:
-        """The sample is over, the episodes go on: hooks see their chunks later, and the next ones follow."""
+    def _pause(self, now: _Now, maker: EpisodeMaker, began: np.ndarray) -> list[SingleAgentEpisode]:
+        """The sample is over, the episodes go on: return their chunks, which `on_episode_end` will see."""
         going = []
         for chunk in chunks(now.iterations, began):
             row = chunk.row
@@ -350,7 +316,7 @@ class ArrayEnvRunner(ShortWay, SingleAgentEnvRunner):
     ) -> list[SingleAgentEpisode]:
         """Return the finished episodes and then those that go on."""
         if self._sees_end:
-            return finished + self._pause(now, maker, began, ids)
+            return finished + self._pause(now, maker, began)
         going: list[SingleAgentEpisode] = []
         numbers = [0] * self.num_envs
         for chunk in chunks(now.iterations, began):
@@ -368,14 +334,3 @@ class ArrayEnvRunner(ShortWay, SingleAgentEnvRunner):
             self.log_episode(*numbers)
         self._finished.clear()
         return super().get_metrics()
-
-
-def _names(pieces: list[Any]) -> str:
-    return ", ".join(type(piece).__name__ for piece in pieces)
-
-
-def _leaves(space: Any) -> list[gym.Space]:
-    parts = getattr(space, "spaces", None)
-    if parts is None:
-        return [space]
-    return [leaf for part in (parts.values() if isinstance(parts, dict) else parts) for leaf in _leaves(part)]

@@ -19,8 +19,8 @@ from ray.rllib.core.columns import Columns
 from rlkit import rllib
 from rlkit.algos.sampling import acting
 from rlkit.algos.sampling.actions import ActionMap
-from rlkit.algos.sampling.joint_rows import Leaves, Roster
-from rlkit.algos.sampling.per_episode import PerEpisode
+from rlkit.algos.sampling.connectors import PerEpisode
+from rlkit.algos.sampling.joint_rows import Leaves, TeamLayout
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Acting:
         self,
         config: Any,
         module: Any,
-        roster: Roster,
+        roster: TeamLayout,
         num_envs: int,
         device: Any,
         constants: Sequence[PerEpisode],

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from rlkit.algos.sampling.joint_rows import Leaves, Roster
+from rlkit.algos.sampling.joint_rows import Leaves, TeamLayout
 from rlkit.errors import UsageError
 from rlkit.replay.columns import pick
 
@@ -57,7 +57,7 @@ class Copies:
     stepped one by one and their values go into the arrays.
     """
 
-    def __init__(self, vector: Any, roster: Roster):
+    def __init__(self, vector: Any, roster: TeamLayout):
         self.vector, self.envs, self.roster = vector, list(vector.envs), roster
         self.obs = roster.empty(len(self.envs))
         shape = (len(self.envs), len(roster.agents))
@@ -126,7 +126,7 @@ class Copies:
 class NativeBatch:
     """One computation for all environments: `VmasBatch`, or anything with its `reset`, `step` and `reset_where`."""
 
-    def __init__(self, batch: Any, roster: Roster):
+    def __init__(self, batch: Any, roster: TeamLayout):
         self.batch, self.roster = batch, roster
         self.obs = roster.empty(batch.num_envs)
         self._order = [list(batch.possible_agents).index(agent) for agent in roster.agents]

@@ -1,6 +1,6 @@
 """Joint fragments written straight into columns: what `rlkit.replay.episodes.joint_fragments` makes of episodes.
 
-A `Roster` says who plays and how values are laid out; `JointRows` is the memory of one sample: a row per
+A `TeamLayout` says who plays and how values are laid out; `JointRows` is the memory of one sample: a row per
 environment and step, with one row more for the last observation of each fragment. Fragments are views of it.
 
 Legend: E environments, N agents, T steps, R rows.
@@ -22,7 +22,7 @@ from rlkit.replay.ring import Fragment
 Leaves = list[np.ndarray]  # one array per leaf of a column
 
 
-class Roster:
+class TeamLayout:
     """The agents of a fixed team, sorted by id, and the leaves of their observations and actions.
 
     Args:
@@ -67,7 +67,7 @@ class JointRows:
     cursor on; `cut` ends a fragment at the cursor and begins the next one in the row after it.
     """
 
-    def __init__(self, roster: Roster, num_envs: int, steps: int):
+    def __init__(self, roster: TeamLayout, num_envs: int, steps: int):
         self.roster = roster
         count, rows = len(roster.agents), 2 * steps + 1  # at worst every step ends an episode
         self.every = np.arange(num_envs)

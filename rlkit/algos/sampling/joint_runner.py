@@ -6,8 +6,9 @@ stacks the observations of all environments, calls each module once, and writes 
 joint replay. `sample()` returns `rlkit.replay.ring.Fragment`s, equal to what `joint_fragments` makes of RLlib's
 episodes (tests/test_joint_runner.py).
 
-Where somebody needs episodes (see `joint_checks`), when whole episodes or random actions are asked for, and in
-evaluation, it is RLlib's runner and returns MultiAgentEpisodes. The first time it says why.
+Where somebody needs episodes (see `short_way`), when whole episodes or random actions are asked for, and in
+evaluation, it is RLlib's runner and returns MultiAgentEpisodes. The first time it says why. With
+`env_runners(sampling="episodes")` (`JointSampling`) RLlib's runner is taken from the start.
 
 Episode hooks: `on_episode_created`, `on_episode_start` and `on_episode_end` are called as RLlib calls them. The
 episode they see is filled when they look: with the first observation at the start, with all steps at the end.
@@ -21,10 +22,11 @@ import math
 import time
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.core.columns import Columns
 from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
@@ -43,16 +45,16 @@ from ray.rllib.utils.metrics import (
 )
 
 from rlkit import rllib
-from rlkit.algos.sampling import hooks
+from rlkit.algos.sampling.connectors import PerEpisode, repair
 from rlkit.algos.sampling.joint_acting import Acting
-from rlkit.algos.sampling.joint_checks import needs_episodes
 from rlkit.algos.sampling.joint_envs import Copies, JointEnvs, NativeBatch, RosterError, Step
-from rlkit.algos.sampling.joint_rows import JointRows, Leaves, Roster
-from rlkit.algos.sampling.per_episode import PerEpisode
-from rlkit.algos.sampling.repairs import repair
-from rlkit.algos.sampling.short_way import UNKNOWN, ShortWay
+from rlkit.algos.sampling.joint_rows import JointRows, Leaves, TeamLayout
+from rlkit.algos.sampling.short_way import UNKNOWN, ShortWay, named, reads, team_needs_episodes
+from rlkit.errors import did_you_mean
 from rlkit.replay.ring import Fragment
 
+JOINT, EPISODES = "joint", "episodes"
+SAMPLING = (JOINT, EPISODES)
 EPISODE_HOOKS = ("on_episode_created", "on_episode_start", "on_episode_end")
 
 
@@ -73,7 +75,7 @@ class JointEnvRunner(ShortWay, MultiAgentEnvRunner):
         roster: the agents and the layout of their values.
     """
 
-    roster: Roster
+    roster: TeamLayout
     _acting: Acting | None = None
 
     def __init__(self, config: Any, **kwargs: Any):
@@ -86,7 +88,7 @@ class JointEnvRunner(ShortWay, MultiAgentEnvRunner):
         super().make_env()
         env = self.env.envs[0].unwrapped
         agents = list(env.possible_agents)
-        self.roster = Roster(
+        self.roster = TeamLayout(
             str(self.config.env),
             {agent: env.get_observation_space(agent) for agent in agents},
             {agent: env.get_action_space(agent) for agent in agents},
@@ -96,7 +98,7 @@ class JointEnvRunner(ShortWay, MultiAgentEnvRunner):
         self.why_episodes = UNKNOWN
 
     def short_way(self) -> str | None:
-        return "evaluation" if self.config.in_evaluation else needs_episodes(self)
+        return "evaluation" if self.config.in_evaluation else team_needs_episodes(self)
 
     def forget(self) -> None:
         if self._envs is not None:  # RLlib's loop has no episodes to go on with
@@ -113,7 +115,7 @@ class JointEnvRunner(ShortWay, MultiAgentEnvRunner):
 
     def _make_envs(self) -> JointEnvs:
         native = getattr(self.env.envs[0].unwrapped, "batched", None)
-        if native is None or any(hooks.reads(self, hook, "env") for hook in EPISODE_HOOKS):
+        if native is None or any(reads(self, hook, "env") for hook in EPISODE_HOOKS):
             return Copies(self.env, self.roster)
         return NativeBatch(native(self.num_envs), self.roster)
 
@@ -134,9 +136,7 @@ class JointEnvRunner(ShortWay, MultiAgentEnvRunner):
         self.metrics.log_value(ENV_RESET_TIMER, time.perf_counter() - begin, reduce="ema")
         self.needs_reset = False
         # explorations are put in front of modules by on_episode_created and may ask whose row is which
-        self._maps_rows, self._sees_start, self._sees_end = (
-            hooks.named(self, name) for name in EPISODE_HOOKS
-        )
+        self._maps_rows, self._sees_start, self._sees_end = (named(self, name) for name in EPISODE_HOOKS)
         self._constants = [piece for piece in self.pipelines[0].connectors if isinstance(piece, PerEpisode)]
         self._acting = Acting(
             self.config, self.module, self.roster, self.num_envs, self.torch_device, self._constants
@@ -166,7 +166,7 @@ class JointEnvRunner(ShortWay, MultiAgentEnvRunner):
                 )
                 self.call_hook("on_episode_start", row)
         if self._maps_rows:
-            rllib.map_rows(self, self._acting.keys([episode.id_ for episode in self.current]))
+            self.map_rows(self._acting.keys([episode.id_ for episode in self.current]))
 
     # The loop ----------------------------------------------------------------------------------------------
 
@@ -338,4 +338,39 @@ class JointEnvRunner(ShortWay, MultiAgentEnvRunner):
         return super().get_metrics()
 
 
-__all__ = ["JointEnvRunner", "RosterError"]
+class JointSampling(AlgorithmConfig):
+    """Mixin for configs of algorithms whose replay takes joint fragments; stands before the RLlib config class."""
+
+    env_runner_cls: Any
+
+    def __init__(self, algo_class: type | None = None):
+        super().__init__(algo_class=algo_class)
+        self.sampling = JOINT
+
+    def env_runners(
+        self, *, sampling: Literal["joint", "episodes"] = NotProvided, **kwargs: Any
+    ) -> JointSampling:
+        """Set the env runner options.
+
+        Args:
+            sampling: `joint` runs each module once per step for all agents and environments and returns columns;
+                `episodes` is RLlib's runner, for rosters that change.
+            **kwargs: Those of RLlib.
+        """
+        super().env_runners(**kwargs)
+        if sampling is not NotProvided:
+            if sampling not in SAMPLING:
+                raise ValueError(
+                    f"sampling: got {sampling!r}{did_you_mean(sampling, SAMPLING)}; expected {' or '.join(SAMPLING)}"
+                )
+            self.sampling = sampling
+        return self
+
+    def validate(self) -> None:
+        if self.env_runner_cls in (None, JointEnvRunner):
+            joint = self.sampling == JOINT and self.is_multi_agent
+            self.env_runner_cls = JointEnvRunner if joint else None
+        super().validate()
+
+
+__all__ = ["JointEnvRunner", "JointSampling", "RosterError"]

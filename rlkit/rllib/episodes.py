@@ -20,6 +20,7 @@ first action), `_agent_to_module_mapping`, `_custom_data`.
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
@@ -27,8 +28,6 @@ from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.env.utils.infinite_lookback_buffer import InfiniteLookbackBuffer
 from ray.rllib.utils.error import MultiAgentEnvError
-
-from rlkit import rllib
 
 ALL = "__all__"
 Dicts = Mapping[Any, Any]
@@ -116,7 +115,7 @@ class EnvEpisode(MultiAgentEpisode):
                 f"terminateds and truncateds; expected one of them True. Fix: set it when the last agent is done"
             )
         self.validate()
-        rllib.count_time(self)
+        _count_time(self)
 
     def _refuse_the_dead(self, observations: Dicts, rewards: Dicts) -> None:
         for name, values in (("an observation", observations), ("a reward", rewards)):
@@ -325,3 +324,10 @@ class EnvEpisode(MultiAgentEpisode):
                 if value is not None:
                     found[agent] = value
         return found
+
+
+def _count_time(episode: Any) -> None:
+    """Note that an episode has made a step now: what `get_duration_s` is computed from."""
+    episode._last_step_time = time.perf_counter()
+    if episode._start_time is None:
+        episode._start_time = episode._last_step_time

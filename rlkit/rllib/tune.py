@@ -1,0 +1,185 @@
+"""Tune: trials, their state and checkpoints on disk, log files, and what Ray prints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rlkit.files import swap_folder
+
+
+def persist_by_rename(trainable: Any, name_of: Callable[[], str]) -> None:
+    """Make Tune move a finished checkpoint into place instead of copying it file by file.
+
+    Tune writes a checkpoint to a temporary folder and copies it (`StorageContext.persist_current_checkpoint`,
+    2.60); a process that dies in between leaves half a checkpoint under the final name. On a local file
+    system a rename is atomic and writes large replay buffers once. Other file systems keep Tune's copy.
+
+    Args:
+        trainable: keeps its StorageContext in `_storage` (2.60, no accessor).
+        name_of: returns the name of the folder, for example `checkpoint_000010`.
+    """
+    storage = trainable._storage
+    if storage is None or storage.storage_filesystem.type_name != "local":
+        return
+
+    def persist(checkpoint: Any) -> Any:
+        target = Path(storage.trial_fs_path, name_of())
+        swap_folder(Path(checkpoint.path), target)
+        return type(checkpoint)(filesystem=storage.storage_filesystem, path=str(target))
+
+    storage.persist_current_checkpoint = persist
+
+
+# The state that Tune unpickles from a run folder on resume (2.60): every CKPT_FILE_TMPL in ray.tune.
+TUNE_STATE = (
+    "basic-variant-state-*.json",
+    "search_gen_state-*.json",
+    "searcher-state-*.pkl",
+    "callback-states-*.pkl",
+    "experiment_state-*.json",
+)
+
+
+@contextmanager
+def tune_state_to(put: Callable[[Path], None], folder: Path) -> Iterator[None]:
+    """Hand the staging folder with Tune's state to `put`, in place of Tune's copy into the run folder.
+
+    Tune copies its staging folder in a thread, file by file (2.60: `_ExperimentCheckpointManager` asks
+    `_FilesystemSyncer._sync_up_command` what to run): a process killed meanwhile leaves half a file. `put` runs in the
+    main thread before that copy, when the state in the staging folder is whole, and the copy leaves it out.
+
+    Args:
+        put: writes the state into the run folder.
+        folder: the run folder as Tune spells it.
+    """
+    from ray.train._internal.storage import _FilesystemSyncer
+
+    command = _FilesystemSyncer._sync_up_command
+
+    def without_state(self: Any, local_path: str, uri: str, exclude: list[str] | None = None) -> Any:
+        if Path(uri) == folder:
+            put(Path(local_path))
+            exclude = [*(exclude or ()), "*.json", "*.pkl"]
+        return command(self, local_path, uri, exclude)
+
+    _FilesystemSyncer._sync_up_command = without_state
+    try:
+        yield
+    finally:
+        _FilesystemSyncer._sync_up_command = command
+
+
+def set_progress(trainable: Any, *, iteration: int, time_total_s: float, metrics: dict[str, Any]) -> None:
+    """Set the counters that `Trainable.restore` takes from the driver (ray/tune/trainable/trainable.py, 2.60)."""
+    trainable._iteration = iteration
+    trainable._time_total = time_total_s
+    trainable._timesteps_total = metrics.get("timesteps_total")
+    trainable._episodes_total = metrics.get("episodes_total")
+
+
+def keep_trial_info(trainable: Any, config: dict[str, Any]) -> None:
+    """Tell a Trainable which trial it is: its own constructor looks for it in the config (2.60)."""
+    trainable._trial_info = config.get("__trial_info__")
+
+
+def trial_folder(trainable: Any) -> Path | None:
+    """Return the trial's folder on a local file system, or None when Tune stores it elsewhere."""
+    storage = trainable._storage
+    if storage is None or storage.storage_filesystem.type_name != "local":
+        return None
+    return Path(storage.trial_fs_path)
+
+
+def progress_of(trainable: Any) -> tuple[int, float, dict[str, Any]]:
+    """Return iteration, seconds trained and the last result of a Trainable."""
+    return trainable._iteration, trainable._time_total, trainable._last_result or {}
+
+
+def forget_deleted_checkpoints(trial: Any) -> None:
+    """Drop checkpoints that Tune's notes list and the disk no longer has.
+
+    The notes are written every few seconds. After a crash they can name a checkpoint that was deleted since then, and
+    Tune (2.60, `_CheckpointManager.register_checkpoint`) ends the run when it deletes it once more.
+    """
+    manager = trial.run_metadata.checkpoint_manager
+    manager._checkpoint_results = [r for r in manager._checkpoint_results if Path(r.checkpoint.path).is_dir()]
+    latest = manager._latest_checkpoint_result
+    if latest is not None and not Path(latest.checkpoint.path).is_dir():
+        manager._latest_checkpoint_result = None
+
+
+def point_to_checkpoint(trial: Any, path: Path, notes: Any) -> None:
+    """Make a Tune trial start from a checkpoint its own notes do not know (2.60: `Trial.on_checkpoint`)."""
+    from ray.train._internal.session import _TrainingResult
+    from ray.tune import Checkpoint
+
+    known = trial.checkpoint
+    if known is not None and Path(known.path) == path.resolve():
+        return
+    metrics = {
+        **(trial.last_result or {}),
+        "training_iteration": notes.iteration,
+        "time_total_s": float(notes.extra.get("time_total_s") or 0.0),
+    }
+    checkpoint = Checkpoint.from_directory(str(path.resolve()))  # a trial works in a folder of its own
+    trial.on_checkpoint(_TrainingResult(checkpoint=checkpoint, metrics=metrics))
+
+
+def record_class(checkpoint: Path, algorithm_class: type) -> None:
+    """Name the plain Algorithm class in a checkpoint just written, so that reading it needs no class of rlkit.
+
+    `Checkpointable.save_to_path` (2.60) pickles `type(self)` with the constructor's arguments; for a trial
+    that is a class made at run time, which would be stored by value.
+    """
+    from ray import cloudpickle
+    from ray.rllib.utils.checkpoints import Checkpointable
+
+    path = checkpoint / Checkpointable.CLASS_AND_CTOR_ARGS_FILE_NAME
+    content = cloudpickle.loads(path.read_bytes())
+    path.write_bytes(cloudpickle.dumps({**content, "class": algorithm_class}))
+
+
+def print_to_stderr() -> None:
+    """Send what Ray prints in this process for other processes to stderr; stdout belongs to results.
+
+    `listen_error_messages` (2.60, _private/worker.py) prints "A worker died or was killed …" to stdout even without
+    `log_to_driver`; with it, so it prints what workers print.
+    """
+    from ray._private import worker
+
+    own = worker.print_to_stdstream
+    if getattr(own, "rlkit", False):
+        return
+
+    def to_stderr(data: dict[str, Any], ignore_prefix: bool) -> None:
+        own({**data, "is_err": True}, ignore_prefix)
+
+    to_stderr.rlkit = True  # type: ignore[attr-defined]
+    worker.print_to_stdstream = to_stderr
+
+
+class ResultFile:
+    """Mixin before Tune's JsonLoggerCallback: which file a trial's results go to."""
+
+    _trial_files: dict[Any, Any]
+
+    def write_to(self, trial: Any, file: Any) -> None:
+        self._trial_files[trial] = file
+
+
+class EventWriter:
+    """Mixin before Tune's TBXLoggerCallback: the TensorBoard writer of a trial."""
+
+    _trial_writer: dict[Any, Any]
+    _trial_result: dict[Any, Any]
+    _summary_writer_cls: Callable[..., Any]
+
+    def write_into(self, trial: Any, folder: str) -> None:
+        """Write a trial's events into a folder from now on."""
+        if trial in self._trial_writer:
+            self._trial_writer[trial].close()
+        self._trial_writer[trial] = self._summary_writer_cls(folder, flush_secs=30)
+        self._trial_result[trial] = {}
