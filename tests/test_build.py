@@ -116,7 +116,7 @@ def test_schedulers_by_name_with_their_options() -> None:
     asha = scheduler(
         recipe(tune={"samples": 2, "scheduler": {"type": "asha", "grace_period": 3, "max_t": 9}})
     )
-    assert type(asha).__name__ == "AsyncHyperBandScheduler"
+    assert type(asha).__name__ == "AsyncHyperBand"
     pbt = scheduler(
         recipe(
             tune={

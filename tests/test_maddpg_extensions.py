@@ -159,7 +159,7 @@ def test_the_joint_runner_plays_the_sub_policies_that_rllibs_runner_plays(caplog
                 found[call, fragment.start, fragment.length, first] = fragment
         played.append(found)
     theirs, ours = played
-    assert "episodes are sampled" not in caplog.text
+    assert "samples episodes" not in caplog.text
     assert sorted(theirs) == sorted(ours)
     for key, fragment in ours.items():
         np.testing.assert_array_equal(fragment.steps[INDEX], theirs[key].steps[INDEX])

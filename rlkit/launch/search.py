@@ -8,7 +8,6 @@ from typing import Any
 from ray import tune
 
 from rlkit.errors import UsageError, did_you_mean
-from rlkit.metrics import path_of
 from rlkit.recipe import Recipe
 from rlkit.recipe.spaces import SearchSpace
 
@@ -65,33 +64,22 @@ def param_space(recipe: Recipe) -> tuple[dict[str, Any], int]:
 
 
 def scheduler(recipe: Recipe) -> Any:
-    """Return Tune's scheduler, or None for first in, first out.
+    """Return Tune's scheduler, or None for first in, first out; see `rlkit.launch.schedulers`.
 
     Raises:
-        UsageError: an option the scheduler does not have.
+        UsageError: an unknown type, or an option the scheduler does not have.
     """
-    options = dict(recipe.tune.scheduler or {})
-    kind = str(options.pop("type", "fifo")).lower()
-    if kind == "fifo":
-        return None
-    from ray.tune import schedulers
+    from rlkit.launch import schedulers
 
-    if kind == "pbt":
-        mutations = options.pop("mutations", None) or {}
-        options["hyperparam_mutations"] = _nested({key: to_tune(value) for key, value in mutations.items()})
-        options.setdefault("time_attr", "training_iteration")
-        return _make(schedulers.PopulationBasedTraining, kind, options)
-    table = {
-        "asha": schedulers.AsyncHyperBandScheduler,
-        "median": schedulers.MedianStoppingRule,
-        "hyperband": schedulers.HyperBandScheduler,
-    }
-    if kind not in table:
-        raise UsageError(
-            f"tune.scheduler.type: unknown {kind!r}{did_you_mean(kind, [*table, 'pbt', 'fifo'])}"
-        )
-    options["time_attr"] = path_of(options.get("time_attr", "iteration"))
-    return _make(table[kind], kind, options)
+    options = dict(recipe.tune.scheduler or {})
+    if options.get("mutations"):
+        options["mutations"] = {key: to_tune(value) for key, value in options["mutations"].items()}
+    return schedulers.make(options, keep=recipe.checkpoint.keep)
+
+
+def keeps_own_checkpoints(recipe: Recipe) -> bool:
+    """Whether the scheduler prunes checkpoints itself: population based training needs some for longer."""
+    return (recipe.tune.scheduler or {}).get("type") == "pbt"
 
 
 def searcher(recipe: Recipe) -> Any:
@@ -116,22 +104,3 @@ def searcher(recipe: Recipe) -> Any:
         ) from error
     except (TypeError, AssertionError) as error:
         raise UsageError(f"tune.search.type: {kind}: {error}") from error
-
-
-def _make(cls: Any, kind: str, options: Mapping[str, Any]) -> Any:
-    try:
-        return cls(**options)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"tune.scheduler: {kind}: {error}") from error
-
-
-def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """{"config.training.lr": x} -> {"config": {"training": {"lr": x}}}, the shape of a trial's config."""
-    out: dict[str, Any] = {}
-    for path, value in flat.items():
-        here = out
-        *parents, last = path.split(".")
-        for key in parents:
-            here = here.setdefault(key, {})
-        here[last] = value
-    return out

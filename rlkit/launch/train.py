@@ -160,7 +160,7 @@ def _tune(experiment: Experiment, session: RaySession, show: Progress) -> None:
 
     from rlkit.launch.build import build, check_spaces, forget_rosters
     from rlkit.launch.loggers import JsonLogger, TensorBoardLogger
-    from rlkit.launch.search import first_value, param_space, scheduler, searcher
+    from rlkit.launch.search import first_value, keeps_own_checkpoints, param_space, scheduler, searcher
     from rlkit.launch.tracking import Interrupt, StopRule, Tracker
     from rlkit.launch.trial import NAMES, SCORE, trainable
     from rlkit.metrics import path_of
@@ -202,7 +202,7 @@ def _tune(experiment: Experiment, session: RaySession, show: Progress) -> None:
             max_concurrent_trials=recipe.tune.concurrent,
             max_failures=recipe.tune.max_failures,
             checkpoint_config=tune.CheckpointConfig(
-                num_to_keep=checkpoint.keep,
+                num_to_keep=None if keeps_own_checkpoints(recipe) else checkpoint.keep,
                 checkpoint_frequency=checkpoint.every,
                 checkpoint_at_end=True,
                 checkpoint_score_attribute=SCORE,

@@ -1,0 +1,163 @@
+"""Tune's schedulers as a recipe names them, for metrics that come late and checkpoints that are pruned.
+
+Tune's own (2.60) take a missing metric for an error (population based training), for a number (HyperBand, median
+stopping), or never look again; RLlib reports no `episode_return` before an episode has ended. `LateMetric` keeps such
+results from them. Population based training gives a trial the checkpoint of a better one, and that one may have been
+deleted by then; `PopulationBasedTraining` keeps what can still be asked for, and gives each trial a copy of its own.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+from ray.tune import schedulers
+from ray.tune.schedulers import TrialScheduler
+
+from rlkit import rllib
+from rlkit.errors import UsageError, did_you_mean
+from rlkit.metrics import path_of
+
+
+class LateMetric(TrialScheduler):
+    """Mixin: the scheduler hears of a trial only from the first result on that has a number for the metric."""
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict) -> str:
+        """Pass a result on if it has the metric; without it the trial goes on."""
+        if not self._judged(result):
+            return TrialScheduler.CONTINUE
+        decision: str = super().on_trial_result(tune_controller, trial, result)
+        return decision
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict) -> None:
+        """A trial that ends without the metric leaves like one that was removed."""
+        if self._judged(result):
+            super().on_trial_complete(tune_controller, trial, result)
+        else:
+            self.on_trial_remove(tune_controller, trial)
+
+    def _judged(self, result: Mapping[str, Any]) -> bool:
+        value = result.get(str(self.metric))
+        return isinstance(value, int | float) and not math.isnan(value)
+
+
+class PopulationBasedTraining(LateMetric, schedulers.PopulationBasedTraining):
+    """Tune's, with checkpoints that are there when they are asked for.
+
+    Args:
+        keep: finished checkpoints each trial keeps, beside those another trial may still go on from; None keeps all.
+        **options: Tune's own.
+    """
+
+    def __init__(self, *, keep: int | None = None, **options: Any):
+        super().__init__(require_attrs=False, **options)
+        self.keep = keep
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict) -> str:
+        """Let Tune decide; then give exploiting trials a checkpoint of their own, and prune."""
+        decision = super().on_trial_result(tune_controller, trial, result)
+        trials = tune_controller.get_trials()
+        for other in trials:
+            adopt(other)
+        if self.keep is not None:
+            for other in trials:
+                rllib.prune_checkpoints(other, self.keep, protect=rllib.pbt_iteration(self, other))
+        return decision
+
+
+class AsyncHyperBand(LateMetric, schedulers.AsyncHyperBandScheduler):
+    """Tune's ASHA."""
+
+
+class HyperBand(LateMetric, schedulers.HyperBandScheduler):
+    """Tune's HyperBand."""
+
+
+class MedianStopping(LateMetric, schedulers.MedianStoppingRule):
+    """Tune's median stopping rule."""
+
+
+KINDS: dict[str, type] = {
+    "asha": AsyncHyperBand,
+    "hyperband": HyperBand,
+    "median": MedianStopping,
+    "pbt": PopulationBasedTraining,
+}
+
+
+def make(options: Mapping[str, Any], *, keep: int | None) -> Any:
+    """Return the scheduler of `tune.scheduler`, or None for first in, first out.
+
+    Args:
+        options: `type` and the scheduler's own options; `time_attr` may be a tidy name, `mutations` are Tune's domains
+            by recipe key.
+        keep: `checkpoint.keep`, for population based training.
+
+    Raises:
+        UsageError: an unknown type, or an option the scheduler does not have.
+    """
+    given = dict(options)
+    kind = str(given.pop("type", "fifo")).lower()
+    if kind == "fifo":
+        return None
+    if kind not in KINDS:
+        raise UsageError(f"tune.scheduler.type: unknown {kind!r}{did_you_mean(kind, [*KINDS, 'fifo'])}")
+    given["time_attr"] = path_of(given.get("time_attr", "iteration"))
+    if kind == "pbt":
+        given["hyperparam_mutations"] = nested(given.pop("mutations", None) or {})
+        given["keep"] = keep
+    try:
+        return KINDS[kind](**given)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"tune.scheduler: {kind}: {error}") from error
+
+
+def adopt(trial: Any) -> None:
+    """Give a trial that goes on from another trial's checkpoint a copy of it, in its own folder, as hard links.
+
+    Its own checkpoints of later iterations are removed: they belong to what it has given up, and a resume after a
+    crash goes on from the highest number.
+    """
+    source = rllib.latest_checkpoint(trial)
+    folder = rllib.folder_of(trial)
+    if source is None or folder is None or source.parent == folder or not source.is_dir():
+        return
+    number = int(source.name.removeprefix("checkpoint_"))
+    for own in folder.glob("checkpoint_*"):
+        if (
+            own.name.removeprefix("checkpoint_").isdigit()
+            and int(own.name.removeprefix("checkpoint_")) >= number
+        ):
+            shutil.rmtree(own, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".writing_{source.name}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    shutil.copytree(source, temporary, copy_function=_link)
+    target = folder / source.name
+    temporary.rename(target)
+    rllib.exploit_checkpoint(trial, target)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copy2(source, target)
+
+
+def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """{"config.training.lr": x} -> {"config": {"training": {"lr": x}}}, the shape of a trial's config."""
+    out: dict[str, Any] = {}
+    for path, value in flat.items():
+        here = out
+        *parents, last = path.split(".")
+        for key in parents:
+            here = here.setdefault(key, {})
+        here[last] = value
+    return out
+
+
+__all__ = ["KINDS", "LateMetric", "PopulationBasedTraining", "adopt", "make", "nested"]

@@ -1,0 +1,191 @@
+"""Schedulers of `tune:`: metrics that come late, and population based training with checkpoints that are pruned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from ray.train._internal.checkpoint_manager import _CheckpointManager
+from ray.train._internal.session import _TrainingResult
+from ray.tune import Checkpoint, CheckpointConfig
+from ray.tune.schedulers import TrialScheduler
+
+import rlkit
+from rlkit import rllib
+from rlkit.errors import UsageError
+from rlkit.launch import schedulers
+
+METRIC = "env_runners/episode_return_mean"
+
+
+class Pays(gym.Env):
+    """Episodes of ten steps that pay `pay` each; the first ends after `late` of them."""
+
+    observation_space = gym.spaces.Box(-1, 1, (1,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self, pay: float = 1.0, late: int = 0):
+        self.pay, self.late = pay, late
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        self.t = -self.late
+        self.late = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict]:
+        self.t += 1
+        return np.zeros(1, np.float32), self.pay, self.t >= 10, False, {}
+
+
+rlkit.register_env("pays", Pays)
+
+
+def recipe(**tune: Any) -> dict[str, Any]:
+    return {
+        "name": "schedulers",
+        "algorithm": "PPO",
+        "env": "pays",
+        "seed": 0,
+        "config": {
+            "training": {
+                "train_batch_size_per_learner": 20,
+                "minibatch_size": 20,
+                "num_epochs": 1,
+                "lr": 1e-3,
+            },
+            "env_runners": {"num_env_runners": 0},
+        },
+        "model": {"name": "mlp", "hiddens": [8]},
+        "checkpoint": {"every": 1, "keep": 1},
+        "stop": {"iterations": 12},
+        "tune": tune,
+    }
+
+
+@dataclass
+class FakeTrial:
+    run_metadata: Any
+    storage: Any
+
+    @property
+    def checkpoint(self) -> Any:
+        latest = self.run_metadata.checkpoint_manager.latest_checkpoint_result
+        return latest and latest.checkpoint
+
+
+def fake_trial(folder: Path, iterations: list[int], keep: int | None = None) -> Any:
+    """A trial as the schedulers see it, with checkpoints on disk; their scores fall."""
+    manager = _CheckpointManager(CheckpointConfig(num_to_keep=keep, checkpoint_score_attribute="score"))
+    for iteration in iterations:
+        path = folder / f"checkpoint_{iteration:06d}"
+        path.mkdir(parents=True)
+        (path / "weights").write_text(f"{folder.name} {iteration}")
+        metrics = {"training_iteration": iteration, "score": -iteration}
+        manager.register_checkpoint(_TrainingResult(Checkpoint.from_directory(str(path)), metrics))
+    storage = SimpleNamespace(
+        storage_filesystem=SimpleNamespace(type_name="local"), trial_fs_path=str(folder)
+    )
+    return FakeTrial(SimpleNamespace(checkpoint_manager=manager), storage)
+
+
+def numbers(folder: Path) -> list[int]:
+    return sorted(int(path.name.removeprefix("checkpoint_")) for path in folder.glob("checkpoint_*"))
+
+
+def test_pruning_keeps_the_best_the_newest_and_what_others_may_go_on_from(tmp_path: Path) -> None:
+    trial = fake_trial(tmp_path / "a", [1, 2, 3, 4, 5])
+    rllib.prune_checkpoints(trial, 1, protect=3)
+    assert numbers(tmp_path / "a") == [1, 3, 5]
+    rllib.prune_checkpoints(trial, 1, protect=None)
+    assert numbers(tmp_path / "a") == [1, 5]
+
+
+def test_an_exploiting_trial_gets_its_own_copy_and_gives_up_its_later_checkpoints(tmp_path: Path) -> None:
+    donor, trial = fake_trial(tmp_path / "a", [2]), fake_trial(tmp_path / "b", [1, 2, 3])
+    manager = trial.run_metadata.checkpoint_manager
+    manager._latest_checkpoint_result = donor.run_metadata.checkpoint_manager.latest_checkpoint_result
+    schedulers.adopt(trial)
+    assert numbers(tmp_path / "b") == [1, 2]
+    assert Path(trial.checkpoint.path).parent == tmp_path / "b"
+    # Its own of the same number is forgotten, not deleted again.
+    rllib.prune_checkpoints(trial, 0, protect=None)
+    rllib.prune_checkpoints(donor, 0, protect=None)
+    assert (tmp_path / "b" / "checkpoint_000002" / "weights").read_text() == "a 2"
+    schedulers.adopt(trial)  # its own already: nothing happens
+    assert numbers(tmp_path / "b") == [2]
+
+
+@pytest.mark.parametrize("kind", sorted(schedulers.KINDS))
+def test_a_result_without_the_metric_is_no_error_and_no_judgement(kind: str) -> None:
+    mutations = {"mutations": {"config.training.lr": [0.1, 0.2]}} if kind == "pbt" else {}
+    scheduler = schedulers.make({"type": kind, "time_attr": "iteration", **mutations}, keep=None)
+    scheduler.set_search_properties(METRIC, "max")
+    controller = SimpleNamespace(get_trials=list)
+    for missing in ({}, {METRIC: float("nan")}):
+        result = {"training_iteration": 50, **missing}
+        assert scheduler.on_trial_result(controller, object(), result) == TrialScheduler.CONTINUE
+
+
+def test_options_are_checked_and_types_named() -> None:
+    with pytest.raises(UsageError, match="did you mean 'asha'"):
+        schedulers.make({"type": "ashaa"}, keep=None)
+    with pytest.raises(UsageError, match=r"tune\.scheduler: median: .*grace"):
+        schedulers.make({"type": "median", "grace": 3}, keep=None)
+
+
+def test_population_based_training_spreads_what_is_better_and_mutates_it(
+    ray_local: None, tmp_path: Path
+) -> None:
+    """Trial 1 earns nothing; it goes on from trial 0, with another environment and learning rate."""
+    run = rlkit.train(
+        {
+            **recipe(
+                metric="episode_return",
+                scheduler={
+                    "type": "pbt",
+                    "time_attr": "iteration",
+                    "perturbation_interval": 2,
+                    "quantile_fraction": 0.5,
+                    "resample_probability": 1.0,
+                    "mutations": {"config.training.lr": [0.01, 0.02], "env_config.pay": [3.0, 4.0]},
+                },
+            ),
+            "env_config": {"pay": {"grid_search": [1.0, 0.0]}},
+        },
+        out=tmp_path,
+    )
+    assert run.status == "done"
+    rows = run.metrics[run.metrics.trial.str.startswith("trial_00001")].sort_values("iteration")
+    assert list(rows.iteration) == list(range(1, 13))
+    last = rows.iloc[-1]
+    assert last.episode_return in (30.0, 40.0)
+    assert last["loss/default_policy/default_optimizer_learning_rate"] in (0.01, 0.02)
+    assert all(numbers(trial.path)[-1] == 12 and len(numbers(trial.path)) <= 3 for trial in run.trials)
+
+
+@pytest.mark.parametrize("kind", ["asha", "hyperband", "median"])
+def test_schedulers_end_trials_by_a_metric_that_comes_late(
+    kind: str, ray_local: None, tmp_path: Path
+) -> None:
+    options = {
+        "asha": {"grace_period": 2, "max_t": 8},
+        "hyperband": {"max_t": 8},
+        "median": {"grace_period": 3},
+    }
+    run = rlkit.train(
+        {
+            **recipe(metric="episode_return", scheduler={"type": kind, **options[kind]}, concurrent=2),
+            "env_config": {"pay": {"grid_search": [1.0, 0.0]}, "late": 50},
+            "stop": {"iterations": 8},
+        },
+        out=tmp_path,
+    )
+    assert run.status == "done"
+    best = run.metrics[run.metrics.trial.str.startswith("trial_00000")]
+    assert best.iteration.max() == 8
