@@ -10,7 +10,7 @@ from rlkit.errors import UsageError
 from rlkit.launch.build import build
 from rlkit.launch.search import first_value, has_spaces, param_space, scheduler, searcher
 from rlkit.launch.session import demand
-from rlkit.recipe import Policy
+from rlkit.recipe import PolicySection
 from rlkit.roster import PolicyMapping, Roster, policy_map
 
 BOX, DISCRETE = gym.spaces.Box(-1, 1, (3,)), gym.spaces.Discrete(2)
@@ -53,7 +53,9 @@ def test_one_policy_per_agent_shared_and_globs() -> None:
         "adversary_1": ["adversary_1"],
         "agent_0": ["agent_0"],
     }
-    chosen = policy_map({"hunters": Policy(agents=["adversary_*"]), "prey": Policy(agents=["*"])}, TAG)
+    chosen = policy_map(
+        {"hunters": PolicySection(agents=["adversary_*"]), "prey": PolicySection(agents=["*"])}, TAG
+    )
     mapping = PolicyMapping(chosen)
     assert [mapping(agent) for agent in TAG.spaces] == ["hunters", "hunters", "prey"]
 
@@ -74,7 +76,7 @@ def test_one_policy_per_agent_shared_and_globs() -> None:
 )
 def test_policies_that_do_not_fit_the_agents(policies: dict, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        policy_map({name: Policy(agents=globs) for name, globs in policies.items()}, TAG)
+        policy_map({name: PolicySection(agents=globs) for name, globs in policies.items()}, TAG)
 
 
 def test_policies_for_a_single_agent_are_an_error() -> None:

@@ -333,7 +333,7 @@ def test_reference_names_every_key() -> None:
         *schema["properties"],
         *(
             k
-            for name in ("Policy", "Evaluation", "Checkpoint", "Tune")
+            for name in ("PolicySection", "EvaluationSection", "Checkpoint", "Tune")
             for k in schema["$defs"][name]["properties"]
         ),
     ]

@@ -49,7 +49,7 @@ class Trajectory:
         self._episode = episode
         self._edits: dict[str, Any] = {}
         self._env_steps = env_steps
-        self._columns: Columns | None = None
+        self._columns: EpisodeColumns | None = None
         self.id = id
         self.agent = episode.agent_id
         self.module = episode.module_id
@@ -62,10 +62,10 @@ class Trajectory:
         return len(self._episode)
 
     @property
-    def columns(self) -> Columns:
+    def columns(self) -> EpisodeColumns:
         """What the module put out at each step, and what you add: {name: (T, …)}."""
         if self._columns is None:
-            self._columns = Columns(self._episode)
+            self._columns = EpisodeColumns(self._episode)
         return self._columns
 
     @property
@@ -202,7 +202,7 @@ class Trajectory:
         return episode
 
 
-class Columns(MutableMapping[str, Any]):
+class EpisodeColumns(MutableMapping[str, Any]):
     """The model's outputs of each step by RLlib's names (`action_logp`, `vf_preds`, …), and columns you add.
 
     Every entry is (T, …). It travels with the episode into the train batch under the same name.

@@ -6,13 +6,13 @@ from rlkit.recipe.check import check, from_flags, from_mapping, load, loads
 from rlkit.recipe.dump import dump
 from rlkit.recipe.jsonschema import json_schema
 from rlkit.recipe.problems import Problem, RecipeError
-from rlkit.recipe.schema import Checkpoint, Evaluation, Policy, Recipe, Tune
+from rlkit.recipe.schema import Checkpoint, EvaluationSection, PolicySection, Recipe, Tune
 from rlkit.recipe.spaces import SearchSpace
 
 __all__ = [
     "Checkpoint",
-    "Evaluation",
-    "Policy",
+    "EvaluationSection",
+    "PolicySection",
     "Problem",
     "Recipe",
     "RecipeError",

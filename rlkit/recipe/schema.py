@@ -59,7 +59,7 @@ class _Section(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Policy(_Section):
+class PolicySection(_Section):
     """One module of a multi-agent run and the agents it plays."""
 
     agents: list[Name] = _field("agents this module plays; globs such as adversary_*", min_length=1)
@@ -78,11 +78,11 @@ def _plain(value: Any) -> Any:
     return value
 
 
-_ByName = Annotated[dict[Name, Policy], Field(min_length=1), Tag("(mapping)")]
+_ByName = Annotated[dict[Name, PolicySection], Field(min_length=1), Tag("(mapping)")]
 Policies = Annotated[_ByName | Annotated[Literal["shared"], Tag("(word)")], Discriminator(_policies_form)]
 
 
-class Evaluation(_Section):
+class EvaluationSection(_Section):
     """Exact greedy evaluation during training, on seeds of its own."""
 
     every: int = _field("iterations between evaluations", 10, ge=1)
@@ -124,7 +124,7 @@ class Recipe(_Section):
     callbacks: list[Callback] = _field("`name` of `rlkit list callbacks` and options, each", [])
     curriculum: Curriculum | None = _field("`type` of `rlkit list curricula` and options", None)
     stop: dict[Name, float] = _field("metric -> value; the first reached ends the run", min_length=1)
-    evaluation: Evaluation | None = _field("evaluation during training", None)
+    evaluation: EvaluationSection | None = _field("evaluation during training", None)
     checkpoint: Checkpoint = _field("checkpoints", Checkpoint())
     tune: Tune = _field("several trials", Tune())
 
