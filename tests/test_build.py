@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from typing import Any
+
 import gymnasium as gym
 import pytest
 
@@ -10,7 +13,7 @@ from rlkit.errors import UsageError
 from rlkit.launch.build import build
 from rlkit.launch.search import first_value, has_spaces, param_space, scheduler, searcher
 from rlkit.launch.session import demand
-from rlkit.recipe import Policy
+from rlkit.recipe import Policy, Recipe
 from rlkit.roster import PolicyMapping, Roster, policy_map
 
 BOX, DISCRETE = gym.spaces.Box(-1, 1, (3,)), gym.spaces.Discrete(2)
@@ -137,3 +140,16 @@ def test_schedulers_by_name_with_their_options() -> None:
 def test_embedded_ray_has_room_for_one_trial() -> None:
     assert demand(recipe(config={"env_runners": {"num_env_runners": 7}})) == 8
     assert demand(recipe()) >= 3  # RLlib's PPO starts two env runners by default
+
+
+def test_a_searcher_does_not_talk_on_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    logger = logging.getLogger("optuna")
+
+    def create(kind: str, **options: Any) -> object:
+        logger.setLevel(logging.INFO)  # as Optuna does when it is imported
+        return object()
+
+    monkeypatch.setattr("ray.tune.search.create_searcher", create)
+    values = {**recipe().to_dict(), "tune": {"search": {"type": "optuna"}}}
+    assert searcher(Recipe.from_dict(values)) is not None
+    assert not logger.isEnabledFor(logging.INFO)

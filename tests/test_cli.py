@@ -207,7 +207,8 @@ def test_train_prints_one_json_line_and_evaluate_reads_the_run(
     (line,) = result.out.splitlines()
     summary = json.loads(line)
     assert list(summary) == [
-        "run", "status", "best_checkpoint", "last_checkpoint", "env_steps", "iterations", "episode_return", "time_s",
+        "run", "status", "best_checkpoint", "last_checkpoint", "trials", "env_steps", "iterations",
+        "episode_return", "time_s",
     ]  # fmt: skip
     assert summary["status"] == "done"
     assert summary["iterations"] == 2

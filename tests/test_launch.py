@@ -301,7 +301,11 @@ def test_a_signal_that_lands_inside_a_print_is_announced_after_it() -> None:
     ("state", "free", "expected"),
     [
         ("PENDING", 1.0, ["waiting for Ray: the next trial needs 3 CPU; free are 1 CPU"]),
-        ("PENDING", 3.0, ["waiting for Ray: the next trial needs 3 CPU; free are 3 CPU, on no node together"]),
+        (
+            "PENDING",
+            3.0,
+            ["waiting for Ray: the next trial needs 3 CPU; free are 3 CPU, on no node together"],
+        ),
         ("CREATED", 0.0, []),  # the trial itself holds them: a slow start is no wait
     ],
 )

@@ -46,6 +46,7 @@ def build(recipe: Recipe) -> AlgorithmConfig:
     roster = read_roster(recipe)
     # A registered model takes observations as they are, masks included.
     if "name" not in (recipe.model or {}):
+        _refuse_masks(config, recipe, roster)
         _flatten_observations(config, roster)
     _set_policies(config, recipe, roster)
     if recipe.exploration:
@@ -161,9 +162,8 @@ def check_spaces(config: AlgorithmConfig, recipe: Recipe) -> None:
     for agent, (observation, _) in roster.spaces.items():
         for part in leaves(observation):
             if not isinstance(part, FLAT):
-                whom = f"agent {agent} of {recipe.env}" if agent is not None else recipe.env
                 raise UsageError(
-                    f"{whom} observes {observation}: {type(part).__name__} cannot become a vector; "
+                    f"{_whom(recipe, agent)} observes {observation}: {type(part).__name__} cannot become a vector; "
                     "wrap the environment so that it returns Box, Discrete, or Dict and Tuple of them"
                 )
     spaces = module_spaces(config, roster)
@@ -194,6 +194,29 @@ def module_spaces(config: AlgorithmConfig, roster: Roster) -> dict[str, Spaces]:
         m: (pipeline.observation_space[m], pipeline.action_space[m])
         for m in pipeline.observation_space.spaces
     }
+
+
+def _refuse_masks(config: AlgorithmConfig, recipe: Recipe, roster: Roster) -> None:
+    """RLlib's default network reads a mask as numbers like others, and the algorithm takes illegal actions.
+
+    Raises:
+        UsageError: names the agent and the model that obeys the mask.
+    """
+    from rlkit.models.features import MASK_KEY, has_mask
+
+    default = config.get_default_rl_module_spec()
+    if getattr(getattr(default, "module_class", None), "takes_registered_models", False):
+        return  # rlkit's own modules split the observation themselves
+    for agent, (observation, action) in roster.spaces.items():
+        if has_mask(observation, action):
+            raise UsageError(
+                f"{_whom(recipe, agent)} observes an {MASK_KEY!r}, which RLlib's default network does not obey: it "
+                "would take illegal actions; write model: {name: mlp}, or name: cnn for pictures"
+            )
+
+
+def _whom(recipe: Recipe, agent: object) -> str:
+    return recipe.env if agent is None else f"agent {agent} of {recipe.env}"
 
 
 def _flatten_observations(config: AlgorithmConfig, roster: Roster) -> None:

@@ -280,15 +280,19 @@ def check_disk(folder: Path, need: int = 64 << 20) -> None:
 
 
 def summary(run: Run) -> dict[str, Any]:
-    """Return the object `train --json` prints."""
+    """Return the object `train --json` prints: env steps of all trials, the other numbers those of the best one."""
     last = {key: value for key, value in run.last_metrics.items() if not math.isnan(value)}
     counts = {key: int(last[key]) if key in last else None for key in ("env_steps", "iteration")}
+    every = [
+        row["env_steps"] for row in run.last_rows.values() if not math.isnan(row.get("env_steps", math.nan))
+    ]
     return {
         "run": str(run.path),
         "status": run.status,
         "best_checkpoint": str(run.best_checkpoint) if run.best_checkpoint else None,
         "last_checkpoint": str(run.last_checkpoint) if run.last_checkpoint else None,
-        "env_steps": counts["env_steps"],
+        "trials": len(run.trials),
+        "env_steps": int(sum(every)) if every else None,
         "iterations": counts["iteration"],
         "episode_return": last.get("episode_return"),
         "time_s": last.get("time_s"),
