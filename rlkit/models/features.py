@@ -137,7 +137,7 @@ def split_mask(
     Raises:
         UsageError: a mask of another shape than (n,), or beside something else than one observation.
     """
-    if not has_mask(observation_space, action_space):
+    if not has_mask(observation_space, action_space) or not isinstance(action_space, gym.spaces.Discrete):
         return observation_space, None, 0
     keys = [key for key in OBSERVATION_KEYS if key in observation_space.spaces]
     if len(observation_space.spaces) != 2 or not keys:
