@@ -223,7 +223,10 @@ def evaluate(
     else:
         from rich.console import Console
 
-        Console(highlight=False).print(result.table())
+        Console(highlight=False).print(result.table(), crop=False)
+        for what, where in {"video": video, "trace": trace, "csv": csv}.items():
+            if where is not None:
+                print(f"{what:<5} {where}")
 
 
 @app.command()
@@ -364,7 +367,8 @@ def main() -> None:
         print("interrupted", file=sys.stderr)
         _leave(130)
     except RlkitError as error:
-        print(f"error: {error}", file=sys.stderr)
+        for problem in getattr(error, "problems", [error]):
+            print(f"error: {problem}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

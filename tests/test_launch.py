@@ -23,7 +23,7 @@ from rlkit.errors import CheckpointError, RunFailed, UsageError
 from rlkit.launch import tracking
 from rlkit.launch import train as launch
 from rlkit.launch.experiment import Experiment
-from rlkit.recipe import Recipe
+from rlkit.recipe import Recipe, RecipeError
 from rlkit.registry import TABLES, register_env
 from rlkit.runs import manifest
 from rlkit.runs.run import RunInfo
@@ -344,3 +344,11 @@ def test_workers_of_every_run_go_through_sets_of_agents_in_the_same_order() -> N
         return subprocess.check_output([sys.executable, *args], env={**clean, **env}, text=True)
 
     assert said("-c", WORKERS) == said("-c", "print(hash('agent_0'))", PYTHONHASHSEED="0")
+
+
+def test_train_without_a_recipe_needs_both_algorithm_and_environment() -> None:
+    for given in ({}, {"algorithm": "DQN"}, {"env": "CartPole-v1"}, {"recipe": TINY, "env": "CartPole-v1"}):
+        with pytest.raises(UsageError, match="algorithm="):
+            rlkit.train(**given)
+    with pytest.raises(RecipeError, match="gamma"):
+        rlkit.train(overrides=["config.training.gamma=5"], algorithm="DQN", env="CartPole-v1")

@@ -27,9 +27,11 @@ RESUMABLE = ("stop", "tune.max_failures")
 
 
 def train(
-    recipe: str | Path | Recipe | Mapping[str, Any],
+    recipe: str | Path | Recipe | Mapping[str, Any] | None = None,
     overrides: Mapping[str, Any] | Sequence[str] = (),
     *,
+    algorithm: str | None = None,
+    env: str | None = None,
     out: str | Path = "runs",
     imports: Sequence[str] = (),
     address: str | None = None,
@@ -42,6 +44,7 @@ def train(
     Args:
         recipe: a file, a `Recipe`, or the content of one as a dict.
         overrides: `{"config.training.lr": 1e-3}` or `["config.training.lr=1e-3"]`.
+        algorithm, env: in place of a recipe: RLlib's defaults, and 100,000 env steps unless `overrides` say otherwise.
         out: parent of `<name>/<time>/`.
         imports: modules that register the user's environments, models and callbacks.
         address: a Ray cluster to join; without it Ray runs embedded in this process.
@@ -50,11 +53,16 @@ def train(
 
     Raises:
         RecipeError: the recipe is wrong (all problems at once).
-        UsageError: the parts of the recipe do not fit together.
+        UsageError: the parts of the recipe do not fit together, or there is no recipe.
         RunFailed: a trial failed; its traceback is in the trial's error.txt.
     """
     registry.begin(imports)
-    loaded = load_recipe(recipe, overrides)
+    if (recipe is None) == (algorithm is None and env is None) or (algorithm is None) != (env is None):
+        raise UsageError('give a recipe, or both: train(algorithm="DQN", env="CartPole-v1")')
+    if algorithm is not None and env is not None:
+        loaded = recipes.from_flags(algorithm, env, overrides)
+    else:
+        loaded = load_recipe(recipe, overrides)
     registry.begin(imports, loaded.to_dict())
     folder = new_run_folder(Path(out), loaded.name)
     info = RunInfo.start(loaded, command=command, imports=registry.imports(), address=address)
