@@ -220,6 +220,16 @@ def test_spaces_that_fail_in_a_trial_are_refused_before_it(
         building.check_spaces(build(asked), asked)
 
 
+def test_integers_in_a_dict_are_flattened_to_floats(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Integers(gym.Env):
+        observation_space = gym.spaces.Dict(a=gym.spaces.Box(-5, 5, (3,), np.int8))
+        action_space = DISCRETE
+
+    monkeypatch.setitem(registry.TABLES["envs"], "it", registry.Entry("it", Integers))
+    building.forget_rosters()
+    building.check_spaces(build(recipe(env="it")), recipe(env="it"))
+
+
 def test_an_environment_that_cannot_be_made_is_named_with_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def make(**options: Any) -> gym.Env:
         raise KeyError("map")

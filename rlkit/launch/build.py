@@ -232,6 +232,8 @@ def _refuse_what_the_algorithm_cannot_take(config: AlgorithmConfig, recipe: Reci
         getattr(config.get_default_rl_module_spec(), "module_class", None), "takes_registered_models", False
     )
     default = "name" not in (recipe.model or {}) and not own
+    # Beside a Dict, Tuple or Discrete everything is flattened, which casts.
+    plain = all(isinstance(observation, gym.spaces.Box) for observation, _ in roster.spaces.values())
     for agent, (observation, action) in roster.spaces.items():
         whom = _whom(recipe, agent)
         if isinstance(config, DQNConfig) and not isinstance(action, gym.spaces.Discrete):
@@ -240,7 +242,7 @@ def _refuse_what_the_algorithm_cannot_take(config: AlgorithmConfig, recipe: Reci
                 f"{recipe.algorithm} needs discrete actions, {whom} acts in {action}; {other} takes them"
             )
         for part in leaves(observation) if default else ():
-            if isinstance(part, gym.spaces.Box) and part.dtype.kind != "f":
+            if plain and isinstance(part, gym.spaces.Box) and part.dtype.kind != "f":
                 name = "cnn" if len(part.shape) == 3 else "mlp"
                 raise UsageError(
                     f"{whom} observes {part.dtype} {part.shape}, RLlib's default network computes with floats alone; "
