@@ -15,6 +15,7 @@ from rlkit.recipe import Recipe
 
 BAR = 24
 SHORTEST_BAR = 4
+ECHO = 3  # columns left free: a terminal's echo of ^C in a full line would wrap, and leave a stale line above
 GAP = 2  # blank columns between two columns of the table
 LINE_EVERY_S = 10.0
 
@@ -122,9 +123,12 @@ class Progress:
             rows.append([name, self.states[name], *(columns.get(key, "") for key in keys), clock(spent)])
         widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
         # The bar gets what the words leave. Below its shortest it goes, then the trials' names are folded.
-        room = self.console.width - sum(widths) - GAP * len(widths)
+        width = self.console.width - ECHO
+        room = width - sum(widths) - GAP * len(widths)
         bar = min(BAR, room) if room >= SHORTEST_BAR else 0
         table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, GAP, 0, 0))
+        if room < 0:
+            table.width = width
         for key in head:
             words = key in ("trial", "state")
             folds: Any = {"overflow": "fold"} if key == "trial" else {"no_wrap": True}

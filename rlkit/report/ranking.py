@@ -6,7 +6,6 @@ import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from rlkit.metrics import label
 from rlkit.report.groups import differences
 from rlkit.runs.run import Run
 
@@ -69,7 +68,7 @@ class Ranking:
         keys = list(dict.fromkeys(key for trial in self.trials for key in trial.varied))
         table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
         table.add_column("", justify="right", no_wrap=True)
-        for name in (*keys, f"best {label(self.metric)}", "env steps", "time"):
+        for name in (*keys, f"best {self.metric}", "env steps", "time"):
             table.add_column(Text(name), justify="right", overflow="fold")
         for place, trial in enumerate(self.trials, 1):
             value = "–" if trial.value is None else f"{trial.value:,.1f}"
