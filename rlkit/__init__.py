@@ -44,6 +44,8 @@ __getattr__, __all__ = lazy_names(
         "register_env": "registry",
         "register_model": "registry",
         "register_callback": "registry",
+        "register_algorithm": "registry",
+        "register_exploration": "registry",
         "RlkitError": "errors",
     },
 )

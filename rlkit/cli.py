@@ -111,6 +111,12 @@ def train(
     if as_json:
         print(json.dumps(result))
     elif not quiet:
+        if result["trials"] > 1:
+            from rich.console import Console
+
+            from rlkit.report.ranking import Ranking
+
+            Console(highlight=False).print(Ranking.of(run).table())
         _print_summary(result)
     code = {"interrupted": 130, "terminated": 143}.get(run.status, 0)
     if code:
@@ -125,11 +131,13 @@ def _print_summary(result: dict[str, Any]) -> None:
             else (f"{value:,.1f}{unit}" if isinstance(value, float) else f"{value:,}{unit}")
         )
 
+    trials = result["trials"]
+    of_best = " (best trial)" if trials > 1 else ""
     rows = {
         "status": result["status"],
-        "env steps": show(result["env_steps"]),
-        "return": show(result["episode_return"]),
-        "time": show(result["time_s"], " s"),
+        "env steps": show(result["env_steps"]) + (f" in {trials} trials" if trials > 1 else ""),
+        "return": show(result["episode_return"]) + of_best,
+        "time": show(result["time_s"], " s") + of_best,
         "run": result["run"],
         "best": result["best_checkpoint"] or "no checkpoint was written",
     }
@@ -215,7 +223,10 @@ def evaluate(
     else:
         from rich.console import Console
 
-        Console(highlight=False).print(result.table())
+        Console(highlight=False).print(result.table(), crop=False)
+        for what, where in {"video": video, "trace": trace, "csv": csv}.items():
+            if where is not None:
+                print(f"{what:<5} {where}")
 
 
 @app.command()
@@ -356,7 +367,8 @@ def main() -> None:
         print("interrupted", file=sys.stderr)
         _leave(130)
     except RlkitError as error:
-        print(f"error: {error}", file=sys.stderr)
+        for problem in getattr(error, "problems", [error]):
+            print(f"error: {problem}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

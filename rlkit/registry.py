@@ -11,7 +11,7 @@ import functools
 import importlib
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -152,6 +152,11 @@ def register(kind: str, name: str, target: str | Callable[..., Any], summary: st
 
 def register_env(name: str, make: Callable[..., Any], summary: str = "") -> None:
     """Make `env: <name>` available: `make(**env_config)` returns a Gymnasium, PettingZoo or RLlib environment."""
+    _callable(name, make, "a function or class that makes the environment")
+    if name.startswith(("pettingzoo/", "vmas/")) or name in _gymnasium_ids():
+        raise UsageError(
+            f"{name!r} is the name of a Gymnasium, PettingZoo or VMAS environment; choose another"
+        )
     register("envs", name, make, summary)
 
 
@@ -160,12 +165,46 @@ def register_model(name: str, build: Callable[..., Any], summary: str = "") -> N
 
     The module maps a float batch of observations (B, ...) to features (B, F). See docs/models.md.
     """
+    _callable(name, build, "a function build(observation_space, **options)")
     register("models", name, build, summary)
 
 
 def register_callback(name: str, callback: Callable[..., Any], summary: str = "") -> None:
     """Make `callbacks: [{name: <name>, ...}]` available: `callback(**options)` returns an RLlibCallback."""
+    _callable(name, callback, "an RLlibCallback class, or a function that returns a callback")
+    if isinstance(callback, type):
+        _subclass(name, callback, "RLlibCallback")
     register("callbacks", name, callback, summary)
+
+
+def register_algorithm(name: str, config: type, summary: str = "") -> None:
+    """Make `algorithm: <name>` available: `config` is an AlgorithmConfig class that needs no arguments."""
+    _subclass(name, config, "AlgorithmConfig")
+    register("algorithms", name, config, summary)
+
+
+def register_exploration(name: str, exploration: type, summary: str = "") -> None:
+    """Make `exploration: {type: <name>, ...}` available: `exploration` is an `rlkit.exploration` class."""
+    _subclass(name, exploration, "Exploration")
+    register("explorations", name, exploration, summary)
+
+
+def _callable(name: str, target: object, expected: str) -> None:
+    if not callable(target):
+        raise UsageError(f"cannot register {name!r}: got {target!r}, expected {expected}")
+
+
+def _subclass(name: str, target: object, base: str) -> None:
+    """Check a class by the names of its bases: the registry imports neither RLlib nor the rooms above it."""
+    bases = [cls.__name__ for cls in target.__mro__] if isinstance(target, type) else []
+    if base not in bases:
+        raise UsageError(f"cannot register {name!r}: got {target!r}, expected a subclass of {base}")
+
+
+def _gymnasium_ids() -> Iterable[str]:
+    from gymnasium.envs import registration  # where a user makes an environment it is imported already
+
+    return registration.registry
 
 
 def _same(a: object, b: object) -> bool:

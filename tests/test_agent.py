@@ -48,6 +48,11 @@ def observations(agent: Agent, rows: int) -> list[Any]:
     return seen
 
 
+def test_nan_is_no_observation(agents: dict[str, Agent]) -> None:
+    with pytest.raises(UsageError, match="1 NaN"):
+        agents["dqn"].act(np.array([0.0, np.nan, 0.0, 0.0], np.float32))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_an_episode_played_by_hand_is_a_row_of_evaluate(agents: dict[str, Agent], name: str) -> None:
     agent = agents[name]

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+from typing import Any
+
 import gymnasium as gym
+import numpy as np
 import pytest
 
 from rlkit import recipe as recipes
-from rlkit.errors import UsageError
+from rlkit import registry
+from rlkit.envs import contract
+from rlkit.errors import EnvError, UsageError
+from rlkit.launch import build as building
 from rlkit.launch.build import build
 from rlkit.launch.search import first_value, has_spaces, param_space, scheduler, searcher
 from rlkit.launch.session import demand
-from rlkit.recipe import PolicySection
+from rlkit.recipe import PolicySection, Recipe
 from rlkit.roster import PolicyMapping, Roster, policy_map
 
 BOX, DISCRETE = gym.spaces.Box(-1, 1, (3,)), gym.spaces.Discrete(2)
@@ -139,3 +146,104 @@ def test_schedulers_by_name_with_their_options() -> None:
 def test_embedded_ray_has_room_for_one_trial() -> None:
     assert demand(recipe(config={"env_runners": {"num_env_runners": 7}})) == 8
     assert demand(recipe()) >= 3  # RLlib's PPO starts two env runners by default
+
+
+def test_a_searcher_does_not_talk_on_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    logger = logging.getLogger("optuna")
+
+    def create(kind: str, **options: Any) -> object:
+        logger.setLevel(logging.INFO)  # as Optuna does when it is imported
+        return object()
+
+    monkeypatch.setattr("ray.tune.search.create_searcher", create)
+    values = {**recipe().to_dict(), "tune": {"search": {"type": "optuna"}}}
+    assert searcher(Recipe.from_dict(values)) is not None
+    assert not logger.isEnabledFor(logging.INFO)
+
+
+class Masked(gym.Env):
+    observation_space = gym.spaces.Dict(action_mask=gym.spaces.Box(0, 1, (2,)), obs=BOX)
+    action_space = DISCRETE
+
+
+@pytest.fixture
+def masked(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setitem(registry.TABLES["envs"], "masked", registry.Entry("masked", Masked))
+    return "masked"
+
+
+def test_a_mask_that_the_default_network_would_ignore_is_refused(masked: str) -> None:
+    with pytest.raises(UsageError, match=r"masked observes an 'action_mask'.*write model: \{name: mlp\}"):
+        build(recipe(env=masked))
+    build(recipe(env=masked, model={"name": "mlp"}))
+
+
+def test_iterations_are_short_enough_to_stop_where_the_recipe_says() -> None:
+    assert build(recipe(algorithm="IMPALA")).min_time_s_per_iteration == 1
+    given = {"reporting": {"min_time_s_per_iteration": 5}}
+    assert build(recipe(algorithm="IMPALA", config=given)).min_time_s_per_iteration == 5
+    assert build(recipe()).min_time_s_per_iteration is None
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "observation", "action", "message"),
+    [
+        ("DQN", BOX, BOX, r"DQN needs discrete actions, it acts in Box.*; SAC or PPO takes them"),
+        ("DQN", BOX, gym.spaces.MultiDiscrete([2, 3]), r"DQN needs discrete actions.*; PPO takes them"),
+        ("PPO", gym.spaces.Box(0, 255, (64, 64, 3), np.uint8), DISCRETE, r"uint8 .* model: \{name: cnn\}"),
+        (
+            "PPO",
+            gym.spaces.Box(-5, 5, (3,), np.int8),
+            DISCRETE,
+            r"it observes int8 \(3,\).*model: \{name: mlp\}",
+        ),
+        (
+            "DQN",
+            gym.spaces.Discrete(3, start=2),
+            DISCRETE,
+            r"it observes Discrete\(3, start=2\).*counts from 0",
+        ),
+        ("PPO", None, DISCRETE, r"it: its observation space is None, expected a gymnasium space"),
+    ],
+)
+def test_spaces_that_fail_in_a_trial_are_refused_before_it(
+    algorithm: str, observation: Any, action: gym.Space, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space, forget_rosters = action, building.forget_rosters
+
+    class Any_(gym.Env):
+        observation_space, action_space = observation, space
+
+    monkeypatch.setitem(registry.TABLES["envs"], "it", registry.Entry("it", Any_))
+    monkeypatch.setattr(contract, "checked", lambda env: env)
+    forget_rosters()
+    asked = recipe(algorithm=algorithm, env="it", stop={"env_steps": 5000})
+    with pytest.raises(UsageError, match=message):
+        building.check_spaces(build(asked), asked)
+
+
+def test_integers_in_a_dict_are_flattened_to_floats(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Integers(gym.Env):
+        observation_space = gym.spaces.Dict(a=gym.spaces.Box(-5, 5, (3,), np.int8))
+        action_space = DISCRETE
+
+    monkeypatch.setitem(registry.TABLES["envs"], "it", registry.Entry("it", Integers))
+    building.forget_rosters()
+    building.check_spaces(build(recipe(env="it")), recipe(env="it"))
+
+
+def test_an_environment_that_cannot_be_made_is_named_with_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def make(**options: Any) -> gym.Env:
+        raise KeyError("map")
+
+    monkeypatch.setitem(registry.TABLES["envs"], "it", registry.Entry("it", make))
+    building.forget_rosters()
+    with pytest.raises(
+        EnvError, match=r"it could not be made with env_config .*KeyError: 'map' .*test_build.py:\d+"
+    ):
+        build(recipe(env="it", env_config={"size": 3}))
+
+
+def test_atari_names_its_package() -> None:
+    with pytest.raises(recipes.RecipeError, match=r"gymnasium\[atari\]"):
+        recipe(env="ALE/Pong-v5")

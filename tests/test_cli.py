@@ -87,6 +87,8 @@ def test_train_refuses_a_bad_recipe_before_it_makes_a_folder(call, recipe: Path,
     assert "command line" in result.err
     assert "gamma" in result.err
     assert not (tmp_path / "runs").exists()
+    result = call("train", recipe, "config.training.gamma=5", "config.training.lambda_=7")
+    assert [line.startswith("error: ") for line in result.err.splitlines()] == [True, True]
 
 
 @pytest.mark.parametrize(
@@ -207,13 +209,18 @@ def test_train_prints_one_json_line_and_evaluate_reads_the_run(
     (line,) = result.out.splitlines()
     summary = json.loads(line)
     assert list(summary) == [
-        "run", "status", "best_checkpoint", "last_checkpoint", "env_steps", "iterations", "episode_return", "time_s",
+        "run", "status", "best_checkpoint", "last_checkpoint", "trials", "env_steps", "iterations",
+        "episode_return", "time_s",
     ]  # fmt: skip
     assert summary["status"] == "done"
     assert summary["iterations"] == 2
     assert rlkit.open_run(summary["run"]).info.command.startswith("rlkit train")
     monkeypatch.chdir(tmp_path)  # a relative path too
     rows = json.loads(call("evaluate", "runs/tiny", "--episodes", 3, "--json").out)
+    said = call("evaluate", tmp_path / "runs/tiny", "--episodes", 1, "--trace", "t.csv").out.splitlines()
+    assert said[0].endswith(rows["checkpoint"])  # whole, however long, without a terminal
+    assert len(said[0]) > 80
+    assert said[-1].split() == ["trace", "t.csv"]
     assert Path(rows["checkpoint"]).resolve() == Path(summary["best_checkpoint"]).resolve()
     assert [row["seed"] for row in rows["per_episode"]] == [0, 1, 2]
 

@@ -376,3 +376,13 @@ def test_the_python_in_the_documentation_runs_and_the_walk_ends_at_the_agents_ac
     names = {"path": str(agents["sac_filtered"].manifest.path), "obs": obs}
     exec(compile(walk, str(DOCS), "exec"), names)
     assert names["action"] == pytest.approx(agents["sac_filtered"].act(obs), abs=1e-3)
+
+
+def test_a_trace_names_the_keys_of_a_dict() -> None:
+    from rlkit.play.recording import _names
+
+    space = gym.spaces.Dict(
+        speed=gym.spaces.Box(-1, 1, (1,)), arm=gym.spaces.Dict(angle=gym.spaces.Box(-1, 1, (2,)))
+    )
+    expected = ["observation/arm/angle_0", "observation/arm/angle_1", "observation/speed_0"]
+    assert _names("observation", space) == expected

@@ -23,7 +23,7 @@ from rlkit.errors import CheckpointError, RunFailed, UsageError
 from rlkit.launch import tracking
 from rlkit.launch import train as launch
 from rlkit.launch.experiment import Experiment
-from rlkit.recipe import Recipe
+from rlkit.recipe import Recipe, RecipeError
 from rlkit.registry import TABLES, register_env
 from rlkit.runs import manifest
 from rlkit.runs.run import RunInfo
@@ -297,20 +297,34 @@ def test_a_signal_that_lands_inside_a_print_is_announced_after_it() -> None:
     assert said == [True]
 
 
-def test_a_full_cluster_is_said_once_and_not_waited_for_in_silence(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize(
+    ("state", "free", "expected"),
+    [
+        ("PENDING", 1.0, ["waiting for Ray: the next trial needs 3 CPU; free are 1 CPU"]),
+        (
+            "PENDING",
+            3.0,
+            ["waiting for Ray: the next trial needs 3 CPU; free are 3 CPU, on no node together"],
+        ),
+        ("CREATED", 0.0, []),  # the trial itself holds them: a slow start is no wait
+    ],
+)
+def test_a_full_cluster_is_said_once_and_a_slow_start_is_not(
+    state: str, free: float, expected: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     clock = iter(range(0, 1000, 15))
     monkeypatch.setattr(tracking.time, "monotonic", lambda: next(clock))
-    monkeypatch.setattr(tracking.ray, "available_resources", lambda: {"CPU": 1.0})
+    monkeypatch.setattr(tracking.ray, "available_resources", lambda: {"CPU": free})
+    group = {"state": state, "bundles": {0: {"CPU": 1.0}, 1: {"CPU": 2.0}}}
+    monkeypatch.setattr(tracking.ray.util, "placement_group_table", lambda: {"id": group})
     said: list[str] = []
     experiment = Experiment(Recipe.from_dict(TINY), tmp_path, RunInfo("tiny"))
     tracker = tracking.Tracker(experiment, SimpleNamespace(signal=None), SimpleNamespace(say=said.append))
-    needs = SimpleNamespace(required_resources={"CPU": 3.0})
+    needs = SimpleNamespace(required_resources={"CPU": 3.0}, bundles=[{"CPU": 1}, {"CPU": 2}])
     trial = SimpleNamespace(status="PENDING", PENDING="PENDING", placement_group_factory=needs)
     for i in range(5):
         tracker.on_step_end(i, [trial])
-    assert said == ["waiting for Ray: the next trial needs 3 CPU; free are 1 CPU"]
+    assert said == expected
 
 
 WORKERS = """
@@ -330,3 +344,11 @@ def test_workers_of_every_run_go_through_sets_of_agents_in_the_same_order() -> N
         return subprocess.check_output([sys.executable, *args], env={**clean, **env}, text=True)
 
     assert said("-c", WORKERS) == said("-c", "print(hash('agent_0'))", PYTHONHASHSEED="0")
+
+
+def test_train_without_a_recipe_needs_both_algorithm_and_environment() -> None:
+    for given in ({}, {"algorithm": "DQN"}, {"env": "CartPole-v1"}, {"recipe": TINY, "env": "CartPole-v1"}):
+        with pytest.raises(UsageError, match="algorithm="):
+            rlkit.train(**given)
+    with pytest.raises(RecipeError, match="gamma"):
+        rlkit.train(overrides=["config.training.gamma=5"], algorithm="DQN", env="CartPole-v1")

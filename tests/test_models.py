@@ -31,6 +31,7 @@ from torch import nn
 from rlkit import registry
 from rlkit.errors import UsageError
 from rlkit.models import check_model, cnn, mlp, module_spec, register_model
+from rlkit.models.features import split_mask
 
 VECTOR = gym.spaces.Box(-1.0, 1.0, (4,), np.float32)
 IMAGE = gym.spaces.Box(0, 255, (40, 40, 3), np.uint8)
@@ -72,6 +73,15 @@ def module_of(
 def batch_of(space: gym.Space, size: int) -> Any:
     space.seed(0)
     return tree.map_structure(torch.as_tensor, gym.vector.utils.batch_space(space, size).sample())
+
+
+@pytest.mark.parametrize("key", ["observation", "observations", "obs"])
+def test_the_observation_beside_a_mask_has_one_of_three_names(key: str) -> None:
+    mask = gym.spaces.Box(0, 1, (3,), np.int8)
+    assert split_mask(gym.spaces.Dict({"action_mask": mask, key: VECTOR}), CHOICE) == (VECTOR, key, 3)
+    for wrong in ({"state": VECTOR}, {key: VECTOR, "goal": VECTOR}):
+        with pytest.raises(UsageError, match="'observation' or 'observations' or 'obs'"):
+            split_mask(gym.spaces.Dict({"action_mask": mask, **wrong}), CHOICE)
 
 
 @pytest.mark.parametrize(

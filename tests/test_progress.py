@@ -70,6 +70,45 @@ def test_a_live_table_in_a_terminal_has_a_bar_and_every_trial() -> None:
     assert "━" * 24 in drawn
 
 
+def test_at_80_columns_the_bar_shrinks_and_nothing_is_cut() -> None:
+    for name in ("trial_00000", "trial_00001_lr=0.001", "trial_00002_gamma=0.99,lr=0.0001,num_epochs=10"):
+        console = Console(file=io.StringIO(), force_terminal=True, width=80, color_system=None)
+        show = Progress(RECIPE, console=console)
+        show.trial(name, "running")
+        row = {"env_steps": 500.0, "episode_return": -1234.5, "eval/episode_return": 475.0, "time_s": 3725.0}
+        show.result(name, row)
+        console.print(show._table())
+        drawn = console.file.getvalue()
+        lines = drawn.splitlines()[1:]  # the first is the plain one of `result`
+        assert max(map(len, lines)) <= 80 - len("^C") - 1  # the echo must fit, or it leaves a line behind
+        assert "…" not in drawn
+        assert "".join(line.partition(" ")[0] for line in lines[1:]) == name
+        for value in ("running", "500/1000", "-1234", "475.0", "1:02:05"):
+            assert value in lines[1]
+
+
+def test_without_a_terminal_no_line_comes_twice() -> None:
+    out = io.StringIO()
+    with Progress(RECIPE, console=Console(file=out, width=120, highlight=False)) as show:
+        show.trial("trial_0", "running")
+        show.result("trial_0", {"env_steps": 250.0})
+        show.trial("trial_0", "done")
+    assert len(out.getvalue().splitlines()) == 1
+
+
+def test_the_table_says_what_an_interrupted_run_is_doing() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=80, color_system=None)
+    show = Progress(RECIPE, console=console)
+    for name in ("trial_0", "trial_1"):
+        show.trial(name, "running")
+    show.stopping()
+    show.trial("trial_0", "saved")
+    console.print(show._table())
+    assert "running" not in console.file.getvalue()
+    assert "saving" in console.file.getvalue()
+    assert "saved" in console.file.getvalue()
+
+
 def test_quiet_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     with Progress(RECIPE, quiet=True) as show:
         show.trial("trial_0", "running")

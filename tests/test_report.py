@@ -17,8 +17,9 @@ from rlkit.errors import UsageError
 from rlkit.report import compare, plot
 from rlkit.report.curves import average, lesson_borders
 from rlkit.report.groups import load_groups
+from rlkit.report.ranking import Ranking
 from rlkit.report.terminal import thousands
-from rlkit.runs.run import open_run
+from rlkit.runs.run import RunInfo, open_run
 from rlkit.statistics import band, improvement_interval, interval, iqm, probability_of_improvement
 
 
@@ -266,3 +267,33 @@ def test_bootstrap_intervals_cover_and_repeat() -> None:
 )
 def test_thousands(value: float, text: str) -> None:
     assert thousands(value) == text
+
+
+def test_labels_name_what_differs_and_leave_out_what_a_recipe_does_not_have(tmp_path: Path) -> None:
+    a = write_run(tmp_path / "a", line(1), name="dqn", config={}, stop={"env_steps": 2000.0})
+    training = {"lr": 1e-3, "train_batch_size": 250000.0}
+    config = {"training": training, "env_runners": {"num_env_runners": 2}}
+    b = write_run(tmp_path / "b", line(1), name="dqn", config=config, stop={"env_steps": 1e5})
+    labels = [g.label for g in load_groups([a, b], "episode_return")]
+    assert labels == ["dqn (default)", "dqn lr=0.001, train_batch_size=250000"]
+    c = write_run(tmp_path / "c", line(1), name="dqn", config={}, stop={"env_steps": 1e5})
+    labels = [g.label for g in load_groups([a, c], "episode_return")]
+    assert labels == ["dqn env_steps=2000", "dqn env_steps=100000"]
+
+
+def test_trials_of_a_search_are_ranked_with_what_was_varied(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a", line(1), seeds=(0, 1, 2), config={"training": {"lr": 0.1}})
+    (run / "recipe.yaml").write_text("name: a\nalgorithm: DQN\nenv: CartPole-v1\nstop: {iterations: 10}\n")
+    info = RunInfo.read(run)
+    names = [trial.name for trial in open_run(run).trials]
+    info.trial_best = {names[0]: {"value": 3.0}, names[1]: {"value": 9.0}}
+    info.write(run)
+    (run / names[2] / "params.json").write_text(json.dumps({"seed": 2, "config": {"training": {"lr": 0.2}}}))
+    rows = Ranking.of(open_run(run)).trials
+    assert [row.trial for row in rows if row.value in (3.0, 9.0)] == [names[1], names[0]]
+    assert {row.trial: row.varied["lr"] for row in rows} == dict(
+        zip(names, ("0.1", "0.1", "0.2"), strict=True)
+    )
+    console = Console(file=io.StringIO(), width=80)
+    console.print(Ranking.of(open_run(run)).table())
+    assert "9.0" in console.file.getvalue()

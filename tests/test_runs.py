@@ -90,6 +90,7 @@ def test_a_run_that_was_moved_still_finds_its_checkpoints(run: Path, tmp_path: P
     ("path", "message"),
     [
         ("runs/dqm", "no such run, trial or checkpoint: runs/dqm; did you mean 'runs/dqn'"),
+        ("runs", "runs is not a run folder, nor inside one: no run.json; did you mean 'runs/dqn'"),
         ("rums/dqn", "did you mean 'runs/dqn'"),
         ("nothing", "no such run, trial or checkpoint: nothing; runs here: runs/dqn"),
         ("runs", "runs is not a run folder, nor inside one: no run.json"),

@@ -126,6 +126,8 @@ def _check_gymnasium(name: str) -> None:
         known = [*_gymnasium_names(), *_pettingzoo_names(), *_vmas_names()]
         short = {known_name.rpartition(".")[2]: known_name for known_name in _pettingzoo_names()}
         hint = f"; did you mean {short[name]!r}?" if name in short else did_you_mean(name, known)
+        if name.startswith("ALE/"):
+            hint = "; Atari needs ale-py: pip install 'gymnasium[atari]', then --import ale_py"
         detail = f" ({str(reason).rstrip('.')})" if not isinstance(reason, error.NameNotFound) else ""
         raise UsageError(
             f"there is no environment {name!r}{hint}{detail} "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import traceback
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ import gymnasium as gym
 
 from rlkit import registry
 from rlkit.envs.make import env_creator, make_env
-from rlkit.errors import UsageError
+from rlkit.errors import EnvError, RlkitError, UsageError
 from rlkit.launch import faults
 from rlkit.roster import PolicyMapping, Roster, Spaces, leaves, policy_map
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
     from rlkit.recipe import Recipe
+
+
+SECONDS = 1  # of an iteration, at least, where RLlib measures iterations in time
 
 
 def build(recipe: Recipe) -> AlgorithmConfig:
@@ -41,11 +45,15 @@ def build(recipe: Recipe) -> AlgorithmConfig:
     config.environment(env=recipe.env, env_config=dict(recipe.env_config))
     config.debugging(seed=recipe.seed)
     faults.defaults(config)
+    if config.min_time_s_per_iteration is not None:
+        # IMPALA and APPO report every 10 s by default: `stop: {env_steps: …}`, read at a report, came four times late.
+        config.reporting(min_time_s_per_iteration=min(SECONDS, config.min_time_s_per_iteration))
     for method, arguments in recipe.config.items():
         _call(config, method, arguments)
     roster = read_roster(recipe)
     # A registered model takes observations as they are, masks included.
     if "name" not in (recipe.model or {}):
+        _refuse_masks(config, recipe, roster)
         _flatten_observations(config, roster)
     _set_policies(config, recipe, roster)
     if recipe.exploration:
@@ -106,12 +114,45 @@ def read_roster(recipe: Recipe) -> Roster:
     """Return the agents and spaces of a recipe's environment; it is created once per run and process to know them."""
     key = json.dumps([recipe.env, recipe.env_config], default=repr, sort_keys=True)
     if key not in _ROSTERS:
-        env = make_env(recipe.env, recipe.env_config)
-        try:
-            _ROSTERS[key] = Roster.of(env)
-        finally:
-            env.close()
+        _ROSTERS[key] = _roster(recipe)
     return _ROSTERS[key]
+
+
+def _roster(recipe: Recipe) -> Roster:
+    """Make the environment and read its agents off it.
+
+    Raises:
+        EnvError: it cannot be made; names it, and the line that raised.
+        UsageError: an agent without a declared space.
+    """
+    try:
+        env = make_env(recipe.env, recipe.env_config)
+    except RlkitError:
+        raise
+    except Exception as error:
+        at, given = traceback.extract_tb(error.__traceback__)[-1], dict(recipe.env_config)
+        raise EnvError(
+            f"{recipe.env} could not be made with env_config {given}: {type(error).__name__}: {error} "
+            f"({at.filename}:{at.lineno})"
+        ) from error
+    declare = (
+        "a MultiAgentEnv sets possible_agents, and observation_spaces and action_spaces as {agent: Space}"
+    )
+    try:
+        roster = Roster.of(env)
+    except Exception as error:
+        raise UsageError(
+            f"{recipe.env}: an agent has no declared space ({type(error).__name__}: {error}); {declare}"
+        ) from error
+    finally:
+        env.close()
+    for agent, pair in roster.spaces.items():
+        for what, space in zip(("observation", "action"), pair, strict=True):
+            if not isinstance(space, gym.Space):
+                raise UsageError(
+                    f"{_whom(recipe, agent)}: its {what} space is {space!r}, expected a gymnasium space; {declare}"
+                )
+    return roster
 
 
 def _set_policies(config: AlgorithmConfig, recipe: Recipe, roster: Roster) -> None:
@@ -158,12 +199,12 @@ def check_spaces(config: AlgorithmConfig, recipe: Recipe) -> None:
         UsageError: names the agent, its space, and what can be done.
     """
     roster = read_roster(recipe)
+    _refuse_what_the_algorithm_cannot_take(config, recipe, roster)
     for agent, (observation, _) in roster.spaces.items():
         for part in leaves(observation):
             if not isinstance(part, FLAT):
-                whom = f"agent {agent} of {recipe.env}" if agent is not None else recipe.env
                 raise UsageError(
-                    f"{whom} observes {observation}: {type(part).__name__} cannot become a vector; "
+                    f"{_whom(recipe, agent)} observes {observation}: {type(part).__name__} cannot become a vector; "
                     "wrap the environment so that it returns Box, Discrete, or Dict and Tuple of them"
                 )
     spaces = module_spaces(config, roster)
@@ -177,6 +218,41 @@ def check_spaces(config: AlgorithmConfig, recipe: Recipe) -> None:
             f"{recipe.algorithm} cannot build its networks for {recipe.env} ({shown}): {error}; "
             "choose a `model:` that takes this space, or wrap the environment"
         ) from error
+
+
+def _refuse_what_the_algorithm_cannot_take(config: AlgorithmConfig, recipe: Recipe, roster: Roster) -> None:
+    """Say in the user's words what would end in an error of torch inside a trial.
+
+    Raises:
+        UsageError: DQN on other actions than Discrete, or observations that the default network cannot read.
+    """
+    from ray.rllib.algorithms.dqn import DQNConfig
+
+    own = getattr(
+        getattr(config.get_default_rl_module_spec(), "module_class", None), "takes_registered_models", False
+    )
+    default = "name" not in (recipe.model or {}) and not own
+    # Beside a Dict, Tuple or Discrete everything is flattened, which casts.
+    plain = all(isinstance(observation, gym.spaces.Box) for observation, _ in roster.spaces.values())
+    for agent, (observation, action) in roster.spaces.items():
+        whom = _whom(recipe, agent)
+        if isinstance(config, DQNConfig) and not isinstance(action, gym.spaces.Discrete):
+            other = "SAC or PPO" if isinstance(action, gym.spaces.Box) else "PPO"
+            raise UsageError(
+                f"{recipe.algorithm} needs discrete actions, {whom} acts in {action}; {other} takes them"
+            )
+        for part in leaves(observation) if default else ():
+            if plain and isinstance(part, gym.spaces.Box) and part.dtype.kind != "f":
+                name = "cnn" if len(part.shape) == 3 else "mlp"
+                raise UsageError(
+                    f"{whom} observes {part.dtype} {part.shape}, RLlib's default network computes with floats alone; "
+                    f"write model: {{name: {name}}}, which casts, or return float32"
+                )
+            if isinstance(part, gym.spaces.Discrete) and part.start != 0:
+                raise UsageError(
+                    f"{whom} observes {part}, RLlib's default network counts from 0; write model: {{name: mlp}}, or "
+                    f"return Discrete({part.n})"
+                )
 
 
 def module_spaces(config: AlgorithmConfig, roster: Roster) -> dict[str, Spaces]:
@@ -194,6 +270,29 @@ def module_spaces(config: AlgorithmConfig, roster: Roster) -> dict[str, Spaces]:
         m: (pipeline.observation_space[m], pipeline.action_space[m])
         for m in pipeline.observation_space.spaces
     }
+
+
+def _refuse_masks(config: AlgorithmConfig, recipe: Recipe, roster: Roster) -> None:
+    """RLlib's default network reads a mask as numbers like others, and the algorithm takes illegal actions.
+
+    Raises:
+        UsageError: names the agent and the model that obeys the mask.
+    """
+    from rlkit.models.features import MASK_KEY, has_mask
+
+    default = config.get_default_rl_module_spec()
+    if getattr(getattr(default, "module_class", None), "takes_registered_models", False):
+        return  # rlkit's own modules split the observation themselves
+    for agent, (observation, action) in roster.spaces.items():
+        if has_mask(observation, action):
+            raise UsageError(
+                f"{_whom(recipe, agent)} observes an {MASK_KEY!r}, which RLlib's default network does not obey: it "
+                "would take illegal actions; write model: {name: mlp}, or name: cnn for pictures"
+            )
+
+
+def _whom(recipe: Recipe, agent: object) -> str:
+    return recipe.env if agent is None else f"agent {agent} of {recipe.env}"
 
 
 def _flatten_observations(config: AlgorithmConfig, roster: Roster) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from typing import Any
 
 from rich.console import Console
 from rich.live import Live
@@ -13,6 +14,9 @@ from rich.text import Text
 from rlkit.recipe import Recipe
 
 BAR = 24
+SHORTEST_BAR = 4
+ECHO = 3  # columns left free: a terminal's echo of ^C in a full line would wrap, and leave a stale line above
+GAP = 2  # blank columns between two columns of the table
 LINE_EVERY_S = 10.0
 
 
@@ -35,6 +39,7 @@ class Progress:
         self.first: dict[str, tuple[float, float]] = {}
         self.live: Live | None = None
         self._next_line = 0.0
+        self._said: dict[str, str] = {}
 
     def __enter__(self) -> Progress:
         if self.console.is_terminal and not self.console.quiet:
@@ -56,8 +61,14 @@ class Progress:
         self.console.print(message, markup=False, soft_wrap=True)
 
     def trial(self, name: str, state: str) -> None:
-        """Note that a trial is now running, done or failed."""
+        """Note that a trial is now running, saved (its checkpoint, after an interrupt), done or failed."""
         self.states[name] = state
+
+    def stopping(self) -> None:
+        """Note that the run was interrupted: what was running now writes its checkpoint."""
+        for name, state in [*self.states.items()]:
+            if state == "running":
+                self.states[name] = "saving"
 
     def result(self, name: str, row: Mapping[str, float]) -> None:
         """Note a trial's newest metrics (tidy names)."""
@@ -102,29 +113,51 @@ class Progress:
         elapsed = clock(time.monotonic() - self.started)
         if not self.states:
             return Text(f"{self.name}: starting Ray and the first trial … {elapsed}", style="dim")
-        table = Table(box=None, pad_edge=False, header_style="dim")
         names = list(self.states)
+        shown = names[-20:]
         keys = list(dict.fromkeys(key for name in names for key in self._columns(name)))
-        for key in ("trial", "state", "", *keys, "time"):
-            table.add_column(key, justify="left" if key in ("trial", "state", "") else "right", no_wrap=True)
-        for name in names[-20:]:
-            columns = self._columns(name)
-            filled = round(BAR * self._done(self.rows.get(name, {})))
-            bar = Text("━" * filled, style="green") + Text("━" * (BAR - filled), style="grey30")
-            cells = [columns.get(key, "") for key in keys]
-            table.add_row(
-                name, self.states[name], bar, *cells, clock(self.rows.get(name, {}).get("time_s", 0.0))
-            )
+        head = ("trial", "state", *keys, "time")
+        rows = []
+        for name in shown:
+            columns, spent = self._columns(name), self.rows.get(name, {}).get("time_s", 0.0)
+            rows.append([name, self.states[name], *(columns.get(key, "") for key in keys), clock(spent)])
+        widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+        # The bar gets what the words leave. Below its shortest it goes, then the trials' names are folded.
+        width = self.console.width - ECHO
+        room = width - sum(widths) - GAP * len(widths)
+        bar = min(BAR, room) if room >= SHORTEST_BAR else 0
+        table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, GAP, 0, 0))
+        if room < 0:
+            table.width = width
+        for key in head:
+            words = key in ("trial", "state")
+            folds: Any = {"overflow": "fold"} if key == "trial" else {"no_wrap": True}
+            table.add_column(key, justify="left" if words else "right", **folds)
+            if key == "state" and bar:
+                table.add_column("", no_wrap=True)
+        for name, row in zip(shown, rows, strict=True):
+            cells: list[str | Text] = [*row]
+            if bar:
+                filled = round(bar * self._done(self.rows.get(name, {})))
+                drawn = Text("━" * filled, style="green") + Text("━" * (bar - filled), style="grey30")
+                cells.insert(2, drawn)
+            table.add_row(*cells)
         if len(names) > 20:
             table.caption = f"and {len(names) - 20} more trials"
         return table
 
     def _lines(self) -> None:
-        for name, state in self.states.items():
-            if name in self.rows and (state == "running" or self.live is None):
-                done = f"{100 * self._done(self.rows[name]):3.0f} %" if self.stop else ""
-                cells = "  ".join(f"{key} {value}" for key, value in self._columns(name).items() if value)
-                self.say(f"{name}  {done}  {cells}")
+        """One line per trial that has something new to say."""
+        for name in self.states:
+            if name not in self.rows:
+                continue
+            done = f"{100 * self._done(self.rows[name]):3.0f} %" if self.stop else ""
+            columns = self._columns(name)
+            news = "  ".join(f"{key} {value}" for key, value in columns.items() if value and key != "ETA")
+            if self._said.get(name) != news:
+                self._said[name] = news
+                left = f"  ETA {columns['ETA']}" if columns["ETA"] else ""
+                self.say(f"{name}  {done}  {news}{left}")
 
 
 def short(value: float | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -97,7 +98,9 @@ def searcher(recipe: Recipe) -> Any:
     if kind not in search.SEARCH_ALG_IMPORT:
         raise UsageError(f"tune.search.type: unknown {kind!r}{did_you_mean(kind, search.SEARCH_ALG_IMPORT)}")
     try:
-        return search.create_searcher(kind, **options)
+        found = search.create_searcher(kind, **options)
+        logging.getLogger(kind).setLevel(logging.WARNING)  # Optuna tells on stderr that it made a study
+        return found
     except ImportError as error:
         raise UsageError(
             f"tune.search.type: {kind} needs a package that is not installed: {error}"

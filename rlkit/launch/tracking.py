@@ -171,6 +171,7 @@ class Tracker(tune.Callback):
         self.info.write(self.folder)
         if self.interrupt.signal is not None:
             self.running[name] = True
+            self.show.trial(name, "saved")
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         self.running.pop(name_of(trial), None)
@@ -185,6 +186,7 @@ class Tracker(tune.Callback):
         self._tell_of_waiting(trials)
         if self.interrupt.signal is None or self._ended:
             return
+        self.show.stopping()
         waited = time.monotonic() - self.interrupt.since
         if all(self.running.values()) or waited > SAVE_LIMIT_S:
             self._ended = True
@@ -193,7 +195,10 @@ class Tracker(tune.Callback):
     # -- helpers --
 
     def _tell_of_waiting(self, trials: list) -> None:
-        """Say once per wait what the next trial needs: with the cluster full, Tune waits for ever in silence."""
+        """Say once per wait what the next trial lacks: with the cluster full, Tune waits for ever in silence.
+
+        A trial that Ray is starting holds its resources already: then nothing is missing for long.
+        """
         waiting = [trial for trial in trials if trial.status == trial.PENDING]
         if self.running or not waiting:
             self._idle_since = None
@@ -202,18 +207,33 @@ class Tracker(tune.Callback):
         if self._idle_since is None:
             self._idle_since = now
         elif now - self._idle_since > WAIT_LIMIT_S:
-            self._idle_since = math.inf
-            need = waiting[0].placement_group_factory.required_resources
-            have = ray.available_resources()
-            asked = ", ".join(f"{amount:g} {name}" for name, amount in need.items())
-            free = ", ".join(f"{have.get(name, 0.0):g} {name}" for name in need)
-            self.show.say(f"waiting for Ray: the next trial needs {asked}; free are {free}")
+            lacks = missing(waiting[0].placement_group_factory)
+            if lacks:
+                self._idle_since = math.inf
+                self.show.say(f"waiting for Ray: {lacks}")
 
     def _better(self, value: float, than: dict[str, Any] | None) -> bool:
         return than is None or self.sign * value > self.sign * than["value"]
 
     def _relative(self, path: str) -> str:
         return str(Path(path).resolve().relative_to(self.folder.resolve()))
+
+
+def missing(request: Any) -> str:
+    """Return what a trial that has not started lacks; empty while Ray is starting it.
+
+    What is free cannot tell: Ray takes it before the trial starts. A trial that lacks something has a reservation
+    (a placement group) that is still pending.
+    """
+    bundles = [{name: amount for name, amount in bundle.items() if amount} for bundle in request.bundles]
+    groups = ray.util.placement_group_table().values()
+    if not any(g["state"] == "PENDING" and [*g["bundles"].values()] == bundles for g in groups):
+        return ""
+    have, need = ray.available_resources(), request.required_resources
+    asked = ", ".join(f"{amount:g} {name}" for name, amount in need.items())
+    free = ", ".join(f"{have.get(name, 0.0):g} {name}" for name in need)
+    where = ", on no node together" if all(have.get(name, 0.0) >= need[name] for name in need) else ""
+    return f"the next trial needs {asked}; free are {free}{where}"
 
 
 def name_of(trial: Any) -> str:

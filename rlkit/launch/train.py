@@ -27,9 +27,11 @@ RESUMABLE = ("stop", "tune.max_failures")
 
 
 def train(
-    recipe: str | Path | Recipe | Mapping[str, Any],
+    recipe: str | Path | Recipe | Mapping[str, Any] | None = None,
     overrides: Mapping[str, Any] | Sequence[str] = (),
     *,
+    algorithm: str | None = None,
+    env: str | None = None,
     out: str | Path = "runs",
     imports: Sequence[str] = (),
     address: str | None = None,
@@ -42,6 +44,7 @@ def train(
     Args:
         recipe: a file, a `Recipe`, or the content of one as a dict.
         overrides: `{"config.training.lr": 1e-3}` or `["config.training.lr=1e-3"]`.
+        algorithm, env: in place of a recipe: RLlib's defaults, and 100,000 env steps unless `overrides` say otherwise.
         out: parent of `<name>/<time>/`.
         imports: modules that register the user's environments, models and callbacks.
         address: a Ray cluster to join; without it Ray runs embedded in this process.
@@ -50,11 +53,16 @@ def train(
 
     Raises:
         RecipeError: the recipe is wrong (all problems at once).
-        UsageError: the parts of the recipe do not fit together.
+        UsageError: the parts of the recipe do not fit together, or there is no recipe.
         RunFailed: a trial failed; its traceback is in the trial's error.txt.
     """
     registry.begin(imports)
-    loaded = load_recipe(recipe, overrides)
+    if (recipe is None) == (algorithm is None and env is None) or (algorithm is None) != (env is None):
+        raise UsageError('give a recipe, or both: train(algorithm="DQN", env="CartPole-v1")')
+    if algorithm is not None and env is not None:
+        loaded = recipes.from_flags(algorithm, env, overrides)
+    else:
+        loaded = load_recipe(recipe, overrides)
     registry.begin(imports, loaded.to_dict())
     folder = new_run_folder(Path(out), loaded.name)
     info = RunInfo.start(loaded, command=command, imports=registry.imports(), address=address)
@@ -280,15 +288,19 @@ def check_disk(folder: Path, need: int = 64 << 20) -> None:
 
 
 def summary(run: Run) -> dict[str, Any]:
-    """Return the object `train --json` prints."""
+    """Return the object `train --json` prints: env steps of all trials, the other numbers those of the best one."""
     last = {key: value for key, value in run.last_metrics.items() if not math.isnan(value)}
     counts = {key: int(last[key]) if key in last else None for key in ("env_steps", "iteration")}
+    every = [
+        row["env_steps"] for row in run.last_rows.values() if not math.isnan(row.get("env_steps", math.nan))
+    ]
     return {
         "run": str(run.path),
         "status": run.status,
         "best_checkpoint": str(run.best_checkpoint) if run.best_checkpoint else None,
         "last_checkpoint": str(run.last_checkpoint) if run.last_checkpoint else None,
-        "env_steps": counts["env_steps"],
+        "trials": len(run.trials),
+        "env_steps": int(sum(every)) if every else None,
         "iterations": counts["iteration"],
         "episode_return": last.get("episode_return"),
         "time_s": last.get("time_s"),

@@ -14,7 +14,7 @@ A recurrent module has `initial_state() -> dict[str, Tensor]` (without B) and is
 with observations (B, T, …) and a dict of (B, …); it returns features (B, T, F) and the next state.
 
 An observation `Dict(observation=…, action_mask=Box(n,))` of an agent with Discrete(n) actions is split: the
-module sees `observation` alone, the mask goes to the policy or Q head.
+module sees `observation` alone, the mask goes to the policy or Q head. `observations` and `obs` are accepted too.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from torch import nn
 from rlkit.errors import UsageError, did_you_mean
 
 Build = Callable[..., nn.Module]
-OBSERVATION_KEYS = ("observation", "observations")  # PettingZoo's, and that of RLlib's examples
+OBSERVATION_KEYS = ("observation", "observations", "obs")  # PettingZoo's, and those of RLlib's examples
 MASK_KEY = "action_mask"
 
 
@@ -123,15 +123,29 @@ def check_options(name: str, build: Build, options: Mapping[str, Any], also: tup
             raise UsageError(f"model.{p.name}: the model {name!r} needs this option")
 
 
+def has_mask(observation_space: gym.Space, action_space: gym.Space | None) -> bool:
+    """Return whether an observation says which of an agent's Discrete actions are legal."""
+    masked = isinstance(observation_space, gym.spaces.Dict) and MASK_KEY in observation_space.spaces
+    return masked and isinstance(action_space, gym.spaces.Discrete)
+
+
 def split_mask(
     observation_space: gym.Space, action_space: gym.Space | None
 ) -> tuple[gym.Space, str | None, int]:
-    """Return the space the module sees, the key it stands under, and the number of masked actions (0: no mask)."""
-    if not isinstance(observation_space, gym.spaces.Dict) or MASK_KEY not in observation_space.spaces:
+    """Return the space the module sees, the key it stands under, and the number of masked actions (0: no mask).
+
+    Raises:
+        UsageError: a mask of another shape than (n,), or beside something else than one observation.
+    """
+    if not has_mask(observation_space, action_space) or not isinstance(action_space, gym.spaces.Discrete):
         return observation_space, None, 0
     keys = [key for key in OBSERVATION_KEYS if key in observation_space.spaces]
-    if len(observation_space.spaces) != 2 or not keys or not isinstance(action_space, gym.spaces.Discrete):
-        return observation_space, None, 0
+    if len(observation_space.spaces) != 2 or not keys:
+        raise UsageError(
+            f"got a Dict of {', '.join(map(repr, observation_space.spaces))}; beside {MASK_KEY!r} a masked observation "
+            f"has one key, {' or '.join(map(repr, OBSERVATION_KEYS))}: rename it, put the rest below it in a Dict of "
+            "its own, or give the mask another name to make it an ordinary input"
+        )
     size = int(action_space.n)
     if observation_space[MASK_KEY].shape != (size,):
         raise UsageError(

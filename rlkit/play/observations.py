@@ -26,6 +26,8 @@ def as_rows(obs: Any, space: gym.Space) -> tuple[list[Any], bool]:
         array = np.asarray(obs, dtype=space.dtype)
     except (TypeError, ValueError) as error:
         raise UsageError(f"got {obs!r}, expected an observation of {space}") from error
+    if array.dtype.kind == "f" and np.isnan(array).any():
+        raise UsageError(f"got an observation with {np.isnan(array).sum()} NaN, expected numbers of {space}")
     shape = space.shape or ()
     if array.shape == shape:
         return [array if shape else array[()]], False

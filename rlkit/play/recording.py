@@ -107,7 +107,8 @@ class Video:
 class Trace:
     """One CSV row per step and agent, in the order of the episodes.
 
-    Columns: episode, seed, t, agent (multi-agent only), observation_0…, action_0…, reward, terminated, truncated,
+    Columns: episode, seed, t, agent (multi-agent only), observation_0… (with a Dict's keys in a single-agent
+    environment: observation/position_0…), action_0…, reward, terminated, truncated,
     q_0… where a module has Q-values (one per action, or the value of a continuous action), and a module's other
     outputs by their names (gate_0…: the weights of DRON's experts). The observation is what the environment gave,
     before connectors; the action is what it got. Observations of more than 1,024 numbers (pictures) are left out.
@@ -128,6 +129,7 @@ class Trace:
             actions,
             choices if self.wants_q_values else 0,
         )
+        self._named = [] if self.multi_agent else _names("observation", policy.observation_space)
         self.outputs: dict[str, int] = {}
         for module in policy.modules.values():
             for name, width in named_outputs(module).items():
@@ -177,6 +179,8 @@ class Trace:
             [f"{name}_{i}" for i in range(width)]
             for name, width in zip(("observation", "action", "q"), self.widths, strict=True)
         )
+        if observations and self._named:
+            observations = self._named
         agent = ["agent"] if self.multi_agent else []
         before = ["episode", "seed", "t", *agent, *observations, *actions]
         told = [f"{name}_{k}" for name, width in self.outputs.items() for k in range(width)]
@@ -208,6 +212,16 @@ class Measuring:
 
 def _widest(space: Any, multi_agent: bool, size: Any) -> int:
     return max((size(s) for s in space.spaces.values()), default=0) if multi_agent else size(space)
+
+
+def _names(prefix: str, space: gym.Space) -> list[str]:
+    """Return a name for each number of a value, in the order of `_cells`, with the keys of nested Dicts."""
+    if isinstance(space, gym.spaces.Dict):
+        # `tree.flatten` sorts the keys
+        return [n for key in sorted(space.spaces) for n in _names(f"{prefix}/{key}", space.spaces[key])]
+    if isinstance(space, gym.spaces.Tuple):
+        return [n for k, part in enumerate(space.spaces) for n in _names(f"{prefix}/{k}", part)]
+    return [f"{prefix}_{k}" for k in range(_size(space))]
 
 
 def _size(space: gym.Space) -> int:

@@ -129,14 +129,19 @@ def _check_evaluation(data: Mapping[str, Any], config: Config, settings: Setting
     least = max([least, *(rules.steps(settings) for rules in config.rules if rules.steps)])
     if "env_steps" in stop and least > 0:
         count = -(-stop["env_steps"] // least)
-        text = f"stop.env_steps {stop['env_steps']:g}, which is {count:g} iterations of "
+        text = f"stop.env_steps {stop['env_steps']:g}, which is {counted(count)} of "
         text += f"at least {least:g} steps"
         limits.append((count, text))
     limit, text = min(limits, default=(0, ""))
     if every > limit > 0:
         path = ("evaluation", "every") if "every" in data["evaluation"] else ("evaluation",)
-        message = f"evaluation every {every} iterations never takes place before {text}"
+        message = f"evaluation every {counted(every)} never takes place before {text}"
         report.add(path, message, f"write every: {max(1, int(limit) // 5)}")
+
+
+def counted(iterations: float) -> str:
+    """Return `1 iteration`, `2 iterations`."""
+    return f"{iterations:g} iteration{'' if iterations == 1 else 's'}"
 
 
 def _check_learning_starts(stop: Mapping[str, float], settings: Settings, report: Report) -> None:

@@ -126,28 +126,55 @@ def _tell_apart(groups: Sequence[TrialGroup]) -> None:
     """Give groups of one name the differences of their recipes: `lr=0.001, gamma=0.9`."""
     for name in {g.name for g in groups}:
         alike = [g for g in groups if g.name == name]
-        if len(alike) < 2:
-            continue
-        flat = [dict(_flatten(g.params)) for g in alike]
-        keys = sorted(
-            {k for f in flat for k in f if len({json.dumps(o.get(k), default=str) for o in flat}) > 1}
-        )
-        last = [key.rpartition(".")[2] for key in keys]
-        for group, values in zip(alike, flat, strict=True):
-            words = [
-                f"{short if last.count(short) == 1 else key}={_word(values.get(key))}"
-                for key, short in zip(keys, last, strict=True)
-            ]
-            group.varied = ", ".join(words)
+        if len(alike) > 1:
+            for group, words in zip(alike, differences([g.params for g in alike]), strict=True):
+                group.varied = ", ".join(f"{key}={value}" for key, value in words.items()) or "(default)"
+
+
+# How long a recipe runs and where: not what a reader compares, unless nothing else differs.
+AROUND = (
+    "stop",
+    "checkpoint",
+    "evaluation",
+    "config.env_runners.num_env",
+    "config.learners",
+    "config.resources",
+)
+
+
+def differences(recipes: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Return for each recipe the values in which it differs from the others, by the shortest name that is unique.
+
+    A key that a recipe does not have is left out. Keys of the surroundings (`AROUND`) are named only where recipes
+    would look the same without them.
+    """
+    flat = [dict(_flatten(recipe)) for recipe in recipes]
+
+    def differ(key: str) -> bool:
+        return len({json.dumps(values.get(key), default=str) for values in flat}) > 1
+
+    keys = sorted(key for key in {key for values in flat for key in values} if differ(key))
+    inside = [key for key in keys if not key.startswith(AROUND)]
+    told = {json.dumps([values.get(key) for key in inside], default=str) for values in flat}
+    if len(told) == len({json.dumps([values.get(key) for key in keys], default=str) for values in flat}):
+        keys = inside
+    last = [key.rpartition(".")[2] for key in keys]
+    short = {key: end if last.count(end) == 1 else key for key, end in zip(keys, last, strict=True)}
+    return [{short[key]: _word(values[key]) for key in keys if key in values} for values in flat]
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     flat: list[tuple[str, Any]] = []
     for key, value in tree.items():
         path = f"{prefix}{key}"
-        flat += _flatten(value, f"{path}.") if isinstance(value, Mapping) and value else [(path, value)]
+        if isinstance(value, Mapping):  # an empty section says nothing
+            flat += _flatten(value, f"{path}.")
+        elif value is not None:
+            flat.append((path, value))
     return flat
 
 
 def _word(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else "default" if value is None else str(value)
+    if isinstance(value, float):
+        return f"{value:.0f}" if value.is_integer() and 1 <= abs(value) < 1e15 else f"{value:.4g}"
+    return str(value)

@@ -425,6 +425,7 @@ def _suggestion(path: str | Path) -> str:
             break
     runs = [str(p) for p in sorted(Path("runs").glob("*")) if p.is_dir()]
     times = [str(p.parent) for p in sorted(Path("runs").glob("*/*/run.json"))]
-    return did_you_mean(path, [*nearby, *runs, *times]) or (
+    others = [other for other in (*nearby, *runs, *times) if Path(other) != here]
+    return did_you_mean(path, others) or (
         f"; runs here: {', '.join(runs[:8])}" if runs else " (`rlkit train` puts runs under runs/)"
     )

@@ -1,0 +1,55 @@
+"""What the public functions take, and what they refuse by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ray.rllib.algorithms.ppo import PPOConfig
+from ray.rllib.callbacks.callbacks import RLlibCallback
+
+import rlkit
+from rlkit import recipe as recipes
+from rlkit import registry
+from rlkit.errors import UsageError
+from rlkit.exploration import EpsilonGreedy
+
+
+class Mine(PPOConfig):
+    pass
+
+
+class Greedy(EpsilonGreedy):
+    pass
+
+
+@pytest.fixture(autouse=True)
+def unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "TABLES", {kind: dict(table) for kind, table in registry.TABLES.items()})
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: rlkit.register_env("CartPole-v1", dict), "the name of a Gymnasium"),
+        (lambda: rlkit.register_env("pettingzoo/mine", dict), "the name of a Gymnasium, PettingZoo"),
+        (lambda: rlkit.register_env("mine", 3), "got 3, expected a function"),
+        (lambda: rlkit.register_model("mine", 3), "got 3, expected a function build"),
+        (lambda: rlkit.register_callback("mine", int), "expected a subclass of RLlibCallback"),
+        (lambda: rlkit.register_callback("mine", RLlibCallback()), "expected an RLlibCallback class"),
+        (lambda: rlkit.register_algorithm("mine", dict), "expected a subclass of AlgorithmConfig"),
+        (lambda: rlkit.register_exploration("mine", 3), "expected a subclass of Exploration"),
+    ],
+)
+def test_what_cannot_work_is_refused_when_it_is_registered(call: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        call()
+    assert all("mine" not in table for table in registry.TABLES.values())
+
+
+def test_a_users_algorithm_and_exploration_are_names_of_a_recipe() -> None:
+    rlkit.register_algorithm("Mine", Mine)
+    rlkit.register_exploration("Greedy", Greedy)
+    values = {"name": "r", "env": "CartPole-v1", "stop": {"iterations": 1}}
+    assert recipes.from_mapping({**values, "algorithm": "Mine"}).algorithm == "Mine"
+    recipes.from_mapping({**values, "algorithm": "DQN", "exploration": {"type": "Greedy"}})
