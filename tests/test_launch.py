@@ -80,7 +80,8 @@ def test_the_best_checkpoint_is_the_evaluated_one_and_outlives_newer_ones(run: r
 
 def test_every_checkpoint_verifies_and_reads_back_as_the_plain_algorithm(run: rlkit.Run) -> None:
     from ray.rllib.algorithms.algorithm import Algorithm
-    from ray.rllib.algorithms.ppo import PPO
+
+    from rlkit.algos.ppo import PPO
 
     for path in run.trials[0].checkpoints:
         notes = manifest.verify(path)
