@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from rlkit.algos.fields import Options, Positive
+from rlkit.algos.options import Options, Positive
 from rlkit.algos.rules import Rules
 
 

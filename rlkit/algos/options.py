@@ -2,17 +2,19 @@
 
 A model of this kind imports neither ray nor torch, so that a recipe can be checked without them. The algorithm's
 config takes its attributes from the model, its `training` the signature (`documented_by`), its `validate` the checks.
+A validator's message may end in `; fix: what to write`, which a recipe's problem shows as its fix.
 """
 
 from __future__ import annotations
 
 import inspect
+import itertools
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, ValidationError
 from pydantic_core import ErrorDetails
 
 from rlkit.errors import did_you_mean
@@ -23,16 +25,18 @@ BOUNDS = {
     "greater_than": ("above", "gt"), "greater_than_equal": ("at least", "ge"),
     "less_than": ("below", "lt"), "less_than_equal": ("at most", "le"),
 }  # fmt: skip
+Positive = Annotated[int, Field(ge=1)]
+"""A whole number of at least 1."""
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Options(BaseModel):
-    """Base of such models: nothing unknown, no conversion of types but whole numbers to floats.
+    """Base of such models: nothing unknown, finite numbers, no conversion of types but whole numbers to floats.
 
     The docstring below a field is its description.
     """
 
-    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
     @classmethod
     def check(cls, values: Mapping[str, Any]) -> None:
@@ -118,3 +122,46 @@ def points_in(*, above: float | None = None, least: float | None = None) -> Call
         return points
 
     return check
+
+
+def number(**bounds: Any) -> Any:
+    """Return the type of a finite number; `bounds` are those of pydantic's Field: gt, ge, lt, le."""
+    return Annotated[float, Strict(), Field(allow_inf_nan=False, **bounds)]
+
+
+def whole(**bounds: Any) -> Any:
+    """Return the type of a whole number."""
+    return Annotated[int, Strict(), Field(**bounds)]
+
+
+def schedule(**bounds: Any) -> Any:
+    """Return the type of RLlib's schedules: [[env step, value], …], linear in between. A learning rate may end at 0."""
+    relaxed = {"ge" if name == "gt" else name: bound for name, bound in bounds.items()}
+    point: Any = tuple[number(), number(**relaxed)]  # type: ignore[misc]
+    point = Annotated[point, Strict(False)]
+    points: Any = list[point]
+    return Annotated[points, BeforeValidator(_pairs), AfterValidator(_in_order)]
+
+
+_FIX = "; fix: write [[0, 1e-3], [100000, 1e-4]]"
+
+
+def _pairs(points: Any) -> Any:
+    if isinstance(points, list) and not (
+        len(points) > 1 and all(isinstance(point, list | tuple) and len(point) == 2 for point in points)
+    ):
+        raise ValueError(f"a schedule needs two or more [step, value]{_FIX}")
+    return points
+
+
+def _in_order(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    steps = [step for step, _ in points]
+    if steps[0] != 0 or any(a >= b for a, b in itertools.pairwise(steps)):
+        raise ValueError(f"a schedule begins at step 0, and its steps must increase{_FIX}")
+    return points
+
+
+if TYPE_CHECKING:
+    Schedule = list[tuple[float, float]]
+else:
+    Schedule = schedule(ge=0)

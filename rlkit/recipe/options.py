@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr, WithJsonSchema, create_model
 from pydantic_core import ValidationError
 
-from rlkit.algos.fields import number, schedule, whole
+from rlkit.algos.options import number, schedule, whole
 from rlkit.algos.rules import Rules
 from rlkit.recipe.annotations import BOUNDS, CODE
 from rlkit.recipe.explain import explain

@@ -7,8 +7,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from rlkit.algos.fields import Options, Positive, Schedule
 from rlkit.algos.offpolicy.rules import check_replay
+from rlkit.algos.options import Options, Positive, Schedule
 from rlkit.algos.rules import Fault, Rules, Settings
 
 

@@ -27,16 +27,11 @@ from typing import Any
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 
+from rlkit.algos.offpolicy.rules import BUFFERS, ColumnarBuffer
 from rlkit.errors import did_you_mean
 from rlkit.replay.buffer import NStep
 
-BUFFER_TYPES = {
-    "EpisodeReplayBuffer": False,
-    "MultiAgentEpisodeReplayBuffer": False,
-    "PrioritizedEpisodeReplayBuffer": True,
-    "MultiAgentPrioritizedEpisodeReplayBuffer": True,
-}
-BUFFER_KEYS = ("type", "capacity", "alpha", "beta", "columns")
+BUFFER_KEYS = tuple(ColumnarBuffer.model_fields)
 MIN_ENV_STEPS_PER_CALL = 64
 NO_BUFFER = "no_local_replay_buffer"
 
@@ -88,7 +83,7 @@ class OffPolicyConfig(AlgorithmConfig):
     @property
     def prioritized(self) -> bool:
         """Whether replay draws by priority."""
-        return BUFFER_TYPES[_type_name(self.replay_buffer_config)]
+        return BUFFERS[_type_name(self.replay_buffer_config)]
 
     def validate(self) -> None:
         """Check what RLlib's own `validate` lets pass.
@@ -100,10 +95,10 @@ class OffPolicyConfig(AlgorithmConfig):
         buffer.pop(NO_BUFFER, None)
         buffer.pop("metrics_num_episodes_for_smoothing", None)
         name = _type_name(buffer)
-        if name not in BUFFER_TYPES:
+        if name not in BUFFERS:
             raise ValueError(
-                f"replay_buffer_config: unknown type {name!r}{did_you_mean(name, BUFFER_TYPES)}; accepted: "
-                f"{', '.join(BUFFER_TYPES)}"
+                f"replay_buffer_config: unknown type {name!r}{did_you_mean(name, BUFFERS)}; accepted: "
+                f"{', '.join(BUFFERS)}"
             )
         for key in buffer:
             if key not in BUFFER_KEYS:

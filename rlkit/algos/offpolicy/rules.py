@@ -7,14 +7,17 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from rlkit.algos.fields import Options, Positive
+from rlkit.algos.options import Options, Positive
 from rlkit.algos.rules import Fault, Rules, Settings, numbers
 from rlkit.errors import did_you_mean
 
-BUFFERS = (
-    "EpisodeReplayBuffer", "PrioritizedEpisodeReplayBuffer", "MultiAgentEpisodeReplayBuffer",
-    "MultiAgentPrioritizedEpisodeReplayBuffer",
-)  # fmt: skip
+# type of buffer -> whether it draws by priority
+BUFFERS = {
+    "EpisodeReplayBuffer": False,
+    "PrioritizedEpisodeReplayBuffer": True,
+    "MultiAgentEpisodeReplayBuffer": False,
+    "MultiAgentPrioritizedEpisodeReplayBuffer": True,
+}
 
 
 def _buffer(kind: str) -> str:
