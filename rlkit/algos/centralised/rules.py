@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Any
 
-from pydantic import Field
+from pydantic import create_model
 
+from rlkit.algos.centralised.options import MADDPGOptions
 from rlkit.algos.offpolicy.rules import check_replay
-from rlkit.algos.options import Options, Positive, Schedule
+from rlkit.algos.options import Options
 from rlkit.algos.rules import Fault, Rules, Settings
 
-
-class MADDPGOptions(Options):
-    """Options of `MADDPGConfig.training` that have a range."""
-
-    policy_delay: Positive = 1
-    target_noise: float = Field(default=0.0, ge=0)
-    target_noise_clip: float = Field(default=0.5, ge=0)
-    exploration_noise: Annotated[float, Field(ge=0)] | Schedule = Field(
-        default=[(0.0, 0.5), (150_000.0, 0.05)]
-    )
-    temperature: Annotated[float, Field(gt=0)] | Schedule = 1.0
-    logit_regularisation: float = Field(default=1e-3, ge=0)
-    infer_entropy_coeff: float = Field(default=1e-3, ge=0)
-    infer_batch_size: Positive = 100
-    ensemble_size: Positive | dict[str, Positive] = 1
-    burn_in_len: int = Field(default=0, ge=0)
+# What the table of RLlib's signatures and the rules of replay check already.
+ELSEWHERE = {"replay_buffer_config", *MADDPGOptions.rllibs}
+FIELDS: dict[str, Any] = {
+    name: (field.annotation, field)
+    for name, field in MADDPGOptions.model_fields.items()
+    if name not in ELSEWHERE
+}
+Given = create_model("Given", __base__=Options, **FIELDS)
+"""The options of `MADDPGConfig.training` by type and range, without those of RLlib."""
 
 
 def check_maddpg(settings: Settings) -> Iterator[Fault]:
@@ -40,4 +34,4 @@ def check_maddpg(settings: Settings) -> Iterator[Fault]:
         yield ("config", "training", "lr"), refused, "write actor_lr and critic_lr"
 
 
-MADDPG = Rules(options=MADDPGOptions, check=check_maddpg)
+MADDPG = Rules(options=Given, check=check_maddpg)
