@@ -25,7 +25,6 @@ import numpy as np
 import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
-from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.metrics import ENV_RESET_TIMER, ENV_STEP_TIMER, RLMODULE_INFERENCE_TIMER
 
@@ -33,6 +32,7 @@ from rlkit import rllib
 from rlkit.algos.sampling import acting, actions
 from rlkit.algos.sampling.array_episodes import Chunk, EpisodeMaker, Iterations, chunks, fragment_of
 from rlkit.algos.sampling.connectors import OBSERVING, ArrayConnector, array_connector, extras, repair
+from rlkit.algos.sampling.episode_runner import SingleEpisodeRunner
 from rlkit.algos.sampling.short_way import UNKNOWN, ShortWay, named, one_agent_needs_episodes, reads
 
 
@@ -51,7 +51,7 @@ class _Now:
     starts: np.ndarray | None = None  # (N,) iteration in which the episode began, in this sample
 
 
-class ArrayEnvRunner(ShortWay, SingleAgentEnvRunner):
+class ArrayEnvRunner(ShortWay, SingleEpisodeRunner):
     """RLlib's single-agent runner, on arrays where that is possible."""
 
     _now: _Now | None = None

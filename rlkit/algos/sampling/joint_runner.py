@@ -28,7 +28,6 @@ import numpy as np
 import torch
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.core.columns import Columns
-from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 from ray.rllib.utils.metrics import (
     ENV_RESET_TIMER,
@@ -46,6 +45,7 @@ from ray.rllib.utils.metrics import (
 
 from rlkit import rllib
 from rlkit.algos.sampling.connectors import PerEpisode, repair
+from rlkit.algos.sampling.episode_runner import EpisodeRunner
 from rlkit.algos.sampling.joint_acting import Acting
 from rlkit.algos.sampling.joint_envs import Copies, JointEnvs, NativeBatch, RosterError, Step
 from rlkit.algos.sampling.joint_rows import JointRows, Leaves, TeamLayout
@@ -68,7 +68,7 @@ class _Finished:
     modules: dict[str, float]
 
 
-class JointEnvRunner(ShortWay, MultiAgentEnvRunner):
+class JointEnvRunner(ShortWay, EpisodeRunner):
     """RLlib's multi-agent runner, on arrays where that is possible.
 
     Attributes:

@@ -59,7 +59,7 @@ class ShortWay(rllib.RunnerInside):
                 )
         if num_timesteps is None or random_actions or self.why_episodes is not None:
             self.forget()
-            return self.collect_episodes(num_timesteps=num_timesteps, random_actions=random_actions, **asked)
+            return super().collect(num_timesteps=num_timesteps, random_actions=random_actions, **asked)
         return self.sample_short(num_timesteps, asked["explore"], asked.get("force_reset", False))
 
     def try_env(self, call: Callable[..., Any], *args: Any) -> Any:
