@@ -12,6 +12,7 @@ from ray.rllib.callbacks.callbacks import RLlibCallback
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.tune.registry import register_env
 
+from rlkit import rllib
 from rlkit.algos import DQNConfig, DRONConfig
 from rlkit.algos.sampling.array_runner import ArrayEnvRunner
 from rlkit.envs.soccer import soccer
@@ -75,7 +76,7 @@ def sampled(
     ids=["features", "state alone", "window and types", "action labels", "cartpole"],
 )
 def test_episodes_and_metrics_are_those_of_rllib(config, labels):
-    theirs, their_metrics, _ = sampled(SingleAgentEnvRunner, config, 8, labels)
+    theirs, their_metrics, _ = sampled(rllib.seeded(SingleAgentEnvRunner), config, 8, labels)
     ours, our_metrics, runner = sampled(ArrayEnvRunner, config, 8, labels)
     assert runner._now is not None  # it took the short way
     assert sum(map(len, ours)) > 8 * config.num_envs_per_env_runner  # some games ended and others began

@@ -31,7 +31,7 @@ import torch
 from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
-from rlkit import state
+from rlkit import seeds, state
 from rlkit.algos.centralised.config import CentralisedConfig
 from rlkit.algos.centralised.extension import JOINT
 from rlkit.algos.centralised.groups import Fault, Group, Part, Training, make_actors, make_critics, step
@@ -282,7 +282,7 @@ class MADDPG(OffPolicy):
             {**steps, **self.extension.columns(agents)},
             agents=len(agents),
             alpha=float(buffer.get("alpha", 0.6)) if config.prioritized else None,
-            seed=config.seed,
+            seed=seeds.stream(config.seed, "replay", JOINT),
         )
         self.rewards = RewardStatistics(len(agents))
         state.attach(self, "rewards", state.Values(self.rewards.get_state, self.rewards.set_state))

@@ -52,6 +52,7 @@ from rlkit.algos.onpolicy.distributions import distribution
 from rlkit.algos.onpolicy.learner import VALUES, EnoughUpdates, OnPolicyLearner
 from rlkit.algos.onpolicy.step import OnPolicy
 from rlkit.algos.sampling.array_runner import ArrayEnvRunner
+from rlkit.algos.sampling.episode_runner import default_runner
 
 STANDARDIZED_OVER = ("batch", "minibatch")
 CLIP_PARAM = "curr_clip_param"
@@ -136,8 +137,8 @@ class PPOConfig(RLlibPPOConfig):
         Raises:
             ValueError: a setting that cannot work.
         """
-        if getattr(self, "env_runner_cls", None) is None and not self.is_multi_agent:
-            self.env_runner_cls = ArrayEnvRunner
+        if getattr(self, "env_runner_cls", None) is None:
+            self.env_runner_cls = default_runner(self) if self.is_multi_agent else ArrayEnvRunner
         if self.in_evaluation:
             self.array_fragments = False
         super().validate()

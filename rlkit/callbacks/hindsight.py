@@ -8,6 +8,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from rlkit import seeds
 from rlkit.callbacks.postprocess import TrajectoryPostprocessor
 from rlkit.callbacks.trajectory import Aligned, Trajectory
 
@@ -28,7 +29,7 @@ class HindsightRelabel(TrajectoryPostprocessor):
             or, with `tolerance`, 0 within that distance and -1 beyond.
         tolerance: distance at which a goal counts as reached, for the default sparse reward.
         terminate: end the copy as terminated at its goal.
-        seed: of the draws.
+        seed: of the draws; by default each runner has a stream of its own from the run's seed.
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class HindsightRelabel(TrajectoryPostprocessor):
         reward: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
         tolerance: float | None = None,
         terminate: bool = False,
-        seed: int = 0,
+        seed: int | None = None,
     ):
         super().__init__(scope="episode")
         if copies < 1:
@@ -49,7 +50,7 @@ class HindsightRelabel(TrajectoryPostprocessor):
             raise ValueError(f"tolerance must be positive, got {tolerance}")
         self.copies, self.strategy, self.reward = copies, strategy, reward
         self.tolerance, self.terminate = tolerance, terminate
-        self.rng = np.random.default_rng(seed)
+        self.rng = None if seed is None else np.random.default_rng(seed)
 
     def on_algorithm_init(self, *, algorithm: Any, metrics_logger: Any = None, **kwargs: Any) -> None:
         """Relabelled episodes were not made by the current policy: only replay can use them."""
@@ -62,6 +63,8 @@ class HindsightRelabel(TrajectoryPostprocessor):
         self, trajectory: Trajectory, others: Mapping[Any, Aligned]
     ) -> list[Trajectory]:
         layout = self._layout(trajectory.peek_observations())
+        if self.rng is None:
+            self.rng = seeds.of_runner(self.env_runner, "hindsight")
         made = []
         for _ in range(1 if self.strategy == "final" else self.copies):
             last = len(trajectory)

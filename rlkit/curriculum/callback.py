@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import tree
 
-from rlkit import rllib
+from rlkit import rllib, seeds
 from rlkit.callbacks.base import Bound, Callback, State
 from rlkit.curriculum.base import Curriculum, EpisodeReport, Outcome
 from rlkit.curriculum.driver import Decider, Evaluations, Push
@@ -270,8 +270,10 @@ class CurriculumCallback(Callback):
         order = (worker, push.births if push else 0, env_index, number)
         rng = self._rngs.get(env_index)
         if rng is None:
-            key = (push.seed, push.life, push.births, push.number) if push else (0, 0, 0, 0)
-            rng = self._rngs[env_index] = np.random.default_rng([*key, worker, env_index, self._evaluating])
+            seed, *push_key = (push.seed, push.life, push.births, push.number) if push else (0, 0, 0, 0)
+            purpose = "evaluation curriculum" if self._evaluating else "curriculum"
+            tasks = seeds.stream(seed, purpose, *push_key, worker, env_index)
+            rng = self._rngs[env_index] = np.random.default_rng(tasks)
         if self._evaluating:
             turn = (worker - 1 if worker else 0) * env_runner.num_envs + env_index
             turn += number * env_runner.num_envs * max(1, env_runner.num_workers or 0)

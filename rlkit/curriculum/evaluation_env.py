@@ -15,6 +15,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from rlkit import seeds
 from rlkit.curriculum.base import Curriculum
 from rlkit.curriculum.driver import Evaluations
 from rlkit.curriculum.make import make as build
@@ -49,7 +50,7 @@ class EvaluationEnv(gym.Wrapper):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Any]:
         self._turn = self._turn + 1 if seed is None else seed
-        generator = np.random.default_rng(abs(self._turn))
+        generator = np.random.default_rng(seeds.stream(abs(self._turn), "evaluation curriculum"))
         self._name, task = self.evaluations.task(self.curriculum, self._turn, generator)
         if task := self.curriculum.environment_task(task):
             self.route.apply(self.env, task)

@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 
+from rlkit import seeds
 from rlkit.curriculum.samplers import Task
 from rlkit.errors import EnvError
 
@@ -26,6 +28,8 @@ class TaskEnv(gym.Wrapper):
         self._make = make
         self._options: Task = {}
         self._built: Task = {}
+        self._unseeded = False
+        self._rng: np.random.Generator | None = None  # of the seeds of environments that are built later
 
     def take_task(self, task: Task, via: str) -> None:
         """Keep the task for the next reset; `via: constructor` builds the environment now, if the task is new.
@@ -43,12 +47,18 @@ class TaskEnv(gym.Wrapper):
         self.env.close()
         self.env = new
         self._built = dict(task)
+        self._unseeded = True
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         if self._options:
             options = {**self._options, **(options or {})}
+        if seed is not None:
+            self._rng = np.random.default_rng(seeds.stream(seed, "built anew"))
+        elif self._unseeded and self._rng is not None:  # it stands in for an environment that had a seed
+            seed = int(self._rng.integers(2**31))
+        self._unseeded = False
         return self.env.reset(seed=seed, options=options)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import tree
 from ray.rllib.core import DEFAULT_MODULE_ID
 
+from rlkit import seeds
 from rlkit.callbacks.episode_data import as_arrays, singles
 from rlkit.callbacks.postprocess import TrajectoryPostprocessor
 from rlkit.callbacks.trajectory import Aligned, Trajectory
@@ -118,7 +119,7 @@ class IntrinsicRewards(ModuleStates, TrajectoryPostprocessor):
 
     def _model(self, module_id: str, env_runner: Any, observations: Any) -> Bonus:
         if module_id not in self.kept:
-            seed = int(env_runner.config.seed or 0)
+            seed = seeds.number(env_runner.config.seed or 0, "bonus", module_id)
             space, action_space = _env_spaces(env_runner, module_id)
             if isinstance(space, gym.spaces.Dict | gym.spaces.Tuple) and isinstance(observations, np.ndarray):
                 # RLlib's FlattenObservations put vectors into the episodes

@@ -8,7 +8,6 @@ checkpoint. What an explorer keeps besides (random generators, counts, an adapte
 from __future__ import annotations
 
 import functools
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
 
-from rlkit import rllib
+from rlkit import rllib, seeds
 from rlkit.callbacks.base import Callback
 
 Batch = Mapping[str, Any]
@@ -155,7 +154,9 @@ class ExploringRunners(ModuleStates):
         if env_runner.config.in_evaluation:
             return
         for module_id, module in trained_modules(env_runner).items():
-            place = Place(env_runner, module_id, module, generator(env_runner, module_id))
+            place = Place(
+                env_runner, module_id, module, seeds.of_runner(env_runner, "exploration", module_id)
+            )
             self.exploration.check_space(module.action_space)
             explorer = self.exploration.explorer(place)
             self.keep(module_id, explorer)
@@ -200,15 +201,6 @@ def trained_modules(env_runner: Any) -> dict[str, Any]:
         else ((lambda mid: trained(mid, None)) if callable(trained) else (lambda mid: mid in trained))
     )
     return {mid: module[mid] for mid in module.keys() if chosen(mid)}  # noqa: SIM118 - no dict
-
-
-def generator(env_runner: Any, name: str) -> np.random.Generator:
-    """A random generator of its own for every runner and name; seeded if the config is."""
-    seed = env_runner.config.seed
-    if seed is None:
-        return np.random.default_rng()
-    words = [int(seed), env_runner.worker_index or 0, zlib.crc32(name.encode()), 0x5EED]
-    return np.random.default_rng(np.random.SeedSequence(words))
 
 
 def action_spaces(config: Any) -> dict[Any, gym.Space]:

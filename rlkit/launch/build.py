@@ -81,10 +81,10 @@ def build(recipe: Recipe) -> AlgorithmConfig:
 
 def _set_runner(config: AlgorithmConfig) -> None:
     """Sample with rlkit's runners where neither the algorithm nor the user has one, `rllib/…` included."""
-    from rlkit.algos.sampling.episode_runner import EpisodeRunner, SingleEpisodeRunner
+    from rlkit.algos.sampling.episode_runner import default_runner
 
-    if config.env_runner_cls is None and config.is_online and not config.output:
-        config.env_runners(env_runner_cls=EpisodeRunner if config.is_multi_agent else SingleEpisodeRunner)
+    if config.env_runner_cls is None and config.is_online:
+        config.env_runners(env_runner_cls=default_runner(config))
 
 
 def _call(config: AlgorithmConfig, method: str, arguments: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ray import tune
 
+from rlkit import seeds
 from rlkit.errors import UsageError, did_you_mean
 from rlkit.recipe import Recipe
 from rlkit.recipe.spaces import SearchSpace
@@ -84,16 +85,18 @@ def keeps_own_checkpoints(recipe: Recipe) -> bool:
 
 
 def searcher(recipe: Recipe) -> Any:
-    """Return Tune's search algorithm, or None for grids and random draws.
+    """Return Tune's search algorithm; for grids and random draws its own, whose draws follow from the recipe's seed.
 
     Raises:
         UsageError: an unknown searcher, or one whose package is not installed.
     """
     options = dict(recipe.tune.search or {})
     kind = str(options.pop("type", "random")).lower()
-    if kind == "random":
-        return None
     from ray.tune import search
+
+    if kind == "random":
+        draws = None if recipe.seed is None else seeds.number(recipe.seed, "search")
+        return search.BasicVariantGenerator(max_concurrent=recipe.tune.concurrent or 0, random_state=draws)
 
     if kind not in search.SEARCH_ALG_IMPORT:
         raise UsageError(f"tune.search.type: unknown {kind!r}{did_you_mean(kind, search.SEARCH_ALG_IMPORT)}")

@@ -207,7 +207,7 @@ def _tune(experiment: Experiment, session: RaySession, show: Progress) -> None:
             mode=mode,
             scheduler=scheduler(recipe),
             search_alg=searcher(recipe),
-            max_concurrent_trials=recipe.tune.concurrent,
+            max_concurrent_trials=recipe.tune.concurrent if recipe.tune.search else None,
             max_failures=recipe.tune.max_failures,
             checkpoint_config=tune.CheckpointConfig(
                 num_to_keep=None if keeps_own_checkpoints(recipe) else checkpoint.keep,

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from rlkit import seeds as streams
 from rlkit.errors import EnvError
 from rlkit.play.policy import ALONE, BLOCK, Answer, Policy
 
@@ -181,7 +182,7 @@ class _Play:
         slot.row = Row(seed)
         slot.env = self.pool.get(slot.number, render)
         slot.recorders = [r for r in self.recorders if slot.index < r.episodes]
-        slot.generator = np.random.default_rng([seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF])
+        slot.generator = np.random.default_rng(streams.stream(abs(seed), "actions"))
         slot.memory = self.policy.begin(f"evaluation-{seed}")
         try:
             slot.observation, info = slot.env.reset(seed=seed)

@@ -64,8 +64,8 @@ from rlkit.rllib.runners import (
     ongoing_episodes,
     runner_callbacks,
     sampled_env_steps,
-    seed_runner,
 )
+from rlkit.rllib.seeding import RunnerSeeds, seeded
 from rlkit.rllib.tune import (
     TUNE_STATE,
     EventWriter,
@@ -92,6 +92,7 @@ __all__ = [
     "Raised",
     "ResultFile",
     "RunnerInside",
+    "RunnerSeeds",
     "add_callbacks",
     "append_after_gae",
     "batch_rows",
@@ -136,7 +137,7 @@ __all__ = [
     "runner_callbacks",
     "sampled_env_steps",
     "scales_gradients",
-    "seed_runner",
+    "seeded",
     "set_progress",
     "share_custom_data",
     "share_hanging_rewards",

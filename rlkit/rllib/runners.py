@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlkit.rllib.chunks import copy_of
+from rlkit.rllib.seeding import RunnerSeeds
 
 
 def runner_callbacks(env_runner: Any) -> list[Any]:
@@ -19,14 +20,6 @@ def runner_callbacks(env_runner: Any) -> list[Any]:
 def ongoing_episodes(env_runner: Any) -> list[Any]:
     """Return the episode each sub-environment of an EnvRunner is in, by its index (2.60, no accessor)."""
     return env_runner._ongoing_episodes
-
-
-def seed_runner(env_runner: Any, seed: int) -> None:
-    """Set the seed of an EnvRunner's next reset.
-
-    2.60: `_seed`, which the first reset and each sample of whole episodes use; see `_reset_envs`.
-    """
-    env_runner._seed = seed
 
 
 def batch_rows(env_runner: Any, module_id: str) -> list[Any]:
@@ -117,19 +110,15 @@ def _guarded(func: Callable[..., Any], env_runner: Any, *args: Any, **kwargs: An
         return Raised(f"{type(shown).__name__}: {shown}", traceback.format_exc())
 
 
-class RunnerInside:
+class RunnerInside(RunnerSeeds):
     """Mixin for env runners, before RLlib's class: the private side that a loop of one's own needs.
 
     It serves `SingleAgentEnvRunner` and `MultiAgentEnvRunner`.
     2.60 has no public hook between `sample()`, which logs and calls `on_sample_end`, and the loop inside it.
     """
 
-    config: Any
     metrics: Any
-    env: Any
     module: Any
-    num_envs: int
-    num_env_steps_sampled_lifetime: int
     make_env: Any
 
     def collect(self, **asked: Any) -> Any:
@@ -151,11 +140,6 @@ class RunnerInside:
     @needs_reset.setter
     def needs_reset(self, value: bool) -> None:
         self._needs_initial_reset = value
-
-    @property
-    def first_seed(self) -> int | None:
-        """The seed of the first reset."""
-        return self._seed if self._needs_initial_reset else None  # type: ignore[attr-defined]
 
     @property
     def torch_device(self) -> Any:

@@ -21,7 +21,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-from rlkit import rllib
+from rlkit import rllib, seeds
 from rlkit.algos.centralised.extension import Extension
 from rlkit.algos.centralised.groups import Part
 from rlkit.algos.centralised.module import OPTIONS, MADDPGModule
@@ -29,7 +29,6 @@ from rlkit.algos.centralised.rows import ByAgent, Rows
 from rlkit.algos.options import for_policy
 from rlkit.algos.sampling.connectors import PerEpisode
 from rlkit.callbacks.base import Bound, Callback
-from rlkit.exploration.runner import generator
 from rlkit.replay import Column, Fragment, Replay
 
 ENSEMBLE_INDEX = "ensemble_index"
@@ -52,7 +51,7 @@ class DrawSubPolicies(Callback):
         if env_runner.config.in_evaluation:
             return
         if self._rng is None:
-            self._rng = generator(env_runner, DRAWN)
+            self._rng = seeds.of_runner(env_runner, "exploration", DRAWN)
         episode.custom_data[DRAWN] = {
             team: int(self._rng.integers(size)) for team, size in sorted(self.sizes.items())
         }

@@ -43,7 +43,7 @@ from ray.rllib.utils.metrics import (
     WEIGHTS_SEQ_NO,
 )
 
-from rlkit import rllib
+from rlkit import rllib, seeds
 from rlkit.algos.learning.adam import AdamStep, total_norm
 from rlkit.algos.learning.minibatches import Gate, finite, first_leaf, length, row, tensors
 from rlkit.errors import RunFailed
@@ -88,13 +88,25 @@ class _Plan:
 
 
 class ColumnLearner(TorchLearner):
-    """Mixin that updates RLlib's modules from columns. Put it before an RLlib learner class."""
+    """Mixin that updates RLlib's modules from columns. Put it before an RLlib learner class.
+
+    Learners of one algorithm begin with equal weights, and draw noise and minibatches from streams of their own.
+    """
 
     metrics: Any
     _gate: Gate | None = None
 
+    def __init__(self, **kwargs: Any):
+        super().__init__(**kwargs)
+        self._seed_process("weights")
+
+    def _seed_process(self, purpose: str, *where: int) -> None:
+        if self.config.seed is not None:
+            seeds.seed_process(seeds.number(self.config.seed, purpose, *where))
+
     def build(self) -> None:
         super().build()
+        self._seed_process("learner", rllib.learner_index(self))
         if not hasattr(self, "last_update_ts_by_mid"):
             self.last_update_ts_by_mid: dict[str, float] = defaultdict(int)
             self.module.foreach_module(

@@ -28,6 +28,7 @@ from typing import Any
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 
 from rlkit.algos.offpolicy.rules import BUFFERS, ColumnarBuffer
+from rlkit.algos.sampling.episode_runner import default_runner
 from rlkit.errors import did_you_mean
 from rlkit.replay.buffer import NStep
 
@@ -40,6 +41,7 @@ class OffPolicyConfig(AlgorithmConfig):
     """Mixin for configs of algorithms that learn from columnar replay."""
 
     replay_buffer_config: dict[str, Any]
+    env_runner_cls: Any
 
     def __init__(self, algo_class: type | None = None):
         super().__init__(algo_class=algo_class)
@@ -91,6 +93,8 @@ class OffPolicyConfig(AlgorithmConfig):
         Raises:
             ValueError: a setting that cannot work; the message gives both numbers.
         """
+        if self.env_runner_cls is None:
+            self.env_runner_cls = default_runner(self)
         buffer: dict[str, Any] = {**self.replay_buffer_defaults, **self.replay_buffer_config}
         buffer.pop(NO_BUFFER, None)
         buffer.pop("metrics_num_episodes_for_smoothing", None)

@@ -36,7 +36,7 @@ from ray.rllib.utils.metrics import (
 )
 from ray.rllib.utils.numpy import convert_to_numpy
 
-from rlkit import rllib, state
+from rlkit import rllib, seeds, state
 from rlkit.algos.learning.minibatches import arrays_of, map_arrays, shard
 from rlkit.algos.offpolicy.config import OffPolicyConfig
 from rlkit.errors import RunFailed, UsageError
@@ -63,7 +63,6 @@ class OffPolicy(Algorithm):
         super().setup(config)
         self.replays: dict[str, Replay] = {}
         self._carry = 0.0
-        self._samples = 0
         self._last_answer = time.monotonic()
         self.recurrent = self._initial_states()
         if self.recurrent and (self.config.prioritized or self.config.n_step != 1):
@@ -78,10 +77,10 @@ class OffPolicy(Algorithm):
         state.attach(self, "offpolicy", state.Values(self._progress, self._put_progress))
 
     def _progress(self) -> dict[str, Any]:
-        return {"carry": self._carry, "samples": self._samples}
+        return {"carry": self._carry}
 
     def _put_progress(self, saved: Mapping[str, Any]) -> None:
-        self._carry, self._samples = saved["carry"], saved["samples"]
+        self._carry = saved["carry"]
 
     def _initial_states(self) -> dict[str, Any]:
         """Return the initial state of each recurrent module, as numpy."""
@@ -102,9 +101,7 @@ class OffPolicy(Algorithm):
         buffer = config.replay_buffer_config
         modules = sorted(m for m in self.spaces if not m.startswith("__") and _is_trained(config, m))
         self.extras = tuple(buffer.get("columns") or ())
-        for module_id, seed in zip(
-            modules, np.random.SeedSequence(config.seed).spawn(len(modules)), strict=True
-        ):
+        for module_id in modules:
             obs_space, action_space = self.spaces[module_id]
             states: dict[str, Any] = {OBS: obs_space}
             if module_id in self.recurrent:
@@ -114,7 +111,7 @@ class OffPolicy(Algorithm):
                 states,
                 {ACTIONS: action_space, **dict.fromkeys(self.extras)},
                 alpha=float(buffer.get("alpha", 0.6)) if config.prioritized else None,
-                seed=seed,
+                seed=seeds.stream(config.seed, "replay", module_id),
             )
 
     def add_to_replay(self, episodes: list[Any]) -> None:
@@ -236,10 +233,7 @@ class OffPolicy(Algorithm):
         ]
 
     def _sample_job(self) -> Callable[[Any], tuple[list[Any], Any]]:
-        self._samples += 1
-        return functools.partial(
-            _sample, env_steps=self._env_steps(), seed=self.config.seed, number=self._samples - 1
-        )
+        return functools.partial(_sample, env_steps=self._env_steps())
 
     def learn(self, updates: int, sampled: int) -> list[Any]:
         """Run `updates` updates of every trained module in one call per learner; return the learners' metrics.
@@ -316,23 +310,17 @@ class OffPolicy(Algorithm):
         )
 
 
-def _sample(env_runner: Any, *, env_steps: int, seed: int | None, number: int) -> tuple[list[Any], Any]:
-    """Sample one fragment on a runner; `number` counts the samples of the run.
+def _sample(env_runner: Any, *, env_steps: int) -> tuple[list[Any], Any]:
+    """Sample one fragment on a runner.
 
     A remote runner returns the error of a configuration that cannot work in place of its metrics.
 
-    Epsilon and other schedules see the env steps of all runners (RLlib tells them once per iteration). Seeds
-    differ between runners and between samples: RLlib gives runner i the seed `seed + i` and environment j of
-    it `seed + i + j`, so that runners share streams; it seeds every sample of whole episodes alike, and a
-    restored run repeats its first episodes.
+    Epsilon and other schedules see the env steps of all runners (RLlib tells them once per iteration).
     """
     env_runner.num_env_steps_sampled_lifetime = env_steps
     if isinstance(env_runner.module, torch.nn.Module):
         # RLlib's DQN and SAC record gradients while they explore, and switch modes back and forth at each step.
         env_runner.module.eval()
-    if seed is not None and (number or env_runner.worker_index):
-        words = np.random.SeedSequence([seed, env_runner.worker_index or 0, number]).generate_state(1)
-        rllib.seed_runner(env_runner, int(words[0]) >> 1)
     try:
         with torch.no_grad():
             return env_runner.sample(), env_runner.get_metrics()

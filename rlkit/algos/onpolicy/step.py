@@ -13,7 +13,6 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import ray
 import torch
 from ray.rllib.algorithms.algorithm import Algorithm
@@ -31,7 +30,7 @@ from ray.rllib.utils.metrics import (
     WEIGHTS_SEQ_NO,
 )
 
-from rlkit import rllib, state
+from rlkit import rllib
 from rlkit.algos.onpolicy.episodes import fragments_of
 from rlkit.algos.onpolicy.kl import attach_kl_coeffs
 from rlkit.algos.onpolicy.learner import OnPolicyLearner
@@ -48,18 +47,10 @@ class OnPolicy(Algorithm):
 
     def setup(self, config: Any) -> None:
         super().setup(config)
-        self._samples = 0
         self._last_answer = time.monotonic()
         self._reason: str | None = None
         self._decided = False
         attach_kl_coeffs(self)
-        state.attach(self, "onpolicy", state.Values(self._progress, self._put_progress))
-
-    def _progress(self) -> dict[str, Any]:
-        return {"samples": self._samples}
-
-    def _put_progress(self, saved: Mapping[str, Any]) -> None:
-        self._samples = saved["samples"]
 
     def training_step(self) -> None:
         """Sample, learn, sync: see the module's docstring."""
@@ -115,10 +106,7 @@ class OnPolicy(Algorithm):
     def _ask_runners(self) -> list[tuple[Any, Any]]:
         """Let every runner sample once; return what each sampled, and its metrics."""
         group = self.env_runner_group
-        job = _Sample(
-            self._steps(NUM_ENV_STEPS_SAMPLED_LIFETIME), self.config.seed, self._samples, bool(self._reason)
-        )
-        self._samples += 1
+        job = _Sample(self._steps(NUM_ENV_STEPS_SAMPLED_LIFETIME), bool(self._reason))
         if group.num_remote_env_runners() == 0:
             return [job(group.local_env_runner)]
         answers = group.foreach_env_runner(
@@ -189,14 +177,10 @@ class OnPolicy(Algorithm):
 
 
 class _Sample:
-    """Sample one fragment on a runner: a job for `foreach_env_runner`.
+    """Sample one fragment on a runner: a job for `foreach_env_runner`."""
 
-    Seeds differ between runners and between samples: RLlib gives runner i the seed `seed + i` and environment j of it
-    `seed + i + j`, so that runners share streams, and a restored run repeats its first episodes.
-    """
-
-    def __init__(self, env_steps: int, seed: int | None, number: int, episodes: bool):
-        self.env_steps, self.seed, self.number, self.episodes = env_steps, seed, number, episodes
+    def __init__(self, env_steps: int, episodes: bool):
+        self.env_steps, self.episodes = env_steps, episodes
 
     def __call__(self, env_runner: Any) -> tuple[Any, Any]:
         if self.episodes and env_runner.config.array_fragments:
@@ -205,11 +189,6 @@ class _Sample:
         env_runner.num_env_steps_sampled_lifetime = self.env_steps
         if isinstance(env_runner.module, torch.nn.Module):
             env_runner.module.eval()
-        if self.seed is not None and (self.number or env_runner.worker_index):
-            words = np.random.SeedSequence(
-                [self.seed, env_runner.worker_index or 0, self.number]
-            ).generate_state(1)
-            rllib.seed_runner(env_runner, int(words[0]) >> 1)
         try:
             with torch.no_grad():
                 return env_runner.sample(), env_runner.get_metrics()

@@ -126,7 +126,7 @@ class ArrayEnvRunner(ShortWay, SingleEpisodeRunner):
             self._introduce(now, row)
 
     def _reset(self) -> Any:
-        return self.env.reset(seed=self.first_seed, options=None)
+        return self.env.reset(seed=self.start_seeds(anew=self.needs_reset), options=None)
 
     def _look(self, now: _Now, observations: Any, infos: list[Any], fresh: np.ndarray) -> None:
         """Note what the environments returned, as the module will see it."""

@@ -70,4 +70,13 @@ class SingleEpisodeRunner(rllib.RunnerInside, SingleAgentEnvRunner):
         return samples
 
 
-__all__ = ["EpisodeRunner", "SingleEpisodeRunner"]
+def default_runner(config: Any) -> type | None:
+    """Return the env runner class of a config that names none; None where RLlib refuses."""
+    if config.output:  # a class of its own that writes episodes, of one agent
+        from ray.rllib.offline.offline_env_runner import OfflineSingleAgentEnvRunner
+
+        return None if config.is_multi_agent else rllib.seeded(OfflineSingleAgentEnvRunner)
+    return EpisodeRunner if config.is_multi_agent else SingleEpisodeRunner
+
+
+__all__ = ["EpisodeRunner", "SingleEpisodeRunner", "default_runner"]

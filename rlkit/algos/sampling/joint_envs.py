@@ -40,8 +40,8 @@ class JointEnvs(Protocol):
 
     obs: Leaves
 
-    def reset(self, seed: int | None) -> Sequence[Mapping[str, Any]]:
-        """Start all anew; return the infos of each."""
+    def reset(self, seeds: list[int] | None) -> Sequence[Mapping[str, Any]]:
+        """Start all anew, with a seed for each or where their streams are; return the infos of each."""
 
     def step(self, actions: Mapping[str, np.ndarray]) -> Step:
         """Step all; `actions` (E, ...) per agent, as the environment wants them."""
@@ -64,8 +64,8 @@ class Copies:
         self._rewards = np.zeros(shape)
         self._flags = np.zeros((2, *shape), bool)
 
-    def reset(self, seed: int | None) -> Sequence[Mapping[str, Any]]:
-        observations, infos = self.vector.reset(seed=seed)
+    def reset(self, seeds: list[int] | None) -> Sequence[Mapping[str, Any]]:
+        observations, infos = self.vector.reset(seed=seeds)
         self.envs = list(self.vector.envs)
         for row, found in enumerate(observations):
             self._observe(row, found, "reset()")
@@ -131,8 +131,8 @@ class NativeBatch:
         self.obs = roster.empty(batch.num_envs)
         self._order = [list(batch.possible_agents).index(agent) for agent in roster.agents]
 
-    def reset(self, seed: int | None) -> Sequence[Mapping[str, Any]]:
-        self._observe(self.batch.reset(seed))
+    def reset(self, seeds: list[int] | None) -> Sequence[Mapping[str, Any]]:
+        self._observe(self.batch.reset(seeds[0] if seeds else None))  # one stream for all
         return [{}] * self.batch.num_envs
 
     def step(self, actions: Mapping[str, np.ndarray]) -> Step:

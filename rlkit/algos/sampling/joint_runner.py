@@ -129,7 +129,7 @@ class JointEnvRunner(ShortWay, EpisodeRunner):
         if self._envs is None:
             self._envs = self._make_envs()
         begin = time.perf_counter()
-        infos = self.try_env(self._envs.reset, self.first_seed)
+        infos = self.try_env(self._envs.reset, self.start_seeds(anew=self.needs_reset))
         if infos is None:
             self._start()
             return
