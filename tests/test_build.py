@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
+from ray import tune
 
 from rlkit import recipe as recipes
 from rlkit import registry
@@ -18,6 +20,7 @@ from rlkit.launch.build import build
 from rlkit.launch.search import first_value, has_spaces, param_space, scheduler, searcher
 from rlkit.launch.session import demand
 from rlkit.recipe import PolicySection, Recipe
+from rlkit.recipe.spaces import SearchSpace
 from rlkit.roster import PolicyMapping, Roster, policy_map
 
 BOX, DISCRETE = gym.spaces.Box(-1, 1, (3,)), gym.spaces.Discrete(2)
@@ -140,7 +143,23 @@ def test_schedulers_by_name_with_their_options() -> None:
     )
     assert pbt._hyperparam_mutations == {"config": {"training": {"lr": [1e-3, 1e-4]}}}
     assert scheduler(recipe()) is None
-    assert searcher(recipe()) is None
+    assert type(searcher(recipe())).__name__ == "BasicVariantGenerator"
+
+
+def test_the_seed_decides_what_is_drawn_from_search_spaces(tmp_path: Path) -> None:
+    def draws(seed: int) -> list[float]:
+        spaces = {"training": {"lr": SearchSpace("uniform", (0.0, 1.0))}}
+        asked = recipe(seed=seed, config=spaces, tune={"samples": 4})
+        space, samples = param_space(asked)
+        experiment = tune.Experiment(
+            "r", lambda config: None, config=space, num_samples=samples, storage_path=str(tmp_path)
+        )
+        variants = searcher(asked)
+        variants.add_configurations(experiment)
+        return [variants.next_trial().config["config"]["training"]["lr"] for _ in range(4)]
+
+    assert draws(0) == draws(0)
+    assert len({*draws(0), *draws(1)}) == 8
 
 
 def test_embedded_ray_has_room_for_one_trial() -> None:

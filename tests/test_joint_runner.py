@@ -24,6 +24,7 @@ from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 from ray.rllib.utils.spaces.space_utils import unsquash_action
 
+from rlkit import rllib, seeds
 from rlkit.algos.sampling.joint_envs import RosterError
 from rlkit.algos.sampling.joint_runner import JointEnvRunner
 from rlkit.exploration import configure as explore
@@ -31,6 +32,7 @@ from rlkit.replay import Replay
 from rlkit.replay.episodes import joint_columns
 from rlkit.replay.ring import Fragment
 
+RLlibRunner = rllib.seeded(MultiAgentEnvRunner)
 NOISES = (
     {"type": "GaussianNoise", "stddev": 0.3, "random_timesteps": 30, "scale_timesteps": 200},
     {"type": "OrnsteinUhlenbeckNoise", "random_timesteps": 0, "scale_timesteps": 200},
@@ -87,7 +89,7 @@ def _at(value: Any, rows: slice) -> Any:
 )
 def test_columns_are_those_of_rllibs_episodes(env, modules, env_config):
     config = joint_config(env, modules=modules, **env_config)
-    theirs, their_metrics, _ = sampled(MultiAgentEnvRunner, config, 8)
+    theirs, their_metrics, _ = sampled(RLlibRunner, config, 8)
     ours, our_metrics, runner = sampled(JointEnvRunner, config, 8)
     assert runner._envs is not None  # it took the short way
     for mine, rllibs in zip(ours, theirs, strict=True):
@@ -112,7 +114,7 @@ def flat(metrics: Any, prefix: str = "") -> dict[str, float]:
 @pytest.mark.parametrize("ends", ["all", "mixed", "own"])
 def test_episodes_of_any_length_and_end_and_spaces_of_any_kind(ends):
     config = joint_config("ragged", envs=4, ends=ends)
-    theirs = whole_episodes(sampled(MultiAgentEnvRunner, config, 6)[0])
+    theirs = whole_episodes(sampled(RLlibRunner, config, 6)[0])
     ours = whole_episodes(sampled(JointEnvRunner, config, 6)[0])
     # RLlib cuts its samples elsewhere: compare the episodes both have
     assert len(ours) > 25
@@ -124,7 +126,7 @@ def test_exploration_draws_the_same_noise(noise):
     config = joint_config(SPREAD, continuous_actions=True)
     config.replay_buffer_config = {}  # these explorations are for off-policy algorithms
     explore(config, noise)
-    theirs, their_metrics, _ = sampled(MultiAgentEnvRunner, config, 5)
+    theirs, their_metrics, _ = sampled(RLlibRunner, config, 5)
     ours, our_metrics, _ = sampled(JointEnvRunner, config, 5)
     for mine, rllibs in zip(ours, theirs, strict=True):
         assert sorted(map(fragment_content, mine)) == sorted(map(fragment_content, rllibs))
@@ -200,7 +202,7 @@ def test_episode_hooks_see_what_rllibs_runner_shows_them(ends):
     config = joint_config("ragged", envs=2, length=4, ends=ends)
     config.callbacks(Log)
     logs = []
-    for cls in (MultiAgentEnvRunner, JointEnvRunner):
+    for cls in (RLlibRunner, JointEnvRunner):
         _, _, runner = sampled(cls, config, 10)
         seen = runner._callbacks[0].seen
         logs.append([[entry for entry in seen if entry[1] == row] for row in range(2)])
@@ -385,7 +387,7 @@ def test_vmas_is_stepped_as_one_batch():
     assert sorted(f.length for f in fragments) == [3] * 6 + [5] * 6
     # the same actions in a batch of the same seed give the same observations and rewards
     batch = VmasBatch("simple_spread", 6, max_steps=5, n_agents=3)
-    observations = batch.reset(runner._seed)
+    observations = batch.reset(seeds.number(3, "environment", 0, 0, 0, 0))
     first = [f for f in fragments if f.start == 0 and f.done]
     agents = runner.roster.agents
     for t in range(5):

@@ -14,6 +14,7 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 from test_maddpg import greedy_return, trained
 
+from rlkit import rllib
 from rlkit.algos.centralised.ensembles import ENSEMBLE_INDEX, INDEX, index_of, with_index
 from rlkit.algos.centralised.inferred import divergence, likelihood_and_entropy
 from rlkit.algos.centralised.replay import RewardStatistics
@@ -21,6 +22,8 @@ from rlkit.algos.centralised.spaces import Normalizer, action_kind
 from rlkit.algos.sampling.joint_runner import JointEnvRunner
 from rlkit.replay import Fragment
 from rlkit.replay.episodes import joint_columns, joint_fragments
+
+RLlibRunner = rllib.seeded(MultiAgentEnvRunner)
 
 
 def learners_of(algorithm: Any) -> Any:
@@ -143,12 +146,12 @@ def test_the_joint_runner_plays_the_sub_policies_that_rllibs_runner_plays(caplog
     config.validate()
     columns = joint_columns(("a_0", "a_1"), Sum({}).observation_spaces, Sum({}).action_spaces)
     played: list[dict[Any, Fragment]] = []
-    for cls in (MultiAgentEnvRunner, JointEnvRunner):
+    for cls in (RLlibRunner, JointEnvRunner):
         torch.manual_seed(0)
         runner, found = cls(config=config), {}
         for call in range(4):
             samples = runner.sample(explore=False)
-            if cls is MultiAgentEnvRunner:
+            if cls is RLlibRunner:
                 samples = [
                     with_index(part, e.id_, e.custom_data, {"x": 2, "y": 3})
                     for e in samples
