@@ -170,6 +170,48 @@ class Seven(gym.Env):
         return np.full(1, self.t, np.float32), float(self.t), self.t == 7, False, {}
 
 
+class Draw(gym.Env):
+    """Episodes of ten steps that begin with the next random number; `starts` holds those numbers."""
+
+    observation_space = gym.spaces.Box(0, 1, (1,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self) -> None:
+        self.starts: list[float] = []
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        self.t = 0
+        self.starts.append(float(self.np_random.random()))
+        return np.full(1, self.starts[-1], np.float32), {}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict]:
+        self.t += 1
+        return np.zeros(1, np.float32), float(action), self.t == 10, False, {}
+
+
+class DrawTwo(Several):
+    """`Draw` for two agents."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.starts: list[float] = []
+
+    def see(self, agent: str) -> np.ndarray:
+        return np.array([self.starts[-1] if self.t == 0 else 0.0, 0.0], np.float32)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[dict, dict]:
+        MultiAgentEnv.reset(self, seed=seed)
+        self.starts.append(float(self.np_random.random()))
+        return super().reset()
+
+    def step(self, actions: dict) -> tuple[dict, dict, dict, dict, dict]:
+        self.t += 1
+        over = self.t == 10
+        rewards = {agent: float(action) for agent, action in actions.items()}
+        return {a: self.see(a) for a in self.names}, rewards, {ALL: over}, {ALL: False}, {}
+
+
 class Fails(gym.Env):
     """Goes wrong in the third step of its process: `raise`, `exit` (the process ends) or `nan`.
 
@@ -211,7 +253,7 @@ class Fails(gym.Env):
 
 
 SEVERAL = {"waves": Waves, "turns": Turns, "two": Two, "wander": Wander}
-for name, make in {**SEVERAL, "seven": Seven, "fails": Fails}.items():
+for name, make in {**SEVERAL, "seven": Seven, "draw": Draw, "draw_two": DrawTwo, "fails": Fails}.items():
     rlkit.register_env(f"case_{name}", make)
 
 

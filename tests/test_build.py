@@ -148,7 +148,7 @@ def test_schedulers_by_name_with_their_options() -> None:
 
 def test_the_seed_decides_what_is_drawn_from_search_spaces(tmp_path: Path) -> None:
     def draws(seed: int) -> list[float]:
-        spaces = {"training": {"lr": SearchSpace("uniform", (0.0, 1.0))}}
+        spaces = {"training": {"lr": SearchSpace("uniform", (0.1, 0.9))}}
         asked = recipe(seed=seed, config=spaces, tune={"samples": 4})
         space, samples = param_space(asked)
         experiment = tune.Experiment(

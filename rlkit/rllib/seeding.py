@@ -43,12 +43,13 @@ class RunnerSeeds:
 
         Args:
             anew: the streams begin anew: in the first sample, and in each sample of whole episodes. Environments that
-                were built since the last reset begin new ones in any case.
+                were built since the last reset begin new ones in any case, without a seed of the run too: RLlib's check
+                of a MultiAgentEnv (2.60, `check_multiagent_environments`) has reset the first one with seed 42.
         """
-        if self.config.seed is None or not (anew or self._seeded is not self.env):
+        if not anew and self._seeded is self.env:
             return None
         resumed = self._starts == 0 and self.num_env_steps_sampled_lifetime > 0
-        if resumed and not self.config.in_evaluation:
+        if resumed and self.config.seed is not None and not self.config.in_evaluation:
             seeds.seed_process(self._stream("runner"))
         made = [self._stream("environment", self._starts, row) for row in range(self.num_envs)]
         self._starts += 1
@@ -71,4 +72,6 @@ def _takes_seeds(vector_env: Any) -> bool:
 @functools.cache
 def seeded(runner: type) -> type:
     """Return an env runner class of RLlib with `RunnerSeeds` before it."""
-    return runner if issubclass(runner, RunnerSeeds) else type(runner.__name__, (RunnerSeeds, runner), {})
+    if issubclass(runner, RunnerSeeds):
+        return runner
+    return type(runner.__name__, (RunnerSeeds, runner), {"__module__": __name__})
