@@ -158,7 +158,8 @@ def test_any_runner_of_rllib_can_have_them_also_in_another_process(cls: type, ki
 def test_a_runner_that_writes_episodes_has_them_too() -> None:
     config = config_of("RLlib's").copy(copy_frozen=False).offline_data(output="somewhere")
     cls = default_runner(config)
-    assert issubclass(cls, rllib.RunnerSeeds) and issubclass(cls, OfflineSingleAgentEnvRunner)
+    assert issubclass(cls, rllib.RunnerSeeds)
+    assert issubclass(cls, OfflineSingleAgentEnvRunner)
 
 
 def test_asynchronous_environments_and_one_native_batch_take_their_seeds() -> None:
