@@ -19,6 +19,7 @@ from ray.rllib.connectors.env_to_module import FlattenObservations, MeanStdFilte
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 
+from rlkit import rllib
 from rlkit.algos.sampling import acting
 from rlkit.algos.sampling.actions import ActionMap, module_space
 from rlkit.algos.sampling.array_episodes import ArrayFragment
@@ -211,7 +212,7 @@ def test_episodes_are_rllibs_to_the_last_bit(case: str) -> None:
         found = [sorted(content(e) for e in runner.sample()) for _ in range(4)]
         return runner, found, runner.get_metrics()
 
-    _, theirs, their_metrics = sampled(SingleAgentEnvRunner)
+    _, theirs, their_metrics = sampled(rllib.seeded(SingleAgentEnvRunner))
     runner, ours, our_metrics = sampled(ArrayEnvRunner)
     assert runner.why_episodes is None
     assert ours == theirs
@@ -340,7 +341,7 @@ def test_hooks_see_episodes_as_they_were(as_fragments: bool) -> None:
         return runner, runner.get_metrics()
 
     runner, metrics = noted(ArrayEnvRunner, as_fragments)
-    theirs, _ = noted(SingleAgentEnvRunner, False)
+    theirs, _ = noted(rllib.seeded(SingleAgentEnvRunner), False)
     assert runner.why_episodes is None
     (ours,), (rllibs,) = runner._callbacks, theirs._callbacks
     assert ours.started == rllibs.started

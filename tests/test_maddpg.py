@@ -258,7 +258,7 @@ def test_noise_follows_its_schedule_and_greedy_play_has_none() -> None:
     batch = {Columns.OBS: torch.zeros(4000, 1)}
     spread = [float(module.forward_exploration(batch, t=t)[Columns.ACTIONS].std()) for t in (0, 50, 100)]
     assert spread == pytest.approx([0.5, 0.25, 0.0], abs=0.04)
-    assert float(module.forward_inference(batch)[Columns.ACTIONS].std()) == 0.0
+    assert module.forward_inference(batch)[Columns.ACTIONS].unique().numel() == 1
 
 
 def test_an_exploration_of_its_own_takes_the_place_of_the_noise(ray_local: None) -> None:
