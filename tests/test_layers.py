@@ -26,11 +26,11 @@ PARTS = [
 ]
 ROOT = [
     {"metrics", "registry", "roster", "state"},
-    {"rllib", "statistics"},
+    {"rllib"},
     {"errors", "files", "seeds"},
 ]
 FLOORS = [*KIT, *PARTS, *ROOT]
-MOST_ROOMS = 23
+MOST_ROOMS = 22
 
 
 @pytest.fixture(scope="module")

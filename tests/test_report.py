@@ -20,7 +20,7 @@ from rlkit.report.groups import load_groups
 from rlkit.report.ranking import Ranking
 from rlkit.report.terminal import thousands
 from rlkit.runs.run import RunInfo, open_run
-from rlkit.statistics import band, improvement_interval, interval, iqm, probability_of_improvement
+from rlkit.runs.statistics import band, improvement_interval, interval, iqm, probability_of_improvement
 
 
 def line(slope: float, end: int = 10, **more: Any) -> Any:

@@ -23,7 +23,7 @@ from rlkit.play.in_training import during_training
 from rlkit.play.policy import BLOCK, Policy
 from rlkit.play.recording import Measuring, Trace, Video
 from rlkit.play.rollout import Pool, Recorder, Row, play
-from rlkit.statistics import interval, iqm
+from rlkit.runs.statistics import interval, iqm
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

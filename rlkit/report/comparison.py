@@ -16,7 +16,7 @@ from rlkit.errors import UsageError
 from rlkit.metrics import label
 from rlkit.report.groups import Curve, TrialGroup
 from rlkit.report.terminal import thousands
-from rlkit.statistics import MIN_SEEDS, improvement_interval, interval, iqm, probability_of_improvement
+from rlkit.runs.statistics import MIN_SEEDS, improvement_interval, interval, iqm, probability_of_improvement
 
 if TYPE_CHECKING:
     from rich.console import Group as Renderable

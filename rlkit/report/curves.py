@@ -12,7 +12,7 @@ from rlkit.errors import UsageError
 from rlkit.metrics import label
 from rlkit.report.groups import Curve, TrialGroup
 from rlkit.runs.run import Run, open_run
-from rlkit.statistics import MIN_SEEDS, Array, band
+from rlkit.runs.statistics import MIN_SEEDS, Array, band
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,7 +13,7 @@ import numpy as np
 from rlkit.errors import UsageError, did_you_mean
 from rlkit.metrics import path_of
 from rlkit.runs.run import Run, Trial, open_run
-from rlkit.statistics import Array
+from rlkit.runs.statistics import Array
 
 if TYPE_CHECKING:
     import pandas
