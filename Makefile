@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+TESTERS ?= 2  # processes that test side by side; each has a Ray of its own
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: train test test-slow lint type clean
@@ -22,7 +23,7 @@ train: $(VENV)/.run
 	$(BIN)/rlkit train configs/dqn_cartpole.yaml
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n $(strip $(TESTERS)) --dist loadfile
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow

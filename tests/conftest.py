@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from rlkit import registry
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("RAY_DEDUP_LOGS", "0")
@@ -52,6 +54,21 @@ def no_actor_is_left() -> Iterator[None]:
         gc.collect()
         threading.Event().wait(0.1)
     assert free == CPUS, f"{CPUS - free:g} of Ray's {CPUS} logical CPUs are still taken: stop the algorithm"
+
+
+@pytest.fixture(autouse=True)
+def names_are_forgotten() -> Iterator[None]:
+    """What a test registers or imports by `--import` is gone after it, so that the order of tests is free."""
+    tables = {kind: dict(table) for kind, table in registry.TABLES.items()}
+    imported = dict(registry._IMPORTED)
+    yield
+    for kind, table in tables.items():
+        registry.TABLES[kind].clear()
+        registry.TABLES[kind].update(table)
+    for module in set(registry._IMPORTED) - set(imported):
+        sys.modules.pop(module, None)
+    registry._IMPORTED.clear()
+    registry._IMPORTED.update(imported)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

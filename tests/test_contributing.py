@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from rlkit import cli, registry
+from rlkit import cli
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "CONTRIBUTING.md").read_text()
@@ -27,17 +27,12 @@ EXAMPLES = {
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty working folder; names and modules that an example brings are forgotten after it."""
-    tables = {kind: dict(table) for kind, table in registry.TABLES.items()}
+    """An empty working folder; modules that an example brings are forgotten after it."""
     modules = set(sys.modules)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", ""))
-    monkeypatch.setattr(registry, "_IMPORTED", {})
     yield tmp_path
-    for kind, table in tables.items():
-        registry.TABLES[kind].clear()
-        registry.TABLES[kind].update(table)
     for name in set(sys.modules) - modules:
         if getattr(sys.modules[name], "__file__", None) and str(tmp_path) in str(sys.modules[name].__file__):
             del sys.modules[name]
