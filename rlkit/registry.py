@@ -82,7 +82,16 @@ TABLES: dict[str, dict[str, Entry]] = {
     "models": _table(
         "rlkit.models",
         ("mlp", "dense:mlp", "Fully connected: hiddens, activation, layer_norm, orthogonal, gain"),
-        ("cnn", "conv:cnn", "Convolutions for channel-last images: filters, hidden, activation, …"),
+        ("cnn", "conv:cnn", "Convolutions for channel-last images: filters or impala, hidden, …"),
+        ("lstm", "recurrent:lstm", "LSTM behind an encoder: cell, hiddens, encoder, …"),
+        ("gru", "recurrent:gru", "GRU behind an encoder: cell, hiddens, encoder, …"),
+        (
+            "attention",
+            "transformer:attention",
+            "Causal transformer over the last steps: window, size, heads, blocks, …",
+        ),
+        ("multi_input", "inputs:multi_input", "An encoder per key of a Dict or Tuple: encoders, fuse, …"),
+        ("entities", "sets:entities", "A set of entities, some absent: pool, size, heads, hiddens, …"),
     ),
     "callbacks": _table(
         "rlkit",
