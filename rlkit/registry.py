@@ -74,6 +74,11 @@ TABLES: dict[str, dict[str, Entry]] = {
     "envs": _table(
         "rlkit.envs",
         ("grid_world", "gridworld:GridWorld", "one reward in a grid; tasks: distance, goal"),
+        (
+            "repeat_previous",
+            "memory:RepeatPrevious",
+            "answer with the symbol of some steps ago; needs memory",
+        ),
         ("soccer", "soccer:soccer", "grid soccer of the DRON paper against rule agents"),
         ("soccer_two", "soccer:SoccerParallelEnv", "the same game with two players"),
         ("tag_pool", "tag_pool:TagPool", "simple_tag's prey against a pool of frozen hunters"),

@@ -24,7 +24,7 @@ class Residual(nn.Module):
         super().__init__()
         convolutions = [nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2)]
         if gain is not None:
-            convolutions = [orthogonal_(layer, gain) for layer in convolutions]  # type: ignore[misc]
+            convolutions = [orthogonal_(layer, gain) for layer in convolutions]
         self.layers = nn.Sequential(activation(), convolutions[0], activation(), convolutions[1])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

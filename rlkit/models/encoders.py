@@ -67,7 +67,7 @@ def default_encoder(space: gym.Space, hiddens: Sequence[int], style: Mapping[str
 def linear(inputs: int, outputs: int, gain: float | None) -> nn.Linear:
     """Return a linear layer, orthogonal with zero biases unless `gain` is None."""
     layer = nn.Linear(inputs, outputs)
-    return layer if gain is None else orthogonal_(layer, gain)  # type: ignore[return-value]
+    return layer if gain is None else orthogonal_(layer, gain)
 
 
 def stack(

@@ -32,9 +32,8 @@ class SetAttention(nn.Module):
 
     def forward(self, x: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
         query, key, value = self.look(self.norm(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        nobody = ~present.any(
-            dim=-1, keepdim=True
-        )  # a softmax over nothing is NaN; what it gives here is dropped
+        # a softmax over nothing is NaN; what it gives here is dropped
+        nobody = ~present.any(dim=-1, keepdim=True)
         mask = (present | nobody)[:, None, None, :]
         seen = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         return x + self.join(seen.transpose(1, 2).flatten(2))

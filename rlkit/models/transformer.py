@@ -31,7 +31,10 @@ class Block(nn.Module):
         self.heads, self.window = heads, window
         self.norm_in, self.norm_out = nn.LayerNorm(size), nn.LayerNorm(size)
         unit = None if gain is None else 1.0
-        self.query, self.key, self.value = (linear(size, size, unit) for _ in range(3))
+        self.query, self.value = linear(size, size, unit), linear(size, size, unit)
+        self.key = nn.Linear(size, size, bias=False)  # a bias would move all scores of a query alike
+        if unit is not None:
+            nn.init.orthogonal_(self.key.weight, unit)
         self.join = linear(size, size, unit)
         self.distance = nn.Parameter(torch.zeros(heads, window))
         self.feed = nn.Sequential(
