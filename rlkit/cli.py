@@ -17,6 +17,7 @@ import typer
 
 from rlkit import __version__
 from rlkit.errors import RlkitError, UsageError
+from rlkit.report import commands
 
 app = typer.Typer(
     name="rlkit",
@@ -318,39 +319,10 @@ def recipe_summary(path: Path) -> str:
     return first[0].lstrip("# ") if first and first[0].startswith("#") else ""
 
 
-@app.command()
-def plot(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN...")],
-    out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="PNG, SVG or PDF; default plot.png in the run.")
-    ] = None,
-    metric: Annotated[str, typer.Option(help="Tidy metric name.")] = "episode_return",
-    x: Annotated[str, typer.Option(help="Tidy metric on the horizontal axis.")] = "env_steps",
-    text: Annotated[bool, typer.Option("--text", help="Draw in the terminal.")] = False,
-) -> None:
-    """Draw learning curves: seeds thin, mean bold."""
-    from rlkit.report import plot as draw
-
-    result = draw(runs, metric=metric, x=x, out=out, text=text)
-    print(result)
-
-
-@app.command()
-def compare(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN...")],
-    metric: Annotated[str, typer.Option(help="Tidy metric name.")] = "episode_return",
-    as_json: AsJson = False,
-) -> None:
-    """Compare runs: seeds grouped, mean, IQM and interval."""
-    from rlkit.report import compare as table
-
-    result = table(runs, metric=metric)
-    if as_json:
-        print(json.dumps(result.to_json()))
-    else:
-        from rich.console import Console
-
-        Console(highlight=False).print(result.table())
+app.command()(commands.plot)
+app.command()(commands.compare)
+app.command()(commands.report)
+app.add_typer(commands.runs_app, name="runs")
 
 
 def _plugins(imports: list[str]) -> None:
