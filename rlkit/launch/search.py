@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -84,6 +85,44 @@ def keeps_own_checkpoints(recipe: Recipe) -> bool:
     return (recipe.tune.scheduler or {}).get("type") == "pbt"
 
 
+class Patient(tune.search.Searcher):
+    """A searcher that hears of a result only where it has the metric.
+
+    Optuna's raises a KeyError for any other (ray 2.60, `OptunaSearch.on_trial_result`): an evaluation takes place in
+    some iterations alone, and no episode may be over after the first.
+    """
+
+    def __init__(self, searcher: tune.search.Searcher):
+        super().__init__(metric=searcher.metric, mode=searcher.mode)
+        self.inner = searcher
+
+    def set_search_properties(self, metric: str | None, mode: str | None, config: dict, **spec: Any) -> bool:
+        self._metric, self._mode = metric, mode
+        return self.inner.set_search_properties(metric, mode, config, **spec)
+
+    def suggest(self, trial_id: str) -> dict | None:
+        return self.inner.suggest(trial_id)
+
+    def on_trial_result(self, trial_id: str, result: dict) -> None:
+        if _number(result, self.metric) is not None:
+            self.inner.on_trial_result(trial_id, result)
+
+    def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
+        known = result if result and _number(result, self.metric) is not None else None
+        self.inner.on_trial_complete(trial_id, known, error)
+
+    def save(self, checkpoint_path: str) -> None:
+        self.inner.save(checkpoint_path)
+
+    def restore(self, checkpoint_path: str) -> None:
+        self.inner.restore(checkpoint_path)
+
+
+def _number(result: Mapping[str, Any], metric: str) -> float | None:
+    value = result.get(metric)
+    return None if value is None or math.isnan(value) else float(value)
+
+
 def searcher(recipe: Recipe) -> Any:
     """Return Tune's search algorithm; for grids and random draws its own, whose draws follow from the recipe's seed.
 
@@ -101,7 +140,7 @@ def searcher(recipe: Recipe) -> Any:
     if kind not in search.SEARCH_ALG_IMPORT:
         raise UsageError(f"tune.search.type: unknown {kind!r}{did_you_mean(kind, search.SEARCH_ALG_IMPORT)}")
     try:
-        found = search.create_searcher(kind, **options)
+        found = Patient(search.create_searcher(kind, **options))
         logging.getLogger(kind).setLevel(logging.WARNING)  # Optuna tells on stderr that it made a study
         return found
     except ImportError as error:

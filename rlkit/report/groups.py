@@ -105,6 +105,21 @@ def load_groups(
             returns of several environments that would be averaged as they are.
         CheckpointError: none of the runs can be read.
     """
+    found = read_groups(runs, by, scale, notes)
+    frames = {path: frame for group in found for path, frame in group.frames.items()}
+    for column in (x, metric):
+        if not any(column in f and f[column].notna().any() for f in frames.values()):
+            raise UsageError(_no_such_metric(column, frames))
+    return found
+
+
+def read_groups(
+    runs: Runs,
+    by: Sequence[str] = (),
+    scale: Mapping[str, tuple[float, float]] | None = None,
+    notes: list[str] | None = None,
+) -> list[TrialGroup]:
+    """Return the groups of runs whatever they have reported; see `load_groups`."""
     notes = [] if notes is None else notes
     frames: dict[Path, pandas.DataFrame] = {}
     groups: dict[str, TrialGroup] = {}
@@ -127,9 +142,6 @@ def load_groups(
         group.trials.append(trial)
         group.envs[trial.path] = str(params.get("env", ""))
     found = list(groups.values())
-    for column in (x, metric):
-        if not any(column in f and f[column].notna().any() for f in frames.values()):
-            raise UsageError(_no_such_metric(column, frames))
     for group in found:
         _check_envs(group)
     if not by:

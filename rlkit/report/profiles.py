@@ -24,9 +24,11 @@ def final_scores(curves: Sequence[Curve]) -> list[Array]:
     return [np.array([final_value(c) for c in curves if c.env == env]) for env in envs]
 
 
-def profile_figure(groups: Sequence[TrialGroup], metric: str) -> Figure:
+def profile_figure(
+    groups: Sequence[TrialGroup], metric: str, size: tuple[float, float] = (7.2, 4.2)
+) -> Figure:
     """Return the profiles of the groups' final values, with a stratified bootstrap band from three seeds on."""
-    figure, axes = new_figure()
+    figure, axes = new_figure(size)
     found = [(group, group.curves(metric, "env_steps")) for group in groups]
     found = [(group, curves) for group, curves in found if curves]
     tasks = [final_scores(curves) for _, curves in found]
