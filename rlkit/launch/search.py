@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -85,6 +86,55 @@ def keeps_own_checkpoints(recipe: Recipe) -> bool:
     return (recipe.tune.scheduler or {}).get("type") == "pbt"
 
 
+SAMPLERS = {
+    "tpe": "TPESampler",
+    "random": "RandomSampler",
+    "gp": "GPSampler",
+    "cmaes": "CmaEsSampler",
+    "qmc": "QMCSampler",
+}
+
+
+def _optuna(options: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
+    """Turn a recipe's words for Optuna into its objects: `sampler`, `seed`, and `storage`, a file that is continued.
+
+    Raises:
+        UsageError: an unknown sampler, or one whose package is not installed; a storage that is no file.
+    """
+    try:
+        import optuna
+    except ImportError:
+        return options  # Tune says what is missing
+    found = dict(options)
+    seed = found.pop("seed", None)
+    if seed is None and recipe.seed is not None:
+        seed = seeds.number(recipe.seed, "search") % 2**31
+    name = str(found.pop("sampler", "tpe")).lower()
+    if name not in SAMPLERS:
+        raise UsageError(
+            f"tune.search.sampler: unknown {name!r}{did_you_mean(name, SAMPLERS)}; one of {', '.join(SAMPLERS)}"
+        )
+    try:
+        found["sampler"] = getattr(optuna.samplers, SAMPLERS[name])(seed=seed)
+    except ImportError as error:
+        raise UsageError(
+            f"tune.search.sampler: {name} needs a package that is not installed: {error}"
+        ) from None
+    if "storage" in found:
+        path = str(found["storage"])
+        if "://" in path or Path(path).is_dir() or not Path(path).absolute().parent.is_dir():
+            raise UsageError(
+                f"tune.search.storage: {path!r}: expected a file in a folder that exists, such as study.log"
+            )
+        backend = optuna.storages.journal.JournalFileBackend(path)
+        try:
+            found["storage"] = optuna.storages.JournalStorage(backend)
+        except (ValueError, KeyError, OSError) as error:
+            raise UsageError(f"tune.search.storage: {path} is no storage of Optuna's ({error})") from None
+        found.setdefault("study_name", recipe.name)
+    return found
+
+
 class Patient(tune.search.Searcher):
     """A searcher that hears of a result only where it has the metric.
 
@@ -139,6 +189,8 @@ def searcher(recipe: Recipe) -> Any:
 
     if kind not in search.SEARCH_ALG_IMPORT:
         raise UsageError(f"tune.search.type: unknown {kind!r}{did_you_mean(kind, search.SEARCH_ALG_IMPORT)}")
+    if kind == "optuna":
+        options = _optuna(options, recipe)
     try:
         found = Patient(search.create_searcher(kind, **options))
         logging.getLogger(kind).setLevel(logging.WARNING)  # Optuna tells on stderr that it made a study

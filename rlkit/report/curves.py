@@ -187,7 +187,9 @@ def _seeds_and_middle(axes: Axes, curves: Sequence[Curve], style: dict[str, Any]
         axes.plot(x, curves[0].y, lw=1.8, **_marked(style, x, alone))
         return
     for curve in curves:
-        shown = np.unique(np.linspace(0, len(curve.x) - 1, POINTS).astype(int))  # more do not show, and fill a page
+        shown = np.unique(
+            np.linspace(0, len(curve.x) - 1, POINTS).astype(int)
+        )  # more do not show, and fill a page
         axes.plot(
             curve.x[shown], curve.y[shown], color=style["color"], lw=0.8, alpha=0.45, marker=_dot(curve.x)
         )

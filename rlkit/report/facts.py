@@ -74,10 +74,14 @@ def warnings(groups: Sequence[TrialGroup], metric: str) -> list[str]:
         curves = group.curves(metric, "env_steps")
         seeds = len(group.trials)
         if seeds < MIN_SEEDS:
-            found.append(f"{group.label}: {seeds} seed{'s' if seeds > 1 else ''}; an interval needs {MIN_SEEDS}")
+            found.append(
+                f"{group.label}: {seeds} seed{'s' if seeds > 1 else ''}; an interval needs {MIN_SEEDS}"
+            )
         shared = [seed for seed, n in Counter(_seed(t.params) for t in group.trials).items() if n > 1]
         if shared:
-            found.append(f"{group.label}: seed {shared[0]} was trained more than once; these are not independent")
+            found.append(
+                f"{group.label}: seed {shared[0]} was trained more than once; these are not independent"
+            )
         if len(curves) < seeds:
             found.append(f"{group.label}: {seeds - len(curves)} of {seeds} trials have not reported {metric}")
         ends = [curve.x[-1] for curve in curves]
@@ -87,7 +91,9 @@ def warnings(groups: Sequence[TrialGroup], metric: str) -> list[str]:
                 "with the first"
             )
         if not group.curves("eval/episode_return", "env_steps"):
-            found.append(f"{group.label}: no evaluation during training; returns are those of exploring episodes")
+            found.append(
+                f"{group.label}: no evaluation during training; returns are those of exploring episodes"
+            )
     runs = runs_of(groups)
     for run in runs:
         if run.status != "done":
@@ -114,7 +120,11 @@ def timer_rows(group: TrialGroup, notes: list[str]) -> list[Row]:
             if isinstance(value, int | float) and value == value:
                 sums.setdefault(str(name), []).append(float(value))
     means = {name: sum(values) / len(values) for name, values in sums.items()}
-    return [[name, f"{means[name]:.3g} s"] for name in sorted(means, key=lambda n: -means[n]) if means[name] > 1e-4]
+    return [
+        [name, f"{means[name]:.3g} s"]
+        for name in sorted(means, key=lambda n: -means[n])
+        if means[name] > 1e-4
+    ]
 
 
 def _last_result(path: Path, notes: list[str]) -> dict[str, Any]:

@@ -80,9 +80,17 @@ def play_group(group: TrialGroup, *, trust: bool, notes: list[str]) -> Played | 
             notes.append(f"{group.label}: no films, {error}")
             break
         if len(data) > MAX_BYTES:
-            notes.append(f"{group.label}: the film of the {what} episode is left out, it has {len(data):,} bytes")
+            notes.append(
+                f"{group.label}: the film of the {what} episode is left out, it has {len(data):,} bytes"
+            )
             continue
-        films.append(Film(f"{what} of {EPISODES} episodes: seed {row.seed}, return {row.ret:,.1f}{cut}", data, _poster(data)))
+        films.append(
+            Film(
+                f"{what} of {EPISODES} episodes: seed {row.seed}, return {row.ret:,.1f}{cut}",
+                data,
+                _poster(data),
+            )
+        )
     return Played(group.label, str(path), lines, films)
 
 

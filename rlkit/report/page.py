@@ -35,7 +35,17 @@ DATA = tuple(f"data:{kind};base64," for kind in ("image/svg+xml", "image/jpeg", 
 SIZE = (5.2, 3.4)  # inches: its letters stay readable on a screen of 400 pixels
 MOST_LOSSES, MOST_AGENTS, MOST_CURRICULUM = 12, 8, 6
 MOST_TRIALS = 50  # lines of a search's table
-FIRST = ("total_loss", "policy_loss", "vf_loss", "qf_loss", "actor_loss", "critic_loss", "entropy", "kl", "td_error")
+FIRST = (
+    "total_loss",
+    "policy_loss",
+    "vf_loss",
+    "qf_loss",
+    "actor_loss",
+    "critic_loss",
+    "entropy",
+    "kl",
+    "td_error",
+)
 
 
 @dataclass(frozen=True)
@@ -100,7 +110,11 @@ def page(groups: Sequence[TrialGroup], played: Played | None, notes: list[str]) 
         "notes": notes,
     }
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_shown
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_shown,
     )
     template = Path(__file__).with_name("page.html.j2").read_text(encoding="utf-8")
     return environment.from_string(template).render(context)
@@ -125,7 +139,9 @@ def main_metric(groups: Sequence[TrialGroup]) -> str | None:
 def _curves(groups: Sequence[TrialGroup], metric: str | None) -> list[Picture]:
     found = []
     for some in _by_env(groups):
-        for x, name in [(x, metric) for x in ("env_steps", "time_s", "updates")] + [("env_steps", "steps_per_s")]:
+        for x, name in [(x, metric) for x in ("env_steps", "time_s", "updates")] + [
+            ("env_steps", "steps_per_s")
+        ]:
             found += [_picture(some, str(name), x)] if _has(some, name, x) else []
         with_metric = [g for g in some if metric and len(g.curves(metric, "env_steps")) > 1]
         if metric and with_metric:
@@ -151,13 +167,17 @@ def _picture(groups: Sequence[TrialGroup], metric: str, x: str) -> Picture:
     words = f"{metric if '/' in metric else label(metric)} over {label(x)}"
     figure = curve_figure(groups, metric, x, SIZE)
     if "/" in metric:
-        figure.axes[0].set_ylabel(metric.rpartition("/")[2].replace("$", r"\$")[:40])  # the caption has all of it
+        figure.axes[0].set_ylabel(
+            metric.rpartition("/")[2].replace("$", r"\$")[:40]
+        )  # the caption has all of it
     return Picture(words, source_of(figure))
 
 
 def _pictures(groups: Sequence[TrialGroup], family: str, notes: list[str], most: int) -> list[Picture]:
     """A picture of each metric of a family, those that people look at first."""
-    columns = dict.fromkeys(c for g in groups for f in g.frames.values() for c in f.columns if c.startswith(family))
+    columns = dict.fromkeys(
+        c for g in groups for f in g.frames.values() for c in f.columns if c.startswith(family)
+    )
 
     def place(name: str) -> tuple[int, str]:
         rank = [k for k, word in enumerate(FIRST) if word in name]
@@ -165,7 +185,9 @@ def _pictures(groups: Sequence[TrialGroup], family: str, notes: list[str], most:
 
     names = [name for name in sorted(columns, key=place) if _varies(groups, name)]
     if len(names) > most:
-        notes.append(f"{len(names) - most} more metrics {family}… are not drawn: rlkit plot --metric {names[most]}")
+        notes.append(
+            f"{len(names) - most} more metrics {family}… are not drawn: rlkit plot --metric {names[most]}"
+        )
     return [
         _picture(some, name, "env_steps") for name in names[:most] for some in _by_env(groups)
         if _has(some, name, "env_steps")
@@ -197,7 +219,11 @@ def _played(played: Played) -> dict[str, Any]:
         "lines": played.lines,
         "episodes": EPISODES,
         "films": [
-            {"caption": film.caption, "source": _data("video/mp4", film.data), "poster": _data("image/jpeg", film.poster)}
+            {
+                "caption": film.caption,
+                "source": _data("video/mp4", film.data),
+                "poster": _data("image/jpeg", film.poster),
+            }
             for film in played.films
         ],
     }
@@ -224,7 +250,9 @@ def _search(run: Any, notes: list[str]) -> dict[str, Any]:
     if shares:
         pictures.insert(0, Picture("parameter importances", source_of(importance_figure(shares))))
     elif found:
-        notes.append(f"{run.path}: no importances: they need four trials with a value, and pip install optuna")
+        notes.append(
+            f"{run.path}: no importances: they need four trials with a value, and pip install optuna"
+        )
     if len(lines) > MOST_TRIALS:
         notes.append(f"{run.path}: the {MOST_TRIALS} best of {len(lines)} trials are listed")
     head = ["", *keys, f"best {ranking.metric}", "env steps", "time"]

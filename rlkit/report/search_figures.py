@@ -104,7 +104,9 @@ def slice_figure(
         x = [values[key] for values, _ in found]
         if space.kind in LISTS:
             x = [_plain(str(value)) for value in x]
-        axes.plot(x, [result for _, result in found], "o", color=COLORS[0], ms=4, alpha=0.7, mec="black", mew=0.3)
+        axes.plot(
+            x, [result for _, result in found], "o", color=COLORS[0], ms=4, alpha=0.7, mec="black", mew=0.3
+        )
         if space.kind == "loguniform":
             axes.set_xscale("log")
         axes.set_title(_plain(key.rpartition(".")[2]), fontsize=9)
