@@ -103,6 +103,7 @@ def _optuna(options: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
     """
     try:
         import optuna
+        from optuna.storages.journal import JournalFileBackend
     except ImportError:
         return options  # Tune says what is missing
     found = dict(options)
@@ -126,7 +127,7 @@ def _optuna(options: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
             raise UsageError(
                 f"tune.search.storage: {path!r}: expected a file in a folder that exists, such as study.log"
             )
-        backend = optuna.storages.journal.JournalFileBackend(path)
+        backend = JournalFileBackend(path)
         try:
             found["storage"] = optuna.storages.JournalStorage(backend)
         except (ValueError, KeyError, OSError) as error:

@@ -1,4 +1,4 @@
-"""`tune: {search: {type: optuna, space: default}}`: a search space to start from, for the algorithms people search most.
+"""`tune: {search: {type: optuna, space: default}}`: a search space to start from.
 
 Ranges are those of rl-baselines3-zoo 2.9.2 (rl_zoo3/hyperparams_opt.py; github.com/DLR-RM/rl-baselines3-zoo) for the
 same quantity, with two changes: its log-uniform 1 - gamma and 1 - lambda are lists here, because a recipe names gamma

@@ -104,7 +104,7 @@ def move(old: Old, recipe: dict[str, Any], notes: list[str]) -> None:
             handler(key, value, recipe, notes)
         elif target := RENAMED.get(key):
             _renamed(key, target, value, recipe, notes)
-        elif method := config.method_with(key) if config.known else None:
+        elif config.known and (method := config.method_with(key)):
             _put(recipe, ("config", method, key), value)
         elif key in METHODS or key in CLOSED_METHODS:
             notes.append(f"{key}: what it was given is no plain data; left out")
@@ -268,7 +268,8 @@ def _top(key: str, value: Any, recipe: dict[str, Any], notes: list[str]) -> None
 
 HANDLERS: dict[str, Handler] = {
     "env_config": _top, "seed": _top, "train_batch_size": _train_batch, "lr_schedule": _schedule,
-    "entropy_coeff_schedule": _schedule, "num_gpus": _gpus, "model": _model, "model_config": _model, "hiddens": _hiddens,
+    "entropy_coeff_schedule": _schedule, "num_gpus": _gpus, "model": _model, "model_config": _model,
+    "hiddens": _hiddens,
     "q_model_config": _networks, "policy_model_config": _networks, "Q_model": _networks, "policy_model": _networks,
     "optimization": _optimization, "exploration_config": _exploration, "epsilon": _epsilon,
     "replay_buffer_config": _buffer, "evaluation_interval": _evaluation, "evaluation_duration": _evaluation,

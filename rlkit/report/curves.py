@@ -11,6 +11,7 @@ import numpy as np
 from rlkit.errors import UsageError
 from rlkit.metrics import label
 from rlkit.report.groups import Curve, TrialGroup
+from rlkit.report.safe import printable
 from rlkit.runs.run import Run, open_run
 from rlkit.runs.statistics import MIN_SEEDS, Array, band, iqm
 
@@ -29,6 +30,7 @@ STYLES: tuple[Any, ...] = (
 )  # dashes are evaluations
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")  # with them curves are told apart without colour
 POINTS = 400  # of an IQM curve
+LONGEST = 120  # letters of a name in a picture
 LETTER = 0.013  # width of a letter above the axes, as a share of their width
 
 
@@ -86,7 +88,7 @@ def curve_figure(
         _evaluation(axes, evaluations, style)
         if curves:
             shown = style if len(groups) > 1 else {**style, "marker": ""}
-            handles.append(Line2D([], [], lw=2, ms=5, label=_plain(legend(group, curves)), **shown))
+            handles.append(Line2D([], [], lw=2, ms=5, label=plain(legend(group, curves)), **shown))
         if len(curves) >= MIN_SEEDS:
             notes["band"] = Patch(color="0.35", alpha=0.25, lw=0, label="95 % interval of the IQM")
         if evaluations:
@@ -95,9 +97,9 @@ def curve_figure(
     lessons = next((found for g in groups if (found := lesson_borders(g, x))), None)
     if lessons:
         _bands(axes, lessons)
-    axes.set_title(_plain(title(groups)), fontsize=10, loc="left", pad=18 if lessons else 8)
-    axes.set_xlabel(_plain(label(x)))
-    axes.set_ylabel(_plain(scaled_label(groups, metric)))
+    axes.set_title(plain(title(groups)), fontsize=10, loc="left", pad=18 if lessons else 8)
+    axes.set_xlabel(plain(label(x)))
+    axes.set_ylabel(plain(scaled_label(groups, metric)))
     if x != "time_s":
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.xaxis.set_major_locator(MaxNLocator(7, integer=x != "time_s"))
@@ -230,14 +232,15 @@ def _bands(axes: Axes, borders: Sequence[tuple[float, str]]) -> None:
             continue
         written = centre + half
         axes.annotate(
-            _plain(name), (centre, 1.0), xycoords=axes.get_xaxis_transform(), xytext=(0, 3),
+            plain(name), (centre, 1.0), xycoords=axes.get_xaxis_transform(), xytext=(0, 3),
             textcoords="offset points", ha="center", va="bottom", fontsize=8, color="0.35",
         )  # fmt: skip
 
 
-def _plain(text: str) -> str:
-    """Keep matplotlib from reading text between dollar signs as a formula."""
-    return text.replace("$", r"\$")
+def plain(text: str) -> str:
+    """Text of a run as text of a picture: no formula between dollar signs, no control characters, not too long."""
+    shown = printable(text)
+    return (shown if len(shown) <= LONGEST else f"{shown[: LONGEST - 1]}…").replace("$", r"\$")
 
 
 def _dot(x: Array) -> str:

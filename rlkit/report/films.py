@@ -59,7 +59,7 @@ def play_group(group: TrialGroup, *, trust: bool, notes: list[str]) -> Played | 
     from rlkit.play.evaluation import cells, evaluate
 
     trial = best_trial(group)
-    path = trial and (trial.best_checkpoint or trial.last_checkpoint)
+    path = None if trial is None else trial.best_checkpoint or trial.last_checkpoint
     if path is None:
         return None
     try:

@@ -20,7 +20,7 @@ from rlkit.files import write_atomic
 from rlkit.metrics import label
 from rlkit.report import facts
 from rlkit.report.comparison import Comparison
-from rlkit.report.curves import curve_figure
+from rlkit.report.curves import curve_figure, plain
 from rlkit.report.films import EPISODES, Played, play_best
 from rlkit.report.groups import Runs, TrialGroup, as_list, read_groups
 from rlkit.report.profiles import profile_figure
@@ -167,9 +167,7 @@ def _picture(groups: Sequence[TrialGroup], metric: str, x: str) -> Picture:
     words = f"{metric if '/' in metric else label(metric)} over {label(x)}"
     figure = curve_figure(groups, metric, x, SIZE)
     if "/" in metric:
-        figure.axes[0].set_ylabel(
-            metric.rpartition("/")[2].replace("$", r"\$")[:40]
-        )  # the caption has all of it
+        figure.axes[0].set_ylabel(plain(metric.rpartition("/")[2]))  # the caption has all of it
     return Picture(words, source_of(figure))
 
 

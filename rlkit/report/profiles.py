@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rlkit.report.comparison import final_value
-from rlkit.report.curves import legend, look, new_figure, scaled_label, title
+from rlkit.report.curves import legend, look, new_figure, plain, scaled_label, title
 from rlkit.report.groups import Curve, TrialGroup
 from rlkit.runs.statistics import BAND_RESAMPLES, MIN_SEEDS, Array, profile
 
@@ -40,7 +40,7 @@ def profile_figure(
         share = profile(np.concatenate(task), thresholds)
         axes.plot(
             thresholds, share, lw=2, ms=5, markevery=(number * 5, POINTS // 8), drawstyle="steps-pre",
-            label=legend(group, curves).replace("$", r"\$"), **style,
+            label=plain(legend(group, curves)), **style,
         )  # fmt: skip
         if len(curves) >= MIN_SEEDS:
             rng = np.random.default_rng(0)
@@ -49,8 +49,8 @@ def profile_figure(
                 profile(np.concatenate(drawn, axis=1), thresholds), [0.025, 0.975], axis=0
             )
             axes.fill_between(thresholds, low, high, step="pre", color=style["color"], alpha=0.18, lw=0)
-    axes.set_title(title(groups).replace("$", r"\$"), fontsize=10, loc="left")
-    axes.set_xlabel(f"{scaled_label(groups, metric)} τ, last tenth of the env steps".replace("$", r"\$"))
+    axes.set_title(plain(title(groups)), fontsize=10, loc="left")
+    axes.set_xlabel(plain(f"{scaled_label(groups, metric)} τ, last tenth of the env steps"))
     axes.set_ylabel("share of seeds above τ")
     axes.set_ylim(-0.02, 1.02)
     axes.legend(frameon=False, fontsize=9)

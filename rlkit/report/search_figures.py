@@ -7,10 +7,9 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from rlkit.recipe.spaces import LISTS, SearchSpace, spaces_in
-from rlkit.report.curves import COLORS
+from rlkit.report.curves import COLORS, plain
 from rlkit.report.groups import value_of
 from rlkit.report.ranking import Ranking
-from rlkit.report.safe import printable
 from rlkit.runs.run import Run
 
 if TYPE_CHECKING:
@@ -79,7 +78,7 @@ def importance_figure(shares: dict[str, float]) -> Figure:
     keys = list(shares)[:MOST][::-1]
     figure = Figure(figsize=(5.2, 0.9 + 0.32 * len(keys)), layout="constrained")
     axes = figure.add_subplot()
-    axes.barh([_plain(key) for key in keys], [shares[key] for key in keys], color=COLORS[0], height=0.6)
+    axes.barh([plain(key) for key in keys], [shares[key] for key in keys], color=COLORS[0], height=0.6)
     axes.set_xlabel("importance (PED-ANOVA)")
     axes.spines[["top", "right"]].set_visible(False)
     return figure
@@ -103,19 +102,14 @@ def slice_figure(
         key, space = keys[number], spaces[keys[number]]
         x = [values[key] for values, _ in found]
         if space.kind in LISTS:
-            x = [_plain(str(value)) for value in x]
+            x = [plain(str(value)) for value in x]
         axes.plot(
             x, [result for _, result in found], "o", color=COLORS[0], ms=4, alpha=0.7, mec="black", mew=0.3
         )
         if space.kind == "loguniform":
             axes.set_xscale("log")
-        axes.set_title(_plain(key.rpartition(".")[2]), fontsize=9)
+        axes.set_title(plain(key.rpartition(".")[2]), fontsize=9)
         axes.tick_params(labelsize=8)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.supylabel(_plain(f"best {metric}"), fontsize=9)
+    figure.supylabel(plain(f"best {metric}"), fontsize=9)
     return figure
-
-
-def _plain(text: str) -> str:
-    short = printable(text)
-    return (short if len(short) <= 40 else f"{short[:39]}…").replace("$", r"\$")
