@@ -22,10 +22,10 @@ RESULTS, PAGE = ROOT / "benchmarks" / "results", ROOT / "docs" / "results.md"
 HEAD = """\
 # Results
 
-Written by `python scripts/results.py` from `benchmarks/results/*.jsonl`, in which every line is one training run, failures
-included. A result is the final value of each seed, in the order of the seeds. Wall and CPU times depend on the processor
-and on what else ran on it; the env steps that a seed needs depend on the processor too, because the last bits of sums do.
-A dash: the line does not say.
+Written by `python scripts/results.py` from `benchmarks/results/*.jsonl`, in which every line is one training run,
+failures included. A result is the final value of each seed, in the order of the seeds. Wall and CPU times depend on the
+processor and on what else ran on it; the env steps that a seed needs depend on the processor too, because the last bits
+of sums do. A dash: the line does not say.
 """
 
 

@@ -105,7 +105,7 @@ def move(old: Old, recipe: dict[str, Any], notes: list[str]) -> None:
         elif target := RENAMED.get(key):
             _renamed(key, target, value, recipe, notes)
         elif config.known and (method := config.method_with(key)):
-            _put(recipe, ("config", method, key), value)
+            _put(recipe, ("config", str(method), key), value)
         elif key in METHODS or key in CLOSED_METHODS:
             notes.append(f"{key}: what it was given is no plain data; left out")
         else:
@@ -168,10 +168,7 @@ def _gpus(key: str, value: Any, recipe: dict[str, Any], notes: list[str]) -> Non
 def _model(key: str, value: Any, recipe: dict[str, Any], notes: list[str]) -> None:
     rows = table()["model_config"]
     for name, item in value.items() if isinstance(value, Mapping) else ():
-        new = {
-            "post_fcnet_hiddens": "head_fcnet_hiddens",
-            "post_fcnet_activation": "head_fcnet_activation",
-        }.get(name, name)
+        new = str(name).replace("post_fcnet_", "head_fcnet_")
         if new in rows:
             _put(recipe, ("model", new), item)
             if new != name:
