@@ -2,7 +2,7 @@
 
     python benchmarks/smoke.py [NAME…] [--without-peers] [--most 300]
 
-Exit code 1 when a script fails, runs longer than `--most` seconds, or stands in no line of the table. A script whose bar
+Exit code 1 when a script fails, runs longer than `--most` seconds, or is not in the table. A script whose bar
 is missed in so short a form still counts as started: exit code 1 with figures on stdout and no traceback.
 """
 
