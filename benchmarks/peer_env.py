@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PINS = (
-    Path(__file__).parent / "peers"
-)  # versions each peer was measured with: XuanCe needs another pyglet than VMAS
+# Versions each peer was measured with: XuanCe needs another pyglet than VMAS.
+PINS = Path(__file__).parent / "peers"
 SB3 = ("stable-baselines3==2.9.2",)
 MPE = ("torch", "mpe2", "pettingzoo", "gymnasium")
 # torchvision, which XuanCe requires and imports for three algorithms on pictures only, would bring another torch

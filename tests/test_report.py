@@ -199,12 +199,8 @@ def test_compare_gives_the_numbers_of_the_definition(tmp_path: Path) -> None:
     b = write_run(tmp_path / "bad/t", line(1, end=20), seeds=(0, 1))
     values = json.loads(json.dumps(compare([a, b]).to_json()))
     good, bad = values["rows"]
-    assert good["final"]["CartPole-v1"] == [
-        195,
-        196,
-        197,
-        198,
-    ]  # mean of iterations 19 and 20: beyond 90 % of the steps
+    # The mean of iterations 19 and 20, beyond 90 % of the steps.
+    assert good["final"]["CartPole-v1"] == [195, 196, 197, 198]
     assert good["mean"] == 196.5
     assert good["std"] == pytest.approx(np.std([0, 1, 2, 3], ddof=1))
     assert good["iqm"] == 196.5

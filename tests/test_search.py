@@ -17,7 +17,7 @@ from rlkit.recipe.default_space import DEFAULT_SPACES
 from rlkit.report.search_figures import importances, points
 from rlkit.runs.run import RunInfo, open_run
 
-BASE: dict[str, Any] = {"name": "s", "algorithm": "DQN", "env": "CartPole-v1", "stop": {"env_steps": 100}}
+BASE: dict[str, Any] = {"name": "s", "algorithm": "DQN", "env": "CartPole-v1", "stop": {"env_steps": 50_000}}
 RECIPES = {"PPO": "ppo_cartpole", "DQN": "dqn_cartpole", "SAC": "sac_pendulum", "MADDPG": "maddpg_spread",
            "MATD3": "matd3_spread"}  # fmt: skip
 

@@ -22,12 +22,13 @@ if TYPE_CHECKING:
 SUFFIXES = (".png", ".svg", ".pdf")
 # Okabe and Ito's palette: told apart by readers with any kind of colour vision, and in print.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
+# A plain dashed line is an evaluation.
 STYLES: tuple[Any, ...] = (
     "-",
     (0, (6, 1, 1, 1)),
     (0, (1, 1)),
     (0, (4, 1, 1, 1, 1, 1)),
-)  # dashes are evaluations
+)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")  # with them curves are told apart without colour
 POINTS = 400  # of an IQM curve
 LONGEST = 120  # letters of a name in a picture
@@ -189,9 +190,8 @@ def _seeds_and_middle(axes: Axes, curves: Sequence[Curve], style: dict[str, Any]
         axes.plot(x, curves[0].y, lw=1.8, **_marked(style, x, alone))
         return
     for curve in curves:
-        shown = np.unique(
-            np.linspace(0, len(curve.x) - 1, POINTS).astype(int)
-        )  # more do not show, and fill a page
+        # More points do not show, and fill a page.
+        shown = np.unique(np.linspace(0, len(curve.x) - 1, POINTS).astype(int))
         axes.plot(
             curve.x[shown], curve.y[shown], color=style["color"], lw=0.8, alpha=0.45, marker=_dot(curve.x)
         )
