@@ -54,7 +54,7 @@ def read_frame(run: Run) -> tuple[pandas.DataFrame, list[str]]:
         csv.Error,
         RecursionError,
     ) as error:
-        # pandas\' parser errors and bad UTF-8 are ValueErrors
+        # Parser errors of pandas and bad UTF-8 are ValueErrors.
         raise CheckpointError(f"{path}: not a table of metrics ({printable(str(error))[:200]})") from None
     if "trial" not in frame:
         raise CheckpointError(f"{path}: not a metrics.csv of rlkit: it has no column 'trial'")
