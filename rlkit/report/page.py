@@ -34,6 +34,7 @@ MAX_BYTES = 3_000_000
 DATA = tuple(f"data:{kind};base64," for kind in ("image/svg+xml", "image/jpeg", "video/mp4"))
 SIZE = (5.2, 3.4)  # inches: its letters stay readable on a screen of 400 pixels
 MOST_LOSSES, MOST_AGENTS, MOST_CURRICULUM = 12, 8, 6
+MOST_LEGEND = 6  # groups: with more, names would cover the curves, and pairs fill the page
 MOST_TRIALS = 50  # lines of a search's table
 FIRST = (
     "total_loss",
@@ -166,6 +167,8 @@ def _by_env(groups: Sequence[TrialGroup]) -> list[list[TrialGroup]]:
 def _picture(groups: Sequence[TrialGroup], metric: str, x: str) -> Picture:
     words = f"{metric if '/' in metric else label(metric)} over {label(x)}"
     figure = curve_figure(groups, metric, x, SIZE)
+    if len(groups) > MOST_LEGEND and (legend := figure.axes[0].get_legend()):
+        legend.remove()
     if "/" in metric:
         figure.axes[0].set_ylabel(plain(metric.rpartition("/")[2]))  # the caption has all of it
     return Picture(words, source_of(figure))
@@ -204,7 +207,7 @@ def _tables(groups: Sequence[TrialGroup], metric: str | None) -> list[dict[str, 
                 continue
             sheets = Comparison.of(some, name).sheets()
             where = str(some[0].params.get("env"))
-            for title, head, lines in sheets if number < 2 else sheets[:1]:
+            for title, head, lines in sheets if number < 2 and len(some) <= MOST_LEGEND else sheets[:1]:
                 words = title if "/" not in name else f"{name}: {title}"
                 found.append({"title": f"{where}: {words}", "head": head, "lines": lines})
     return found
