@@ -45,7 +45,7 @@ def test_runs_are_listed_filtered_and_as_json(tmp_path: Path) -> None:
     assert [row.name for row in list_runs([tmp_path], "d*")] == ["dqn"]
     assert [row.name for row in list_runs([tmp_path], status="failed")] == ["ppo"]
     with pytest.raises(UsageError, match="did you mean 'failed'"):
-        list_runs([tmp_path], status="faild")
+        list_runs([tmp_path], status="failedd")
     with pytest.raises(UsageError, match="no such folder"):
         list_runs([tmp_path / "nowhere"])
     found = json.loads(CliRunner().invoke(app, ["runs", "--in", str(tmp_path), "--json"]).stdout)

@@ -153,7 +153,7 @@ def test_impala_blocks_add_to_their_input() -> None:
         (lambda: lstm(VECTOR, hiddens=[]), "model.hiddens: got"),
         (lambda: lstm(VECTOR, encoder={"name": "gru"}), "'gru' is recurrent"),
         (lambda: lstm(VECTOR, encoder={"hiddens": [3]}), "expected a model by name"),
-        (lambda: lstm(VECTOR, encoder={"name": "mlp", "hiden": [3]}), "no such option"),
+        (lambda: lstm(VECTOR, encoder={"name": "mlp", "hiddenz": [3]}), "no such option"),
         (lambda: multi_input(VECTOR), "takes a Dict or Tuple"),
         (lambda: multi_input(S.Dict(a=VECTOR), encoders={"b": {"name": "mlp"}}), "there is no such part"),
         (lambda: entities(VECTOR), r"takes a Box \(K, D\)"),
