@@ -17,7 +17,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 TMP = "{tmp}"
-# script -> arguments of its short form; a list of lists where it has several
+# script -> arguments of its short form
 SHORT: dict[str, list[str]] = {
     "callback_cost": [],
     "check_cost": ["configs/dqn_cartpole.yaml", "--runs", "1"],

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from rlkit import __version__
-from rlkit.errors import RlkitError, UsageError
+from rlkit.errors import RlkitError, UsageError, printable
 from rlkit.report import commands
 
 app = typer.Typer(
@@ -358,10 +358,8 @@ def migrate(
     ] = None,
 ) -> None:
     """Turn an old RLlib configuration into a recipe; say what changed, moved, or has no successor."""
-    from rlkit.errors import UsageError
     from rlkit.files import write_atomic
     from rlkit.recipe.migrate import migrate as read
-    from rlkit.recipe.migrate import printable
 
     found = read(file)
     if out is not None and not (out if len(found) > 1 else out.parent).is_dir():

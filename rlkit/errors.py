@@ -44,6 +44,13 @@ class EnvError(RlkitError):
     exit_code = 1
 
 
+def printable(text: object) -> str:
+    r"""Return text without control characters, terminal escapes and direction marks: each is shown as `\x1b`."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in str(text)
+    )
+
+
 def did_you_mean(word: object, known: Iterable[str]) -> str:
     """Return `"; did you mean 'x'?"` for the closest known word, or an empty string."""
     names = sorted({str(name) for name in known})

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -161,6 +163,25 @@ def test_commands_and_options_exist() -> None:
             options = {o for p in group.commands[command].params for o in (*p.opts, *p.secondary_opts)}
             for option in re.findall(r"(?<!\S)(--?[a-z]+)\b", rest):
                 assert option in options, f"rlkit {command} {option}"
+
+
+def module_of(path: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(Path(path).stem, DOCS.parent / path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_of_results_is_what_the_benchmarks_wrote() -> None:
+    assert module_of("scripts/results.py").page() == (DOCS / "results.md").read_text(), "run make results"
+
+
+def test_every_benchmark_has_a_short_form_or_a_reason() -> None:
+    smoke = module_of("benchmarks/smoke.py")
+    scripts = {path.stem for path in (DOCS.parent / "benchmarks").glob("*.py")}
+    assert {*smoke.SHORT, *smoke.OTHERS} == scripts
 
 
 def test_links_lead_somewhere() -> None:

@@ -41,6 +41,37 @@ def orthogonal_(layer: nn.Module, gain: float) -> nn.Module:
     return layer
 
 
+def linear(inputs: int, outputs: int, gain: float | None) -> nn.Linear:
+    """Return a linear layer, orthogonal with zero biases unless `gain` is None."""
+    layer = nn.Linear(inputs, outputs)
+    return layer if gain is None else orthogonal_(layer, gain)
+
+
+def stack(
+    inputs: int, sizes: Sequence[int], activation: str, layer_norm: bool, gain: float | None
+) -> nn.Module:
+    """Return linear layers on (…, inputs), each with its norm (if asked for) and activation."""
+    kind = activation_class(activation)
+    layers: list[nn.Module] = []
+    for size in sizes:
+        layers.append(linear(inputs, size, gain))
+        if layer_norm:
+            layers.append(nn.LayerNorm(size))
+        layers.append(kind())
+        inputs = size
+    return nn.Sequential(*layers)
+
+
+def sizes_of(name: str, values: Any) -> list[int]:
+    """Return an option that is a list of layer sizes; a `UsageError` otherwise."""
+    good = isinstance(values, list | tuple) and all(
+        isinstance(v, int) and not isinstance(v, bool) and v > 0 for v in values
+    )
+    if not good or not values:
+        raise UsageError(f"model.{name}: got {values!r}, expected a list of positive integers, e.g. [64, 64]")
+    return list(values)
+
+
 def flatten(observation: Any) -> torch.Tensor:
     """Lay observations, nested ones key by key, side by side: (B, O)."""
     if isinstance(observation, dict):
@@ -67,16 +98,7 @@ class MLP(nn.Module):
         if bounds is not None:
             self.register_buffer("middle", (bounds[0] + bounds[1]) / 2, persistent=False)
             self.register_buffer("radius", (bounds[1] - bounds[0]) / 2, persistent=False)
-        kind = activation_class(activation)
-        layers: list[nn.Module] = []
-        for size in hiddens:
-            linear = nn.Linear(inputs, size)
-            layers.append(linear if gain is None else orthogonal_(linear, gain))
-            if layer_norm:
-                layers.append(nn.LayerNorm(size))
-            layers.append(kind())
-            inputs = size
-        self.layers = nn.Sequential(*layers)
+        self.layers = stack(inputs, hiddens, activation, layer_norm, gain)
 
     def forward(self, observation: Any) -> torch.Tensor:
         inputs = flatten(observation)
@@ -119,10 +141,7 @@ def mlp(
         gain: of the orthogonal weights; √2, as in the 37 details of PPO (Huang et al., 2022).
         scale: map every bounded dimension of the observation space to -1…1 before the first layer.
     """
-    if not hiddens or any(not isinstance(size, int) or size < 1 for size in hiddens):
-        raise UsageError(
-            f"model.hiddens: got {list(hiddens)!r}, expected one or more positive integers, e.g. [256, 256]"
-        )
+    sizes = sizes_of("hiddens", hiddens)
     inputs = flatten(zeros(observation_space, 1)).shape[1]
     bounds = bounds_of(observation_space) if scale else None
-    return MLP(inputs, hiddens, activation, layer_norm, gain if orthogonal else None, bounds)
+    return MLP(inputs, sizes, activation, layer_norm, gain if orthogonal else None, bounds)

@@ -1,4 +1,4 @@
-"""Models inside models: an encoder by name, and the layers that the models of several parts share."""
+"""Models inside models: an encoder by name, and what the models of several parts share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from torch import nn
 
 from rlkit import registry
 from rlkit.errors import UsageError
-from rlkit.models.dense import activation_class, orthogonal_
 from rlkit.models.features import check_options, is_recurrent, zeros
 
 
@@ -64,42 +63,11 @@ def default_encoder(space: gym.Space, hiddens: Sequence[int], style: Mapping[str
     return {"name": "mlp", "hiddens": list(hiddens), **style}
 
 
-def linear(inputs: int, outputs: int, gain: float | None) -> nn.Linear:
-    """Return a linear layer, orthogonal with zero biases unless `gain` is None."""
-    layer = nn.Linear(inputs, outputs)
-    return layer if gain is None else orthogonal_(layer, gain)
-
-
-def stack(
-    inputs: int, sizes: Sequence[int], activation: str, layer_norm: bool, gain: float | None
-) -> nn.Module:
-    """Return linear layers on (…, inputs), each with its norm (if asked for) and activation."""
-    kind = activation_class(activation)
-    layers: list[nn.Module] = []
-    for size in sizes:
-        layers.append(linear(inputs, size, gain))
-        if layer_norm:
-            layers.append(nn.LayerNorm(size))
-        layers.append(kind())
-        inputs = size
-    return nn.Sequential(*layers)
-
-
 def whole(name: str, value: Any, least: int = 1) -> int:
     """Return an option that is a whole number of at least `least`; a `UsageError` otherwise."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise UsageError(f"model.{name}: got {value!r}, expected a whole number of at least {least}")
     return value
-
-
-def sizes_of(name: str, values: Any, *, may_be_empty: bool = False) -> list[int]:
-    """Return an option that is a list of layer sizes; a `UsageError` otherwise."""
-    good = isinstance(values, list | tuple) and all(
-        isinstance(v, int) and not isinstance(v, bool) and v > 0 for v in values
-    )
-    if not good or not (values or may_be_empty):
-        raise UsageError(f"model.{name}: got {values!r}, expected a list of positive integers, e.g. [64, 64]")
-    return list(values)
 
 
 def fold(value: Any) -> Any:

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from rlkit.errors import UsageError, did_you_mean
-from rlkit.models.encoders import default_encoder, encoder_of, sizes_of, stack
+from rlkit.models.dense import sizes_of, stack
+from rlkit.models.encoders import default_encoder, encoder_of
 
 
 class MultiInput(nn.Module):

@@ -14,7 +14,8 @@ import gymnasium as gym
 import torch
 from torch import nn
 
-from rlkit.models.encoders import default_encoder, encoder_of, fold, lead_of, sizes_of, whole
+from rlkit.models.dense import sizes_of
+from rlkit.models.encoders import default_encoder, encoder_of, fold, lead_of, whole
 
 
 class Recurrent(nn.Module):

@@ -16,8 +16,8 @@ import torch
 from torch import nn
 
 from rlkit.errors import UsageError
-from rlkit.models.dense import flatten
-from rlkit.models.encoders import linear, sizes_of, stack, whole
+from rlkit.models.dense import flatten, linear, sizes_of, stack
+from rlkit.models.encoders import whole
 from rlkit.models.features import zeros
 
 

@@ -19,8 +19,8 @@ import torch
 from torch import nn
 
 from rlkit.errors import UsageError
-from rlkit.models.dense import activation_class
-from rlkit.models.encoders import default_encoder, encoder_of, fold, lead_of, linear, sizes_of, whole
+from rlkit.models.dense import activation_class, linear, sizes_of
+from rlkit.models.encoders import default_encoder, encoder_of, fold, lead_of, whole
 
 
 class Block(nn.Module):

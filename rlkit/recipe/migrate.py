@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from rlkit import registry
-from rlkit.errors import UsageError
+from rlkit.errors import UsageError, printable
 from rlkit.metrics import PATHS
 from rlkit.recipe.check import DEFAULT_STOP, from_mapping
 from rlkit.recipe.dump import dump
@@ -65,11 +65,6 @@ class Migrated:
         words = [*(f"does not pass its check yet: {stop}" for stop in self.stops), *self.notes]
         head = "".join(f"# {printable(line)}\n" for note in words for line in note.splitlines())
         return head + ("" if self.recipe is None else dump(self.recipe))
-
-
-def printable(text: str) -> str:
-    """Return text without control characters: it stands in a comment and in the terminal."""
-    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def migrate(path: str | Path) -> list[Migrated]:

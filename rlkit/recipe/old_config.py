@@ -241,7 +241,8 @@ def _buffer(key: str, value: Any, recipe: dict[str, Any], notes: list[str]) -> N
         if name == "type":
             new = BUFFERS.get(str(item), str(item))
             _put(recipe, ("config", "training", key, "type"), new)
-            notes.append(f"{key}.type {item} → {new}") if new != item else None
+            if new != item:
+                notes.append(f"{key}.type {item} → {new}")
         elif name in BUFFER_OPTIONS:
             _put(recipe, ("config", "training", key, BUFFER_OPTIONS[name]), item)
         elif name == "learning_starts":

@@ -148,8 +148,8 @@ def clean(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Remove checkpoints that are neither a trial's best nor its last; say what that frees, and ask."""
+    from rlkit.errors import printable
     from rlkit.report.run_table import amount
-    from rlkit.report.safe import printable
     from rlkit.runs import listing
 
     found = [listing.cleanable(path) for path in listing.find_runs(folders or [Path("runs")])]
@@ -175,7 +175,7 @@ def _scale(normalise: bool, score: list[str]) -> Any:
 
 
 def _tell(notes: list[str]) -> None:
-    from rlkit.report.safe import printable
+    from rlkit.errors import printable
 
     for note in notes:
         print(f"note: {printable(note)}", file=sys.stderr)

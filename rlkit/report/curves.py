@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rlkit.errors import UsageError
+from rlkit.errors import UsageError, printable
 from rlkit.metrics import label
 from rlkit.report.groups import Curve, TrialGroup
-from rlkit.report.safe import printable
 from rlkit.runs.run import Run, open_run
 from rlkit.runs.statistics import MIN_SEEDS, Array, band, iqm
 

@@ -12,7 +12,7 @@ from rlkit.errors import CheckpointError
 from rlkit.recipe import RecipeError
 from rlkit.recipe.schema import Recipe
 from rlkit.recipe.signatures import Config
-from rlkit.report.groups import TrialGroup, _flatten
+from rlkit.report.groups import TrialGroup, flatten
 from rlkit.runs.run import Run
 from rlkit.runs.statistics import MIN_SEEDS
 
@@ -47,7 +47,7 @@ def differences_from_defaults(params: Mapping[str, Any]) -> list[Row]:
     sections = {name: value.model_dump() for name, value in plain.items() if hasattr(value, "model_dump")}
     config = Config(str(params.get("algorithm", "")))
     rows = []
-    for key, value in _flatten({k: v for k, v in params.items() if k not in ("name", "tune", "seed")}):
+    for key, value in flatten({k: v for k, v in params.items() if k not in ("name", "tune", "seed")}):
         head, *rest = key.split(".")
         if head == "config" and len(rest) > 1:
             default = config.default(rest[0], rest[1])
@@ -57,7 +57,7 @@ def differences_from_defaults(params: Mapping[str, Any]) -> list[Row]:
             default = sections[head].get(rest[0]) if rest else None
         else:
             default = plain.get(key)
-        if value != default and not (isinstance(value, list | tuple) and value == default):
+        if value != (list(default) if isinstance(default, tuple) else default):
             rows.append([key, _text(value), "" if default is None else _text(default)])
     return rows
 

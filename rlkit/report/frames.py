@@ -6,8 +6,7 @@ import csv
 import math
 from typing import TYPE_CHECKING
 
-from rlkit.errors import CheckpointError
-from rlkit.report.safe import printable
+from rlkit.errors import CheckpointError, printable
 from rlkit.runs.layout import METRICS
 from rlkit.runs.run import Run
 
@@ -49,12 +48,7 @@ def read_frame(run: Run) -> tuple[pandas.DataFrame, list[str]]:
         )
     except pandas.errors.EmptyDataError:
         return pandas.DataFrame({"trial": pandas.Series(dtype=str)}), []
-    except (
-        ValueError,
-        csv.Error,
-        RecursionError,
-    ) as error:
-        # Parser errors of pandas and bad UTF-8 are ValueErrors.
+    except (ValueError, csv.Error, RecursionError) as error:  # pandas' parser and bad UTF-8 raise ValueErrors
         raise CheckpointError(f"{path}: not a table of metrics ({printable(str(error))[:200]})") from None
     if "trial" not in frame:
         raise CheckpointError(f"{path}: not a metrics.csv of rlkit: it has no column 'trial'")

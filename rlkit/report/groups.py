@@ -169,7 +169,7 @@ def _group_name(by: Sequence[str], values: Sequence[Any]) -> str:
 def _check_keys(by: Sequence[str], params: Sequence[Mapping[str, Any]]) -> None:
     for key in by:
         if params and all(value_of(p, key) is None for p in params):
-            known = sorted({"recipe"} | {k for p in params for k, _ in _flatten(p)})
+            known = sorted({"recipe"} | {k for p in params for k, _ in flatten(p)})
             raise UsageError(
                 f"--by {key}: no recipe here has that key{did_you_mean(key, known)}; for example recipe, algorithm, "
                 "env, config.training.lr"
@@ -253,7 +253,7 @@ def differences(recipes: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     A key that a recipe does not have is left out. Keys of the surroundings (`AROUND`) are named only where recipes
     would look the same without them.
     """
-    flat = [dict(_flatten(recipe)) for recipe in recipes]
+    flat = [dict(flatten(recipe)) for recipe in recipes]
 
     def differ(key: str) -> bool:
         return len({json.dumps(values.get(key), default=str) for values in flat}) > 1
@@ -268,12 +268,12 @@ def differences(recipes: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     return [{short[key]: _word(values[key]) for key in keys if key in values} for values in flat]
 
 
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     flat: list[tuple[str, Any]] = []
     for key, value in tree.items():
         path = f"{prefix}{key}"
         if isinstance(value, Mapping):  # an empty section says nothing
-            flat += _flatten(value, f"{path}.")
+            flat += flatten(value, f"{path}.")
         elif value is not None:
             flat.append((path, value))
     return flat

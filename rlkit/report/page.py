@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import rlkit
-from rlkit.errors import UsageError
+from rlkit.errors import UsageError, printable
 from rlkit.files import write_atomic
 from rlkit.metrics import label
 from rlkit.report import facts
@@ -25,7 +25,6 @@ from rlkit.report.films import EPISODES, Played, play_best
 from rlkit.report.groups import Runs, TrialGroup, as_list, read_groups
 from rlkit.report.profiles import profile_figure
 from rlkit.report.ranking import Ranking
-from rlkit.report.safe import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rlkit.report.safe import printable
+from rlkit.errors import printable
 from rlkit.report.terminal import thousands
 from rlkit.runs.listing import RunRow
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from rlkit.errors import printable
 from rlkit.metrics import label
 from rlkit.report.curves import legend, middle, scaled_label, title
 from rlkit.report.groups import TrialGroup
-from rlkit.report.safe import printable
 
 # Bit of each dot in a Braille character (U+2800 + bits), by row and column.
 BITS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
