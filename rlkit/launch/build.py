@@ -257,6 +257,8 @@ def _refuse_what_the_algorithm_cannot_take(config: AlgorithmConfig, recipe: Reci
 
 def module_spaces(config: AlgorithmConfig, roster: Roster) -> dict[str, Spaces]:
     """Return what each module observes and acts in, behind the connectors, as an EnvRunner would see it."""
+    from rlkit.algos.sampling.actions import module_space
+
     if roster.single:
         given = roster.spaces[None]
     else:
@@ -265,9 +267,9 @@ def module_spaces(config: AlgorithmConfig, roster: Roster) -> dict[str, Spaces]:
         )
     pipeline = config.build_env_to_module_connector(spaces={"__env_single__": given})
     if roster.single:
-        return {"default_policy": (pipeline.observation_space, given[1])}
+        return {"default_policy": (pipeline.observation_space, module_space(given[1]))}
     return {
-        m: (pipeline.observation_space[m], pipeline.action_space[m])
+        m: (pipeline.observation_space[m], module_space(pipeline.action_space[m]))
         for m in pipeline.observation_space.spaces
     }
 
