@@ -100,13 +100,13 @@ def report() -> None:
         steps = sorted(row["reached"] or sys.maxsize for row in mine)
         slowest = ", ".join("never" if n == sys.maxsize else f"{n:,}" for n in steps[-5:])
         early, ever = (sum(n <= limit for n in steps) for limit in (EARLY, BUDGET + 512))
-        print(
-            f"| {variant} | {len(mine)} | {early} | {ever} | {statistics.median(steps):,.0f} | {slowest} |"
-        )
+        print(f"| {variant} | {len(mine)} | {early} | {ever} | {statistics.median(steps):,.0f} | {slowest} |")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", choices=["run", "one", "report"])
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
     parser.add_argument("--seeds", type=int, default=50)

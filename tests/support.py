@@ -1,6 +1,6 @@
 """What each algorithm takes: actions, observations, and ways agents come and go, tried one by one.
 
-    python tests/support.py            # every cell, into docs/support.md (about 15 minutes on two cores)
+    python tests/support.py [ALGORITHM ...]    # each cell that is refused or wrong, and counts (an hour for all)
 
 A cell is a recipe that is built, checked as `rlkit train` checks it, and trained for two iterations with one greedy
 evaluation after each. It is *right* if every action lay in its space (value, shape and dtype) and came from exactly
@@ -13,10 +13,9 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -85,7 +84,12 @@ class Cell(MultiAgentEnv):
         """Return who acts next when `t` steps are done."""
         if t == STEPS:
             return []
-        either = {"fixed": "ab", "dying": "ab" if t < 3 else "a", "late": "a" if t < 3 else "ab", "turns": "ab"[t % 2]}
+        either = {
+            "fixed": "ab",
+            "dying": "ab" if t < 3 else "a",
+            "late": "a" if t < 3 else "ab",
+            "turns": "ab"[t % 2],
+        }
         return list(either[self.life])
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[dict, dict]:
@@ -128,7 +132,9 @@ class One(gym.Env):
 def check_action(action: Any, space: gym.Space) -> None:
     assert space.contains(action), f"{action!r} is not in {space}"
     for part, own in zip(leaves(action), leaves(space), strict=True):
-        assert np.asarray(part).dtype == own.dtype, f"{part!r} is {np.asarray(part).dtype}, expected {own.dtype}"
+        assert np.asarray(part).dtype == own.dtype, (
+            f"{part!r} is {np.asarray(part).dtype}, expected {own.dtype}"
+        )
 
 
 def leaves(value: Any) -> list[Any]:
@@ -207,7 +213,8 @@ def register() -> None:
 def attempt(case: Case) -> Outcome:
     """Build, check and train one cell."""
     from rlkit.errors import RlkitError
-    from rlkit.launch.build import build, check_spaces, forget_rosters
+    from rlkit.launch.build import build
+    from rlkit.launch.spaces import check_spaces, forget_rosters
     from rlkit.recipe import from_mapping
 
     forget_rosters()
@@ -258,38 +265,36 @@ def compare(case: Case, result: dict[str, Any]) -> Iterator[str]:
 def cases(algorithms: Sequence[str] = (*TRAINED, *RLLIBS)) -> Iterator[Case]:
     """Yield the cells of the full table.
 
-    Every algorithm with every action space under every life, with every observation space under every life, and every
-    life with a remote runner for Discrete, Box and Dict.
+    The five algorithms of rlkit: every action space under every life, every observation space for one agent and under
+    turns, and every life with a remote runner. RLlib's: every action space for one agent and under turns.
     """
     for algorithm in algorithms:
-        continuous = "Box" if algorithm.removeprefix("rllib/") in ("SAC", "TQC") else "Discrete"
-        for life in LIVES:
-            for acts in ACTIONS:
-                yield Case(algorithm, acts, life=life)
-            for sees in OBSERVATIONS:
-                yield Case(algorithm, continuous, sees, life)
-            for acts in ("Discrete", "Box", "Dict"):
-                yield Case(algorithm, acts, life=life, remote=True)
-
-
-def quiet() -> None:
-    logging.getLogger("ray").setLevel(logging.CRITICAL)
-    warnings.filterwarnings("ignore")
+        own = algorithm in TRAINED
+        usual = "Box" if algorithm.removeprefix("rllib/") in ("SAC", "TQC") else "Discrete"
+        for life in LIVES if own else ("one agent", "turns"):
+            yield from (Case(algorithm, acts, life=life) for acts in ACTIONS)
+            if own:
+                yield Case(algorithm, usual, life=life, remote=True)
+        for life in ("one agent", "turns") if own else ():
+            yield from (Case(algorithm, usual, sees, life) for sees in OBSERVATIONS)
 
 
 def main() -> None:
-    import time
-
+    """Print each cell that is not right, and what became of it; then the counts by algorithm."""
     import ray
 
-    quiet()
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore")
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, configure_logging=False)
     register()
-    names = sys.argv[1:]
-    for case in cases(names or (*TRAINED, *RLLIBS)):
-        t = time.time()
-        out = attempt(case)
-        print(f"{time.time()-t:.1f}", case, out.kind, out.message[:300].replace("\n", " "), flush=True)
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for case in cases(sys.argv[1:] or (*TRAINED, *RLLIBS)):
+        outcome = attempt(case)
+        counts[case.algorithm][outcome.kind] += 1
+        if outcome.kind != "right":
+            print(case, outcome.kind, outcome.message, flush=True)
+    for algorithm, found in counts.items():
+        print(algorithm, dict(found))
 
 
 if __name__ == "__main__":
