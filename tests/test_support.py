@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import support
 from support import Case
 
+import rlkit
+from rlkit.errors import EnvError, UsageError
+from rlkit.launch import train
+
 pytestmark = [pytest.mark.usefixtures("ray_local"), pytest.mark.filterwarnings("ignore")]
-ACTS = ["Discrete(start)", "Box, half-bounded", "Box, integers", "Dict"]
+SPACES = ["Discrete(start)", "Box, half-bounded", "Box, integers", "Dict"]
 
 
-@pytest.mark.parametrize("life", ["one agent", "turns"])
-@pytest.mark.parametrize("algorithm", ["rllib/PPO", "IMPALA"])
-def test_actions_of_rllibs_runners_lie_in_their_space(algorithm: str, life: str) -> None:
+@pytest.mark.parametrize(
+    "case",
+    [
+        *(Case("rllib/PPO", acts, life=life) for acts in SPACES for life in ("one agent", "turns")),
+        Case("IMPALA", "Box, half-bounded", life="turns"),
+    ],
+    ids=lambda case: f"{case.algorithm} {case.acts} {case.life}",
+)
+def test_actions_of_rllibs_runners_lie_in_their_space(case: Case) -> None:
     support.register()
-    for acts in ACTS:
-        outcome = support.attempt(Case(algorithm, acts, life=life))
-        assert outcome == support.Outcome("right"), acts
+    assert support.attempt(case) == support.Outcome("right")
 
 
 @pytest.mark.parametrize("acts", ["Box, scalar", "MultiDiscrete, matrix", "Box"])
@@ -51,25 +59,33 @@ def test_what_cannot_train_is_refused_before_it(case: Case, message: str) -> Non
 
 
 def test_a_dry_run_says_what_training_would_and_starts_nothing(tmp_path: Path) -> None:
-    (tmp_path / "user.py").write_text(
-        "import rlkit, support\nrlkit.register_env('mine', support.One)\n"
-        "def fails(**_):\n    raise KeyError('map')\n"
-        "rlkit.register_env('fails', fails)\n"
-    )
-    told = {}
-    for env, sees in (("mine", "vector"), ("mine", "vector, int8"), ("fails", "vector")):
-        command = [sys.executable, "-m", "rlkit", "train", "--algorithm", "PPO", "--env", env]
-        command += [f"env_config.sees={sees!r}", "--import", str(tmp_path / "user.py"), "--dry-run"]
-        done = subprocess.run(
-            command, capture_output=True, text=True, cwd=tmp_path, env=os.environ, check=False
-        )
-        told[env, sees] = (done.returncode, done.stdout, done.stderr)
-    assert told["mine", "vector"][:2] == (0, "ppo_mine: PPO on mine (1 agent) can train\n")
-    code, _, message = told["mine", "vector, int8"]
-    assert code == 2
-    assert "mine observes int8 (3,)" in message
-    code, _, message = told["fails", "vector"]
-    assert code == 1
-    assert "fails could not be made" in message
-    assert "KeyError: 'map'" in message
-    assert not (tmp_path / "runs").exists()
+    command = [
+        sys.executable,
+        "-m",
+        "rlkit",
+        "train",
+        "--dry-run",
+        "--algorithm",
+        "PPO",
+        "--env",
+        "CartPole-v1",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert (done.returncode, done.stdout) == (0, "ppo_cartpole-v1: PPO on CartPole-v1 (1 agent) can train\n")
+    assert not list(tmp_path.iterdir())
+    assert "Started a local Ray instance" not in done.stderr
+
+
+@pytest.mark.parametrize("call", [train.dry_run, train.train])
+def test_a_dry_run_and_a_training_refuse_alike(call: Any, tmp_path: Path) -> None:
+    def fails(**_: Any) -> None:
+        raise KeyError("map")
+
+    support.register()
+    rlkit.register_env("fails", fails)
+    beside = {} if call is train.dry_run else {"out": tmp_path}
+    with pytest.raises(UsageError, match=r"cell_one observes int8 \(3,\)"):
+        call(Case("PPO", sees="vector, int8", life="one agent").recipe(), **beside)
+    with pytest.raises(EnvError, match=r"fails could not be made .*KeyError: 'map'") as error:
+        call({**Case("PPO", life="one agent").recipe(), "env": "fails"}, **beside)
+    assert error.value.exit_code == 1

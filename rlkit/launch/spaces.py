@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import traceback
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
@@ -184,28 +185,30 @@ def _refuse_changing_roster(recipe: Recipe) -> None:
         masked = has_mask(observation, action) and isinstance(action, gym.spaces.Discrete)
         return action.sample(seen[MASK_KEY].astype("int8") if masked else None)
 
+    def refused(what: str) -> UsageError:
+        return UsageError(
+            f"{recipe.algorithm} with `sampling: joint` needs all agents in every step, and {what}; write "
+            "config: {env_runners: {sampling: episodes}} for agents that come, go or take turns"
+        )
+
+    def shown(agents: Iterable[Any]) -> list[str]:
+        return sorted(map(str, agents))
+
     try:
         for _, space in spaces.values():
             space.seed(0)
         seen, _ = env.reset(seed=0)
         for step in range(REHEARSED):
             if set(seen) != set(spaces):
-                raise UsageError(
-                    f"{recipe.algorithm} with `sampling: joint` needs all agents in every step, and after {step} steps "
-                    f"of {recipe.env} {sorted(map(str, seen))} of {sorted(map(str, spaces))} are there; write "
-                    "config: {env_runners: {sampling: episodes}} for agents that come, go or take turns"
-                )
+                there = f"{shown(seen)} of {shown(spaces)} are there"
+                raise refused(f"after {step} steps of {recipe.env} {there}")
             seen, _, terminated, truncated, _ = env.step({agent: act(agent, seen[agent]) for agent in spaces})
-            if any(terminated.values()) or any(truncated.values()):
-                break
-        over = terminated.get("__all__") or truncated.get("__all__")
-        gone = [a for a in spaces if terminated.get(a) or truncated.get(a)]
-        if not over and 0 < len(gone) < len(spaces):
-            raise UsageError(
-                f"{recipe.algorithm} with `sampling: joint` needs all agents in every step, and {sorted(map(str, gone))} "
-                f"left {recipe.env} after {step + 1} steps while others go on; write "
-                "config: {env_runners: {sampling: episodes}} for agents that come, go or take turns"
-            )
+            gone = [agent for agent in spaces if terminated.get(agent) or truncated.get(agent)]
+            over = terminated.get("__all__") or truncated.get("__all__")
+            if gone and not over and len(gone) < len(spaces):
+                raise refused(f"{shown(gone)} left {recipe.env} after {step + 1} steps while others go on")
+            if over or gone:
+                return
     finally:
         env.close()
 

@@ -187,7 +187,7 @@ def dry_run(
 
 
 def rehearse(recipe: Recipe) -> Any:
-    """Build everything of a recipe's first trial but the algorithm, with no Ray running, and return its AlgorithmConfig.
+    """Return the AlgorithmConfig of a recipe's first trial, its environment and networks tried; needs no Ray.
 
     Raises:
         UsageError: the parts of the recipe do not fit together.
