@@ -80,6 +80,9 @@ def train(
         typer.Option(metavar="RUN:BEST", help="Train a search's best trial, or RUN:TRIAL, with new seeds."),
     ] = None,
     address: Annotated[str | None, typer.Option(help="Join a running Ray cluster.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Build environment and networks, start nothing.")
+    ] = False,
     trust: Trust = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show what Ray and RLlib print.")] = False,
@@ -113,6 +116,11 @@ def train(
         raise UsageError("--trust goes with --resume: a new run reads no checkpoint")
     from rlkit.launch import train as launch
 
+    if dry_run:
+        if resume is not None:
+            raise UsageError("--dry-run goes with a recipe; a run that is resumed was built before")
+        print(launch.dry_run(loaded, overrides if file else (), imports=imports))
+        return
     options: dict[str, Any] = {"imports": imports, "address": address, "quiet": quiet, "verbose": verbose}
     if resume is not None:
         run = launch.resume(resume, overrides, trust=trust, **options)
@@ -249,7 +257,10 @@ def check(
     imports: Imports = [],  # noqa: B006
     as_json: AsJson = False,
 ) -> None:
-    """Report every error of a recipe with its line, without starting anything. Overrides hold for each recipe."""
+    """Report every error of a recipe with its line, without starting anything. Overrides hold for each recipe.
+
+    `rlkit train RECIPE --dry-run` also makes the environment and the networks.
+    """
     _plugins(imports)
     from rlkit.recipe import check as check_recipes
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,9 +39,9 @@ class Roster:
     @classmethod
     def of(cls, env: Any) -> Roster:
         """Read it off an environment."""
-        from ray.rllib.env.multi_agent_env import MultiAgentEnv
-
-        if not isinstance(env.unwrapped, MultiAgentEnv):
+        # An environment of RLlib's class has imported it; for others it stays unimported.
+        rllibs = sys.modules.get("ray.rllib.env.multi_agent_env")
+        if rllibs is None or not isinstance(env.unwrapped, rllibs.MultiAgentEnv):
             return cls({None: (env.observation_space, env.action_space)})
         inner = env.unwrapped
         return cls(

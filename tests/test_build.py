@@ -16,7 +16,7 @@ from rlkit import recipe as recipes
 from rlkit import registry
 from rlkit.envs import contract
 from rlkit.errors import EnvError, UsageError
-from rlkit.launch import build as building
+from rlkit.launch import spaces
 from rlkit.launch.build import build
 from rlkit.launch.search import first_value, has_spaces, param_space, scheduler, searcher
 from rlkit.launch.session import demand
@@ -229,7 +229,7 @@ def test_iterations_are_short_enough_to_stop_where_the_recipe_says() -> None:
 def test_spaces_that_fail_in_a_trial_are_refused_before_it(
     algorithm: str, observation: Any, action: gym.Space, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    space, forget_rosters = action, building.forget_rosters
+    space, forget_rosters = action, spaces.forget_rosters
 
     class Any_(gym.Env):
         observation_space, action_space = observation, space
@@ -239,7 +239,7 @@ def test_spaces_that_fail_in_a_trial_are_refused_before_it(
     forget_rosters()
     asked = recipe(algorithm=algorithm, env="it", stop={"env_steps": 5000})
     with pytest.raises(UsageError, match=message):
-        building.check_spaces(build(asked), asked)
+        spaces.check_spaces(build(asked), asked)
 
 
 def test_integers_in_a_dict_are_flattened_to_floats(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,8 +248,8 @@ def test_integers_in_a_dict_are_flattened_to_floats(monkeypatch: pytest.MonkeyPa
         action_space = DISCRETE
 
     monkeypatch.setitem(registry.TABLES["envs"], "it", registry.Entry("it", Integers))
-    building.forget_rosters()
-    building.check_spaces(build(recipe(env="it")), recipe(env="it"))
+    spaces.forget_rosters()
+    spaces.check_spaces(build(recipe(env="it")), recipe(env="it"))
 
 
 def test_an_environment_that_cannot_be_made_is_named_with_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,7 +257,7 @@ def test_an_environment_that_cannot_be_made_is_named_with_the_line(monkeypatch: 
         raise KeyError("map")
 
     monkeypatch.setitem(registry.TABLES["envs"], "it", registry.Entry("it", make))
-    building.forget_rosters()
+    spaces.forget_rosters()
     with pytest.raises(
         EnvError, match=r"it could not be made with env_config .*KeyError: 'map' .*test_build.py:\d+"
     ):

@@ -149,7 +149,8 @@ def test_masked_turn_based_games_are_sampled_legally_and_learned() -> None:
 
 
 def test_a_recipe_hands_masks_to_a_registered_model() -> None:
-    from rlkit.launch.build import build, check_spaces
+    from rlkit.launch.build import build
+    from rlkit.launch.spaces import check_spaces
     from rlkit.recipe import Recipe
 
     recipe = Recipe.from_dict(

@@ -17,13 +17,22 @@ def make_env(name: str, env_config: Mapping[str, Any]) -> Any:
     """
     from gymnasium.vector import VectorEnv
 
-    from rlkit.envs import names
     from rlkit.envs.contract import checked
 
+    env = make_bare(name, env_config)
+    return env if isinstance(env, VectorEnv) else checked(env)
+
+
+def make_bare(name: str, env_config: Mapping[str, Any]) -> Any:
+    """Create the same without contract checks, to read its spaces: RLlib is not imported for Gymnasium's."""
+    from gymnasium.vector import VectorEnv
+
+    from rlkit.envs import names
+
     if name not in registry.TABLES["envs"]:
-        return checked(names.make_env(name, env_config))
+        return names.make_env(name, env_config)
     env = registry.resolve("envs", name)(**env_config)
-    return env if isinstance(env, VectorEnv) else checked(names.adapt(env))
+    return env if isinstance(env, VectorEnv) else names.adapt(env)
 
 
 def env_creator(name: str) -> Callable[[Mapping[str, Any]], Any]:

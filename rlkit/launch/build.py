@@ -7,18 +7,17 @@ That is why nothing here writes an attribute of the config.
 from __future__ import annotations
 
 import functools
-import json
-import traceback
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 
-from rlkit import registry
-from rlkit.envs.make import env_creator, make_env
-from rlkit.errors import EnvError, RlkitError, UsageError
+from rlkit import registry, rllib
+from rlkit.envs.make import env_creator
+from rlkit.errors import UsageError
 from rlkit.launch import faults
-from rlkit.roster import PolicyMapping, Roster, Spaces, leaves, policy_map
+from rlkit.launch.spaces import read_roster, whom
+from rlkit.roster import PolicyMapping, Roster, policy_map
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
@@ -38,10 +37,8 @@ def build(recipe: Recipe) -> AlgorithmConfig:
     Raises:
         UsageError: what the recipe asks for does not fit together, as far as it can be known before training.
     """
-    from ray.tune.registry import register_env
-
     config: AlgorithmConfig = registry.resolve("algorithms", recipe.algorithm)()
-    register_env(recipe.env, env_creator(recipe.env))
+    rllib.register_env(recipe.env, env_creator(recipe.env))
     config.environment(env=recipe.env, env_config=dict(recipe.env_config))
     config.debugging(seed=recipe.seed)
     faults.defaults(config)
@@ -102,59 +99,6 @@ def _named(section: str, configure: Any, *args: Any) -> None:
         raise UsageError(f"{section}: {error}") from error
 
 
-_ROSTERS: dict[str, Roster] = {}  # by environment and arguments
-
-
-def forget_rosters() -> None:
-    """A run begins: an environment may have changed since the last one of this process."""
-    _ROSTERS.clear()
-
-
-def read_roster(recipe: Recipe) -> Roster:
-    """Return the agents and spaces of a recipe's environment; it is created once per run and process to know them."""
-    key = json.dumps([recipe.env, recipe.env_config], default=repr, sort_keys=True)
-    if key not in _ROSTERS:
-        _ROSTERS[key] = _roster(recipe)
-    return _ROSTERS[key]
-
-
-def _roster(recipe: Recipe) -> Roster:
-    """Make the environment and read its agents off it.
-
-    Raises:
-        EnvError: it cannot be made; names it, and the line that raised.
-        UsageError: an agent without a declared space.
-    """
-    try:
-        env = make_env(recipe.env, recipe.env_config)
-    except RlkitError:
-        raise
-    except Exception as error:
-        at, given = traceback.extract_tb(error.__traceback__)[-1], dict(recipe.env_config)
-        raise EnvError(
-            f"{recipe.env} could not be made with env_config {given}: {type(error).__name__}: {error} "
-            f"({at.filename}:{at.lineno})"
-        ) from error
-    declare = (
-        "a MultiAgentEnv sets possible_agents, and observation_spaces and action_spaces as {agent: Space}"
-    )
-    try:
-        roster = Roster.of(env)
-    except Exception as error:
-        raise UsageError(
-            f"{recipe.env}: an agent has no declared space ({type(error).__name__}: {error}); {declare}"
-        ) from error
-    finally:
-        env.close()
-    for agent, pair in roster.spaces.items():
-        for what, space in zip(("observation", "action"), pair, strict=True):
-            if not isinstance(space, gym.Space):
-                raise UsageError(
-                    f"{_whom(recipe, agent)}: its {what} space is {space!r}, expected a gymnasium space; {declare}"
-                )
-    return roster
-
-
 def _set_policies(config: AlgorithmConfig, recipe: Recipe, roster: Roster) -> None:
     """Modules: one for a single agent; by `policies` for several (default one per agent); `model` for each."""
     from rlkit import models
@@ -189,89 +133,6 @@ def _set_policies(config: AlgorithmConfig, recipe: Recipe, roster: Roster) -> No
         )
 
 
-FLAT = (gym.spaces.Box, gym.spaces.Discrete, gym.spaces.MultiDiscrete, gym.spaces.MultiBinary)
-
-
-def check_spaces(config: AlgorithmConfig, recipe: Recipe) -> None:
-    """Build the modules once, to find spaces that the algorithm or the model cannot take before anything starts.
-
-    Raises:
-        UsageError: names the agent, its space, and what can be done.
-    """
-    roster = read_roster(recipe)
-    _refuse_what_the_algorithm_cannot_take(config, recipe, roster)
-    for agent, (observation, _) in roster.spaces.items():
-        for part in leaves(observation):
-            if not isinstance(part, FLAT):
-                raise UsageError(
-                    f"{_whom(recipe, agent)} observes {observation}: {type(part).__name__} cannot become a vector; "
-                    "wrap the environment so that it returns Box, Discrete, or Dict and Tuple of them"
-                )
-    spaces = module_spaces(config, roster)
-    try:
-        config.get_multi_rl_module_spec(spaces=spaces).build()
-    except UsageError:
-        raise
-    except Exception as error:
-        shown = "; ".join(f"{name}: observes {o}, acts in {a}" for name, (o, a) in spaces.items())
-        raise UsageError(
-            f"{recipe.algorithm} cannot build its networks for {recipe.env} ({shown}): {error}; "
-            "choose a `model:` that takes this space, or wrap the environment"
-        ) from error
-
-
-def _refuse_what_the_algorithm_cannot_take(config: AlgorithmConfig, recipe: Recipe, roster: Roster) -> None:
-    """Say in the user's words what would end in an error of torch inside a trial.
-
-    Raises:
-        UsageError: DQN on other actions than Discrete, or observations that the default network cannot read.
-    """
-    from ray.rllib.algorithms.dqn import DQNConfig
-
-    own = getattr(
-        getattr(config.get_default_rl_module_spec(), "module_class", None), "takes_registered_models", False
-    )
-    default = "name" not in (recipe.model or {}) and not own
-    # Beside a Dict, Tuple or Discrete everything is flattened, which casts.
-    plain = all(isinstance(observation, gym.spaces.Box) for observation, _ in roster.spaces.values())
-    for agent, (observation, action) in roster.spaces.items():
-        whom = _whom(recipe, agent)
-        if isinstance(config, DQNConfig) and not isinstance(action, gym.spaces.Discrete):
-            other = "SAC or PPO" if isinstance(action, gym.spaces.Box) else "PPO"
-            raise UsageError(
-                f"{recipe.algorithm} needs discrete actions, {whom} acts in {action}; {other} takes them"
-            )
-        for part in leaves(observation) if default else ():
-            if plain and isinstance(part, gym.spaces.Box) and part.dtype.kind != "f":
-                name = "cnn" if len(part.shape) == 3 else "mlp"
-                raise UsageError(
-                    f"{whom} observes {part.dtype} {part.shape}, RLlib's default network computes with floats alone; "
-                    f"write model: {{name: {name}}}, which casts, or return float32"
-                )
-            if isinstance(part, gym.spaces.Discrete) and part.start != 0:
-                raise UsageError(
-                    f"{whom} observes {part}, RLlib's default network counts from 0; write model: {{name: mlp}}, or "
-                    f"return Discrete({part.n})"
-                )
-
-
-def module_spaces(config: AlgorithmConfig, roster: Roster) -> dict[str, Spaces]:
-    """Return what each module observes and acts in, behind the connectors, as an EnvRunner would see it."""
-    if roster.single:
-        given = roster.spaces[None]
-    else:
-        given = tuple(
-            gym.spaces.Dict({agent: pair[k] for agent, pair in roster.spaces.items()}) for k in (0, 1)
-        )
-    pipeline = config.build_env_to_module_connector(spaces={"__env_single__": given})
-    if roster.single:
-        return {"default_policy": (pipeline.observation_space, given[1])}
-    return {
-        m: (pipeline.observation_space[m], pipeline.action_space[m])
-        for m in pipeline.observation_space.spaces
-    }
-
-
 def _refuse_masks(config: AlgorithmConfig, recipe: Recipe, roster: Roster) -> None:
     """RLlib's default network reads a mask as numbers like others, and the algorithm takes illegal actions.
 
@@ -286,13 +147,9 @@ def _refuse_masks(config: AlgorithmConfig, recipe: Recipe, roster: Roster) -> No
     for agent, (observation, action) in roster.spaces.items():
         if has_mask(observation, action):
             raise UsageError(
-                f"{_whom(recipe, agent)} observes an {MASK_KEY!r}, which RLlib's default network does not obey: it "
+                f"{whom(recipe, agent)} observes an {MASK_KEY!r}, which RLlib's default network does not obey: it "
                 "would take illegal actions; write model: {name: mlp}, or name: cnn for pictures"
             )
-
-
-def _whom(recipe: Recipe, agent: object) -> str:
-    return recipe.env if agent is None else f"agent {agent} of {recipe.env}"
 
 
 def _flatten_observations(config: AlgorithmConfig, roster: Roster) -> None:

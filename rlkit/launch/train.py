@@ -144,6 +144,7 @@ def _run(experiment: Experiment) -> Run:
     set_quiet(experiment.verbose)
     try:
         check_disk(experiment.folder)
+        look_at_spaces(recipe)
         with (
             Progress(recipe, quiet=experiment.quiet) as show,
             RaySession(info.address, demand(recipe), experiment.verbose) as session,
@@ -162,13 +163,71 @@ def _run(experiment: Experiment) -> Run:
     return open_run(experiment.folder)
 
 
+def dry_run(
+    recipe: Any, overrides: Mapping[str, Any] | Sequence[str] = (), *, imports: Sequence[str] = ()
+) -> str:
+    """Do all that `train` does before training, without a run folder and without Ray; return one line that says what.
+
+    Raises:
+        RecipeError: the recipe is wrong (all problems at once).
+        UsageError: the parts of the recipe do not fit together.
+        EnvError: the environment cannot be made.
+    """
+    from rlkit.launch.spaces import read_roster
+
+    registry.begin(imports)
+    loaded = load_recipe(recipe, overrides)
+    registry.begin(imports, loaded.to_dict())
+    set_quiet(False)
+    quiet_loggers()
+    look_at_spaces(loaded)
+    rehearse(loaded)
+    agents = len(read_roster(first_trial(loaded)).spaces)
+    return f"{loaded.name}: {loaded.algorithm} on {loaded.env} ({agents} agent{'s' if agents > 1 else ''}) can train"
+
+
+def rehearse(recipe: Recipe) -> Any:
+    """Return the AlgorithmConfig of a recipe's first trial, its environment and networks tried; needs no Ray.
+
+    Raises:
+        UsageError: the parts of the recipe do not fit together.
+        EnvError: the environment cannot be made.
+    """
+    from rlkit.launch.build import build
+    from rlkit.launch.spaces import check_spaces
+
+    first = first_trial(recipe)
+    config = build(first)
+    check_spaces(config, first)
+    return config
+
+
+def look_at_spaces(recipe: Recipe) -> None:
+    """Say what can be known of the spaces before RLlib is imported and Ray starts.
+
+    The environments of PettingZoo and VMAS import RLlib; theirs are read while Ray starts (`rehearse`).
+    """
+    from rlkit.envs import is_multi_agent
+    from rlkit.launch.spaces import forget_rosters, refuse
+
+    forget_rosters()
+    if recipe.env in registry.TABLES["envs"] or not is_multi_agent(recipe.env):
+        refuse(first_trial(recipe))
+
+
+def first_trial(recipe: Recipe) -> Recipe:
+    """Return the recipe with the first value of each search space."""
+    from rlkit.launch.search import first_value
+
+    return Recipe.from_dict({**first_value(recipe.to_dict()), "tune": {}})
+
+
 def _tune(experiment: Experiment, session: RaySession, show: Progress) -> None:
-    """Build once to find errors before anything starts, then hand over to Tune."""
+    """Build once, while Ray starts, to find errors before anything trains, then hand over to Tune."""
     from ray import tune
 
-    from rlkit.launch.build import build, check_spaces, forget_rosters
     from rlkit.launch.loggers import JsonLogger, TensorBoardLogger
-    from rlkit.launch.search import first_value, keeps_own_checkpoints, param_space, scheduler, searcher
+    from rlkit.launch.search import keeps_own_checkpoints, param_space, scheduler, searcher
     from rlkit.launch.tracking import Interrupt, StopRule, Tracker
     from rlkit.launch.trial import NAMES, SCORE, trainable
     from rlkit.metrics import path_of
@@ -176,13 +235,8 @@ def _tune(experiment: Experiment, session: RaySession, show: Progress) -> None:
     recipe, info = experiment.recipe, experiment.info
     if not experiment.verbose:
         quiet_loggers()
-    first = Recipe.from_dict({**first_value(recipe.to_dict()), "tune": {}})
-    registry.resolve("algorithms", recipe.algorithm)  # imports RLlib while Ray starts
-    # `register_env`, in `build`, starts a second Ray if it meets the first one half started (ray 2.60)
+    example = rehearse(recipe)
     session.wait()
-    forget_rosters()
-    example = build(first)
-    check_spaces(example, first)
     algorithm_class = example.algo_class
     require(algorithm_class.default_resource_request(example))
     space, samples = param_space(recipe)

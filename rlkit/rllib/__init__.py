@@ -24,6 +24,7 @@ from rlkit.rllib.configs import (
     forward,
     forwards_separately,
     given_module_spec,
+    register_env,
     spaces_of_env,
 )
 from rlkit.rllib.learners import (
@@ -133,6 +134,7 @@ __all__ = [
     "record_class",
     "refill",
     "refresh_spaces",
+    "register_env",
     "removed_keys",
     "runner_callbacks",
     "sampled_env_steps",

@@ -20,6 +20,23 @@ def add_callbacks(config: Any, callbacks: Sequence[Callable[[], Any]]) -> None:
     config.callbacks([*(c for c in known if c is not RLlibCallback), *callbacks])
 
 
+def register_env(name: str, creator: Callable[[Any], Any]) -> None:
+    """Register an environment with Tune, and leave Ray as it is.
+
+    `ray.tune.register_env` starts a Ray where none runs, and a second one where the first is half started: it asks
+    `_internal_kv_initialized`, which Ray connects for (2.60, `auto_init_hook.enable_auto_connect`). Without a Ray the
+    name waits in the registry, and `ray.init` writes it down.
+    """
+    from ray._private import auto_init_hook
+    from ray.tune.registry import register_env as register
+
+    connects, auto_init_hook.enable_auto_connect = auto_init_hook.enable_auto_connect, False
+    try:
+        register(name, creator)
+    finally:
+        auto_init_hook.enable_auto_connect = connects
+
+
 def env_creator_of(config: Any) -> Callable[[Any], Any]:
     """Return what makes a config's environments from an EnvContext (or a dict), picklable.
 

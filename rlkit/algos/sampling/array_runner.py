@@ -20,7 +20,6 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
@@ -31,7 +30,7 @@ from ray.rllib.utils.metrics import ENV_RESET_TIMER, ENV_STEP_TIMER, RLMODULE_IN
 from rlkit import rllib
 from rlkit.algos.sampling import acting, actions
 from rlkit.algos.sampling.array_episodes import Chunk, EpisodeMaker, Iterations, chunks, fragment_of
-from rlkit.algos.sampling.connectors import OBSERVING, ArrayConnector, array_connector, extras, repair
+from rlkit.algos.sampling.connectors import OBSERVING, ArrayConnector, array_connector, extras
 from rlkit.algos.sampling.episode_runner import SingleEpisodeRunner
 from rlkit.algos.sampling.short_way import UNKNOWN, ShortWay, named, one_agent_needs_episodes, reads
 
@@ -59,15 +58,6 @@ class ArrayEnvRunner(ShortWay, SingleEpisodeRunner):
     def __init__(self, *args: Any, **kwargs: Any):
         self._finished: list[tuple[int, float, float]] = []
         super().__init__(*args, **kwargs)
-        repair(self.pipelines[1])
-
-    def get_spaces(self) -> dict[str, tuple[gym.Space, gym.Space]]:
-        """Return RLlib's, with the space that the module acts in (`actions.module_space`)."""
-        spaces = super().get_spaces()
-        if DEFAULT_MODULE_ID in spaces:
-            seen, acts = spaces[DEFAULT_MODULE_ID]
-            spaces[DEFAULT_MODULE_ID] = seen, actions.module_space(acts)
-        return spaces
 
     def make_env(self) -> None:
         super().make_env()

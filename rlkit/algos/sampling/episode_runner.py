@@ -7,6 +7,9 @@ length, returns and agent steps of an episode whatever its fragments, an agent s
 Both runners keep copies of the fragments that `on_episode_end` and the metrics look back on. RLlib keeps the very
 objects that it returns; with a local runner the learner's connectors make each one step longer
 (`AddOneTsToEpisodesAndTruncate`), and replay buffers append the next fragment to the last.
+
+Both send actions that lie in the environment's space (`connectors.repair`), and give the modules of runners and
+learners the space that a module acts in (`actions.module_space`).
 """
 
 from __future__ import annotations
@@ -14,11 +17,20 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
+from ray.rllib.env import INPUT_ENV_SINGLE_SPACES, INPUT_ENV_SPACES
 from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 
 from rlkit import rllib
+from rlkit.algos.sampling.actions import module_space
+from rlkit.algos.sampling.connectors import repair
 from rlkit.rllib.episodes import EnvEpisode
+
+
+def _spaces_of_modules(spaces: dict[str, tuple[Any, Any]]) -> dict[str, tuple[Any, Any]]:
+    """Return what `get_spaces` of RLlib's runners says, with the spaces that modules act in."""
+    own = (INPUT_ENV_SPACES, INPUT_ENV_SINGLE_SPACES)
+    return {key: pair if key in own else (pair[0], module_space(pair[1])) for key, pair in spaces.items()}
 
 
 class EpisodeRunner(rllib.EpisodesInside, MultiAgentEnvRunner):
@@ -27,6 +39,10 @@ class EpisodeRunner(rllib.EpisodesInside, MultiAgentEnvRunner):
     def __init__(self, config: Any, **kwargs: Any):
         self._over: list[EnvEpisode] = []  # since the last `get_metrics`
         super().__init__(config, **kwargs)
+        repair(self.pipelines[1])
+
+    def get_spaces(self) -> dict[str, tuple[Any, Any]]:
+        return _spaces_of_modules(super().get_spaces())
 
     def new_episode(self, env: Any) -> EnvEpisode:
         return EnvEpisode(
@@ -63,6 +79,13 @@ class EpisodeRunner(rllib.EpisodesInside, MultiAgentEnvRunner):
 
 class SingleEpisodeRunner(rllib.RunnerInside, SingleAgentEnvRunner):
     """RLlib's single-agent runner, whose metrics and `prev_episode_chunks` nobody changes afterwards."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        repair(self.pipelines[1])
+
+    def get_spaces(self) -> dict[str, tuple[Any, Any]]:
+        return _spaces_of_modules(super().get_spaces())
 
     def collect(self, **asked: Any) -> list[Any]:
         samples: list[Any] = self.collect_episodes(**asked)

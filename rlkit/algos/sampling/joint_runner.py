@@ -44,7 +44,7 @@ from ray.rllib.utils.metrics import (
 )
 
 from rlkit import rllib
-from rlkit.algos.sampling.connectors import PerEpisode, repair
+from rlkit.algos.sampling.connectors import PerEpisode
 from rlkit.algos.sampling.episode_runner import EpisodeRunner
 from rlkit.algos.sampling.joint_acting import Acting
 from rlkit.algos.sampling.joint_envs import Copies, JointEnvs, NativeBatch, RosterError, Step
@@ -82,7 +82,6 @@ class JointEnvRunner(ShortWay, EpisodeRunner):
         self._finished: list[_Finished] = []
         self._module_steps: dict[str, int] = defaultdict(int)
         super().__init__(config, **kwargs)
-        repair(self.pipelines[1])
 
     def make_env(self) -> None:
         super().make_env()

@@ -18,6 +18,7 @@ from ray.rllib.callbacks.callbacks import RLlibCallback
 from ray.rllib.env.env_runner import NUM_ENV_STEP_FAILURES_LIFETIME
 
 from rlkit import rllib
+from rlkit.algos.sampling.actions import module_space
 from rlkit.algos.sampling.connectors import ACTING, OBSERVING, PerEpisode, array_connector, extras
 from rlkit.errors import UsageError
 
@@ -147,7 +148,8 @@ def team_needs_episodes(env_runner: Any) -> str | None:
     if reader:
         return f"{reader} reads the sampled episodes"
     for agent, space in env_runner.roster.action_spaces.items():
-        if not isinstance(space, PLAIN_ACTIONS):
+        # Joint rows hold the environment's shape, which the module acts in only where neither is reshaped.
+        if not isinstance(space, PLAIN_ACTIONS) or module_space(space).shape != space.shape:
             return f"the actions of agent {agent!r} are {space}"
     return None
 

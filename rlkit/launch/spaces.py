@@ -1,0 +1,236 @@
+"""Whether an algorithm and a model can take a recipe's environment, found out before anything starts.
+
+`read_roster` makes the environment once. `refuse` knows what can be said from its spaces without RLlib; `check_spaces`
+builds the modules.
+"""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+
+from rlkit.envs.make import make_bare
+from rlkit.errors import EnvError, RlkitError, UsageError
+from rlkit.roster import Roster, Spaces, leaves
+
+if TYPE_CHECKING:
+    from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+
+    from rlkit.recipe import Recipe
+
+_ROSTERS: dict[str, Roster] = {}  # by environment and arguments
+
+
+def forget_rosters() -> None:
+    """A run begins: an environment may have changed since the last one of this process."""
+    _ROSTERS.clear()
+
+
+def read_roster(recipe: Recipe) -> Roster:
+    """Return the agents and spaces of a recipe's environment; it is created once per run and process to know them."""
+    key = json.dumps([recipe.env, recipe.env_config], default=repr, sort_keys=True)
+    if key not in _ROSTERS:
+        _ROSTERS[key] = _roster(recipe)
+    return _ROSTERS[key]
+
+
+def _roster(recipe: Recipe) -> Roster:
+    """Make the environment and read its agents off it.
+
+    Raises:
+        EnvError: it cannot be made; names it, and the line that raised.
+        UsageError: an agent without a declared space.
+    """
+    try:
+        env = make_bare(recipe.env, recipe.env_config)
+    except RlkitError:
+        raise
+    except Exception as error:
+        at, given = traceback.extract_tb(error.__traceback__)[-1], dict(recipe.env_config)
+        raise EnvError(
+            f"{recipe.env} could not be made with env_config {given}: {type(error).__name__}: {error} "
+            f"({at.filename}:{at.lineno})"
+        ) from error
+    declare = (
+        "a MultiAgentEnv sets possible_agents, and observation_spaces and action_spaces as {agent: Space}"
+    )
+    try:
+        roster = Roster.of(env)
+    except Exception as error:
+        raise UsageError(
+            f"{recipe.env}: an agent has no declared space ({type(error).__name__}: {error}); {declare}"
+        ) from error
+    finally:
+        env.close()
+    for agent, pair in roster.spaces.items():
+        for what, space in zip(("observation", "action"), pair, strict=True):
+            if not isinstance(space, gym.Space):
+                raise UsageError(
+                    f"{whom(recipe, agent)}: its {what} space is {space!r}, expected a gymnasium space; {declare}"
+                )
+    return roster
+
+
+FLAT = (gym.spaces.Box, gym.spaces.Discrete, gym.spaces.MultiDiscrete, gym.spaces.MultiBinary)
+
+
+# Config classes whose own networks read any observation, and those that take Discrete actions alone.
+OWN_NETWORKS = ("rlkit.MADDPGConfig", "rlkit.DRONConfig")
+DISCRETE_ALONE = "DQNConfig"
+
+
+def refuse(recipe: Recipe) -> None:
+    """Say in the user's words what would end in an error of torch inside a trial; needs no RLlib.
+
+    Raises:
+        UsageError: DQN on other actions than Discrete, observations that nothing can read, or that the default
+            network cannot.
+    """
+    from rlkit.recipe.signatures import Config
+
+    roster, line = read_roster(recipe), Config(recipe.algorithm).line
+    default = "name" not in (recipe.model or {}) and not set(OWN_NETWORKS) & set(line)
+    # Beside a Dict, Tuple or Discrete everything is flattened, which casts.
+    plain = all(isinstance(observation, gym.spaces.Box) for observation, _ in roster.spaces.values())
+    for agent, (observation, action) in roster.spaces.items():
+        who = whom(recipe, agent)
+        if DISCRETE_ALONE in line and not isinstance(action, gym.spaces.Discrete):
+            other = "SAC or PPO" if isinstance(action, gym.spaces.Box) else "PPO"
+            raise UsageError(
+                f"{recipe.algorithm} needs discrete actions, {who} acts in {action}; {other} takes them"
+            )
+        for part in leaves(observation):
+            if not isinstance(part, FLAT):
+                raise UsageError(
+                    f"{who} observes {observation}: {type(part).__name__} cannot become a vector; "
+                    "wrap the environment so that it returns Box, Discrete, or Dict and Tuple of them"
+                )
+            if default:
+                _refuse_default(part, plain, who)
+            elif "name" not in (recipe.model or {}):
+                _refuse_start(part, who, "")
+
+
+def _refuse_default(part: gym.Space, plain: bool, who: str) -> None:
+    """Say what RLlib's default network cannot read of one part of an observation."""
+    if plain and isinstance(part, gym.spaces.Box):
+        name = "cnn" if len(part.shape) == 3 else "mlp"
+        if part.dtype.kind != "f":
+            raise UsageError(
+                f"{who} observes {part.dtype} {part.shape}, RLlib's default network computes with floats alone; "
+                f"write model: {{name: {name}}}, which casts, or return float32"
+            )
+        if len(part.shape) not in (1, 3):
+            raise UsageError(
+                f"{who} observes {part.shape}, RLlib's default networks read vectors (k,) and pictures "
+                "(height, width, channels); write model: {name: mlp}, which flattens, or reshape it"
+            )
+    _refuse_start(part, who, "write model: {name: mlp}, or ")
+
+
+def _refuse_start(part: gym.Space, who: str, otherwise: str) -> None:
+    """RLlib's connector makes one-hots of Discrete, whatever its `start` (2.60, `FlattenObservations`)."""
+    if isinstance(part, gym.spaces.Discrete) and part.start != 0:
+        network = "RLlib's default network" if otherwise else "its network"
+        raise UsageError(
+            f"{who} observes {part}, {network} counts from 0; {otherwise}return Discrete({part.n})"
+        )
+
+
+def check_spaces(config: AlgorithmConfig, recipe: Recipe) -> None:
+    """Build the modules once, to find spaces that the algorithm or the model cannot take before anything starts.
+
+    Raises:
+        UsageError: names the agent, its space, and what can be done.
+    """
+    refuse(recipe)
+    roster = read_roster(recipe)
+    if getattr(config, "sampling", None) == "joint" and not roster.single:
+        _refuse_changing_roster(recipe)
+    spaces = module_spaces(config, roster)
+    try:
+        config.get_multi_rl_module_spec(spaces=spaces).build()
+    except UsageError:
+        raise
+    except Exception as error:
+        shown = "; ".join(f"{name}: observes {o}, acts in {a}" for name, (o, a) in spaces.items())
+        raise UsageError(
+            f"{recipe.algorithm} cannot build its networks for {recipe.env} ({shown}): {error}; "
+            "choose a `model:` that takes this space, or wrap the environment"
+        ) from error
+
+
+REHEARSED = 200  # env steps
+
+
+def _refuse_changing_roster(recipe: Recipe) -> None:
+    """Play one episode with random actions, at most `REHEARSED` steps, and see whether all agents act in each step.
+
+    What shows only later is said by the runner, in the same words (`joint_envs.RosterError`).
+
+    Raises:
+        UsageError: names the step and who is there.
+    """
+    from rlkit.models.features import MASK_KEY, has_mask
+
+    env = make_bare(recipe.env, recipe.env_config)
+    spaces = read_roster(recipe).spaces
+
+    def act(agent: Any, seen: Any) -> Any:
+        observation, action = spaces[agent]
+        masked = has_mask(observation, action) and isinstance(action, gym.spaces.Discrete)
+        return action.sample(seen[MASK_KEY].astype("int8") if masked else None)
+
+    def refused(what: str) -> UsageError:
+        return UsageError(
+            f"{recipe.algorithm} with `sampling: joint` needs all agents in every step, and {what}; write "
+            "config: {env_runners: {sampling: episodes}} for agents that come, go or take turns"
+        )
+
+    def shown(agents: Iterable[Any]) -> list[str]:
+        return sorted(map(str, agents))
+
+    try:
+        for _, space in spaces.values():
+            space.seed(0)
+        seen, _ = env.reset(seed=0)
+        for step in range(REHEARSED):
+            if set(seen) != set(spaces):
+                there = f"{shown(seen)} of {shown(spaces)} are there"
+                raise refused(f"after {step} steps of {recipe.env} {there}")
+            seen, _, terminated, truncated, _ = env.step({agent: act(agent, seen[agent]) for agent in spaces})
+            gone = [agent for agent in spaces if terminated.get(agent) or truncated.get(agent)]
+            over = terminated.get("__all__") or truncated.get("__all__")
+            if gone and not over and len(gone) < len(spaces):
+                raise refused(f"{shown(gone)} left {recipe.env} after {step + 1} steps while others go on")
+            if over or gone:
+                return
+    finally:
+        env.close()
+
+
+def module_spaces(config: AlgorithmConfig, roster: Roster) -> dict[str, Spaces]:
+    """Return what each module observes and acts in, behind the connectors, as an EnvRunner would see it."""
+    from rlkit.algos.sampling.actions import module_space
+
+    if roster.single:
+        given = roster.spaces[None]
+    else:
+        given = tuple(
+            gym.spaces.Dict({agent: pair[k] for agent, pair in roster.spaces.items()}) for k in (0, 1)
+        )
+    pipeline = config.build_env_to_module_connector(spaces={"__env_single__": given})
+    if roster.single:
+        return {"default_policy": (pipeline.observation_space, module_space(given[1]))}
+    return {
+        m: (pipeline.observation_space[m], module_space(pipeline.action_space[m]))
+        for m in pipeline.observation_space.spaces
+    }
+
+
+def whom(recipe: Recipe, agent: object) -> str:
+    return recipe.env if agent is None else f"agent {agent} of {recipe.env}"
