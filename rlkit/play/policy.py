@@ -74,6 +74,11 @@ class Policy:
     def multi_agent(self) -> bool:
         return self.mapping is not None
 
+    @property
+    def acts_jointly(self) -> bool:
+        """Whether modules see each other's batches when they act."""
+        return self._joint and self.multi_agent
+
     def action_map(self, agent: Any) -> actions.ActionMap:
         """Return how module actions of an agent become the environment's, and back."""
         if agent not in self._maps:
@@ -129,7 +134,7 @@ class Policy:
     def _forward(self, batches: Mapping[str, dict], explore: bool, block: int | None) -> dict[str, dict]:
         """Run each module on its batch of tensors (B, ...)."""
         with torch.no_grad():
-            if self._joint and self.multi_agent:
+            if self.acts_jointly:
                 if explore:
                     return self.modules.forward_exploration(batches, t=self.env_steps)
                 return self.modules.forward_inference(batches)
