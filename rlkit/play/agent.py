@@ -8,31 +8,20 @@ action = agent.act(observation)
 from __future__ import annotations
 
 import copy
-import functools
-import logging
-import pickle
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from ray.rllib.connectors.env_to_module import EnvToModulePipeline
-from ray.rllib.connectors.module_to_env import ModuleToEnvPipeline
-from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
 
 from rlkit import registry
 from rlkit.errors import CheckpointError, UsageError, did_you_mean
-from rlkit.play.connectors import policy_of
+from rlkit.play.answers import ALONE, Answer, has_q_values, named_outputs
 from rlkit.play.observations import as_rows
-from rlkit.play.policy import ALONE, Answer, Policy, has_q_values, named_outputs
 from rlkit.runs import manifest
 from rlkit.runs.manifest import Manifest
-
-MODULES = ("learner_group", "learner", "rl_module")
-CTOR = "class_and_ctor_args.pkl"
 
 
 class Agent:
@@ -46,7 +35,7 @@ class Agent:
         explore: whether `act` samples by default.
     """
 
-    def __init__(self, policy: Policy, notes: Manifest, explore: bool = False):
+    def __init__(self, policy: Any, notes: Manifest, explore: bool = False):
         self.policy = policy
         self.manifest = notes
         self.explore = explore
@@ -128,7 +117,7 @@ class Agent:
         return self.output("gate", obs, info=info)
 
     def output(self, name: str, obs: Any, *, info: Any = None) -> Any:
-        """Return what a module tells about an observation beside its action (`rlkit.play.policy.named_outputs`).
+        """Return what a module tells about an observation beside its action (`rlkit.play.answers.named_outputs`).
 
         Args:
             name: of the output.
@@ -284,7 +273,9 @@ def load(
                 raise CheckpointError(
                     f"{notes.path} needs a module of yours. {error}; name it with --import"
                 ) from error
-    return Agent(_policy(notes), notes, explore)
+    from rlkit.play.restore import read_policy
+
+    return Agent(read_policy(notes), notes, explore)
 
 
 def _verified(path: Path, trust: bool, force: bool) -> Manifest:
@@ -302,81 +293,3 @@ def _verified(path: Path, trust: bool, force: bool) -> Manifest:
             raise
         print(f"skipping {chosen.name}: {error}\nusing {good} instead", file=sys.stderr)
         return manifest.verify(good, trust=trust, force=force)
-
-
-def _policy(notes: Manifest) -> Policy:
-    folder = notes.path
-    with _quiet():
-        modules = _restore(MultiRLModule, folder.joinpath(*MODULES))
-        pipelines = [
-            _restore(
-                cls,
-                next((p for p in (folder / "env_runner" / name, folder / name) if p.is_dir()), folder / name),
-            )
-            for cls, name in (
-                (EnvToModulePipeline, "env_to_module_connector"),
-                (ModuleToEnvPipeline, "module_to_env_connector"),
-            )
-        ]
-    for module in modules.values():
-        if hasattr(module, "eval"):
-            module.eval()
-    return policy_of(modules, pipelines[0], pipelines[1], notes.env_steps)
-
-
-def _restore(cls: Any, folder: Path) -> Any:
-    """Read one RLlib component.
-
-    `from_checkpoint` falls back to an empty object of `cls` when it cannot import the saved class, and to
-    random weights when a module's folder is missing (2.60); both are errors here.
-    """
-    ctor = folder / CTOR
-    if not ctor.is_file():
-        raise CheckpointError(f"{ctor}: this file of the checkpoint is missing")
-    try:
-        with ctor.open("rb") as file:
-            pickle.load(file)
-        component = cls.from_checkpoint(folder.resolve())  # RLlib takes a relative path for a URI
-        names = list(component.keys()) if cls is MultiRLModule else []
-    except ImportError as error:
-        raise CheckpointError(
-            f"{ctor} needs a module that cannot be imported ({error}); name it with --import"
-        ) from error
-    except Exception as error:
-        raise CheckpointError(f"{folder} cannot be read: {type(error).__name__}: {error}") from error
-    for name in names:
-        if not any((folder / name).glob("module_state.*")):
-            raise CheckpointError(
-                f"{folder / name / 'module_state.pkl'}: the weights of module {name!r} are missing"
-            )
-    return component
-
-
-def algorithm_env(folder: Path) -> tuple[Any, dict[str, Any]]:
-    """Return the environment and its arguments from the config in an RLlib checkpoint, which must be trusted.
-
-    Raises:
-        CheckpointError: the config cannot be read.
-    """
-    path = folder / CTOR
-    try:
-        with path.open("rb") as file:
-            (config, *_), _ = pickle.load(file)["ctor_args_and_kwargs"]
-        read = config.get if isinstance(config, Mapping) else functools.partial(getattr, config)
-        return read("env", None), dict(read("env_config", None) or {})
-    except Exception as error:
-        raise CheckpointError(
-            f"{path}: cannot tell the environment ({type(error).__name__}: {error}); name it: env=..."
-        ) from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hide the deprecation warning RLlib logs about its own constructors (2.60: RLModuleConfig)."""
-    logger = logging.getLogger("ray")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

@@ -18,10 +18,12 @@ import numpy as np
 
 from rlkit.errors import UsageError
 from rlkit.files import write_atomic
-from rlkit.play.agent import Agent, algorithm_env, load
+from rlkit.play.agent import Agent, load
+from rlkit.play.answers import BLOCK
 from rlkit.play.in_training import during_training
-from rlkit.play.policy import BLOCK, Policy
+from rlkit.play.policy import Policy
 from rlkit.play.recording import Measuring, Trace, Video
+from rlkit.play.restore import algorithm_env
 from rlkit.play.rollout import Pool, Recorder, Row, play
 from rlkit.runs.statistics import interval, iqm
 

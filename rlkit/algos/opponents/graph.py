@@ -43,7 +43,9 @@ class OpponentGraph(Piece):
     def __init__(self, inputs: LearnerInputs, moves_first: bool):
         super().__init__()
         if inputs.placebo is not None:
-            raise UsageError("shuffle_features is a placebo that shows other games' opponents; it cannot be exported")
+            raise UsageError(
+                "shuffle_features is a placebo that shows other games' opponents; it cannot be exported"
+            )
         self.options, self.code, self.moves_first = inputs.options, inputs.code, moves_first
         self.opponents = inputs.opponents
         self.space: gym.Space = inputs.out
@@ -65,7 +67,9 @@ class OpponentGraph(Piece):
         else:
             steps = begun
         after = self._updated(given, state)
-        after = {name: torch.where(_wide(steps, value) > 0.5, value, state[name]) for name, value in after.items()}
+        after = {
+            name: torch.where(_wide(steps, value) > 0.5, value, state[name]) for name, value in after.items()
+        }
         states = self.flatten({Columns.OBS: batch[Columns.OBS]}, {}, {})[0][Columns.OBS]
         columns = {STATE: states}
         if OPPONENT in self.space.spaces:  # type: ignore[attr-defined]
@@ -76,7 +80,9 @@ class OpponentGraph(Piece):
         after[BEGUN] = torch.ones_like(begun)
         return {**batch, Columns.OBS: columns}, after
 
-    def _updated(self, given: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def _updated(
+        self, given: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
         """`OpponentHistory.update` for every row."""
         seen = given[SEEN]
         mark = seen.float()

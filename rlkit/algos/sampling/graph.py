@@ -58,7 +58,9 @@ class Tensor:
         """
         dtype = np.dtype(space.dtype).name if space.dtype is not None else "?"
         if space.shape is None or dtype not in DTYPES:
-            raise UsageError(f"{space} cannot be exported: its values are {dtype}, expected one of {', '.join(DTYPES)}")
+            raise UsageError(
+                f"{space} cannot be exported: its values are {dtype}, expected one of {', '.join(DTYPES)}"
+            )
         return cls(tuple(space.shape), dtype)
 
 
@@ -128,7 +130,9 @@ def pieces_of(pipeline: Any, agent: Any, multi_agent: bool) -> list[Piece]:
     found = extras(pipeline, OBSERVING, multi_agent)
     if found is None:
         names = [type(piece).__name__ for piece in pipeline.connectors]
-        raise UsageError(f"the env-to-module pipeline {names} lacks RLlib's default pieces, so it cannot be exported")
+        raise UsageError(
+            f"the env-to-module pipeline {names} lacks RLlib's default pieces, so it cannot be exported"
+        )
     pieces = [_piece(connector, agent) for connector in found]
     return [piece for piece in pieces if piece is not None]
 
@@ -155,7 +159,9 @@ class Flatten(Piece):
     def __init__(self, space: gym.Space, without: tuple[str, ...]):
         super().__init__()
         if without:
-            raise UsageError(f"FlattenObservations(keys_to_remove={list(without)}) cannot be exported; keep all keys")
+            raise UsageError(
+                f"FlattenObservations(keys_to_remove={list(without)}) cannot be exported; keep all keys"
+            )
         self.source = space
         self.leaves = [part for _, part in leaves(space)]
         # RLlib flattens with `tree`, which sorts keys; a space keeps the order it was given.

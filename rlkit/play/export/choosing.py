@@ -174,7 +174,9 @@ class _Whole(nn.Module):
     def __init__(self, part: Any, space: gym.Space):
         super().__init__()
         if not part.known:
-            raise UsageError(f"actions of {space} cannot be exported; expected Discrete, MultiDiscrete, MultiBinary, Box")
+            raise UsageError(
+                f"actions of {space} cannot be exported; expected Discrete, MultiDiscrete, MultiBinary, Box"
+            )
         self.tensor = Tensor.of(space)
         self.register_buffer("start", None if part.start is None else torch.as_tensor(np.asarray(part.start)))
 
@@ -205,7 +207,9 @@ class _Box(nn.Module):
         if part.whole:
             values = torch.round(values)
         if part.fit:
-            values = torch.maximum(torch.minimum(values, self.high.to(values.dtype)), self.low.to(values.dtype))
+            values = torch.maximum(
+                torch.minimum(values, self.high.to(values.dtype)), self.low.to(values.dtype)
+            )
         return values.to(self.tensor.torch_dtype)
 
 

@@ -81,7 +81,9 @@ class AgentGraph(nn.Module):
         module = policy.modules[self.module_id]
         if extras(policy.module_to_env, ACTING, policy.multi_agent) != []:
             names = [type(piece).__name__ for piece in policy.module_to_env.connectors]
-            raise UsageError(f"the module-to-env pipeline {names} has connectors of its own and cannot be exported")
+            raise UsageError(
+                f"the module-to-env pipeline {names} has connectors of its own and cannot be exported"
+            )
         observation, action = policy.observation_space, policy.action_space
         self.observation_space: gym.Space = observation if agent is None else observation[agent]
         self.action_space: gym.Space = action if agent is None else action[agent]
@@ -100,7 +102,8 @@ class AgentGraph(nn.Module):
 
     def _inputs(self) -> list[Port]:
         ports = [
-            Port("/".join((OBS, *path)), OBS, Tensor.of(space)) for path, space in leaves(self.observation_space)
+            Port("/".join((OBS, *path)), OBS, Tensor.of(space))
+            for path, space in leaves(self.observation_space)
         ]
         for piece in self.pieces:
             ports += [Port(name, GIVEN, tensor) for name, tensor in piece.inputs.items()]
@@ -111,7 +114,9 @@ class AgentGraph(nn.Module):
 
     def _states(self) -> list[Port]:
         ports = [
-            Port(f"{STATE}/{name}", STATE, Tensor(tuple(value.shape), str(value.dtype).removeprefix("torch.")))
+            Port(
+                f"{STATE}/{name}", STATE, Tensor(tuple(value.shape), str(value.dtype).removeprefix("torch."))
+            )
             for name, value in _named(self.first_state)
         ]
         for piece in self.pieces:
@@ -122,7 +127,8 @@ class AgentGraph(nn.Module):
         """Run the graph once on zeros, to learn what comes out."""
         outs = self(*(port.zeros(2) for port in self.inputs))
         ports = [
-            Port("/".join((ACTION, *path)), ACTION, Tensor.of(space)) for path, space in leaves(self.action_space)
+            Port("/".join((ACTION, *path)), ACTION, Tensor.of(space))
+            for path, space in leaves(self.action_space)
         ]
         states = self._states()
         if len(outs) > len(ports) + len(states):
@@ -185,7 +191,9 @@ def graphs_of(policy: Policy, sample: bool) -> dict[Any, AgentGraph]:
         UsageError: see `AgentGraph`; modules that act jointly.
     """
     if policy.acts_jointly:
-        raise UsageError(f"{type(policy.modules).__name__} lets modules see each other's batches; it cannot be exported")
+        raise UsageError(
+            f"{type(policy.modules).__name__} lets modules see each other's batches; it cannot be exported"
+        )
     if not policy.multi_agent:
         return {None: AgentGraph(policy, None, sample)}
     spaces: Any = policy.observation_space
@@ -230,4 +238,3 @@ def _filled(tree: Any, given: Mapping[str, torch.Tensor], path: str = STATE) -> 
     if isinstance(tree, Mapping):
         return {key: _filled(part, given, f"{path}/{key}") for key, part in tree.items()}
     return tuple(_filled(part, given, f"{path}/{i}") for i, part in enumerate(tree))
-
