@@ -18,6 +18,7 @@ import numpy as np
 
 from rlkit import registry
 from rlkit.errors import CheckpointError, UsageError, did_you_mean
+from rlkit.play import bundle
 from rlkit.play.answers import ALONE, Answer, has_q_values, named_outputs
 from rlkit.play.observations import as_rows
 from rlkit.runs import manifest
@@ -248,12 +249,12 @@ def load(
     force: bool = False,
     explore: bool = False,
 ) -> Agent:
-    """Read an agent from a checkpoint, or from a trial or run folder (its best checkpoint, else its last).
+    """Read an agent from a checkpoint, a trial or run folder (its best checkpoint, else its last), or an export.
 
     If a run's best checkpoint is damaged, the newest intact one of its trial takes its place, with a word on stderr.
 
     Args:
-        path: the folder.
+        path: the folder; or a bundle or ONNX file of `rlkit export`, which need neither `trust` nor `force`.
         imports: modules that define the user's own models or connectors, beside those noted at training.
         trust: accept a checkpoint this user did not write, or a plain RLlib one; loading runs code inside it.
         force: accept one of another version of ray, Python or rlkit.
@@ -263,6 +264,10 @@ def load(
         CheckpointError: what is missing, damaged, not trusted or of another version.
         UsageError: no such path.
     """
+    if bundle.is_bundle(path):
+        registry.load_plugins(imports)
+        graphs, notes = bundle.read(path)
+        return Agent(graphs, notes, explore)
     notes = _verified(Path(path), trust, force)
     registry.load_plugins(imports)
     for module in notes.imports:

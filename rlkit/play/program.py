@@ -119,7 +119,9 @@ def encode(traced: Any, weight: Callable[[str], str]) -> tuple[dict[str, Any], d
             values[node] = {"v": inputs + len(nodes)}
             nodes.append([name, [_argument(a, values) for a in node.args], kwargs])
     used = _names(nodes) | _names(outputs)
-    return {"inputs": inputs, "nodes": nodes, "outputs": outputs}, {n: t for n, t in tensors.items() if n in used}
+    return {"inputs": inputs, "nodes": nodes, "outputs": outputs}, {
+        n: t for n, t in tensors.items() if n in used
+    }
 
 
 def _name(target: Any) -> str:
@@ -141,7 +143,9 @@ def _argument(value: Any, values: Mapping[Any, Any]) -> Any:
         return {"f": str(value)}
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    raise UsageError(f"an argument {value!r} ({type(value).__name__}) cannot stand in a bundle; export to .onnx or .pt2")
+    raise UsageError(
+        f"an argument {value!r} ({type(value).__name__}) cannot stand in a bundle; export to .onnx or .pt2"
+    )
 
 
 def _names(value: Any) -> set[str]:
@@ -204,7 +208,12 @@ class Program:
             if kind == "f" and not more and what in ("inf", "-inf", "nan"):
                 return float(what)
             raise ValueError(f"got the argument {str(value)[:60]}, which refers to nothing before it")
-        if isinstance(value, int) and not isinstance(value, bool) and abs(value) > LARGEST and abs(value) < END:
+        if (
+            isinstance(value, int)
+            and not isinstance(value, bool)
+            and abs(value) > LARGEST
+            and abs(value) < END
+        ):
             raise ValueError(f"got the number {value}, expected at most {LARGEST}")
         return value
 
@@ -213,7 +222,9 @@ class Program:
         values: list[Any] = list(inputs)
         for function, args, kwargs in self._steps:
             if kwargs:
-                values.append(function(*_filled(args, values), **{k: _fill(v, values) for k, v in kwargs.items()}))
+                values.append(
+                    function(*_filled(args, values), **{k: _fill(v, values) for k, v in kwargs.items()})
+                )
             else:
                 values.append(function(*_filled(args, values)))
         return _filled(self._outputs, values)

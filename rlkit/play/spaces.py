@@ -13,6 +13,7 @@ from rlkit.errors import CheckpointError, UsageError
 Spaces = gym.spaces
 LARGEST = 1 << 26  # numbers in one observation or action
 DEPTH = 16
+DTYPES = ("bool", "uint8", "int8", "int16", "int32", "int64", "float32", "float64")
 
 
 def to_json(space: gym.Space) -> dict[str, Any]:
@@ -32,7 +33,11 @@ def to_json(space: gym.Space) -> dict[str, Any]:
     if isinstance(space, Spaces.Discrete):
         return {"type": "Discrete", "n": int(space.n), "start": int(space.start)}
     if isinstance(space, Spaces.MultiDiscrete):
-        return {"type": "MultiDiscrete", "nvec": space.nvec.tolist(), "start": np.asarray(space.start).tolist()}
+        return {
+            "type": "MultiDiscrete",
+            "nvec": space.nvec.tolist(),
+            "start": np.asarray(space.start).tolist(),
+        }
     if isinstance(space, Spaces.MultiBinary):
         return {"type": "MultiBinary", "shape": list(space.shape)}
     raise UsageError(
@@ -104,7 +109,6 @@ def _count(given: Any) -> int:
 
 
 def _dtype(given: Any) -> str:
-    known = ("bool", "uint8", "int8", "int16", "int32", "int64", "float32", "float64")
-    if given not in known:
-        raise ValueError(f"got dtype {given!r}, expected one of {', '.join(known)}")
+    if given not in DTYPES:
+        raise ValueError(f"got dtype {given!r}, expected one of {', '.join(DTYPES)}")
     return given

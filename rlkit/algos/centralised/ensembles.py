@@ -95,13 +95,17 @@ class TeamIndex(PerEpisode):
 
     def graph(self, agent: str) -> Piece:
         """Return the same on tensors: the index is an input of the graph."""
-        return GivenIndex()
+        team = self.teams[agent]
+        return GivenIndex(team, self.sizes[team])
 
 
 class GivenIndex(Piece):
-    """`TeamIndex` for exports: whoever acts with the graph says which sub-policy plays, from 0 up."""
+    """`TeamIndex` for exports: whoever acts with the graph says which sub-policy plays, from 0 to `size` - 1."""
 
-    inputs: Mapping[str, Tensor] = {"sub_policy": Tensor((), "int64")}
+    def __init__(self, team: str, size: int):
+        super().__init__()
+        self.inputs = {"sub_policy": Tensor((), "int64")}
+        self.feed = {"kind": "sub_policy", "team": team, "size": size}
 
     def forward(
         self, batch: dict[str, Any], given: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]

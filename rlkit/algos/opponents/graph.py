@@ -1,4 +1,4 @@
-"""`OpponentFeatures` on tensors, for exports: what happened since the last observation goes in, the histories are state.
+"""`OpponentFeatures` on tensors, for exports: what happened since the last observation goes in, histories are state.
 
 The same numbers as `OpponentHistory`, row by row. The first call of an episode (state zero) adds no step, as the
 connector does; what `inputs` hold then counts for nothing, except where opponents move before the learner's first
@@ -55,6 +55,16 @@ class OpponentGraph(Piece):
         self.inputs = {ACTION: acted, SEEN: Tensor((m,), "bool")}
         if self.options.needs_events:
             self.inputs |= {MOVES: Tensor((m, 1 + STATISTICS)), LOST: Tensor(())}
+        if moves_first and not inputs.code.discrete:
+            raise UsageError(
+                f"opponents {inputs.opponents} act in {inputs.code.space}: opponent features of Box actions have an "
+                "export only in an environment with one agent"
+            )
+        self.feed = {
+            "kind": "opponents", "opponents": list(map(str, inputs.opponents)), "discrete": inputs.code.discrete, "size": inputs.code.size,
+            "start": int(getattr(inputs.code.space, "start", 0)), "alone": not moves_first,
+            "events": bool(self.options.needs_events),
+        }  # fmt: skip
         shapes = {name: shape for name, shape in inputs.history.shapes().items() if 0 not in shape}
         self.state = {BEGUN: Tensor(())} | {name: Tensor(shape) for name, shape in shapes.items()}
 

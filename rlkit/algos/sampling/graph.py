@@ -70,12 +70,12 @@ class Piece(nn.Module):
     Attributes:
         inputs: what it needs beside observations, by name.
         state: what it hands on to itself, by name; zeros when an episode begins.
-        space: of the observations it returns.
+        feed: where a bundle gets `inputs` from, as JSON (`rlkit.play.graph_policy`); None where there are none.
     """
 
     inputs: Mapping[str, Tensor] = {}
     state: Mapping[str, Tensor] = {}
-    space: gym.Space
+    feed: Mapping[str, Any] | None = None
 
     def forward(
         self, batch: dict[str, Any], given: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]
@@ -162,12 +162,10 @@ class Flatten(Piece):
             raise UsageError(
                 f"FlattenObservations(keys_to_remove={list(without)}) cannot be exported; keep all keys"
             )
-        self.source = space
+        self.source: gym.Space = space
         self.leaves = [part for _, part in leaves(space)]
         # RLlib flattens with `tree`, which sorts keys; a space keeps the order it was given.
         self.order: list[int] = tree.flatten(nest(space, iter(range(len(self.leaves)))))
-        size = sum(_width(part) for part in self.leaves)
-        self.space = gym.spaces.Box(-np.inf, np.inf, (size,), np.float32)
 
     def forward(
         self, batch: dict[str, Any], given: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]

@@ -87,7 +87,7 @@ class Choosing(nn.Module):
                 self.noise = NORMAL, int(np.prod(space.shape))
             else:
                 raise UsageError(
-                    f"sampled actions of {space} ({_name(self.distribution)}) cannot be exported; export the greedy ones"
+                    f"sampled actions of {space} ({_name(self.distribution)}) have no export; export the greedy ones"
                 )
 
     def forward(
@@ -175,7 +175,7 @@ class _Whole(nn.Module):
         super().__init__()
         if not part.known:
             raise UsageError(
-                f"actions of {space} cannot be exported; expected Discrete, MultiDiscrete, MultiBinary, Box"
+                f"actions of {space} have no export; expected Discrete, MultiDiscrete, MultiBinary or Box"
             )
         self.tensor = Tensor.of(space)
         self.register_buffer("start", None if part.start is None else torch.as_tensor(np.asarray(part.start)))

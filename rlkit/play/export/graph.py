@@ -192,7 +192,7 @@ def graphs_of(policy: Policy, sample: bool) -> dict[Any, AgentGraph]:
     """
     if policy.acts_jointly:
         raise UsageError(
-            f"{type(policy.modules).__name__} lets modules see each other's batches; it cannot be exported"
+            f"{type(policy.modules).__name__} lets modules see each other's batches and has no export"
         )
     if not policy.multi_agent:
         return {None: AgentGraph(policy, None, sample)}
