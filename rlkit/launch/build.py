@@ -192,8 +192,11 @@ def _set_policies(config: AlgorithmConfig, recipe: Recipe, roster: Roster) -> No
 FLAT = (gym.spaces.Box, gym.spaces.Discrete, gym.spaces.MultiDiscrete, gym.spaces.MultiBinary)
 
 
-def check_spaces(config: AlgorithmConfig, recipe: Recipe) -> None:
+def check_spaces(config: AlgorithmConfig, recipe: Recipe) -> Any:
     """Build the modules once, to find spaces that the algorithm or the model cannot take before anything starts.
+
+    Returns:
+        The modules, a MultiRLModule; what only learners have, such as MADDPG's critics, may be missing.
 
     Raises:
         UsageError: names the agent, its space, and what can be done.
@@ -209,7 +212,7 @@ def check_spaces(config: AlgorithmConfig, recipe: Recipe) -> None:
                 )
     spaces = module_spaces(config, roster)
     try:
-        config.get_multi_rl_module_spec(spaces=spaces).build()
+        return config.get_multi_rl_module_spec(spaces=spaces).build()
     except UsageError:
         raise
     except Exception as error:

@@ -268,6 +268,19 @@ def load(
         registry.load_plugins(imports)
         graphs, notes = bundle.read(path)
         return Agent(graphs, notes, explore)
+    from rlkit.play.restore import read_policy
+
+    notes = verified(path, imports=imports, trust=trust, force=force)
+    return Agent(read_policy(notes), notes, explore)
+
+
+def verified(
+    path: str | Path, *, imports: Sequence[str] = (), trust: bool = False, force: bool = False
+) -> Manifest:
+    """Return the manifest of the checkpoint a path stands for, verified, and its names known in this process.
+
+    Args and errors are those of `load`.
+    """
     notes = _verified(Path(path), trust, force)
     registry.load_plugins(imports)
     for module in notes.imports:
@@ -278,9 +291,7 @@ def load(
                 raise CheckpointError(
                     f"{notes.path} needs a module of yours. {error}; name it with --import"
                 ) from error
-    from rlkit.play.restore import read_policy
-
-    return Agent(read_policy(notes), notes, explore)
+    return notes
 
 
 def _verified(path: Path, trust: bool, force: bool) -> Manifest:

@@ -251,7 +251,8 @@ def _parsed(text: str | bytes, where: str) -> dict[str, Any]:
         raise CheckpointError(f"{where}: damaged, not JSON ({error})") from error
     if said.get("format") != FORMAT:
         raise CheckpointError(
-            f"{where} has format {said.get('format')!r}, this rlkit reads format {FORMAT}; export it anew with this version"
+            f"{where} has format {said.get('format')!r}, this rlkit reads format {FORMAT}; "
+            "export it anew with this version"
         )
     return said
 

@@ -4,8 +4,9 @@ A `Member` is one agent's graph with the names of its inputs and outputs; `Graph
 seen, fills the inputs, and has the methods of `rlkit.play.policy.Policy`. What inputs mean that are neither
 observation, state nor noise, their `feed` says:
 
-    {"kind": "opponents", "opponents": […], "discrete": true, "size": 5, "start": 0, "alone": true, "events": false}     DRON's features
-    {"kind": "sub_policy", "team": "…", "size": 3}                                          MADDPG's ensembles
+    DRON's features       {"kind": "opponents", "opponents": […], "discrete": true, "size": 5, "start": 0,
+                           "alone": true, "events": false}
+    MADDPG's ensembles    {"kind": "sub_policy", "team": "…", "size": 3}
 
 Legend: B rows.
 """
@@ -189,7 +190,11 @@ class GraphPolicy:
         for graph, where in groups.values():
             outs = _in_blocks(graph.run, self._inputs(graph, memories, where), block)
             actions = [(port.name, outs[port.name]) for port in graph.outputs if port.role == "action"]
-            states = {port.name: outs[port.name] for port in graph.outputs if port.role == "state"}
+            states = {
+                port.name.removeprefix("next_"): outs[port.name]
+                for port in graph.outputs
+                if port.role == "state"
+            }
             for row, (index, agent) in enumerate(where):
                 space = self.members[agent].action_space
                 action = _nested(space, iter([values[row] for _, values in actions]))

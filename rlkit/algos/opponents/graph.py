@@ -61,8 +61,8 @@ class OpponentGraph(Piece):
                 "export only in an environment with one agent"
             )
         self.feed = {
-            "kind": "opponents", "opponents": list(map(str, inputs.opponents)), "discrete": inputs.code.discrete, "size": inputs.code.size,
-            "start": int(getattr(inputs.code.space, "start", 0)), "alone": not moves_first,
+            "kind": "opponents", "opponents": list(map(str, inputs.opponents)), "discrete": inputs.code.discrete,
+            "size": inputs.code.size, "start": int(getattr(inputs.code.space, "start", 0)), "alone": not moves_first,
             "events": bool(self.options.needs_events),
         }  # fmt: skip
         shapes = {name: shape for name, shape in inputs.history.shapes().items() if 0 not in shape}
@@ -82,7 +82,7 @@ class OpponentGraph(Piece):
         }
         states = self.flatten({Columns.OBS: batch[Columns.OBS]}, {}, {})[0][Columns.OBS]
         columns = {STATE: states}
-        if OPPONENT in self.space.spaces:  # type: ignore[attr-defined]
+        if OPPONENT in self.space.spaces:
             columns[OPPONENT] = self._features(after)
         if self.options.window:
             columns[HISTORY] = after["window"]

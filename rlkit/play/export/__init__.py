@@ -83,8 +83,8 @@ def export(
         found = _compared(policy, temporary, kind, explore, graphs)
         if found.different > found.actions // 1000 or found.error > CLOSE:
             raise CheckpointError(
-                f"{out} was not written: {found.different} of {found.actions} actions differ from the Agent's, numbers by "
-                f"up to {found.error:.1e}; expected the same actions and {CLOSE:.0e}"
+                f"{out} was not written: {found.different} of {found.actions} actions differ from the Agent's, "
+                f"numbers by up to {found.error:.1e}; expected the same actions and {CLOSE:.0e}"
             )
         if kind == "bundle":
             swap_folder(temporary, out)
@@ -92,11 +92,11 @@ def export(
             pending = Pending(out)
             temporary.replace(pending.temporary)
             pending.finish()
-    sides = [
-        {name: f"{p.tensor.dtype} {('rows', *p.tensor.shape)}" for name, p in s}
-        for s in (team.inputs, team.outputs)
-    ]
-    return Exported(out, kind, *sides, found.actions, found.different, found.error)
+    inputs, outputs = (
+        {name: f"{p.tensor.dtype} {('rows', *p.tensor.shape)}" for name, p in side}
+        for side in (team.inputs, team.outputs)
+    )
+    return Exported(out, kind, inputs, outputs, found.actions, found.different, found.error)
 
 
 CLOSE = 1e-5

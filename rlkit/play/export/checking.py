@@ -28,26 +28,30 @@ class Comparison:
 
     Attributes:
         actions: how many.
-        different: whose discrete action is another one.
-        error: the largest difference of a continuous action or a Q-value, relative to 1 and to the value.
+        different: those that are another choice, or whose numbers differ by more than `TOLERANCE`.
+        error: the largest difference of numbers, relative to the value where that is above 1.
     """
 
     actions: int = 0
     different: int = 0
     error: float = 0.0
 
-    def and_of(self, ours: Any, theirs: Any, discrete: bool) -> Comparison:
-        """Add one action, or an array of numbers."""
+    def with_choice(self, ours: Any, theirs: Any) -> Comparison:
+        """Add one action made of choices."""
+        same = np.array_equal(np.asarray(ours), np.asarray(theirs))
+        return Comparison(self.actions + 1, self.different + int(not same), self.error)
+
+    def with_numbers(self, ours: Any, theirs: Any, action: bool) -> Comparison:
+        """Add an array of numbers, an action or what one was chosen by."""
         a, b = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
         if a.shape != b.shape:
             raise UsageError(f"got the shape {b.shape}, expected {a.shape}")
-        if discrete:
-            return Comparison(self.actions + 1, self.different + int(not np.array_equal(a, b)), self.error)
-        finite = np.isfinite(a) | np.isfinite(b)
-        apart = np.abs(np.where(finite, a, 0.0) - np.where(finite, b, 0.0)) / np.maximum(
-            np.abs(np.where(finite, a, 0.0)), 1.0
+        told = a != b  # equal infinities have no difference
+        apart = np.abs(a[told] - b[told]) / np.maximum(np.abs(a[told]), 1.0)
+        error = float(apart.max(initial=0.0))
+        return Comparison(
+            self.actions + action, self.different + (action and error > TOLERANCE), max(self.error, error)
         )
-        return Comparison(self.actions, self.different, max(self.error, float(apart.max(initial=0.0))))
 
 
 def compare(policy: Any, made: GraphPolicy, seed: int = 0) -> Comparison:
@@ -88,7 +92,7 @@ def compare(policy: Any, made: GraphPolicy, seed: int = 0) -> Comparison:
                 space = made.members[agent].action_space
                 result = _compare(space, own.actions[agent], other.actions[agent], result)
                 if agent in other.q_values:
-                    result = result.and_of(own.q_values[agent], other.q_values[agent], discrete=False)
+                    result = result.with_numbers(own.q_values[agent], other.q_values[agent], action=False)
     return result
 
 
@@ -106,11 +110,11 @@ def _compare(space: gym.Space, ours: Any, theirs: Any, result: Comparison) -> Co
             result = _compare(part, own, other, result)
         return result
     continuous = isinstance(space, gym.spaces.Box) and np.issubdtype(space.dtype, np.floating)
-    return result.and_of(ours, theirs, discrete=not continuous)
+    return result.with_numbers(ours, theirs, True) if continuous else result.with_choice(ours, theirs)
 
 
 def draw(space: gym.Space, rng: np.random.Generator) -> Any:
-    """Return one observation of a space; of an unbounded Box standard normal numbers, of a mask one with a legal action."""
+    """Return an observation; of an unbounded Box standard normal numbers, of a mask one with a legal action."""
     if isinstance(space, gym.spaces.Dict):
         found = {key: draw(part, rng) for key, part in space.spaces.items()}
         mask = found.get("action_mask")
@@ -138,6 +142,7 @@ def _info(feeds: Any, made: GraphPolicy, rng: np.random.Generator) -> dict[str, 
     for feed in feeds:
         if feed["kind"] != "opponents":
             continue
+        info["opponent_type"] = 0  # the label of supervise: type, which the connector wants to see
         count = len(feed["opponents"])
         if feed["alone"]:
             info["opponent_action"] = _actions(feed, count, rng)
@@ -159,8 +164,8 @@ def _actions(feed: Mapping[str, Any], count: int, rng: np.random.Generator) -> A
 def compare_graphs(path: Any, graphs: Mapping[Any, Any]) -> Comparison:
     """Compare a .pt2 or ONNX file with the graphs it came from, on the same drawn inputs, noise among them.
 
-    The greedy graphs themselves are compared with the Agent where an ONNX file or a bundle is written; here every output
-    counts, with a number of rows that is another one for each agent.
+    The greedy graphs themselves are compared with the Agent where an ONNX file or a bundle is written; here every
+    output counts, with a number of rows that is another one for each agent.
     """
     import torch
 
@@ -179,7 +184,8 @@ def compare_graphs(path: Any, graphs: Mapping[Any, Any]) -> Comparison:
         for (_, port), own, other in zip(team.outputs, ours, theirs, strict=True):
             whole = not own.is_floating_point()
             for a, b in zip(own.numpy(), np.asarray(other), strict=True):
-                result = result.and_of(a, b, discrete=whole and port.role == "action")
+                action = port.role == "action"
+                result = result.with_choice(a, b) if action and whole else result.with_numbers(a, b, action)
     return result
 
 

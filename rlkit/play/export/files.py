@@ -63,7 +63,7 @@ def trace(graph: AgentGraph | Team, inputs: Sequence[Port], groups: Sequence[int
 
 def trace_team(team: Team) -> Any:
     """Return the ExportedProgram of all agents."""
-    groups = [i for i, graph in enumerate(team.graphs) for _ in graph.inputs]  # type: ignore[attr-defined]
+    groups = [i for i, graph in enumerate(team.graphs) for _ in graph.inputs]
     return trace(team, [port for _, port in team.inputs], groups)
 
 
@@ -73,7 +73,7 @@ def trace_team(team: Team) -> Any:
 def describe(
     notes: Manifest, greedy: Mapping[Any, AgentGraph], sampled: Mapping[Any, AgentGraph]
 ) -> dict[str, Any]:
-    """Return the description without graphs: versions, recipe, members. Graphs are numbered: greedy ones, then sampled."""
+    """Return the description but for its graphs: versions, recipe, members with numbers of graphs, greedy first."""
     members = []
     for number, agent in enumerate(greedy or sampled):
         graph = (greedy or sampled)[agent]
@@ -189,7 +189,8 @@ def write_bundle(
         from safetensors.torch import save_file
     except ImportError:
         raise UsageError(f"writing a bundle needs safetensors: {EXTRA}") from None
-    said, weights = describe(notes, greedy, sampled), {}
+    said = describe(notes, greedy, sampled)
+    weights: dict[str, torch.Tensor] = {}
     said["graphs"] = []
     for number, graph in enumerate([*greedy.values(), *sampled.values()]):
         with torch.no_grad(), _quiet():

@@ -7,7 +7,7 @@ Everything stands in the graph: connectors (`rlkit.algos.sampling.graph`), mask,
 which may be any number. Names are those of a file's inputs and outputs, behind `<agent>/` where there are several:
 
     obs, obs/<key>          an observation, leaf by leaf for Dict and Tuple
-    state/<name>            in: zeros when an episode begins, else what came out; out: the next
+    state/<name>            zeros when an episode begins, else what came out as next_state/<name>
     noise                   for sampled actions
     <name>                  of a connector: see `Piece.inputs`
     action, action/<key>    for the environment
@@ -134,7 +134,7 @@ class AgentGraph(nn.Module):
         if len(outs) > len(ports) + len(states):
             name = self.choosing.output_name
             ports.append(Port(name, OUTPUT, Tensor(tuple(outs[len(ports)].shape[1:]))))
-        return ports + states
+        return ports + [Port(f"next_{p.name}", p.role, p.tensor) for p in states]
 
     def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Return the outputs for the inputs, both in their order."""
