@@ -3,8 +3,8 @@
 Weights are matched by name and shape. A module takes from the source module of its own name, else from the one that
 fits most numbers. Names of the same part in other algorithms count as equal where its own name is missing (`ROLES`):
 the policy's encoder and head of PPO, IMPALA and BC, DQN's encoder and advantage head, SAC's policy. A tensor of equal
-rank and another shape takes the block that both have, so that an observation with more numbers behind the old ones keeps
-what was learned. Target networks begin equal to the networks they follow.
+rank and another shape takes the block that both have, so that an observation with more numbers behind the old ones
+keeps what was learned. Target networks begin equal to the networks they follow.
 
 What fits nothing is an error before training. A run that goes on (`--resume`) has its own weights and takes nothing.
 """
@@ -152,8 +152,8 @@ def _plan(name: str, shapes: Shapes, path: str, source: Mapping[str, Weights], w
     if not best.values:
         got = {n: tuple(v.shape) for n, v in source[best.source].items()}
         raise UsageError(
-            f"init_from: nothing in {path} fits policy {name!r}: got {_some(got)}, expected {_some(dict(shapes))}; use a "
-            "run whose model has the same names and sizes, or leave init_from out"
+            f"init_from: nothing in {path} fits policy {name!r}: got {_some(got)}, expected {_some(dict(shapes))}; use "
+            "a run whose model has the same names and sizes, or leave init_from out"
         )
     return best
 

@@ -52,7 +52,7 @@ tan.default tanh.default to.dtype transpose.int tril.default triu.default type_a
 unsqueeze.default var.correction view.default view_as.default where.Scalar where.ScalarOther where.ScalarSelf
 where.self zeros.default zeros_like.default
 """
-_NUMBERS = {
+_NUMBERS: dict[str, Callable[..., Any]] = {
     "add": operator.add, "sub": operator.sub, "mul": operator.mul, "floordiv": operator.floordiv, "neg": operator.neg,
     "getitem": operator.getitem, "sym_max": max, "sym_min": min,
 }  # fmt: skip
