@@ -90,7 +90,7 @@ def compare(policy: Any, made: GraphPolicy, seed: int = 0) -> Comparison:
         for own, other in zip(ours, theirs, strict=True):
             for agent in agents:
                 space = made.members[agent].action_space
-                result = _compare(space, own.actions[agent], other.actions[agent], result)
+                result = compare_actions(space, own.actions[agent], other.actions[agent], result)
                 if agent in other.q_values:
                     result = result.with_numbers(own.q_values[agent], other.q_values[agent], action=False)
     return result
@@ -100,14 +100,15 @@ def _flags(agents: list[Any]) -> dict[Any, bool]:
     return {**dict.fromkeys(agents, False), "__all__": False}
 
 
-def _compare(space: gym.Space, ours: Any, theirs: Any, result: Comparison) -> Comparison:
+def compare_actions(space: gym.Space, ours: Any, theirs: Any, result: Comparison) -> Comparison:
+    """Return a comparison with one action of a space added, each part of a Dict or Tuple by itself."""
     if isinstance(space, gym.spaces.Dict):
         for key, part in space.spaces.items():
-            result = _compare(part, ours[key], theirs[key], result)
+            result = compare_actions(part, ours[key], theirs[key], result)
         return result
     if isinstance(space, gym.spaces.Tuple):
         for part, own, other in zip(space.spaces, ours, theirs, strict=True):
-            result = _compare(part, own, other, result)
+            result = compare_actions(part, own, other, result)
         return result
     continuous = isinstance(space, gym.spaces.Box) and np.issubdtype(space.dtype, np.floating)
     return result.with_numbers(ours, theirs, True) if continuous else result.with_choice(ours, theirs)
