@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,11 @@ def test_a_bundle_of_ppo_begins_a_dqn_and_its_target(first: Any, tmp_path: Path)
     assert np.allclose(
         ours["encoder.net.layers.0.weight"], theirs["encoder.actor_encoder.net.layers.0.weight"]
     )
-    assert np.allclose(ours["_target_encoder.net.layers.0.weight"], ours["encoder.net.layers.0.weight"])
+    state = run.last_checkpoint / "learner_group/learner/rl_module/default_policy/module_state.pkl"
+    kept = pickle.loads(state.read_bytes())
+    targets = {name: value for name, value in kept.items() if name.startswith("_target_")}
+    assert targets
+    assert all(np.allclose(value, kept[name.removeprefix("_target_")]) for name, value in targets.items())
     (table,) = run.path.glob("*/init_from.txt")
     assert "left     vf" in table.read_text()
 
@@ -123,7 +128,6 @@ def test_remote_learners_and_runners_begin_with_them(first: Any, tmp_path: Path)
         ({"init_from": "nowhere"}, "no such run"),
         ({"init_from": {"predators": "{first}"}}, "'predators' matches no policy"),
         ({"init_from": "{first}#agent_0"}, "has no policy 'agent_0'"),
-        ({"init_from": "{first}", "model": {"fcnet_hiddens": [4]}}, "nothing in .* fits policy"),
     ],
 )
 def test_what_does_not_fit_is_named_before_training(
@@ -136,6 +140,11 @@ def test_what_does_not_fit_is_named_before_training(
     with pytest.raises(UsageError, match=said):
         rlkit.train({**TINY, **change, "init_from": put, "name": "wrong"}, out=tmp_path)
     assert not list(tmp_path.glob("*/*/trial*"))
+
+
+def test_weights_of_which_nothing_fits_are_named(first: Any) -> None:
+    with pytest.raises(UsageError, match=r"got encoder.* 8x4.* expected other\.weight 3x3"):
+        initial.plans(str(first.path), {"default_policy": {"other.weight": (3, 3)}})
 
 
 def test_a_checkpoint_of_another_user_needs_trust(
