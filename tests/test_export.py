@@ -309,3 +309,22 @@ def _tensors(batch: Any) -> Any:
     if isinstance(batch, dict):
         return {key: _tensors(part) for key, part in batch.items()}
     return tuple(map(_tensors, batch)) if isinstance(batch, tuple) else torch.from_numpy(batch)
+
+
+@pytest.mark.parametrize("model", ["gru", "attention"])
+def test_models_with_memory_keep_their_state_in_the_graph(model: str, ray_local: None, tmp_path: Path) -> None:
+    recipe = {
+        "name": model,
+        "algorithm": "PPO",
+        "env": "CartPole-v1",
+        "model": {"name": model},
+        "config": {
+            "training": {"train_batch_size_per_learner": 64, "num_epochs": 1, "minibatch_size": 64},
+            "env_runners": {"num_env_runners": 0},
+        },
+        "stop": {"iterations": 1},
+    }
+    run = rlkit.train(recipe, out=tmp_path)
+    made = export(run.path, tmp_path / "bundle")
+    assert any(name.startswith("state/") for name in made.inputs)
+    assert (made.different, made.error < 1e-5) == (0, True)

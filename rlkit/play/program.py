@@ -26,31 +26,31 @@ LARGEST = 1 << 26  # a number in a shape
 END = 2**63 - 1  # torch's end of a slice
 
 _ATEN = """
-_softmax.default _log_softmax.default _to_copy.default abs.default add.Scalar add.Tensor addmm.default all.default
-all.dim alias.default amax.default amin.default any.default any.dim any.dims arange.default arange.start
-arange.start_step argmax.default argmin.default atan.default atanh.default avg_pool2d.default baddbmm.default
-batch_norm.default bitwise_and.Tensor bitwise_not.default bitwise_or.Tensor bmm.default broadcast_tensors.default
-cat.default ceil.default chunk.default clamp.Tensor clamp.default clamp_max.default clamp_min.default clone.default
-constant_pad_nd.default contiguous.default conv1d.default conv2d.default convolution.default cos.default
-cumsum.default detach.default detach_.default div.Scalar div.Tensor dropout.default einsum.default elu.default
-embedding.default empty_like.default eq.Scalar eq.Tensor erf.default exp.default expand.default expm1.default
-flatten.using_ints flip.default floor.default full.default full_like.default gather.default ge.Scalar ge.Tensor
-gelu.default glu.default group_norm.default gru.input gt.Scalar gt.Tensor hardtanh.default index.Tensor
-index_select.default isfinite.default isinf.default isnan.default layer_norm.default le.Scalar le.Tensor
-leaky_relu.default lift_fresh_copy.default linear.default log.default log1p.default log_softmax.int
-logical_and.default logical_not.default logical_or.default logsumexp.default lstm.input lt.Scalar lt.Tensor
-masked_fill.Scalar masked_fill.Tensor matmul.default max.dim max_pool2d.default maximum.default mean.default mean.dim
-min.dim minimum.default mish.default mm.default movedim.int mul.Scalar mul.Tensor nan_to_num.default nanmean.default
-native_group_norm.default native_layer_norm.default ne.Scalar ne.Tensor neg.default new_full.default new_ones.default
-new_zeros.default one_hot.default ones.default ones_like.default pad.default permute.default pow.Scalar
-pow.Tensor_Scalar pow.Tensor_Tensor reciprocal.default relu.default remainder.Scalar repeat.default reshape.default
-rms_norm.default round.default rsqrt.default rsub.Scalar scalar_tensor.default scaled_dot_product_attention.default
-scatter.src scatter.value select.int selu.default sigmoid.default sign.default silu.default sin.default slice.Tensor
-softmax.int softplus.default split.Tensor split_with_sizes.default sqrt.default squeeze.default squeeze.dim
-squeeze.dims stack.default std.correction sub.Scalar sub.Tensor sum.default sum.dim_IntList sym_size.int t.default
-tan.default tanh.default to.dtype transpose.int tril.default triu.default type_as.default unbind.int unflatten.int
-unsqueeze.default var.correction view.default view_as.default where.Scalar where.ScalarOther where.ScalarSelf
-where.self zeros.default zeros_like.default
+__and__.Tensor __or__.Tensor _softmax.default _log_softmax.default _to_copy.default abs.default add.Scalar add.Tensor
+addmm.default all.default all.dim alias.default amax.default amin.default any.default any.dim any.dims arange.default
+arange.start arange.start_step argmax.default argmin.default atan.default atanh.default avg_pool2d.default
+baddbmm.default batch_norm.default bitwise_and.Tensor bitwise_not.default bitwise_or.Tensor bmm.default
+broadcast_tensors.default cat.default ceil.default chunk.default clamp.Tensor clamp.default clamp_max.default
+clamp_min.default clone.default constant_pad_nd.default contiguous.default conv1d.default conv2d.default
+convolution.default cos.default cumsum.default detach.default detach_.default div.Scalar div.Tensor dropout.default
+einsum.default elu.default embedding.default empty_like.default eq.Scalar eq.Tensor erf.default exp.default
+expand.default expm1.default flatten.using_ints flip.default floor.default full.default full_like.default
+gather.default ge.Scalar ge.Tensor gelu.default glu.default group_norm.default gru.input gt.Scalar gt.Tensor
+hardtanh.default index.Tensor index_select.default isfinite.default isinf.default isnan.default layer_norm.default
+le.Scalar le.Tensor leaky_relu.default lift_fresh_copy.default linear.default log.default log1p.default
+log_softmax.int logical_and.default logical_not.default logical_or.default logsumexp.default lstm.input lt.Scalar
+lt.Tensor masked_fill.Scalar masked_fill.Tensor matmul.default max.dim max_pool2d.default maximum.default mean.default
+mean.dim min.dim minimum.default mish.default mm.default movedim.int mul.Scalar mul.Tensor nan_to_num.default
+nanmean.default native_group_norm.default native_layer_norm.default ne.Scalar ne.Tensor neg.default new_full.default
+new_ones.default new_zeros.default one_hot.default ones.default ones_like.default pad.default permute.default
+pow.Scalar pow.Tensor_Scalar pow.Tensor_Tensor reciprocal.default relu.default remainder.Scalar repeat.default
+reshape.default rms_norm.default round.default rsqrt.default rsub.Scalar scalar_tensor.default
+scaled_dot_product_attention.default scatter.src scatter.value select.int selu.default sigmoid.default sign.default
+silu.default sin.default slice.Tensor softmax.int softplus.default split.Tensor split_with_sizes.default sqrt.default
+squeeze.default squeeze.dim squeeze.dims stack.default std.correction sub.Scalar sub.Tensor sum.default
+sum.dim_IntList sym_size.int t.default tan.default tanh.default to.dtype transpose.int tril.default triu.default
+type_as.default unbind.int unflatten.int unsqueeze.default var.correction view.default view_as.default where.Scalar
+where.ScalarOther where.ScalarSelf where.self zeros.default zeros_like.default
 """
 _NUMBERS: dict[str, Callable[..., Any]] = {
     "add": operator.add, "sub": operator.sub, "mul": operator.mul, "floordiv": operator.floordiv, "neg": operator.neg,
