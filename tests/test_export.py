@@ -312,7 +312,9 @@ def _tensors(batch: Any) -> Any:
 
 
 @pytest.mark.parametrize("model", ["gru", "attention"])
-def test_models_with_memory_keep_their_state_in_the_graph(model: str, ray_local: None, tmp_path: Path) -> None:
+def test_models_with_memory_keep_their_state_in_the_graph(
+    model: str, ray_local: None, tmp_path: Path
+) -> None:
     recipe = {
         "name": model,
         "algorithm": "PPO",
