@@ -112,8 +112,6 @@ def train(
             )
         _plugins(imports)
         loaded = from_flags(algorithm, env, overrides)
-    if trust and resume is None:
-        raise UsageError("--trust goes with --resume: a new run reads no checkpoint")
     from rlkit.launch import train as launch
 
     if dry_run:
@@ -126,7 +124,9 @@ def train(
         run = launch.resume(resume, overrides, trust=trust, **options)
     else:
         command = shlex.join(["rlkit", *sys.argv[1:]])
-        run = launch.train(loaded, overrides if file else (), out=out, command=command, **options)
+        run = launch.train(
+            loaded, overrides if file else (), out=out, command=command, trust=trust, **options
+        )
     result = launch.summary(run)
     if as_json:
         print(json.dumps(result))
@@ -181,7 +181,7 @@ def _split(words: list[str]) -> tuple[str | None, list[str]]:
 
 @app.command()
 def evaluate(
-    path: Annotated[str, typer.Argument(metavar="RUN|TRIAL|CHECKPOINT")],
+    path: Annotated[str, typer.Argument(metavar="RUN|TRIAL|CHECKPOINT|EXPORT")],
     episodes: Annotated[int, typer.Option(min=1, help="Complete episodes.")] = 100,
     seed: Annotated[int, typer.Option(help="Episode k is reset with seed S + k.")] = 0,
     explore: Annotated[
@@ -247,6 +247,33 @@ def evaluate(
         for what, where in {"video": video, "trace": trace, "csv": csv}.items():
             if where is not None:
                 print(f"{what:<5} {where}")
+
+
+@app.command()
+def export(
+    path: Annotated[str, typer.Argument(metavar="RUN|TRIAL|CHECKPOINT")],
+    out: Annotated[str, typer.Option("-o", "--out", help="FILE.onnx, FILE.pt2, or a folder for a bundle.")],
+    explore: Annotated[
+        bool, typer.Option("--explore", help="Sampled actions, with the randomness as an input.")
+    ] = False,
+    imports: Imports = [],  # noqa: B006
+    trust: Trust = False,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a policy as ONNX, torch.export or a bundle, checked against the checkpoint."""
+    from rlkit.play.export import export as write
+
+    made = write(path, out, explore=explore, imports=imports, trust=trust, force=force)
+    if as_json:
+        print(json.dumps(made.to_json()))
+        return
+    print(
+        f"{made.path}: {made.actions} actions checked, {made.different} differ, numbers by {made.error:.1e}"
+    )
+    for side, ports in (("in", made.inputs), ("out", made.outputs)):
+        for name, what in ports.items():
+            print(f"{side:<4} {name}  {what}")
 
 
 @app.command()

@@ -19,9 +19,9 @@ from rlkit.cli import app
 from rlkit.envs.make import make_env
 from rlkit.envs.measures import Success, Touches, make_measure
 from rlkit.errors import UsageError
+from rlkit.play.answers import BLOCK
 from rlkit.play.connectors import ConnectorPolicy
 from rlkit.play.crossplay import cross_play
-from rlkit.play.policy import BLOCK
 from rlkit.roster import PolicyMapping
 from rlkit.runs import manifest
 

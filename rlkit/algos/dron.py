@@ -76,7 +76,7 @@ class DRONModule(QForward, DefaultDQNTorchRLModule):
 
     @property
     def named_outputs(self) -> dict[str, int]:
-        """`gate` (B, K) where the module mixes K experts: see `rlkit.play.policy.named_outputs`."""
+        """`gate` (B, K) where the module mixes K experts: see `rlkit.play.answers.named_outputs`."""
         return {GATE: self.encoder.experts} if self.encoder.experts else {}
 
     def named_output(self, name: str, observations: Any) -> torch.Tensor:

@@ -141,8 +141,11 @@ def _refuse_start(part: gym.Space, who: str, otherwise: str) -> None:
         )
 
 
-def check_spaces(config: AlgorithmConfig, recipe: Recipe) -> None:
+def check_spaces(config: AlgorithmConfig, recipe: Recipe) -> Any:
     """Build the modules once, to find spaces that the algorithm or the model cannot take before anything starts.
+
+    Returns:
+        The modules, a MultiRLModule; what only learners have, such as MADDPG's critics, may be missing.
 
     Raises:
         UsageError: names the agent, its space, and what can be done.
@@ -153,7 +156,7 @@ def check_spaces(config: AlgorithmConfig, recipe: Recipe) -> None:
         _refuse_changing_roster(recipe)
     spaces = module_spaces(config, roster)
     try:
-        config.get_multi_rl_module_spec(spaces=spaces).build()
+        return config.get_multi_rl_module_spec(spaces=spaces).build()
     except UsageError:
         raise
     except Exception as error:

@@ -35,6 +35,7 @@ def train(
     out: str | Path = "runs",
     imports: Sequence[str] = (),
     address: str | None = None,
+    trust: bool = False,
     quiet: bool = True,
     verbose: bool = False,
     command: str | None = None,
@@ -48,6 +49,7 @@ def train(
         out: parent of `<name>/<time>/`.
         imports: modules that register the user's environments, models and callbacks.
         address: a Ray cluster to join; without it Ray runs embedded in this process.
+        trust: take weights (`init_from`) from a checkpoint that this user did not write; loading runs code inside it.
         quiet: show no progress. verbose: show what Ray and RLlib print.
         command: how this run was started, for run.json.
 
@@ -64,12 +66,18 @@ def train(
     else:
         loaded = load_recipe(recipe, overrides)
     registry.begin(imports, loaded.to_dict())
+    if loaded.init_from:
+        from rlkit.launch.initial import sources
+
+        loaded = loaded.model_copy(update={"init_from": sources(loaded.init_from)})
+    elif trust:
+        raise UsageError("trust goes with init_from or with a run that is resumed: nothing else is loaded")
     folder = new_run_folder(Path(out), loaded.name)
     info = RunInfo.start(loaded, command=command, imports=registry.imports(), address=address)
     write_atomic(folder / RECIPE, recipes.dump(loaded))
     info.recipe_sha256 = sha256(folder / RECIPE)
     info.write(folder)
-    return _run(Experiment(loaded, folder, info, quiet=quiet, verbose=verbose))
+    return _run(Experiment(loaded, folder, info, trust=trust, quiet=quiet, verbose=verbose))
 
 
 def resume(
@@ -186,20 +194,30 @@ def dry_run(
     return f"{loaded.name}: {loaded.algorithm} on {loaded.env} ({agents} agent{'s' if agents > 1 else ''}) can train"
 
 
-def rehearse(recipe: Recipe) -> Any:
-    """Return the AlgorithmConfig of a recipe's first trial, its environment and networks tried; needs no Ray.
+def rehearse(recipe: Recipe, *, weights: bool = True, trust: bool = False) -> tuple[Any, list[Any]]:
+    """Make the environment and the networks of a recipe's first trial; needs no Ray.
+
+    Args:
+        recipe: of the run.
+        weights: match the weights of `init_from` too. trust: take those of a checkpoint this user did not write.
+
+    Returns:
+        The AlgorithmConfig, and what each module takes from `init_from` (`initial.Plan`).
 
     Raises:
         UsageError: the parts of the recipe do not fit together.
         EnvError: the environment cannot be made.
     """
+    from rlkit.launch import initial
     from rlkit.launch.build import build
     from rlkit.launch.spaces import check_spaces
 
     first = first_trial(recipe)
     config = build(first)
-    check_spaces(config, first)
-    return config
+    modules = check_spaces(config, first)
+    if not first.init_from or not weights:
+        return config, []
+    return config, initial.plans(first.init_from, initial.shapes_of(modules), trust=trust)
 
 
 def look_at_spaces(recipe: Recipe) -> None:
@@ -226,23 +244,27 @@ def _tune(experiment: Experiment, session: RaySession, show: Progress) -> None:
     """Build once, while Ray starts, to find errors before anything trains, then hand over to Tune."""
     from ray import tune
 
+    from rlkit.launch import initial
     from rlkit.launch.loggers import JsonLogger, TensorBoardLogger
     from rlkit.launch.search import keeps_own_checkpoints, param_space, scheduler, searcher
     from rlkit.launch.tracking import Interrupt, StopRule, Tracker
-    from rlkit.launch.trial import NAMES, SCORE, trainable
+    from rlkit.launch.trial import NAMES, SCORE, TRUST, trainable
     from rlkit.metrics import path_of
 
     recipe, info = experiment.recipe, experiment.info
     if not experiment.verbose:
         quiet_loggers()
-    example = rehearse(recipe)
+    example, taken = rehearse(recipe, weights=experiment.resume is None, trust=experiment.trust)
     session.wait()
+    if taken:
+        show.say(initial.table(taken))
     algorithm_class = example.algo_class
     require(algorithm_class.default_resource_request(example))
     space, samples = param_space(recipe)
     # Tune fails a trial whose first result lacks the metric: no episode may be over after one iteration
     os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
     space[NAMES] = registry.names()
+    space[TRUST] = experiment.trust
     mode, checkpoint = recipe.tune.mode, recipe.checkpoint
     folder, parent = experiment.folder, experiment.folder.parent.resolve()
     with (

@@ -20,6 +20,7 @@ from rlkit import registry, rllib
 from rlkit.algos.onpolicy.kl import attach_kl_coeffs
 from rlkit.callbacks.base import CallbackError
 from rlkit.errors import CheckpointError
+from rlkit.launch import initial
 from rlkit.launch.build import build
 from rlkit.launch.faults import RunnerFaults
 from rlkit.metrics import tidy
@@ -49,6 +50,7 @@ class RecipeTrial:
         self._trust = bool(config.get(TRUST)) or signing.read_key() is None
         self.recipe = parse(config)
         super().__init__(build(self.recipe), **kwargs)  # type: ignore[call-arg]
+        self._begun = not self.recipe.init_from
         self._faults = RunnerFaults(self, self.recipe.config.get("fault_tolerance", {}))
         attach_kl_coeffs(self)
         rllib.keep_trial_info(self, config)
@@ -82,6 +84,8 @@ class RecipeTrial:
 
     def train(self) -> dict[str, Any]:
         """One iteration; before a callback that raised ends the run, what was learned is saved."""
+        if not self._begun:
+            self._begin()
         try:
             return super().train()  # type: ignore[misc]
         except CallbackError:
@@ -92,6 +96,16 @@ class RecipeTrial:
                 except Exception as error:  # what the callback said matters more
                     print(f"the state before the callback failed could not be saved: {error}")
             raise
+
+    def _begin(self) -> None:
+        """Take the weights of `init_from`, once, in a trial that does not go on from a checkpoint."""
+        assert self.recipe.init_from is not None
+        made = initial.plans(self.recipe.init_from, initial.of_learners(self), trust=self._trust)
+        initial.apply(self, made)
+        folder = rllib.trial_folder(self)
+        if folder is not None:
+            (folder / "init_from.txt").write_text(initial.table(made) + "\n")
+        self._begun = True
 
     def _checkpoint_name(self) -> str:
         return checkpoint_name(rllib.progress_of(self)[0])
@@ -141,6 +155,7 @@ class RecipeTrial:
             if good is None:
                 raise CheckpointError(f"{folder}: no checkpoint is intact; start the run anew")
             path = good
+        self._begun = True
         notes = manifest.verify(path, trust=True)
         super().restore(str(path))  # type: ignore[misc]
         rllib.set_progress(

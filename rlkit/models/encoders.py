@@ -78,7 +78,7 @@ def fold(value: Any) -> Any:
 
 
 def lead_of(value: Any) -> tuple[int, int]:
-    """Return (B, T) of nested tensors."""
+    """Return (B, T) of nested tensors; as they are, since `int` would fix their number in an export."""
     while not torch.is_tensor(value):
         value = next(iter(value.values())) if isinstance(value, Mapping) else value[0]
-    return int(value.shape[0]), int(value.shape[1])
+    return value.shape[0], value.shape[1]

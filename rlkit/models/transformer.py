@@ -58,7 +58,7 @@ class Block(nn.Module):
         steps = torch.arange(past + length, device=x.device)
         ago = steps[past:, None] - steps[None, :]  # (T, M + T)
         inside = (ago >= 0) & (ago < self.window)
-        known = torch.cat([filled > 0.5, filled.new_ones(len(x), length, dtype=torch.bool)], dim=1)
+        known = torch.cat([filled > 0.5, filled.new_ones(x.shape[0], length, dtype=torch.bool)], dim=1)
         allowed = inside[None, None] & known[:, None, None]
         bias = self.distance[:, ago.clamp(0, self.window - 1)]  # (H, T, M + T)
         mask = torch.where(allowed, bias[None], float("-inf"))

@@ -8,31 +8,21 @@ action = agent.act(observation)
 from __future__ import annotations
 
 import copy
-import functools
-import logging
-import pickle
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from ray.rllib.connectors.env_to_module import EnvToModulePipeline
-from ray.rllib.connectors.module_to_env import ModuleToEnvPipeline
-from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
 
 from rlkit import registry
 from rlkit.errors import CheckpointError, UsageError, did_you_mean
-from rlkit.play.connectors import policy_of
+from rlkit.play import bundle
+from rlkit.play.answers import ALONE, Answer, has_q_values, named_outputs
 from rlkit.play.observations import as_rows
-from rlkit.play.policy import ALONE, Answer, Policy, has_q_values, named_outputs
 from rlkit.runs import manifest
 from rlkit.runs.manifest import Manifest
-
-MODULES = ("learner_group", "learner", "rl_module")
-CTOR = "class_and_ctor_args.pkl"
 
 
 class Agent:
@@ -46,7 +36,7 @@ class Agent:
         explore: whether `act` samples by default.
     """
 
-    def __init__(self, policy: Policy, notes: Manifest, explore: bool = False):
+    def __init__(self, policy: Any, notes: Manifest, explore: bool = False):
         self.policy = policy
         self.manifest = notes
         self.explore = explore
@@ -128,7 +118,7 @@ class Agent:
         return self.output("gate", obs, info=info)
 
     def output(self, name: str, obs: Any, *, info: Any = None) -> Any:
-        """Return what a module tells about an observation beside its action (`rlkit.play.policy.named_outputs`).
+        """Return what a module tells about an observation beside its action (`rlkit.play.answers.named_outputs`).
 
         Args:
             name: of the output.
@@ -259,12 +249,12 @@ def load(
     force: bool = False,
     explore: bool = False,
 ) -> Agent:
-    """Read an agent from a checkpoint, or from a trial or run folder (its best checkpoint, else its last).
+    """Read an agent from a checkpoint, a trial or run folder (its best checkpoint, else its last), or an export.
 
     If a run's best checkpoint is damaged, the newest intact one of its trial takes its place, with a word on stderr.
 
     Args:
-        path: the folder.
+        path: the folder; or a bundle or ONNX file of `rlkit export`, which need neither `trust` nor `force`.
         imports: modules that define the user's own models or connectors, beside those noted at training.
         trust: accept a checkpoint this user did not write, or a plain RLlib one; loading runs code inside it.
         force: accept one of another version of ray, Python or rlkit.
@@ -273,6 +263,23 @@ def load(
     Raises:
         CheckpointError: what is missing, damaged, not trusted or of another version.
         UsageError: no such path.
+    """
+    if bundle.is_bundle(path):
+        registry.load_plugins(imports)
+        graphs, notes = bundle.read(path)
+        return Agent(graphs, notes, explore)
+    from rlkit.play.restore import read_policy
+
+    notes = verified(path, imports=imports, trust=trust, force=force)
+    return Agent(read_policy(notes), notes, explore)
+
+
+def verified(
+    path: str | Path, *, imports: Sequence[str] = (), trust: bool = False, force: bool = False
+) -> Manifest:
+    """Return the manifest of the checkpoint a path stands for, verified, and its names known in this process.
+
+    Args and errors are those of `load`.
     """
     notes = _verified(Path(path), trust, force)
     registry.load_plugins(imports)
@@ -284,7 +291,7 @@ def load(
                 raise CheckpointError(
                     f"{notes.path} needs a module of yours. {error}; name it with --import"
                 ) from error
-    return Agent(_policy(notes), notes, explore)
+    return notes
 
 
 def _verified(path: Path, trust: bool, force: bool) -> Manifest:
@@ -302,81 +309,3 @@ def _verified(path: Path, trust: bool, force: bool) -> Manifest:
             raise
         print(f"skipping {chosen.name}: {error}\nusing {good} instead", file=sys.stderr)
         return manifest.verify(good, trust=trust, force=force)
-
-
-def _policy(notes: Manifest) -> Policy:
-    folder = notes.path
-    with _quiet():
-        modules = _restore(MultiRLModule, folder.joinpath(*MODULES))
-        pipelines = [
-            _restore(
-                cls,
-                next((p for p in (folder / "env_runner" / name, folder / name) if p.is_dir()), folder / name),
-            )
-            for cls, name in (
-                (EnvToModulePipeline, "env_to_module_connector"),
-                (ModuleToEnvPipeline, "module_to_env_connector"),
-            )
-        ]
-    for module in modules.values():
-        if hasattr(module, "eval"):
-            module.eval()
-    return policy_of(modules, pipelines[0], pipelines[1], notes.env_steps)
-
-
-def _restore(cls: Any, folder: Path) -> Any:
-    """Read one RLlib component.
-
-    `from_checkpoint` falls back to an empty object of `cls` when it cannot import the saved class, and to
-    random weights when a module's folder is missing (2.60); both are errors here.
-    """
-    ctor = folder / CTOR
-    if not ctor.is_file():
-        raise CheckpointError(f"{ctor}: this file of the checkpoint is missing")
-    try:
-        with ctor.open("rb") as file:
-            pickle.load(file)
-        component = cls.from_checkpoint(folder.resolve())  # RLlib takes a relative path for a URI
-        names = list(component.keys()) if cls is MultiRLModule else []
-    except ImportError as error:
-        raise CheckpointError(
-            f"{ctor} needs a module that cannot be imported ({error}); name it with --import"
-        ) from error
-    except Exception as error:
-        raise CheckpointError(f"{folder} cannot be read: {type(error).__name__}: {error}") from error
-    for name in names:
-        if not any((folder / name).glob("module_state.*")):
-            raise CheckpointError(
-                f"{folder / name / 'module_state.pkl'}: the weights of module {name!r} are missing"
-            )
-    return component
-
-
-def algorithm_env(folder: Path) -> tuple[Any, dict[str, Any]]:
-    """Return the environment and its arguments from the config in an RLlib checkpoint, which must be trusted.
-
-    Raises:
-        CheckpointError: the config cannot be read.
-    """
-    path = folder / CTOR
-    try:
-        with path.open("rb") as file:
-            (config, *_), _ = pickle.load(file)["ctor_args_and_kwargs"]
-        read = config.get if isinstance(config, Mapping) else functools.partial(getattr, config)
-        return read("env", None), dict(read("env_config", None) or {})
-    except Exception as error:
-        raise CheckpointError(
-            f"{path}: cannot tell the environment ({type(error).__name__}: {error}); name it: env=..."
-        ) from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hide the deprecation warning RLlib logs about its own constructors (2.60: RLModuleConfig)."""
-    logger = logging.getLogger("ray")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

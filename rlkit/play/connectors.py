@@ -18,8 +18,9 @@ from ray.rllib.utils.spaces import space_utils
 
 from rlkit.algos.sampling import acting
 from rlkit.algos.sampling.connectors import ACTING, OBSERVING, extras, is_multi_agent
+from rlkit.play.answers import ALONE, Answer
 from rlkit.play.joint_values import joint_values
-from rlkit.play.policy import ALONE, Answer, DirectPolicy, Policy
+from rlkit.play.policy import DirectPolicy, Policy
 
 LOOKBACK = 128  # steps that stay visible to connectors when a long episode is cut
 CHUNK = 1024  # steps after which it is cut, so that memory stays bounded

@@ -24,6 +24,7 @@ import gymnasium as gym
 
 from rlkit.errors import UsageError
 from rlkit.play.agent import Agent
+from rlkit.play.answers import Answer
 from rlkit.play.evaluation import (
     Evaluation,
     EvaluationOptions,
@@ -33,7 +34,7 @@ from rlkit.play.evaluation import (
     statistics,
     write_csv,
 )
-from rlkit.play.policy import Answer, Policy
+from rlkit.play.policy import Policy
 from rlkit.roster import matches
 
 if TYPE_CHECKING:

@@ -18,10 +18,13 @@ import numpy as np
 
 from rlkit.errors import UsageError
 from rlkit.files import write_atomic
-from rlkit.play.agent import Agent, algorithm_env, load
+from rlkit.play.agent import Agent, load
+from rlkit.play.answers import BLOCK
+from rlkit.play.bundle import is_bundle
 from rlkit.play.in_training import during_training
-from rlkit.play.policy import BLOCK, Policy
+from rlkit.play.policy import Policy
 from rlkit.play.recording import Measuring, Trace, Video
+from rlkit.play.restore import algorithm_env
 from rlkit.play.rollout import Pool, Recorder, Row, play
 from rlkit.runs.statistics import interval, iqm
 
@@ -305,7 +308,7 @@ def make_checked(agent: Agent, name: str, config: Mapping[str, Any], render: boo
     own = (name, dict(config)) == (recipe.get("env"), recipe.get("env_config") or {})
     try:
         env = prepared_from(
-            recipe.get("curriculum") if own else None,
+            recipe.get("curriculum") if own and not is_bundle(agent.manifest.path) else None,
             agent.manifest.path,
             lambda task: make_env(name, {**config, **task, **extra}),
         )

@@ -20,8 +20,8 @@ from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
 from rlkit.curriculum.evaluation_env import prepared
 from rlkit.errors import UsageError
+from rlkit.play.answers import BLOCK
 from rlkit.play.connectors import policy_of
-from rlkit.play.policy import BLOCK
 from rlkit.play.rollout import Pool, Row, play
 from rlkit.rllib import env_creator_of
 

@@ -12,13 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from rlkit.play.answers import judges_jointly
+
 # module -> (the rows of its batch as (episode, agent), their observations (B, ...), their module actions (B, ...))
 JudgedRows = Mapping[str, tuple[Sequence[tuple[int, Any]], Any, Any]]
-
-
-def judges_jointly(module: Any) -> bool:
-    """Whether a module has critics that need everybody's observations and actions, and they are loaded."""
-    return bool(getattr(module, "judges_jointly", False))
 
 
 def joint_values(modules: Mapping[str, Any], parts: JudgedRows) -> dict[tuple[int, Any], np.ndarray]:

@@ -17,29 +17,15 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-from ray.rllib.core import DEFAULT_AGENT_ID, DEFAULT_MODULE_ID
+from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
 from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 
 from rlkit import rllib
 from rlkit.algos.sampling import acting, actions, connectors
-from rlkit.play.joint_values import joint_values, judges_jointly
-
-ALONE = DEFAULT_AGENT_ID  # the agent of a single-agent environment
-BLOCK = 32  # rows of one forward pass in evaluations
-
-
-@dataclass
-class Answer:
-    """What a policy says for one episode, by agent: the action for the environment and, if asked, more.
-
-    That is Q-values and, by name, whatever else a module can tell (see `named_outputs`).
-    """
-
-    actions: dict[Any, Any] = field(default_factory=dict)
-    q_values: dict[Any, np.ndarray] = field(default_factory=dict)
-    outputs: dict[str, dict[Any, np.ndarray]] = field(default_factory=dict)
+from rlkit.play.answers import ALONE, Answer, has_q_values, judges_jointly, named_outputs
+from rlkit.play.joint_values import joint_values
 
 
 class Policy:
@@ -73,6 +59,11 @@ class Policy:
     @property
     def multi_agent(self) -> bool:
         return self.mapping is not None
+
+    @property
+    def acts_jointly(self) -> bool:
+        """Whether modules see each other's batches when they act."""
+        return self._joint and self.multi_agent
 
     def action_map(self, agent: Any) -> actions.ActionMap:
         """Return how module actions of an agent become the environment's, and back."""
@@ -129,7 +120,7 @@ class Policy:
     def _forward(self, batches: Mapping[str, dict], explore: bool, block: int | None) -> dict[str, dict]:
         """Run each module on its batch of tensors (B, ...)."""
         with torch.no_grad():
-            if self._joint and self.multi_agent:
+            if self.acts_jointly:
                 if explore:
                     return self.modules.forward_exploration(batches, t=self.env_steps)
                 return self.modules.forward_inference(batches)
@@ -286,19 +277,3 @@ class DirectPolicy(Policy):
         if any(other.space != first.space for other in others):
             return [maps[agent].one(acting.row(chosen, i)) for i, (_, agent) in enumerate(where)]
         return first.rows(chosen)
-
-
-def has_q_values(module: Any) -> bool:
-    """Whether a module can say what actions are worth: DQN, SAC and their kin, with their critics loaded."""
-    if getattr(module, "inference_only", False):
-        return False
-    return judges_jointly(module) or callable(getattr(module, "compute_q_values", None))
-
-
-def named_outputs(module: Any) -> dict[str, int]:
-    """Return what a module can tell about an observation beside its action: {name: width}.
-
-    A module that can has a property `named_outputs` like this, and `named_output(name, observations)`, which returns
-    (B, width) for nested tensors (B, ...): the weights of DRON's experts, for example.
-    """
-    return dict(getattr(module, "named_outputs", None) or {})

@@ -16,7 +16,8 @@ import tree
 from rlkit.envs.measures import Measure, make_measure
 from rlkit.errors import UsageError
 from rlkit.files import Pending
-from rlkit.play.policy import Policy, has_q_values, named_outputs
+from rlkit.play.answers import has_q_values, named_outputs
+from rlkit.play.policy import Policy
 from rlkit.play.rollout import Moment
 from rlkit.roster import leaves
 

@@ -20,7 +20,8 @@ import torch
 
 from rlkit import seeds as streams
 from rlkit.errors import EnvError
-from rlkit.play.policy import ALONE, BLOCK, Answer, Policy
+from rlkit.play.answers import ALONE, BLOCK, Answer
+from rlkit.play.policy import Policy
 
 ENDLESS = 100_000  # steps after which an episode without a limit is an error
 

@@ -17,7 +17,7 @@ Name = Annotated[str, Field(min_length=1)]
 RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
 
-def _policies_form(value: object) -> str:
+def _form(value: object) -> str:
     return "(mapping)" if isinstance(value, Mapping) else "(word)"
 
 
@@ -79,7 +79,11 @@ def _plain(value: Any) -> Any:
 
 
 _ByName = Annotated[dict[Name, PolicySection], Field(min_length=1), Tag("(mapping)")]
-Policies = Annotated[_ByName | Annotated[Literal["shared"], Tag("(word)")], Discriminator(_policies_form)]
+Policies = Annotated[_ByName | Annotated[Literal["shared"], Tag("(word)")], Discriminator(_form)]
+
+
+_ByGlob = Annotated[dict[Name, Name], Field(min_length=1), Tag("(mapping)")]
+InitFrom = Annotated[_ByGlob | Annotated[Name, Tag("(word)")], Discriminator(_form)]
 
 
 class EvaluationSection(_Section):
@@ -121,6 +125,7 @@ class Recipe(_Section):
     model: Model | None = _field("a registered model and its options, or RLlib's own fields", None)
     exploration: Exploration | None = _field("`type` of `rlkit list explorations` and options", None)
     policies: Policies | None = _field("module -> agents; default one each; `shared`: one for all", None)
+    init_from: InitFrom | None = _field("run, checkpoint or bundle to begin with; or policies -> one", None)
     callbacks: list[Callback] = _field("`name` of `rlkit list callbacks` and options, each", [])
     curriculum: Curriculum | None = _field("`type` of `rlkit list curricula` and options", None)
     stop: dict[Name, float] = _field("metric -> value; the first reached ends the run", min_length=1)

@@ -218,6 +218,16 @@ def observation_filter(piece: Any) -> Callable[[Any], Any]:
     return normalised
 
 
+def filter_of(piece: Any, agent: Any) -> Any:
+    """Return the statistics of RLlib's MeanStdFilter for one agent, None for the only one (2.60, no accessor).
+
+    It has `running_stats`, nested like the space, each with `mean` and `std`, and `demean`, `destd`, `clip`.
+    """
+    if piece._filters is None:
+        piece._init_new_filters()
+    return piece._filters[agent]
+
+
 def removed_keys(piece: Any) -> tuple[str, ...]:
     """Return the keys that RLlib's FlattenObservations leaves out (2.60, no accessor)."""
     return tuple(piece._keys_to_remove)

@@ -28,6 +28,7 @@ from rlkit.algos.centralised.module import OPTIONS, MADDPGModule
 from rlkit.algos.centralised.rows import ByAgent, Rows
 from rlkit.algos.options import for_policy
 from rlkit.algos.sampling.connectors import PerEpisode
+from rlkit.algos.sampling.graph import Piece, Tensor
 from rlkit.callbacks.base import Bound, Callback
 from rlkit.replay import Column, Fragment, Replay
 
@@ -91,6 +92,25 @@ class TeamIndex(PerEpisode):
 
     def mark(self, fragment: Fragment, episode_id: str, custom_data: Mapping[str, Any]) -> Fragment:
         return with_index(fragment, episode_id, custom_data, self.sizes)
+
+    def graph(self, agent: str) -> Piece:
+        """Return the same on tensors: the index is an input of the graph."""
+        team = self.teams[agent]
+        return GivenIndex(team, self.sizes[team])
+
+
+class GivenIndex(Piece):
+    """`TeamIndex` for exports: whoever acts with the graph says which sub-policy plays, from 0 to `size` - 1."""
+
+    def __init__(self, team: str, size: int):
+        super().__init__()
+        self.inputs = {"sub_policy": Tensor((), "int64")}
+        self.feed = {"kind": "sub_policy", "team": team, "size": size}
+
+    def forward(
+        self, batch: dict[str, Any], given: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]
+    ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        return {**batch, ENSEMBLE_INDEX: given["sub_policy"]}, {}
 
 
 def with_index(

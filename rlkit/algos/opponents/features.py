@@ -26,6 +26,7 @@ from ray.rllib.connectors.connector_v2 import ConnectorV2
 from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 
 from rlkit import rllib
+from rlkit.algos.opponents.graph import OpponentGraph
 from rlkit.algos.opponents.history import ActionCode, FeatureOptions
 from rlkit.algos.opponents.inputs import MOVES, LearnerInputs, Placebo
 from rlkit.roster import matches
@@ -152,6 +153,11 @@ class OpponentFeatures(ConnectorV2):
     def arrays(self, num_envs: int) -> OpponentArrays | None:
         """Return the columnar twin of a single-agent environment's (`rlkit.algos.sampling.connectors`)."""
         return OpponentArrays(self._learners[None].anew(), num_envs) if None in self._learners else None
+
+    def graph(self, agent: str | None) -> OpponentGraph | None:
+        """Return the same on tensors (`rlkit.algos.sampling.graph`); None for an agent that models nobody."""
+        learner = self._learners.get(agent)
+        return None if learner is None else OpponentGraph(learner, moves_first=agent is not None)
 
     # The step ---------------------------------------------------------------------------------------------
 

@@ -153,7 +153,8 @@ class OpponentHistory:
         self._arrays: dict[str, np.ndarray] = {}
         self._grow(64)
 
-    def _shapes(self) -> dict[str, tuple[int, ...]]:
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape of each array of one row."""
         m = self.opponents
         return {
             "moves": (m, 2, STATISTICS),
@@ -168,7 +169,7 @@ class OpponentHistory:
         }
 
     def _grow(self, rows: int) -> None:
-        for name, shape in self._shapes().items():
+        for name, shape in self.shapes().items():
             new = np.zeros((rows, *shape), np.float32)
             if self._rows:
                 new[: self._rows] = self._arrays[name]

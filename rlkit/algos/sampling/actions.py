@@ -76,15 +76,17 @@ class ActionMap:
         space: the environment's.
         normalize, clip: RLlib's `normalize_actions` and `clip_actions`.
 
+    Attributes:
+        part: what is done to the space, or to each of its parts; `rlkit.play.export.choosing` does it on tensors.
     """
 
     def __init__(self, space: gym.Space, normalize: bool, clip: bool):
         self.space = space
-        self._part = _part(space, normalize, clip)
+        self.part = _part(space, normalize, clip)
 
     def __call__(self, actions: Any) -> Any:
         """Return a batch for the environment: module actions (B, ...), nested like the space."""
-        return self._part.out(actions)
+        return self.part.out(actions)
 
     def one(self, action: Any) -> Any:
         """Return one action for the environment."""
@@ -92,7 +94,7 @@ class ActionMap:
 
     def rows(self, actions: Any) -> list[Any]:
         """Return the rows of a batch as actions for one environment each."""
-        return self._part.rows(self(actions))
+        return self.part.rows(self(actions))
 
     def back(self, action: Any, like: gym.Space | None = None) -> Any:
         """Return the module action of an environment's action.
@@ -100,7 +102,7 @@ class ActionMap:
         Args:
             like: the module's space, for the shape; None: `module_space`.
         """
-        return self._part.back(action, module_space(self.space) if like is None else like)
+        return self.part.back(action, module_space(self.space) if like is None else like)
 
 
 class _Whole:

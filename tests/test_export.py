@@ -1,0 +1,332 @@
+"""Exports: the same answers as the Agent, files that name what is wrong, and nothing from a stranger that runs."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from trained import trained
+
+import rlkit
+from rlkit.algos.opponents.graph import OpponentGraph
+from rlkit.algos.opponents.history import ActionCode, FeatureOptions
+from rlkit.algos.opponents.inputs import LearnerInputs
+from rlkit.algos.sampling.actions import ActionMap
+from rlkit.algos.sampling.graph import Flatten, flat
+from rlkit.errors import CheckpointError, UsageError
+from rlkit.play import bundle, spaces
+from rlkit.play.export import export
+from rlkit.play.export.checking import compare, draw
+from rlkit.play.export.choosing import ForEnv
+from rlkit.play.program import Program
+
+SPACES = [
+    gym.spaces.Discrete(3, start=-1),
+    gym.spaces.MultiDiscrete([[2, 3], [4, 2]]),
+    gym.spaces.MultiBinary((2, 2)),
+    gym.spaces.Box(-2.0, 3.0, (2, 3), np.float32),
+    gym.spaces.Box(np.array([-1.0, -np.inf]), np.array([1.0, 5.0]), dtype=np.float64),
+    gym.spaces.Box(0, 9, (3,), np.int64),
+    gym.spaces.Dict(
+        b=gym.spaces.Box(-1.0, 1.0, (), np.float32), a=gym.spaces.Tuple([gym.spaces.Discrete(2)])
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def dqn(ray_local: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return trained("dqn", tmp_path_factory).path
+
+
+@pytest.fixture(scope="module")
+def dqn_bundle(dqn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export(dqn, tmp_path_factory.mktemp("exported") / "policy").path
+
+
+@pytest.mark.parametrize("space", SPACES, ids=str)
+@pytest.mark.parametrize("normalize", [True, False])
+def test_actions_on_tensors_are_those_of_the_map(space: gym.Space, normalize: bool) -> None:
+    from rlkit.algos.sampling.actions import module_space
+
+    inner, actions = module_space(space), ActionMap(space, normalize, True)
+    inner.seed(0)
+    rows = [inner.sample() for _ in range(5)]
+    batch = _stacked(rows)
+    expected = flat(space, actions(batch))
+    got = flat(space, ForEnv(actions)(_tensors(batch)))
+    for ours, theirs in zip(expected, got, strict=True):
+        np.testing.assert_array_equal(ours, theirs.numpy())
+        assert ours.dtype == theirs.numpy().dtype
+
+
+@pytest.mark.parametrize("space", SPACES, ids=str)
+def test_a_space_comes_back_from_json(space: gym.Space) -> None:
+    text = json.dumps(spaces.to_json(space))
+    assert spaces.from_json(json.loads(text), "here") == space
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({"type": "Text"}, "a type that rlkit knows"),
+        ({"type": "Box", "low": 0, "high": 1, "shape": [1 << 40], "dtype": "float32"}, "whole number"),
+        ({"type": "Box", "low": 0, "high": 1, "shape": [2], "dtype": "object"}, "got dtype 'object'"),
+        ({"type": "Discrete", "n": 0, "start": 0}, "got 0"),
+    ],
+)
+def test_spaces_of_a_stranger_are_checked(data: dict[str, Any], said: str) -> None:
+    with pytest.raises(CheckpointError, match=said):
+        spaces.from_json(data, "bundle.json")
+
+
+def test_flattening_sorts_keys_as_rllib_does() -> None:
+    from ray.rllib.utils.numpy import flatten_inputs_to_1d_tensor
+    from ray.rllib.utils.spaces import space_utils
+
+    space = gym.spaces.Dict(
+        {
+            "z": gym.spaces.Discrete(3),
+            "a": gym.spaces.Box(-1.0, 1.0, (2, 2)),
+            "m": gym.spaces.MultiDiscrete([2, 3]),
+        }
+    )
+    space.seed(1)
+    batch = _stacked([space.sample() for _ in range(4)])
+    expected = flatten_inputs_to_1d_tensor(
+        batch, space_utils.get_base_struct_from_space(space), batch_axis=True
+    )
+    got = Flatten(space, ())({"obs": _tensors(batch)}, {}, {})[0]["obs"]
+    np.testing.assert_allclose(got.numpy(), expected, atol=1e-7)
+
+
+def test_opponent_features_on_tensors_are_those_of_the_history() -> None:
+    """Three opponents of which some do not act in a step, all features, and a window."""
+    inputs = LearnerInputs(
+        gym.spaces.Box(-1.0, 1.0, (2,)),
+        ["a", "b", "c"],
+        ActionCode(gym.spaces.Discrete(4)),
+        FeatureOptions(window=3),
+    )
+    graph, rng, rows = OpponentGraph(inputs, moves_first=False), np.random.default_rng(0), np.arange(2)
+    state = {name: torch.zeros(2, *t.shape) for name, t in graph.state.items()}
+    for t in range(6):
+        taken = [[None if rng.random() < 0.3 else int(rng.integers(4)) for _ in range(3)] for _ in rows]
+        infos = [
+            {
+                "opponent_moves": rng.integers(-1, 2, (3, 5)).astype(np.float32),
+                "ball_lost": float(rng.integers(2)),
+            }
+            for _ in rows
+        ]
+        if t:
+            inputs.step(rows, infos, taken, [t, t])
+        observations = rng.uniform(-1, 1, (2, 2)).astype(np.float32)
+        expected = inputs.columns(rows, observations)
+        given = {
+            "opponent_action": torch.tensor([[a or 0 for a in row] for row in taken]),
+            "opponent_seen": torch.tensor([[a is not None for a in row] for row in taken]),
+            "opponent_moves": torch.from_numpy(np.stack([info["opponent_moves"] for info in infos])),
+            "ball_lost": torch.tensor([info["ball_lost"] for info in infos]),
+        }
+        batch, state = graph({"obs": torch.from_numpy(observations)}, given, state)
+        assert batch["obs"].keys() == expected.keys()
+        for name, values in expected.items():
+            np.testing.assert_allclose(batch["obs"][name].numpy(), values, atol=1e-6, err_msg=f"{name} {t}")
+
+
+@pytest.mark.parametrize("name", ["sac_filtered", "ppo_lstm", "ppo_tag"])
+def test_bundles_answer_like_the_agent(
+    name: str, ray_local: None, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    """A normalised SAC, a recurrent PPO and several agents of PPO."""
+    path = trained(name, tmp_path_factory).path
+    made = export(path, tmp_path / "policy")
+    assert (made.different, made.error < 1e-5) == (0, True)
+    other = compare(rlkit.load(path).policy, bundle.read(made.path)[0], seed=7)
+    assert other.actions > 90
+    assert other.different == 0
+
+
+def test_onnx_answers_like_the_agent_and_is_played(dqn: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    made = export(dqn, tmp_path / "policy.onnx")
+    assert (made.different, list(made.inputs), list(made.outputs)) == (0, ["obs"], ["action", "q_values"])
+    ours, theirs = (rlkit.evaluate(path, episodes=3, seed=5) for path in (dqn, made.path))
+    assert [row.ret for row in ours.rows] == [row.ret for row in theirs.rows]
+    with pytest.raises(UsageError, match="greedy choice alone"):
+        rlkit.load(made.path).act(np.zeros(4, np.float32), explore=True)
+
+
+def test_a_pt2_file_samples_from_its_noise(dqn: Path, tmp_path: Path) -> None:
+    made = export(dqn, tmp_path / "policy.pt2", explore=True)
+    assert list(made.inputs) == ["obs", "noise"]
+    run = torch.export.load(made.path).module()
+    rows = 2000
+    noise = torch.rand(rows, 3)
+    action, q_values = run(torch.zeros(rows, 4), noise)
+    greedy = q_values.argmax(-1)
+    noise[:, 0] = 1.0  # never below epsilon
+    assert torch.equal(run(torch.zeros(rows, 4), noise)[0], greedy)
+    assert 0 < (action != greedy).float().mean() < 0.6
+
+
+def test_a_bundle_evaluates_like_its_checkpoint(dqn: Path, dqn_bundle: Path) -> None:
+    ours, theirs = (rlkit.evaluate(path, episodes=4, seed=3) for path in (dqn, dqn_bundle))
+    assert [row.ret for row in ours.rows] == [row.ret for row in theirs.rows]
+    agent, observation = rlkit.load(dqn_bundle), np.zeros(4, np.float32)
+    np.testing.assert_allclose(agent.q_values(observation), rlkit.load(dqn).q_values(observation), atol=1e-6)
+    sampled = {int(a) for a in agent.act(np.zeros((200, 4), np.float32), explore=True)}
+    assert sampled == {0, 1}
+
+
+def test_a_bundle_needs_neither_ray_nor_pickle(dqn_bundle: Path) -> None:
+    code = (
+        "import sys, pickle, numpy\n"
+        "def refuse(*a, **k): raise AssertionError('unpickled')\n"
+        "pickle.load = pickle.loads = pickle.Unpickler = refuse\n"
+        "import rlkit\n"
+        f"agent = rlkit.load({str(dqn_bundle)!r})\n"
+        "assert agent.act(numpy.zeros(4, 'float32')) in (0, 1)\n"
+        "assert not [name for name in sys.modules if name.split('.')[0] == 'ray']\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_damaged_or_forged_bundle_is_named(dqn_bundle: Path, tmp_path: Path) -> None:
+    said = json.loads((dqn_bundle / bundle.NAME).read_text())
+    weights = (dqn_bundle / bundle.WEIGHTS).read_bytes()
+
+    def forged(name: str, change: Any, raw: bytes = weights) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        copy = json.loads(json.dumps(said))
+        change(copy)
+        (folder / bundle.NAME).write_text(json.dumps(copy))
+        (folder / bundle.WEIGHTS).write_bytes(raw)
+        return folder
+
+    def node(value: Any) -> Any:
+        return lambda d: d["graphs"][0]["program"]["nodes"].__setitem__(0, value)
+
+    cases = {
+        "operation": (node(["from_file.default", ["/etc/passwd"], {}]), "none of those a program may use"),
+        "attribute": (node(["__import__", ["os"], {}]), "none of those a program may use"),
+        "forward": (node(["relu.default", [{"v": 999}], {}]), "refers to nothing before it"),
+        "large": (node(["zeros.default", [[1 << 50]], {}]), "expected at most"),
+        "dtype": (lambda d: d["graphs"][0]["inputs"][0].update(dtype="O"), "has dtype 'O'"),
+        "format": (lambda d: d.update(format=99), "has format 99"),
+        "members": (lambda d: d.pop("members"), "incomplete or damaged"),
+        "recipe": (lambda d: d.update(recipe=[]), "recipe is a list"),
+    }
+    for name, (change, message) in cases.items():
+        with pytest.raises(CheckpointError, match=message):
+            rlkit.load(forged(name, change))
+    with pytest.raises(CheckpointError, match="bytes instead of"):
+        rlkit.load(forged("short", lambda d: None, weights[:-9]))
+    with pytest.raises(CheckpointError, match="sha256 is not the one"):
+        rlkit.load(forged("edited", lambda d: None, weights[:-1] + bytes([weights[-1] ^ 1])))
+    linked = forged("linked", lambda d: None)
+    (linked / bundle.WEIGHTS).unlink()
+    (linked / bundle.WEIGHTS).symlink_to(dqn_bundle / bundle.WEIGHTS)
+    with pytest.raises(CheckpointError, match="got a link"):
+        rlkit.load(linked)
+
+
+def ran() -> None:
+    raise AssertionError("a stranger's pickle ran")
+
+
+class Bomb:
+    def __reduce__(self) -> Any:
+        return ran, ()
+
+
+def test_the_state_of_a_curriculum_in_a_strangers_bundle_is_not_unpickled(
+    dqn_bundle: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    folder = tmp_path / "bundle"
+    shutil.copytree(dqn_bundle, folder)
+    said = json.loads((folder / bundle.NAME).read_text())
+    said["recipe"]["curriculum"] = {"lessons": [{"task": {}}]}
+    (folder / bundle.NAME).write_text(json.dumps(said))
+    state = folder / "callback_CurriculumCallback" / "state.pkl"
+    state.parent.mkdir()
+    state.write_bytes(pickle.dumps(Bomb()))
+    assert len(rlkit.evaluate(folder, episodes=1).rows) == 1
+
+
+def test_programs_are_data() -> None:
+    weights = {"w": torch.eye(2)}
+    data = {
+        "inputs": 1,
+        "nodes": [["linear.default", [{"v": 0}, {"w": "w"}], {}], ["mul.Tensor", [{"v": 1}, 2], {}]],
+        "outputs": [{"v": 2}],
+    }
+    (out,) = Program(data, weights, "here")([torch.tensor([[1.0, 2.0]])])
+    assert out.tolist() == [[2.0, 4.0]]
+
+
+def test_targets_that_make_no_sense_are_named(dqn: Path, dqn_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("mine")
+    for out, said in {"policy.h5": "suffix '.h5'", "full": "something else in it"}.items():
+        with pytest.raises(UsageError, match=said):
+            export(dqn, tmp_path / out)
+    with pytest.raises(UsageError, match="is an export itself"):
+        export(dqn_bundle, tmp_path / "again")
+    assert [path.name for path in tmp_path.rglob("*")] == ["full", "thesis.txt"]
+
+
+def test_masks_are_drawn_with_something_allowed() -> None:
+    space = gym.spaces.Dict(
+        observation=gym.spaces.Box(0.0, 1.0, (2,)), action_mask=gym.spaces.Box(0, 1, (5,), np.int8)
+    )
+    rng = np.random.default_rng(0)
+    assert all(draw(space, rng)["action_mask"].any() for _ in range(200))
+
+
+def _stacked(rows: list[Any]) -> Any:
+    if isinstance(rows[0], dict):
+        return {key: _stacked([row[key] for row in rows]) for key in rows[0]}
+    return (
+        tuple(map(_stacked, map(list, zip(*rows, strict=True))))
+        if isinstance(rows[0], tuple)
+        else np.stack(rows)
+    )
+
+
+def _tensors(batch: Any) -> Any:
+    if isinstance(batch, dict):
+        return {key: _tensors(part) for key, part in batch.items()}
+    return tuple(map(_tensors, batch)) if isinstance(batch, tuple) else torch.from_numpy(batch)
+
+
+@pytest.mark.parametrize("model", ["gru", "attention"])
+def test_models_with_memory_keep_their_state_in_the_graph(
+    model: str, ray_local: None, tmp_path: Path
+) -> None:
+    recipe = {
+        "name": model,
+        "algorithm": "PPO",
+        "env": "CartPole-v1",
+        "model": {"name": model},
+        "config": {
+            "training": {"train_batch_size_per_learner": 64, "num_epochs": 1, "minibatch_size": 64},
+            "env_runners": {"num_env_runners": 0},
+        },
+        "stop": {"iterations": 1},
+    }
+    run = rlkit.train(recipe, out=tmp_path)
+    made = export(run.path, tmp_path / "bundle")
+    assert any(name.startswith("state/") for name in made.inputs)
+    assert (made.different, made.error < 1e-5) == (0, True)
