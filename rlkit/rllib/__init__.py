@@ -82,6 +82,8 @@ from rlkit.rllib.tune import (
     record_class,
     send_token,
     set_progress,
+    take_notices,
+    tell_driver,
     trial_folder,
     tune_state_to,
 )
@@ -150,6 +152,8 @@ __all__ = [
     "share_custom_data",
     "share_hanging_rewards",
     "spaces_of_env",
+    "take_notices",
+    "tell_driver",
     "trial_folder",
     "tune_state_to",
     "wants_component",

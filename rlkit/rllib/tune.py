@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -197,6 +199,38 @@ def send_token() -> None:
     from ray._private.authentication import authentication_token_setup as setup
 
     setup.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+
+
+NOTICES = b"rlkit/notice/"
+
+
+def tell_driver(text: str) -> None:
+    """Leave a line for the driver of this run, from any thread of any of its processes; without Ray it goes to stderr.
+
+    Ray's key-value store (2.60, `experimental.internal_kv`) is the one way that needs no actor that answers.
+    """
+    import ray
+    from ray.experimental import internal_kv
+
+    if not ray.is_initialized() or ray.get_runtime_context().worker.mode != ray.WORKER_MODE:
+        print(text, file=sys.stderr, flush=True)
+        return
+    job = ray.get_runtime_context().get_job_id().encode()
+    internal_kv._internal_kv_put(NOTICES + job + b"/" + uuid.uuid4().hex.encode(), text.encode())
+
+
+def take_notices() -> list[str]:
+    """Return and remove what the processes of this run have left for its driver."""
+    import ray
+    from ray.experimental import internal_kv
+
+    prefix = NOTICES + ray.get_runtime_context().get_job_id().encode() + b"/"
+    found = []
+    for key in internal_kv._internal_kv_list(prefix):
+        text = internal_kv._internal_kv_get(key)
+        internal_kv._internal_kv_del(key)
+        found.append(text.decode() if text is not None else "")
+    return found
 
 
 class ResultFile:
