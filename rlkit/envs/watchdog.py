@@ -29,6 +29,7 @@ from typing import Any
 from rlkit import rllib
 from rlkit.errors import EnvError
 
+ENV_TIMEOUT_S = 300.0  # where a recipe says nothing
 WARN_S = 60.0
 GRACE_S = 10.0  # for an exception to reach a call, before the process ends
 SIGNAL = signal.SIGUSR2  # interrupts what the main thread waits in
