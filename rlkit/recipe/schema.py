@@ -116,6 +116,7 @@ class Recipe(_Section):
     algorithm: Name = _field("a name of `rlkit list algorithms`")
     env: Name = _field("Gymnasium id, registered name, pettingzoo/<module>.<env> or vmas/<scenario>")
     env_config: dict[Name, Any] = _field("keyword arguments of the environment", {})
+    data: Name | None = _field("recorded episodes of BC, MARWIL, CQL, IQL: a file, or minari/<id>", None)
     seed: int | None = _field("seed of everything random; null: not seeded", 0, ge=0, le=2**31 - 1)
     config: dict[Name, dict[Name, Any]] = _field("RLlib's AlgorithmConfig: method -> its arguments", {})
     model: Model | None = _field("a registered model and its options, or RLlib's own fields", None)
@@ -166,7 +167,7 @@ class Recipe(_Section):
         return recipe
 
 
-SECTIONS = set(Recipe.model_fields) - {"name", "algorithm", "env", "seed"}
+SECTIONS = set(Recipe.model_fields) - {"name", "algorithm", "env", "seed", "data"}
 
 
 def validated(data: Mapping[str, Any], report: Report) -> Recipe | None:

@@ -25,6 +25,7 @@ from rlkit.rllib.configs import (
     forwards_separately,
     given_module_spec,
     spaces_of_env,
+    take_offline,
 )
 from rlkit.rllib.learners import (
     append_after_gae,
@@ -142,6 +143,7 @@ __all__ = [
     "share_custom_data",
     "share_hanging_rewards",
     "spaces_of_env",
+    "take_offline",
     "trial_folder",
     "tune_state_to",
     "wants_component",
