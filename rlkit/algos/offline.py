@@ -51,6 +51,7 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.env import INPUT_ENV_SINGLE_SPACES
+from ray.rllib.offline.offline_data import OfflineData
 from ray.rllib.utils.metrics import (
     ALL_MODULES,
     LEARNER_RESULTS,
@@ -83,8 +84,8 @@ def read_data(source: str) -> Episodes:
     return read_minari(source) if source.startswith(PREFIX) or is_folder(source) else read_episodes(source)
 
 
-class OfflineColumns:
-    """Stands in for RLlib's `OfflineData`: reads `input_` into memory. RLlib sets further attributes of it."""
+class OfflineColumns(OfflineData):
+    """In place of RLlib's reader, which starts Ray Data: reads `input_` into memory."""
 
     def __init__(self, config: Any):
         source = config.input_ if isinstance(config.input_, str) else config.input_[0]
@@ -128,7 +129,7 @@ class OfflineConfig(AlgorithmConfig):
 class Offline(Algorithm):
     """Mixin that learns from recorded episodes; put it before RLlib's Algorithm class."""
 
-    columns = (Columns.OBS, Columns.ACTIONS)
+    columns: tuple[str, ...] = (Columns.OBS, Columns.ACTIONS)
 
     def setup(self, config: Any) -> None:
         super().setup(config)
@@ -155,7 +156,7 @@ class Offline(Algorithm):
     def _for_module(self, values: Any, space: gym.Space) -> Any:
         """Return observations as the module sees them: one float vector of a Dict, Tuple or Discrete."""
         pipeline = self.env_to_module_connector
-        pieces = [] if pipeline is None else extras(pipeline, OBSERVING, False)
+        pieces = [] if pipeline is None else extras(pipeline, OBSERVING, False) or []
         for piece in pieces:
             if type(piece).__name__ != "FlattenObservations":
                 raise UsageError(
@@ -344,6 +345,7 @@ class MARWIL(Offline, RLlibMARWIL):
 class _CountedCQL(CQLTorchLearner):
     """Tells RLlib's loss how many updates there have been; it asks a metric that starts anew at each call (2.60)."""
 
+    metrics: Any
     updates = 0
 
     def compute_loss_for_module(self, **kwargs: Any) -> torch.Tensor:
@@ -373,6 +375,8 @@ class _Counted:
 class CQLLearner(ColumnLearner, _CountedCQL):
     """RLlib's CQL learner, updated from columns."""
 
+    metrics: Any
+
     def get_state(
         self, components: Any = None, *, not_components: Any = None, **kwargs: Any
     ) -> dict[str, Any]:
@@ -389,6 +393,8 @@ class CQLLearner(ColumnLearner, _CountedCQL):
 class CQLModule(DefaultCQLTorchRLModule):
     """RLlib's module, whose random actions lie where the policy's do."""
 
+    action_space: gym.Space
+
     def setup(self) -> None:
         super().setup()
         if isinstance(self.action_space, gym.spaces.Box):
@@ -398,6 +404,8 @@ class CQLModule(DefaultCQLTorchRLModule):
 
 class CQLConfig(OfflineConfig, RLlibCQLConfig):
     """RLlib's CQLConfig for recorded episodes in memory."""
+
+    box_only = True  # RLlib 2.60: its networks take continuous actions alone
 
     def __init__(self, algo_class: type | None = None):
         super().__init__(algo_class=algo_class or CQL)
@@ -429,6 +437,8 @@ class IQLLearner(ColumnLearner, IQLTorchLearner):
 
 class IQLConfig(OfflineConfig, RLlibIQLConfig):
     """RLlib's IQLConfig for recorded episodes in memory."""
+
+    box_only = True  # RLlib 2.60: its networks take continuous actions alone
 
     def __init__(self, algo_class: type | None = None):
         super().__init__(algo_class=algo_class or IQL)

@@ -201,6 +201,10 @@ def check_spaces(config: AlgorithmConfig, recipe: Recipe) -> None:
         UsageError: names the agent, its space, and what can be done.
     """
     roster = read_roster(recipe)
+    if recipe.data is not None and roster.single:
+        from rlkit.algos.offline import read_data
+
+        read_data(recipe.data).check_fit(recipe.env, *roster.spaces[None])
     _refuse_what_the_algorithm_cannot_take(config, recipe, roster)
     for agent, (observation, _) in roster.spaces.items():
         for part in leaves(observation):
@@ -242,6 +246,10 @@ def _refuse_what_the_algorithm_cannot_take(config: AlgorithmConfig, recipe: Reci
             other = "SAC or PPO" if isinstance(action, gym.spaces.Box) else "PPO"
             raise UsageError(
                 f"{recipe.algorithm} needs discrete actions, {whom} acts in {action}; {other} takes them"
+            )
+        if getattr(config, "box_only", False) and not isinstance(action, gym.spaces.Box):
+            raise UsageError(
+                f"{recipe.algorithm} needs continuous actions, {whom} acts in {action}; BC and MARWIL take them"
             )
         for part in leaves(observation) if default else ():
             if plain and isinstance(part, gym.spaces.Box) and part.dtype.kind != "f":

@@ -149,17 +149,17 @@ def read_headers(path: str | Path) -> dict[str, tuple[tuple[int, ...], np.dtype]
     except IsADirectoryError:
         raise UsageError(f"data {path} is a folder, expected a file of `rlkit evaluate … --record`") from None
     except (OSError, zipfile.BadZipFile, ValueError, KeyError, EOFError) as error:
-        raise UsageError(f"data {path} is not a file of recorded episodes: {error}; {MAKE}") from error
+        raise UsageError(f"data {path} is not a file of recorded episodes: {error}; {FIX}") from error
     missing = [name for name in ("format", "lengths", "rewards") if name not in headers]
     if missing:
-        raise UsageError(f"data {path} is not a file of recorded episodes: it has no {missing[0]}; {MAKE}")
+        raise UsageError(f"data {path} is not a file of recorded episodes: it has no {missing[0]}; {FIX}")
     for name, (_, dtype) in headers.items():
         if dtype.hasobject:
-            raise UsageError(f"data {path}: {name} holds Python objects, which are not read; {MAKE}")
+            raise UsageError(f"data {path}: {name} holds Python objects, which are not read; {FIX}")
     return headers
 
 
-MAKE = "record one with `rlkit evaluate CHECKPOINT --record FILE.npz`"
+FIX = "record one with `rlkit evaluate CHECKPOINT --record FILE.npz`"
 
 
 def read_episodes(path: str | Path) -> Episodes:
@@ -280,7 +280,7 @@ class EpisodeWriter:
                 raise UsageError(
                     f"cannot record episodes with {sorted(first)} and {sorted(episode)} in one file"
                 )
-        arrays: dict[str, Any] = {"format": FORMAT, "about": json.dumps(self.about)}
+        arrays: dict[str, Any] = {"format": FORMAT, "about": json.dumps(self.about, default=str)}
         for name, value in first.items():
             parts = [episode[name] for episode in self._episodes]
             arrays[name] = np.concatenate(parts) if np.ndim(value) else np.asarray(parts)

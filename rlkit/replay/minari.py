@@ -18,7 +18,8 @@ from rlkit.errors import UsageError
 from rlkit.replay.dataset import ACTIONS, OBSERVATIONS, Episodes
 
 PREFIX = "minari/"
-NEEDS = "reading Minari data sets needs the packages minari and h5py: pip install 'rlkit-rllib[offline]'"
+PIP = "pip install 'rlkit-rllib[offline]'"
+NEEDS = f"reading Minari data sets needs the packages minari and h5py: {PIP}"
 
 
 def installed() -> bool:
