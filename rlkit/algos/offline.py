@@ -22,6 +22,7 @@ Deviations from RLlib 2.60, where its own way from data to update goes wrong wit
 4. CQL draws its random actions between the environment's bounds. Here it draws in [-1, 1], where the module acts.
 5. Targets move after each update, not after each call of K (`rlkit.algos.learning.learner`).
 6. The average by which MARWIL scales advantages is saved with the checkpoint.
+7. A run goes on from a checkpoint: RLlib's `restore_from_path` fails where there are no training env runners.
 
 Legend: E episodes, N steps, K updates of a call, B rows of a minibatch.
 """
@@ -126,9 +127,21 @@ class OfflineConfig(AlgorithmConfig):
             raise ValueError("dataset_num_iters_per_learner must be at least 1, updates of a training step")
 
 
+class _NoRunners:
+    """An EnvRunnerGroup of nobody, as far as a restore asks."""
+
+    local_env_runner = None
+
+    def sync_weights(self, **_: Any) -> None: ...
+
+    def num_remote_env_runners(self) -> int:
+        return 0
+
+
 class Offline(Algorithm):
     """Mixin that learns from recorded episodes; put it before RLlib's Algorithm class."""
 
+    env_runner_group: Any
     columns: tuple[str, ...] = (Columns.OBS, Columns.ACTIONS)
 
     def setup(self, config: Any) -> None:
@@ -148,6 +161,14 @@ class Offline(Algorithm):
         self.generator = np.random.default_rng(seeds.stream(self.config.seed, "data"))
         self._learner().module.foreach_module(_refuse_memory)
         state.attach(self, "data", state.Values(self._progress, self._put_progress))
+
+    def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
+        """RLlib's restore, which asks for the training env runners that there are none of (2.60)."""
+        group, self.env_runner_group = self.env_runner_group, _NoRunners()
+        try:
+            super().restore_from_path(path, *args, **kwargs)
+        finally:
+            self.env_runner_group = group
 
     def _learner(self) -> Any:
         """The learner of this process."""

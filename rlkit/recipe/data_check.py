@@ -109,13 +109,10 @@ def _check_arguments(data: Mapping[str, Any], name: str, report: Report) -> None
 def _check_metrics(data: Mapping[str, Any], name: str, report: Report) -> None:
     """Report returns of training episodes, which there are none of."""
     places: list[tuple[Path, Any]] = [(("stop", metric), metric) for metric in data.get("stop", {})]
-    tune = data.get("tune", {})
-    judged = (
-        tune.get("metric", "episode_return")
-        if tune.get("scheduler") or tune.get("search")
-        else tune.get("metric")
-    )
-    places += [(("checkpoint", "best"), data.get("checkpoint", {}).get("best")), (("tune", "metric"), judged)]
+    places += [
+        (("checkpoint", "best"), data.get("checkpoint", {}).get("best")),
+        (("tune", "metric"), data.get("tune", {}).get("metric")),
+    ]
     for path, metric in places:
         if metric in ("episode_return", "episode_length"):
             message = f"{name} plays no training episodes and has no {metric}"

@@ -132,11 +132,14 @@ class Recipe(_Section):
     @model_validator(mode="before")
     @classmethod
     def _fill_in(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
-        """With evaluation, it chooses the best checkpoint."""
-        checkpoint = values.get("checkpoint", {})
-        if values.get("evaluation") is None or not isinstance(checkpoint, Mapping):
-            return values
-        return {**values, "checkpoint": {"best": "eval/episode_return", **checkpoint}}
+        """With evaluation, it chooses the best checkpoint; with data, which play no episodes, the best trial too."""
+        found = dict(values)
+        for section, key in (("checkpoint", "best"), ("tune", "metric")):
+            given = values.get(section, {})
+            needed = "evaluation" if section == "checkpoint" else "data"
+            if values.get(needed) is not None and isinstance(given, Mapping):
+                found[section] = {key: "eval/episode_return", **given}
+        return found
 
     @field_validator("stop")
     @classmethod
