@@ -2,7 +2,7 @@
 
 `data: minari/<id>` names one by its public id: what is on this machine is read (`MINARI_DATASETS_PATH`, else
 ~/.minari), what is not is fetched once by Minari. `data: <folder>` reads a data set where it lies, by its
-`data/main_data.hdf5` or `main_data.hdf5`. Minari's files are HDF5 and JSON (0.5); nothing in them is unpickled.
+`data/metadata.json` or `metadata.json`. Minari's files are HDF5, Arrow and JSON (0.5); nothing in them is unpickled.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def is_folder(path: str | Path) -> bool:
 
 
 def _data(folder: Path) -> Path | None:
-    return next((f for f in (folder, folder / "data") if (f / "main_data.hdf5").is_file()), None)
+    return next((f for f in (folder, folder / "data") if (f / "metadata.json").is_file()), None)
 
 
 def read_minari(source: str) -> Episodes:
