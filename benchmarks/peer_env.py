@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+# Versions each peer was measured with: XuanCe needs another pyglet than VMAS.
+PINS = Path(__file__).parent / "peers"
 SB3 = ("stable-baselines3==2.9.2",)
 MPE = ("torch", "mpe2", "pettingzoo", "gymnasium")
 # torchvision, which XuanCe requires and imports for three algorithms on pictures only, would bring another torch
@@ -36,7 +38,7 @@ def python_of(name: str, packages: Sequence[str], alone: Sequence[str] = ()) -> 
     """Return the interpreter of the environment `.venvs/<name>`, made with pip if it is not there yet.
 
     Args:
-        name: of the folder.
+        name: of the folder, and of the file in `peers/` with the versions to install.
         packages: installed with what they require.
         alone: installed without: their requirements would replace torch, or are not needed and large.
     """
@@ -48,7 +50,7 @@ def python_of(name: str, packages: Sequence[str], alone: Sequence[str] = ()) -> 
         print(f"making {folder} ({', '.join((*packages, *alone))}) ...", file=sys.stderr)
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
         pip = [str(python), "-m", "pip", "install", "-q"]
-        constraints = ["-c", str(ROOT / "constraints.txt")]
+        constraints = ["-c", str(PINS / f"{name}.txt")]
         subprocess.run([*pip, *packages, *constraints], check=True)
         if alone:
             subprocess.run([*pip, "--no-deps", *alone], check=True)

@@ -17,6 +17,7 @@ import typer
 
 from rlkit import __version__
 from rlkit.errors import RlkitError, UsageError
+from rlkit.report import commands
 
 app = typer.Typer(
     name="rlkit",
@@ -74,6 +75,10 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder for runs.")] = Path("runs"),
     imports: Imports = [],  # noqa: B006 (typer reads the default, nothing writes it)
     resume: Annotated[str | None, typer.Option(metavar="RUN", help="Continue a run folder.")] = None,
+    trial: Annotated[
+        str | None,
+        typer.Option(metavar="RUN:BEST", help="Train a search's best trial, or RUN:TRIAL, with new seeds."),
+    ] = None,
     address: Annotated[str | None, typer.Option(help="Join a running Ray cluster.")] = None,
     trust: Trust = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
@@ -85,12 +90,19 @@ def train(
     For example: rlkit train dqn_cartpole config.training.lr=3e-4 seed=1
     """
     file, overrides = _split(recipe or [])
-    if sum(x is not None for x in (file, algorithm or env, resume)) != 1:
-        raise UsageError("give one of: a recipe file, --algorithm with --env, or --resume RUN")
-    from rlkit.recipe import from_flags
+    if sum(x is not None for x in (file, algorithm or env, resume, trial)) != 1:
+        raise UsageError(
+            "give one of: a recipe file, --algorithm with --env, --resume RUN, or --trial RUN:BEST"
+        )
+    from rlkit.recipe import from_flags, from_mapping
 
     loaded: Any = file
-    if resume is None and file is None:
+    if trial is not None:
+        from rlkit.launch.winner import recipe_of
+
+        _plugins(imports)
+        loaded = from_mapping(recipe_of(trial), overrides)
+    elif resume is None and file is None:
         if algorithm is None or env is None:
             raise UsageError(
                 "--algorithm and --env go together: rlkit train --algorithm DQN --env CartPole-v1"
@@ -322,39 +334,60 @@ def recipe_summary(path: Path) -> str:
     return first[0].lstrip("# ") if first and first[0].startswith("#") else ""
 
 
+app.command()(commands.plot)
+app.command()(commands.compare)
+app.command()(commands.report)
+app.add_typer(commands.runs_app, name="runs")
+
+
 @app.command()
-def plot(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN...")],
+def init(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Folder to create, and name of the run.")],
+) -> None:
+    """Start a project: recipe, environment, callback, model, test, README."""
+    from rlkit.recipe.starter import create
+
+    for path in create(name):
+        print(path)
+    print(f"\nnext: cd {name} && rlkit train recipe.yaml --import parts.py", file=sys.stderr)
+
+
+@app.command()
+def migrate(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="YAML of `rllib train`, a config dict, or a script.")
+    ],
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="PNG, SVG or PDF; default plot.png in the run.")
+        Path | None, typer.Option("-o", "--out", help="Write the recipe there; several: into that folder.")
     ] = None,
-    metric: Annotated[str, typer.Option(help="Tidy metric name.")] = "episode_return",
-    x: Annotated[str, typer.Option(help="Tidy metric on the horizontal axis.")] = "env_steps",
-    text: Annotated[bool, typer.Option("--text", help="Draw in the terminal.")] = False,
 ) -> None:
-    """Draw learning curves: seeds thin, mean bold."""
-    from rlkit.report import plot as draw
+    """Turn an old RLlib configuration into a recipe; say what changed, moved, or has no successor."""
+    from rlkit.errors import UsageError
+    from rlkit.files import write_atomic
+    from rlkit.recipe.migrate import migrate as read
+    from rlkit.recipe.migrate import printable
 
-    result = draw(runs, metric=metric, x=x, out=out, text=text)
-    print(result)
-
-
-@app.command()
-def compare(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN...")],
-    metric: Annotated[str, typer.Option(help="Tidy metric name.")] = "episode_return",
-    as_json: AsJson = False,
-) -> None:
-    """Compare runs: seeds grouped, mean, IQM and interval."""
-    from rlkit.report import compare as table
-
-    result = table(runs, metric=metric)
-    if as_json:
-        print(json.dumps(result.to_json()))
-    else:
-        from rich.console import Console
-
-        Console(highlight=False).print(result.table())
+    found = read(file)
+    if out is not None and not (out if len(found) > 1 else out.parent).is_dir():
+        several = f"{file} has {len(found)} experiments; " if len(found) > 1 else ""
+        raise UsageError(f"cannot write {out}: {several}expected a folder that exists")
+    for number, result in enumerate(found):
+        for note in result.notes:
+            print(f"{result.name}: {printable(note)}", file=sys.stderr)
+        for stop in result.stops:
+            print(f"{result.name}: stops it: {printable(stop)}", file=sys.stderr)
+        if result.recipe is None:
+            continue
+        if out is None:
+            print(("---\n" if number else "") + result.text(), end="")
+            continue
+        path = out / f"{result.name}.yaml" if len(found) > 1 else out
+        if path.exists():
+            raise UsageError(f"{path} exists; choose another --out")
+        write_atomic(path, result.text())
+        print(path)
+    if any(result.stops for result in found):
+        raise typer.Exit(2)
 
 
 def _plugins(imports: list[str]) -> None:

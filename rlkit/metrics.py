@@ -20,6 +20,7 @@ PATHS: dict[str, str] = {
     "iteration": "training_iteration",
     "env_steps": "num_env_steps_sampled_lifetime",
     "agent_steps": "env_runners/num_agent_steps_sampled_lifetime",
+    "updates": "learners/__all_modules__/num_updates_lifetime",
     "time_s": "time_total_s",
     "steps_per_s": "env_runners/num_env_steps_sampled_lifetime_throughput/throughput_since_last_reduce",
     "episode_return": "env_runners/episode_return_mean",
@@ -43,6 +44,7 @@ FAMILIES: dict[str, str] = {
 AXES: dict[str, tuple[str, str]] = {
     "env_steps": ("env steps", ""),
     "agent_steps": ("agent steps", ""),
+    "updates": ("updates", ""),
     "time_s": ("time", "s"),
     "steps_per_s": ("speed", "env steps / s"),
     "episode_return": ("episode return", "sum of rewards"),
@@ -101,7 +103,7 @@ def tidy(result: Mapping[str, Any]) -> dict[str, float]:
     s). RLlib repeats the last evaluation in every later result; `eval/…` appears only where an evaluation took place.
     """
     row: dict[str, float] = {}
-    for name in ("iteration", "env_steps", "time_s"):
+    for name in ("iteration", "env_steps", "updates", "time_s"):
         _put(row, name, _get(result, PATHS[name]))
     runners = _get(result, "env_runners")
     if isinstance(runners, Mapping):

@@ -82,6 +82,11 @@ TABLES: dict[str, dict[str, Entry]] = {
     "envs": _table(
         "rlkit.envs",
         ("grid_world", "gridworld:GridWorld", "one reward in a grid; tasks: distance, goal"),
+        (
+            "repeat_previous",
+            "memory:RepeatPrevious",
+            "answer with the symbol of some steps ago; needs memory",
+        ),
         ("soccer", "soccer:soccer", "grid soccer of the DRON paper against rule agents"),
         ("soccer_two", "soccer:SoccerParallelEnv", "the same game with two players"),
         ("tag_pool", "tag_pool:TagPool", "simple_tag's prey against a pool of frozen hunters"),
@@ -90,7 +95,16 @@ TABLES: dict[str, dict[str, Entry]] = {
     "models": _table(
         "rlkit.models",
         ("mlp", "dense:mlp", "Fully connected: hiddens, activation, layer_norm, orthogonal, gain"),
-        ("cnn", "conv:cnn", "Convolutions for channel-last images: filters, hidden, activation, …"),
+        ("cnn", "conv:cnn", "Convolutions for channel-last images: filters or impala, hidden, …"),
+        ("lstm", "recurrent:lstm", "LSTM behind an encoder: cell, hiddens, encoder, …"),
+        ("gru", "recurrent:gru", "GRU behind an encoder: cell, hiddens, encoder, …"),
+        (
+            "attention",
+            "transformer:attention",
+            "Causal transformer over the last steps: window, size, heads, blocks, …",
+        ),
+        ("multi_input", "inputs:multi_input", "An encoder per key of a Dict or Tuple: encoders, fuse, …"),
+        ("entities", "sets:entities", "A set of entities, some absent: pool, size, heads, hiddens, …"),
     ),
     "callbacks": _table(
         "rlkit",

@@ -250,7 +250,9 @@ def options() -> dict[str, Any]:
     for kind in registry.KINDS:
         if kind != "algorithms":
             entries = [
-                entry for _, entry in sorted(registry.TABLES[kind].items()) if isinstance(entry.target, str)
+                entry
+                for _, entry in sorted(registry.TABLES[kind].items())
+                if isinstance(entry.target, str) and entry.module.startswith("rlkit.")
             ]
             found[kind] = {e.name: limited(signatures.options_of_entry(kind, e.load())) for e in entries}
     for model in found["models"].values():

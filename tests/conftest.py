@@ -60,12 +60,12 @@ def no_actor_is_left() -> Iterator[None]:
 def names_are_forgotten() -> Iterator[None]:
     """What a test registers or imports by `--import` is gone after it, so that the order of tests is free."""
     tables = {kind: dict(table) for kind, table in registry.TABLES.items()}
-    imported = dict(registry._IMPORTED)
+    imported, modules = dict(registry._IMPORTED), set(sys.modules)
     yield
     for kind, table in tables.items():
         registry.TABLES[kind].clear()
         registry.TABLES[kind].update(table)
-    for module in set(registry._IMPORTED) - set(imported):
+    for module in set(registry._IMPORTED) - modules:
         sys.modules.pop(module, None)
     registry._IMPORTED.clear()
     registry._IMPORTED.update(imported)

@@ -10,6 +10,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from ray import tune
+from ray.tune.search import Searcher
 
 from rlkit import recipe as recipes
 from rlkit import registry
@@ -170,9 +171,9 @@ def test_embedded_ray_has_room_for_one_trial() -> None:
 def test_a_searcher_does_not_talk_on_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     logger = logging.getLogger("optuna")
 
-    def create(kind: str, **options: Any) -> object:
+    def create(kind: str, **options: Any) -> Searcher:
         logger.setLevel(logging.INFO)  # as Optuna does when it is imported
-        return object()
+        return Searcher("eval/return_mean", "max")
 
     monkeypatch.setattr("ray.tune.search.create_searcher", create)
     values = {**recipe().to_dict(), "tune": {"search": {"type": "optuna"}}}

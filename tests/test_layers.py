@@ -15,7 +15,8 @@ KIT = [
     {"__main__"},
     {"cli"},
     {"launch"},
-    {"report", "play"},
+    {"report"},
+    {"play"},
     {"runs"},
     {"recipe"},
 ]

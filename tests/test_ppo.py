@@ -485,17 +485,12 @@ def test_a_trajectory_postprocessor_edits_what_is_learned_from() -> None:
 
 
 @pytest.mark.usefixtures("ray_local")
-@pytest.mark.parametrize("way", ["recurrent", "connector"])
-def test_what_needs_rllibs_learner_pipeline_gets_it_and_says_why(way: str, caplog: Any) -> None:
+def test_what_needs_rllibs_learner_pipeline_gets_it_and_says_why(caplog: Any) -> None:
     config = PPOConfig().environment(Still)
     config.env_runners(num_env_runners=0, num_envs_per_env_runner=2)
     config.training(train_batch_size_per_learner=64, minibatch_size=32, num_epochs=2)
-    model = (
-        {**MODEL, "use_lstm": True, "max_seq_len": 5, "lstm_cell_size": 8} if way == "recurrent" else MODEL
-    )
-    if way == "connector":
-        config.training(learner_connector=lambda *_: Passing())
-    algo = config.rl_module(model_config=model).debugging(seed=0).build_algo()
+    config.training(learner_connector=lambda *_: Passing())
+    algo = config.rl_module(model_config=MODEL).debugging(seed=0).build_algo()
     before = algo.get_module().get_state()
     with caplog.at_level(logging.WARNING, "rlkit.algos.onpolicy.step"):
         for _ in range(2):
@@ -504,7 +499,7 @@ def test_what_needs_rllibs_learner_pipeline_gets_it_and_says_why(way: str, caplo
     algo.stop()
     reasons = [r.getMessage() for r in caplog.records if "RLlib's own learner pipeline" in r.getMessage()]
     assert len(reasons) == 1
-    assert ("recurrent" if way == "recurrent" else "the learner connector Passing") in reasons[0]
+    assert "the learner connector Passing" in reasons[0]
     assert result["num_env_steps_sampled_lifetime"] >= 128
     assert any((before[name] != after[name]).any() for name in before)
 

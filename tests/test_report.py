@@ -68,7 +68,7 @@ def test_two_recipes_have_two_colors_and_a_legend(tmp_path: Path, monkeypatch: p
     assert has_color(Path("plot.png"), BLUE) > 1000
     assert has_color(Path("plot.png"), ORANGE) > 1000
     text = Path(plot([a, b], out=tmp_path / "both.svg")).read_text()
-    for words in ("dqn (5 seeds)", "ppo (5 seeds)", "95 % interval of the mean", "env steps",
+    for words in ("dqn (5 seeds)", "ppo (5 seeds)", "95 % interval of the IQM", "env steps",
                   "episode return [sum of rewards]", "CartPole-v1"):  # fmt: skip
         assert f"<!-- {words} -->" in text, words
     assert "<!-- evaluation -->" not in text
@@ -199,7 +199,8 @@ def test_compare_gives_the_numbers_of_the_definition(tmp_path: Path) -> None:
     b = write_run(tmp_path / "bad/t", line(1, end=20), seeds=(0, 1))
     values = json.loads(json.dumps(compare([a, b]).to_json()))
     good, bad = values["rows"]
-    assert good["final"] == [195, 196, 197, 198]  # mean of iterations 19 and 20: beyond 90 % of the steps
+    # The mean of iterations 19 and 20, beyond 90 % of the steps.
+    assert good["final"]["CartPole-v1"] == [195, 196, 197, 198]
     assert good["mean"] == 196.5
     assert good["std"] == pytest.approx(np.std([0, 1, 2, 3], ddof=1))
     assert good["iqm"] == 196.5
@@ -236,9 +237,9 @@ def test_probability_of_improvement_equals_mann_whitney() -> None:
     u = scipy.stats.mannwhitneyu(x, y).statistic
     assert probability_of_improvement(x, y) == pytest.approx(u / 63)
     assert probability_of_improvement([1, 1], [1]) == 0.5
-    low, high = improvement_interval(x, y)
+    low, high = improvement_interval([(x, y)])
     assert 0 <= low < u / 63 < high <= 1
-    assert improvement_interval([1, 2, 3], [4, 5, 6]) == (0, 0)
+    assert improvement_interval([([1, 2, 3], [4, 5, 6])]) == (0, 0)
 
 
 def test_bootstrap_intervals_cover_and_repeat() -> None:
@@ -247,10 +248,10 @@ def test_bootstrap_intervals_cover_and_repeat() -> None:
     bounds = [interval(d, resamples=400) for d in draws]
     assert 0.88 <= np.mean([low < 0 < high for low, high in bounds]) <= 0.98  # 95 %, a little less at n = 30
     assert interval(draws[0]) == interval(draws[0])
-    low, high = band(np.stack(draws[:5]))
+    low, high = band([np.stack(draws[:5])])
     assert low.shape == (30,)
-    assert np.all(low <= np.mean(draws[:5], axis=0))
-    assert np.all(high >= np.mean(draws[:5], axis=0))
+    assert np.all(low <= iqm(np.stack(draws[:5], axis=1)))
+    assert np.all(high >= iqm(np.stack(draws[:5], axis=1)))
 
 
 @pytest.mark.parametrize(

@@ -163,8 +163,12 @@ def test_a_runner_that_writes_episodes_has_them_too() -> None:
 
 
 def test_asynchronous_environments_and_one_native_batch_take_their_seeds() -> None:
+    # a name of its own: RLlib's table of names, which other tests fill, comes before Gymnasium's
+    name, module = "cart_pole_of_seeds-v1", "gymnasium.envs.classic_control.cartpole"
+    gym.register(name, f"{module}:CartPoleEnv", vector_entry_point=f"{module}:CartPoleVectorEnv")
+
     def first(seed: int, mode: str) -> bytes:
-        config = RLlibPPOConfig().environment("CartPole-v1").debugging(seed=seed)
+        config = RLlibPPOConfig().environment(name).debugging(seed=seed)
         config.env_runners(num_envs_per_env_runner=2, gym_env_vectorize_mode=mode)
         runner = SingleEpisodeRunner(config=config, worker_index=1)
         try:
@@ -176,6 +180,7 @@ def test_asynchronous_environments_and_one_native_batch_take_their_seeds() -> No
     for mode in ("async", "vector_entry_point"):
         assert first(0, mode) == first(0, mode) != first(1, mode)
     assert first(0, "async") == first(0, "sync")
+    gym.registry.pop(name)
 
 
 def test_environments_that_are_built_anew_begin_new_streams_that_the_seed_decides() -> None:

@@ -177,6 +177,7 @@ class PPOLearner(OnPolicyLearner, PPOTorchLearner):
         wanted = self.logs_this_update or config.stop_kl is not None
         policy = distribution(module.get_train_action_dist_cls())(fwd_out[Columns.ACTION_DIST_INPUTS])
         advantages, mask = batch[Postprocessing.ADVANTAGES], batch.get(Columns.LOSS_MASK)
+        steps = ... if mask is None else mask
         if config.standardize_advantages == "minibatch":
             chosen = advantages if mask is None else advantages[mask]
             advantages = (advantages - chosen.mean()) / (chosen.std() + 1e-8)
@@ -221,7 +222,7 @@ class PPOLearner(OnPolicyLearner, PPOTorchLearner):
                     if config.use_critic
                     else zero,
                     LEARNER_RESULTS_VF_EXPLAINED_VAR_KEY: explained_variance(
-                        batch[Postprocessing.VALUE_TARGETS], values.detach()
+                        batch[Postprocessing.VALUE_TARGETS][steps], values.detach().expand_as(gain)[steps]
                     ),
                     ENTROPY_KEY: mean(entropy).detach(),
                     LEARNER_RESULTS_KL_KEY: kl.detach(),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -84,6 +86,94 @@ def keeps_own_checkpoints(recipe: Recipe) -> bool:
     return (recipe.tune.scheduler or {}).get("type") == "pbt"
 
 
+SAMPLERS = {
+    "tpe": "TPESampler",
+    "random": "RandomSampler",
+    "gp": "GPSampler",
+    "cmaes": "CmaEsSampler",
+    "qmc": "QMCSampler",
+}
+
+
+def _optuna(options: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
+    """Turn a recipe's words for Optuna into its objects: `sampler`, `seed`, and `storage`, a file that is continued.
+
+    Raises:
+        UsageError: an unknown sampler, or one whose package is not installed; a storage that is no file.
+    """
+    try:
+        import optuna
+        from optuna.storages.journal import JournalFileBackend
+    except ImportError:
+        return options  # Tune says what is missing
+    found = dict(options)
+    seed = found.pop("seed", None)
+    if seed is None and recipe.seed is not None:
+        seed = seeds.number(recipe.seed, "search") % 2**31
+    name = str(found.pop("sampler", "tpe")).lower()
+    if name not in SAMPLERS:
+        raise UsageError(
+            f"tune.search.sampler: unknown {name!r}{did_you_mean(name, SAMPLERS)}; one of {', '.join(SAMPLERS)}"
+        )
+    try:
+        found["sampler"] = getattr(optuna.samplers, SAMPLERS[name])(seed=seed)
+    except ImportError as error:
+        raise UsageError(
+            f"tune.search.sampler: {name} needs a package that is not installed: {error}"
+        ) from None
+    if "storage" in found:
+        path = str(found["storage"])
+        if "://" in path or Path(path).is_dir() or not Path(path).absolute().parent.is_dir():
+            raise UsageError(
+                f"tune.search.storage: {path!r}: expected a file in a folder that exists, such as study.log"
+            )
+        backend = JournalFileBackend(path)
+        try:
+            found["storage"] = optuna.storages.JournalStorage(backend)
+        except (ValueError, KeyError, OSError) as error:
+            raise UsageError(f"tune.search.storage: {path} is no storage of Optuna's ({error})") from None
+        found.setdefault("study_name", recipe.name)
+    return found
+
+
+class Patient(tune.search.Searcher):
+    """A searcher that hears of a result only where it has the metric.
+
+    Optuna's raises a KeyError for any other (ray 2.60, `OptunaSearch.on_trial_result`): an evaluation takes place in
+    some iterations alone, and no episode may be over after the first.
+    """
+
+    def __init__(self, searcher: tune.search.Searcher):
+        super().__init__(metric=searcher.metric, mode=searcher.mode)
+        self.inner = searcher
+
+    def set_search_properties(self, metric: str | None, mode: str | None, config: dict, **spec: Any) -> bool:
+        super().__init__(metric=metric, mode=mode)
+        return self.inner.set_search_properties(metric, mode, config, **spec)
+
+    def suggest(self, trial_id: str) -> dict | None:
+        return self.inner.suggest(trial_id)
+
+    def on_trial_result(self, trial_id: str, result: dict) -> None:
+        if _number(result, self.metric) is not None:
+            self.inner.on_trial_result(trial_id, result)
+
+    def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
+        known = result if result and _number(result, self.metric) is not None else None
+        self.inner.on_trial_complete(trial_id, known, error)
+
+    def save(self, checkpoint_path: str) -> None:
+        self.inner.save(checkpoint_path)
+
+    def restore(self, checkpoint_path: str) -> None:
+        self.inner.restore(checkpoint_path)
+
+
+def _number(result: Mapping[str, Any], metric: str) -> float | None:
+    value = result.get(metric)
+    return None if value is None or math.isnan(value) else float(value)
+
+
 def searcher(recipe: Recipe) -> Any:
     """Return Tune's search algorithm; for grids and random draws its own, whose draws follow from the recipe's seed.
 
@@ -100,8 +190,10 @@ def searcher(recipe: Recipe) -> Any:
 
     if kind not in search.SEARCH_ALG_IMPORT:
         raise UsageError(f"tune.search.type: unknown {kind!r}{did_you_mean(kind, search.SEARCH_ALG_IMPORT)}")
+    if kind == "optuna":
+        options = _optuna(options, recipe)
     try:
-        found = search.create_searcher(kind, **options)
+        found = Patient(search.create_searcher(kind, **options))
         logging.getLogger(kind).setLevel(logging.WARNING)  # Optuna tells on stderr that it made a study
         return found
     except ImportError as error:

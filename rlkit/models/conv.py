@@ -1,4 +1,4 @@
-"""`cnn`: convolutions for channel-last images."""
+"""`cnn`: convolutions for channel-last images, plain ones or the residual blocks of IMPALA."""
 
 from __future__ import annotations
 
@@ -17,6 +17,36 @@ NATURE = ((32, 8, 4), (64, 4, 2), (64, 3, 1))  # Mnih et al. 2015, for 84x84; fi
 SMALL = ((16, 3, 1, 1), (32, 3, 1, 1))  # keeps the size of a small grid
 
 
+class Residual(nn.Module):
+    """x + convolutions of x, which keep the size: one half of a stage of IMPALA's network."""
+
+    def __init__(self, channels: int, activation: type[nn.Module], gain: float | None):
+        super().__init__()
+        convolutions = [nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2)]
+        if gain is not None:
+            convolutions = [orthogonal_(layer, gain) for layer in convolutions]
+        self.layers = nn.Sequential(activation(), convolutions[0], activation(), convolutions[1])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.layers(x)
+
+
+def impala_stages(
+    channels: int, stages: Sequence[int], activation: type[nn.Module], gain: float | None
+) -> list[nn.Module]:
+    """Return a 3x3 convolution, a maximum over 3x3 with stride 2, and two residual blocks, once per stage.
+
+    Espeholt et al., IMPALA, arXiv 1802.01561, figure 3.
+    """
+    layers: list[nn.Module] = []
+    for out in stages:
+        first = nn.Conv2d(channels, out, 3, padding=1)
+        layers += [first if gain is None else orthogonal_(first, gain), nn.MaxPool2d(3, 2, padding=1)]
+        layers += [Residual(out, activation, gain) for _ in range(2)]
+        channels = out
+    return [*layers, activation()]
+
+
 class CNN(nn.Module):
     """Scale, convolve, flatten, one dense layer. (B, H, W, C) -> (B, hidden)."""
 
@@ -24,6 +54,7 @@ class CNN(nn.Module):
         self,
         space: gym.spaces.Box,
         filters: Sequence[Sequence[int]],
+        impala: Sequence[int],
         hidden: int,
         activation: str,
         layer_norm: bool,
@@ -47,6 +78,11 @@ class CNN(nn.Module):
             layers += [layer if gain is None else orthogonal_(layer, gain), kind()]
             height, width = ((side + 2 * padding - kernel) // stride + 1 for side in (height, width))
             channels = out
+        for _ in impala:
+            height, width = (height + 1) // 2, (width + 1) // 2
+        if impala:
+            layers += impala_stages(channels, impala, kind, gain)
+            channels = impala[-1]
         dense = nn.Linear(height * width * channels, hidden)
         layers += [nn.Flatten(), dense if gain is None else orthogonal_(dense, gain)]
         if layer_norm:
@@ -61,6 +97,7 @@ def cnn(
     observation_space: gym.Space,
     *,
     filters: Sequence[Sequence[int]] | None = None,
+    impala: Sequence[int] | None = None,
     hidden: int = 512,
     activation: str = "relu",
     layer_norm: bool = False,
@@ -72,6 +109,8 @@ def cnn(
     Args:
         filters: rows of [channels, kernel, stride] or [channels, kernel, stride, padding]. Default: those of
             the Nature DQN for sides of 36 pixels and more, else two 3x3 layers that keep the size.
+        impala: channels of each stage of IMPALA's residual network, in place of `filters`; the paper's are
+            [16, 32, 32], with `hidden` 256.
         hidden: size of the dense layer, which is the number of features.
         activation, orthogonal, gain: as for `mlp`.
         layer_norm: normalise the dense layer's output before its activation.
@@ -80,10 +119,20 @@ def cnn(
         raise UsageError(
             f"the model 'cnn' takes an image (height, width, channels), got {observation_space}; use 'mlp'"
         )
+    if impala is not None:
+        if filters is not None:
+            raise UsageError("model.impala and model.filters: give one of them")
+        if not impala or any(not isinstance(out, int) or out < 1 for out in impala):
+            raise UsageError(
+                f"model.impala: got {impala!r}, expected channels of each stage, e.g. [16, 32, 32]"
+            )
+        filters = []
     rows = filters if filters is not None else (NATURE if min(observation_space.shape[:2]) >= 36 else SMALL)
     for number, row in enumerate(rows):
         if len(row) not in (3, 4) or any(not isinstance(value, int) for value in row):
             raise UsageError(
                 f"model.filters[{number}]: got {row!r}, expected [channels, kernel, stride] and perhaps padding"
             )
-    return CNN(observation_space, rows, hidden, activation, layer_norm, gain if orthogonal else None)
+    return CNN(
+        observation_space, rows, impala or (), hidden, activation, layer_norm, gain if orthogonal else None
+    )

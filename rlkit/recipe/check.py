@@ -10,6 +10,7 @@ from typing import Any
 from rlkit import registry
 from rlkit.algos.rules import Settings
 from rlkit.errors import did_you_mean
+from rlkit.recipe import default_space
 from rlkit.recipe import overrides as overriding
 from rlkit.recipe.config_check import check_config
 from rlkit.recipe.data_check import check_data, locate
@@ -134,6 +135,7 @@ def _recipe(root: Node, overrides: Overrides, name: str, report: Report) -> Reci
     if "name" not in data:
         data["name"] = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._-")[:100] or "recipe"
     locate(data, report)
+    default_space.fill_in(data, report)
     check_spaces(data, report)
     recipe = validated(data, report)
     _check_meaning(data, report)

@@ -11,66 +11,109 @@ import numpy as np
 from rlkit.errors import UsageError
 from rlkit.metrics import label
 from rlkit.report.groups import Curve, TrialGroup
+from rlkit.report.safe import printable
 from rlkit.runs.run import Run, open_run
-from rlkit.runs.statistics import MIN_SEEDS, Array, band
+from rlkit.runs.statistics import MIN_SEEDS, Array, band, iqm
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 SUFFIXES = (".png", ".svg", ".pdf")
 # Okabe and Ito's palette: told apart by readers with any kind of colour vision, and in print.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
-POINTS = 400  # of a mean curve
+# A plain dashed line is an evaluation.
+STYLES: tuple[Any, ...] = (
+    "-",
+    (0, (6, 1, 1, 1)),
+    (0, (1, 1)),
+    (0, (4, 1, 1, 1, 1, 1)),
+)
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")  # with them curves are told apart without colour
+POINTS = 400  # of an IQM curve
+LONGEST = 120  # letters of a name in a picture
 LETTER = 0.013  # width of a letter above the axes, as a share of their width
 
 
-def draw(groups: Sequence[TrialGroup], metric: str, x: str, path: Path) -> None:
-    """Write one picture with a curve per group."""
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure; an SVG keeps no date, so that equal figures are equal files.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
+    metadata = {"Date": None} if path.suffix.lower() == ".svg" else None
+    try:
+        figure.savefig(path, dpi=160, metadata=metadata)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from None
+
+
+def new_figure(size: tuple[float, float] = (7.2, 4.2)) -> tuple[Figure, Axes]:
+    """Return a figure with one plain pair of axes."""
     from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.add_subplot()
+    axes.grid(axis="y", color="0.9", lw=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.margins(x=0.01)
+    return figure, axes
+
+
+def look(number: int) -> dict[str, Any]:
+    """Colour, line and marker of the n-th group."""
+    return {
+        "color": COLORS[number % len(COLORS)],
+        "ls": STYLES[(number + number // len(COLORS)) % len(STYLES)],
+        "marker": MARKERS[number % len(MARKERS)],
+    }
+
+
+def curve_figure(
+    groups: Sequence[TrialGroup], metric: str, x: str, size: tuple[float, float] = (7.2, 4.2)
+) -> Figure:
+    """Return the learning curves of groups as a figure."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
-    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = new_figure(size)
     handles: list[Any] = []
     notes: dict[str, Any] = {}
     for number, group in enumerate(groups):
-        color = COLORS[number % len(COLORS)]
-        style = "-" if number < len(COLORS) else "-."
+        style = look(number)
         curves = group.curves(metric, x)
-        _seeds_and_mean(axes, curves, color, style)
+        _seeds_and_middle(axes, curves, style, alone=len(groups) == 1)
         evaluations = [] if metric.startswith("eval/") else group.curves(f"eval/{metric}", x)
-        _evaluation(axes, evaluations, color)
+        _evaluation(axes, evaluations, style)
         if curves:
-            handles.append(Line2D([], [], color=color, ls=style, lw=2, label=_plain(legend(group, curves))))
+            shown = style if len(groups) > 1 else {**style, "marker": ""}
+            handles.append(Line2D([], [], lw=2, ms=5, label=plain(legend(group, curves)), **shown))
         if len(curves) >= MIN_SEEDS:
-            notes["band"] = Patch(color="0.35", alpha=0.25, lw=0, label="95 % interval of the mean")
+            notes["band"] = Patch(color="0.35", alpha=0.25, lw=0, label="95 % interval of the IQM")
         if evaluations:
             dashed: dict[str, Any] = {"color": "0.35", "ls": "--", "lw": 1.4, "marker": "o", "ms": 3}
             notes["dashed"] = Line2D([], [], label="evaluation", **dashed)
     lessons = next((found for g in groups if (found := lesson_borders(g, x))), None)
     if lessons:
         _bands(axes, lessons)
-    axes.set_title(_plain(title(groups)), fontsize=10, loc="left", pad=18 if lessons else 8)
-    axes.set_xlabel(_plain(label(x)))
-    axes.set_ylabel(_plain(label(metric)))
+    axes.set_title(plain(title(groups)), fontsize=10, loc="left", pad=18 if lessons else 8)
+    axes.set_xlabel(plain(label(x)))
+    axes.set_ylabel(plain(scaled_label(groups, metric)))
     if x != "time_s":
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.xaxis.set_major_locator(MaxNLocator(7, integer=x != "time_s"))
-    axes.grid(axis="y", color="0.9", lw=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.margins(x=0.01)
     if axes.dataLim.x0 < 0.2 * axes.dataLim.x1:
         axes.set_xlim(left=0)
     if len(handles) > 1 or notes or len(groups[0].trials) > 1:
         axes.legend(handles=[*handles, *notes.values()], frameon=False, fontsize=9)
-    metadata = {"Date": None} if path.suffix.lower() == ".svg" else None
-    try:
-        figure.savefig(path, dpi=160, metadata=metadata)
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}") from None
+    return figure
+
+
+def scaled_label(groups: Sequence[TrialGroup], metric: str) -> str:
+    """The metric's label, or what it is called on the scale of several environments."""
+    return "normalised " + label(metric).split(" [")[0] if any(g.scale for g in groups) else label(metric)
 
 
 def average(curves: Sequence[Curve]) -> tuple[Array, Array] | None:
@@ -131,26 +174,48 @@ def lesson_borders(group: TrialGroup, x: str) -> list[tuple[float, str]]:
     return borders
 
 
-def _seeds_and_mean(axes: Axes, curves: Sequence[Curve], color: str, style: str) -> None:
-    if len(curves) == 1:
-        axes.plot(curves[0].x, curves[0].y, color=color, ls=style, lw=1.8, marker=_dot(curves[0].x))
-        return
-    for curve in curves:
-        axes.plot(curve.x, curve.y, color=color, lw=0.8, alpha=0.45, marker=_dot(curve.x))
+def middle(curves: Sequence[Curve]) -> tuple[Array, Array, list[Array]] | None:
+    """Return where all curves have values, their IQM there, and the curves (seeds, points) per environment."""
     common = average(curves)
     if common is None:
-        return
+        return None
     grid, values = common
-    axes.plot(grid, values.mean(axis=0), color=color, ls=style, lw=2.4, marker=_dot(grid))
+    envs = list(dict.fromkeys(curve.env for curve in curves))
+    return grid, iqm(values.T), [values[[c.env == env for c in curves]] for env in envs]
+
+
+def _seeds_and_middle(axes: Axes, curves: Sequence[Curve], style: dict[str, Any], alone: bool) -> None:
+    if len(curves) == 1:
+        x = curves[0].x
+        axes.plot(x, curves[0].y, lw=1.8, **_marked(style, x, alone))
+        return
+    for curve in curves:
+        # More points do not show, and fill a page.
+        shown = np.unique(np.linspace(0, len(curve.x) - 1, POINTS).astype(int))
+        axes.plot(
+            curve.x[shown], curve.y[shown], color=style["color"], lw=0.8, alpha=0.45, marker=_dot(curve.x)
+        )
+    found = middle(curves)
+    if found is None:
+        return
+    grid, values, tasks = found
+    axes.plot(grid, values, lw=2.4, **_marked(style, grid, alone))
     if len(curves) >= MIN_SEEDS:
-        axes.fill_between(grid, *band(values), color=color, alpha=0.18, lw=0)
+        axes.fill_between(grid, *band(tasks), color=style["color"], alpha=0.18, lw=0)
 
 
-def _evaluation(axes: Axes, curves: Sequence[Curve], color: str) -> None:
-    if common := average(curves):
-        grid, values = common
-        marker = "o" if len(grid) <= 40 else ""
-        axes.plot(grid, values.mean(axis=0), color=color, ls="--", lw=1.4, marker=marker, ms=3)
+def _marked(style: dict[str, Any], x: Array, alone: bool) -> dict[str, Any]:
+    """Eight markers along a curve among others; one curve alone needs none, unless it is a single point."""
+    if alone and len(x) > 1:
+        return {**style, "marker": ""}
+    return {**style, "markevery": max(1, len(x) // 8), "ms": 5}
+
+
+def _evaluation(axes: Axes, curves: Sequence[Curve], style: dict[str, Any]) -> None:
+    if found := middle(curves):
+        grid, values, _ = found
+        marks = {"marker": style["marker"], "ms": 4, "mfc": "none", "markevery": max(1, len(grid) // 20)}
+        axes.plot(grid, values, color=style["color"], ls="--", lw=1.4, **marks)
 
 
 def _bands(axes: Axes, borders: Sequence[tuple[float, str]]) -> None:
@@ -167,14 +232,15 @@ def _bands(axes: Axes, borders: Sequence[tuple[float, str]]) -> None:
             continue
         written = centre + half
         axes.annotate(
-            _plain(name), (centre, 1.0), xycoords=axes.get_xaxis_transform(), xytext=(0, 3),
+            plain(name), (centre, 1.0), xycoords=axes.get_xaxis_transform(), xytext=(0, 3),
             textcoords="offset points", ha="center", va="bottom", fontsize=8, color="0.35",
         )  # fmt: skip
 
 
-def _plain(text: str) -> str:
-    """Keep matplotlib from reading text between dollar signs as a formula."""
-    return text.replace("$", r"\$")
+def plain(text: str) -> str:
+    """Text of a run as text of a picture: no formula between dollar signs, no control characters, not too long."""
+    shown = printable(text)
+    return (shown if len(shown) <= LONGEST else f"{shown[: LONGEST - 1]}…").replace("$", r"\$")
 
 
 def _dot(x: Array) -> str:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rlkit.errors import UsageError, did_you_mean
+from rlkit.errors import CheckpointError, UsageError, did_you_mean
 from rlkit.metrics import path_of
+from rlkit.report.frames import read_frame
 from rlkit.runs.run import Run, Trial, open_run
 from rlkit.runs.statistics import Array
 
@@ -29,17 +30,25 @@ class Curve:
     trial: Trial
     x: Array
     y: Array
+    env: str = ""
 
 
 @dataclass
 class TrialGroup:
-    """Trials with the same recipe up to the seed."""
+    """Trials with the same recipe up to the seed, or with the same values of what runs are grouped by.
+
+    Attributes:
+        params: what the recipes of all trials have in common.
+        scale: environment -> the returns that count as 0 and as 1; empty for returns as they are.
+    """
 
     name: str
     params: dict[str, Any]
     trials: list[Trial]
     frames: dict[Path, pandas.DataFrame]
+    envs: dict[Path, str] = field(default_factory=dict)  # trial folder -> its environment
     varied: str = ""  # what tells this group from others of the same name: "lr=0.001"
+    scale: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -56,7 +65,10 @@ class TrialGroup:
             values = values[np.isfinite(values).all(axis=1)]
             if len(values):
                 rising = np.concatenate([[True], np.diff(np.maximum.accumulate(values[:, 0])) > 0])
-                found.append(Curve(trial, values[rising, 0], values[rising, 1]))
+                env = self.envs[trial.path]
+                low, high = self.scale.get(env, (0.0, 1.0))
+                y = (values[rising, 1] - low) / (high - low)
+                found.append(Curve(trial, values[rising, 0], y, env))
         return found
 
 
@@ -72,35 +84,128 @@ def as_list(runs: Runs) -> list[str | Path | Run]:
     return found
 
 
-def load_groups(runs: Runs, metric: str, x: str = "env_steps") -> list[TrialGroup]:
+def load_groups(
+    runs: Runs,
+    metric: str,
+    x: str = "env_steps",
+    by: Sequence[str] = (),
+    scale: Mapping[str, tuple[float, float]] | None = None,
+    notes: list[str] | None = None,
+) -> list[TrialGroup]:
     """Return the groups of runs, trials or checkpoints, in the order given.
 
+    Args:
+        by: keys of the recipe that tell groups apart (`algorithm`, `env`, `config.training.lr`); without any, recipes
+            that differ only in the seed are one group.
+        scale: environment -> the returns that count as 0 and 1; then a group may hold several environments.
+        notes: what was left out of the runs, and why, is added to it.
+
     Raises:
-        UsageError: a path that is no run, an unknown metric, or one that none of the runs has reported.
+        UsageError: a path that is no run, an unknown metric or key, a metric that none of the runs has reported, or
+            returns of several environments that would be averaged as they are.
+        CheckpointError: none of the runs can be read.
     """
-    frames: dict[Path, pandas.DataFrame] = {}
-    groups: dict[str, TrialGroup] = {}
-    for trial in _trials(as_list(runs)):
-        frames.setdefault(trial.run.path, trial.run.metrics)
-        params = trial.params
-        name = str(params.get("name") or trial.run.name)
-        same = {key: value for key, value in params.items() if key not in SEED_KEYS}
-        key = name + json.dumps(same, sort_keys=True, default=str)
-        group = groups.setdefault(key, TrialGroup(name, same, [], frames))
-        group.trials.append(trial)
-    found = list(groups.values())
+    found = read_groups(runs, by, scale, notes)
+    frames = {path: frame for group in found for path, frame in group.frames.items()}
     for column in (x, metric):
         if not any(column in f and f[column].notna().any() for f in frames.values()):
             raise UsageError(_no_such_metric(column, frames))
-    _tell_apart(found)
     return found
 
 
-def _trials(paths: Sequence[str | Path | Run]) -> list[Trial]:
-    """The trials meant by each path, each once: all of a run's, or the one that the path names or lies in."""
+def read_groups(
+    runs: Runs,
+    by: Sequence[str] = (),
+    scale: Mapping[str, tuple[float, float]] | None = None,
+    notes: list[str] | None = None,
+) -> list[TrialGroup]:
+    """Return the groups of runs whatever they have reported; see `load_groups`."""
+    notes = [] if notes is None else notes
+    frames: dict[Path, pandas.DataFrame] = {}
+    groups: dict[str, TrialGroup] = {}
+    entries: list[tuple[Trial, dict[str, Any]]] = []
+    for trial in _trials(as_list(runs), notes):
+        if trial.run.path not in frames:
+            frames[trial.run.path], left_out = read_frame(trial.run)
+            notes += left_out
+        entries.append((trial, trial.params))
+    _check_keys(by, [params for _, params in entries])
+    for trial, params in entries:
+        name = str(params.get("name") or trial.run.name)
+        same = {key: value for key, value in params.items() if key not in SEED_KEYS}
+        key = json.dumps([name, same], sort_keys=True, default=str)
+        if by:
+            values = [value_of(params, key) for key in by]
+            key, name = json.dumps(values, default=str), _group_name(by, values)
+        group = groups.setdefault(key, TrialGroup(name, same, [], frames, scale=scale or {}))
+        group.params = {k: v for k, v in group.params.items() if same.get(k) == v}
+        group.trials.append(trial)
+        group.envs[trial.path] = str(params.get("env", ""))
+    found = list(groups.values())
+    for group in found:
+        _check_envs(group)
+    if not by:
+        _tell_apart(found)
+    return found
+
+
+def value_of(params: Mapping[str, Any], key: str) -> Any:
+    """Return the value of a dotted key of a recipe, None where it has none; `recipe` is its name."""
+    value: Any = params
+    for part in ("name" if key == "recipe" else key).split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def _group_name(by: Sequence[str], values: Sequence[Any]) -> str:
+    words = []
+    for key, value in zip(by, values, strict=True):
+        text = "(default)" if value is None else _word(value)
+        plain = key in ("recipe", "name", "algorithm", "env")
+        words.append(text if plain else f"{key.rpartition('.')[2]}={text}")
+    return ", ".join(words)
+
+
+def _check_keys(by: Sequence[str], params: Sequence[Mapping[str, Any]]) -> None:
+    for key in by:
+        if params and all(value_of(p, key) is None for p in params):
+            known = sorted({"recipe"} | {k for p in params for k, _ in _flatten(p)})
+            raise UsageError(
+                f"--by {key}: no recipe here has that key{did_you_mean(key, known)}; for example recipe, algorithm, "
+                "env, config.training.lr"
+            )
+
+
+def _check_envs(group: TrialGroup) -> None:
+    envs = sorted(set(group.envs.values()))
+    missing = [env for env in envs if env not in group.scale]
+    if group.scale and missing:
+        raise UsageError(
+            f"no scores are known that count as 0 and 1 in {missing[0]}; give them: --score {missing[0]}=LOW:HIGH"
+        )
+    if len(envs) > 1 and not group.scale:
+        raise UsageError(
+            f"{group.name} has runs in {' and '.join(envs[:3])}, whose returns cannot be averaged; add --by env, or "
+            "--normalise"
+        )
+
+
+def _trials(paths: Sequence[str | Path | Run], notes: list[str]) -> list[Trial]:
+    """The trials meant by each path, each once: all of a run's, or the one that the path names or lies in.
+
+    A damaged run is left out with a note, unless there is no other.
+    """
     found: dict[Path, Trial] = {}
     for path in paths:
-        run = path if isinstance(path, Run) else open_run(path)
+        try:
+            run = path if isinstance(path, Run) else open_run(path)
+            for trial in run.trials:
+                trial.params  # noqa: B018  the error of a damaged one comes now
+        except CheckpointError as error:
+            if len(paths) == 1:
+                raise
+            notes.append(f"left out: {error}")
+            continue
         here = run.path if isinstance(path, Run) else Path(path)
         for trial in run.trials:
             folder = trial.path.resolve()

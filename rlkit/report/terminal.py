@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from rlkit.metrics import label
-from rlkit.report.curves import average, legend, title
+from rlkit.report.curves import legend, middle, scaled_label, title
 from rlkit.report.groups import TrialGroup
+from rlkit.report.safe import printable
 
 # Bit of each dot in a Braille character (U+2800 + bits), by row and column.
 BITS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
@@ -16,16 +17,15 @@ KEYS = "abcdefghijklmnopqrstuvwxyz"
 
 
 def sketch(groups: Sequence[TrialGroup], metric: str, x: str, width: int = 72, height: int = 16) -> str:
-    """Return the mean curve of each group over its seeds as lines of text, with the axes' ends and units.
+    """Return the IQM curve of each group over its seeds as lines of text, with the axes' ends and units.
 
     With several groups a letter stands at the end of each curve and in the key below.
     """
     lines = []
     for group in groups:
         curves = group.curves(metric, x)
-        common = average(curves)
-        if common is not None:
-            lines.append((legend(group, curves), common[0], common[1].mean(axis=0)))
+        if found := middle(curves):
+            lines.append((printable(legend(group, curves)), found[0], found[1]))
     if not lines:
         return "no value of x is common to the seeds of any group"
     left, right = min(g[0] for _, g, _ in lines), max(g[-1] for _, g, _ in lines)
@@ -55,7 +55,7 @@ def sketch(groups: Sequence[TrialGroup], metric: str, x: str, width: int = 72, h
 
     ticks = {0: f"{high:.4g}", height // 2: f"{(low + high) / 2:.4g}", height - 1: f"{low:.4g}"}
     margin = max(map(len, ticks.values()))
-    picture = [f"{title(groups)}: {label(metric)}".removeprefix(": ")]
+    picture = [printable(f"{title(groups)}: {scaled_label(groups, metric)}".removeprefix(": "))]
     for row in range(height):
         text = "".join(marks.get((row, c)) or chr(0x2800 + int(cells[row, c])) for c in range(width))
         picture.append(

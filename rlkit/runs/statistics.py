@@ -1,12 +1,13 @@
-"""The few statistics of the reports: interquartile mean, bootstrap intervals, probability of improvement.
+"""The statistics of the reports: interquartile mean, bootstrap intervals, profiles, probability of improvement.
 
 Definitions are rliable's (Agarwal et al. 2021, "Deep RL at the Edge of the Statistical Precipice",
-arXiv 2108.13264; google-research/rliable, rliable/metrics.py), for one task and one score per seed.
+arXiv 2108.13264; google-research/rliable, rliable/metrics.py and library.py). A score is one number per seed. What
+takes `tasks` takes an array of scores per environment, which need not have equally many seeds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,6 +16,7 @@ Array = NDArray[np.float64]
 
 MIN_SEEDS = 3  # below this an interval over seeds says nothing
 RESAMPLES = 10_000
+BAND_RESAMPLES = 1_000  # of a curve
 
 
 def mean(scores: Array) -> Array:
@@ -48,11 +50,58 @@ def interval(
     return float(low), float(high)
 
 
-def band(curves: Array, level: float = 0.95, resamples: int = 1_000, seed: int = 0) -> tuple[Array, Array]:
-    """Pointwise bootstrap interval of the mean of curves (seeds, points), resampling whole seeds."""
-    weights = _draws(np.random.default_rng(seed), resamples, len(curves))
-    low, high = np.quantile(weights @ curves, [(1 - level) / 2, (1 + level) / 2], axis=0)
+def band(
+    tasks: Sequence[Array], statistic: Callable[[Array], Array] = iqm, level: float = 0.95, seed: int = 0
+) -> tuple[Array, Array]:
+    """Pointwise bootstrap interval of a statistic of curves.
+
+    Args:
+        tasks: curves (seeds, points) per environment; whole seeds are drawn, in each environment by itself.
+        statistic: over the last axis of (points, draws, seeds).
+
+    Returns:
+        The lower and the upper bound, (points,) each.
+    """
+    rng = np.random.default_rng(seed)
+    draws = [rng.integers(len(curves), size=(BAND_RESAMPLES, len(curves))) for curves in tasks]
+    bounds = []
+    for start in range(0, tasks[0].shape[1], 50):  # 50 points at a time: a few MB
+        parts = [c[:, start : start + 50].T[:, d] for c, d in zip(tasks, draws, strict=True)]
+        found = statistic(np.concatenate(parts, axis=-1))
+        bounds.append(np.quantile(found, [(1 - level) / 2, (1 + level) / 2], axis=1))
+    low, high = np.concatenate(bounds, axis=1)
     return low, high
+
+
+def stratified_interval(
+    tasks: Sequence[ArrayLike],
+    statistic: Callable[[Array], Array],
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of a statistic of all scores; seeds are drawn in each environment by itself."""
+    rng = np.random.default_rng(seed)
+    values = [np.asarray(task, dtype=np.float64) for task in tasks]
+    drawn = [v[rng.integers(len(v), size=(resamples, len(v)))] for v in values]
+    low, high = np.quantile(statistic(np.concatenate(drawn, axis=1)), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def optimality_gap(scores: ArrayLike, target: float = 1.0) -> Array:
+    """How far scores stay below a target on average over the last axis; what is above it counts as the target."""
+    return target - np.mean(np.minimum(np.asarray(scores, dtype=np.float64), target), axis=-1)
+
+
+def profile(scores: ArrayLike, thresholds: Array) -> Array:
+    """Performance profile: the share of scores above each threshold, (…, scores) to (…, thresholds)."""
+    return np.mean(np.asarray(scores, dtype=np.float64)[..., None, :] > thresholds[:, None], axis=-1)
+
+
+def first_reached(x: Array, y: Array, threshold: float) -> float | None:
+    """Return the first x whose y is at least the threshold; None where there is none."""
+    above = y >= threshold
+    return float(x[np.argmax(above)]) if above.any() else None
 
 
 def probability_of_improvement(x: ArrayLike, y: ArrayLike) -> float:
@@ -61,13 +110,21 @@ def probability_of_improvement(x: ArrayLike, y: ArrayLike) -> float:
 
 
 def improvement_interval(
-    x: ArrayLike, y: ArrayLike, level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
+    tasks: Sequence[tuple[ArrayLike, ArrayLike]],
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> tuple[float, float]:
-    """Bootstrap interval of the probability of improvement, resampling the seeds of both sides."""
+    """Bootstrap interval of the mean probability of improvement over (x, y) of each environment.
+
+    The seeds of both sides are drawn again, in each environment by itself.
+    """
     rng = np.random.default_rng(seed)
-    above = _above(x, y)
-    rows, columns = (_draws(rng, resamples, size) for size in above.shape)
-    values = np.einsum("rn,nm,rm->r", rows, above, columns, optimize=True)
+    values = np.zeros(resamples)
+    for x, y in tasks:
+        above = _above(x, y)
+        rows, columns = (_draws(rng, resamples, size) for size in above.shape)
+        values += np.einsum("rn,nm,rm->r", rows, above, columns, optimize=True) / len(tasks)
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 

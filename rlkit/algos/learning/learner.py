@@ -45,7 +45,7 @@ from ray.rllib.utils.metrics import (
 
 from rlkit import rllib, seeds
 from rlkit.algos.learning.adam import AdamStep, total_norm
-from rlkit.algos.learning.minibatches import Gate, finite, first_leaf, length, row, tensors
+from rlkit.algos.learning.minibatches import Gate, finite, length, row, steps_of, tensors
 from rlkit.errors import RunFailed
 
 STATE = "column_learner"
@@ -194,7 +194,7 @@ class ColumnLearner(TorchLearner):
             for mid, values in gate.td_errors.items():
                 td_errors.setdefault(mid, []).append(values)
             if gate.is_open:
-                call.sizes = {mid: len(first_leaf(b)) for mid, b in batch.items()}
+                call.sizes = {mid: steps_of(b) for mid, b in batch.items()}
         return {mid: torch.stack(v).cpu().numpy() for mid, v in td_errors.items()}
 
     def _update_once(

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from ray.rllib.core.columns import Columns
 from ray.rllib.utils.metrics import TD_ERROR_KEY
 
 
@@ -61,6 +62,12 @@ def first_leaf(value: Any) -> Any:
     while isinstance(value, Mapping | tuple):
         value = next(iter(value.values())) if isinstance(value, Mapping) else value[0]
     return value
+
+
+def steps_of(columns: Mapping[str, Any]) -> int:
+    """Return the steps of a minibatch: those of the loss mask where there is one, else its rows."""
+    mask = columns.get(Columns.LOSS_MASK)
+    return len(first_leaf(columns)) if mask is None else int(mask.sum())
 
 
 def length(columns: Mapping[str, Any]) -> int:

@@ -60,7 +60,7 @@ def _joined(chunks: Sequence[Fragment], extras: Sequence[str]) -> ArrayFragment:
         fresh=fresh,
         action_logp=columns.pop(Columns.ACTION_LOGP, None),
         action_dist_inputs=columns.pop(Columns.ACTION_DIST_INPUTS, None),
-        states=states(STATE_IN) if STATE_IN in chunks[0].states else None,
+        states=states(STATE_IN) if chunks[0].states.get(STATE_IN) is not None else None,
         extras=columns,
     )
 

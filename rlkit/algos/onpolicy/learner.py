@@ -5,7 +5,13 @@ PPOTorchLearner)`). One call does what RLlib's connectors and `Learner.update` d
 
     fragments -> values of all rows -> advantages -> rows -> epochs -> minibatches -> `ColumnLearner`'s updates
 
-Legend: T iterations, N environments, B rows of the batch, M rows of a minibatch, K minibatches of a chunk.
+A module with a state (LSTM, GRU, attention) learns from sequences: the steps of an episode, at most `max_seq_len` of
+them (of its `model_config`), from the state that the runner had before the first of them. Its rows are whole sequences,
+`LOSS_MASK` tells their steps from what fills them up, and a minibatch has as many as hold `minibatch_size` steps on
+average. Values are those of the recorded states, one step each.
+
+Legend: T iterations, N environments, B rows of the batch, M rows of a minibatch, K minibatches of a chunk; with a state
+a row is (L, …), a sequence.
 """
 
 from __future__ import annotations
@@ -23,6 +29,7 @@ from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 from rlkit.algos.learning.learner import ColumnLearner
 from rlkit.algos.learning.minibatches import first_leaf, tensors
 from rlkit.algos.onpolicy.gae import gae, standardised
+from rlkit.algos.onpolicy.sequences import sequences
 from rlkit.algos.sampling.array_episodes import ArrayFragment
 from rlkit.errors import RunFailed
 
@@ -81,15 +88,15 @@ class OnPolicyLearner(ColumnLearner):
         }
         sizes = {module_id: len(first_leaf(columns)) for module_id, columns in rows.items()}
         sizes = {module_id: size for module_id, size in sizes.items() if size}
-        size = self.config.minibatch_size
+        counts = {module_id: self._minibatch(rows[module_id], n) for module_id, n in sizes.items()}
         updates = max(
-            (math.ceil(self.config.num_epochs * n / (size or n)) for n in sizes.values()), default=0
+            (math.ceil(self.config.num_epochs * n / counts[m]) for m, n in sizes.items()), default=0
         )
         orders = {
-            module_id: epochs(n, updates * (size or n), shuffle=self.config.shuffle_batch_per_epoch)
+            module_id: epochs(n, updates * counts[module_id], shuffle=self.config.shuffle_batch_per_epoch)
             for module_id, n in sizes.items()
         }
-        chunks = self._chunks(rows, orders, sizes, updates)
+        chunks = self._chunks(rows, orders, counts, updates)
         self._ended = False
         self.set_schedules(timesteps.get(NUM_ENV_STEPS_SAMPLED_LIFETIME, 0) - env_steps)
         return self.update_from_columns(chunks, num_updates=updates, env_steps=env_steps, timesteps=timesteps)
@@ -107,11 +114,18 @@ class OnPolicyLearner(ColumnLearner):
     def rows_of(self, module_id: str, fragments: Sequence[ArrayFragment]) -> dict[str, Any]:
         """Return the steps of all fragments as one batch of columns (B, ...) on the learner's device."""
         parts = [self._rows(module_id, fragment) for fragment in fragments]
+        longest = max(
+            (part[Columns.LOSS_MASK].shape[1] for part in parts if Columns.LOSS_MASK in part), default=0
+        )
+        parts = [_filled_up(part, longest) if Columns.LOSS_MASK in part else part for part in parts]
         columns = {name: _joined([part[name] for part in parts]) for name in parts[0]}
         if self.config.get_config_for_module(module_id).standardize_advantages == "batch":
             advantages = columns[Postprocessing.ADVANTAGES]
-            columns[Postprocessing.ADVANTAGES] = torch.from_numpy(standardised(advantages.cpu().numpy())).to(
-                self.device
+            mask = columns.get(Columns.LOSS_MASK)
+            chosen = advantages if mask is None else advantages[mask]
+            better = torch.from_numpy(standardised(chosen.cpu().numpy())).to(self.device)
+            columns[Postprocessing.ADVANTAGES] = (
+                better if mask is None else torch.zeros_like(advantages).masked_scatter(mask, better)
             )
         return columns
 
@@ -120,7 +134,8 @@ class OnPolicyLearner(ColumnLearner):
         steps = np.flatnonzero(~fragment.fresh.reshape(-1))
         _check(module_id, "reward", fragment.rewards.reshape(-1)[steps])
         obs = _flat(tensors(fragment.obs, self.device))
-        values = self._values(module_id, obs, fragment.rewards.shape)
+        states = None if fragment.states is None else _flat(tensors(fragment.states, self.device))
+        values = self._values(module_id, obs, states, fragment.rewards.shape)
         _check(module_id, "value", values)
         advantages = gae(
             fragment.rewards, values, fragment.terminated, fragment.goes_on(), gamma=config.gamma,
@@ -139,29 +154,49 @@ class OnPolicyLearner(ColumnLearner):
         chosen = torch.from_numpy(steps).to(self.device)
         known = {name: value for name, value in columns.items() if value is not None}
         flat = {Columns.OBS: obs, **_flat(tensors(known, self.device))}
-        return _map(flat, lambda column: column.index_select(0, chosen))
+        if states is None:
+            return _map(flat, lambda column: column.index_select(0, chosen))
+        length = int(self.module[module_id].unwrapped().model_config["max_seq_len"])
+        found = torch.from_numpy(sequences(fragment.fresh, fragment.goes_on(), length)).to(self.device)
+        order = found.clamp(min=0)
+        flat = _map(flat, lambda column: column.index_select(0, order.flatten()).unflatten(0, order.shape))
+        first = _map(states, lambda column: column.index_select(0, order[:, 0]))
+        return {**flat, Columns.STATE_IN: first, Columns.LOSS_MASK: found >= 0}
 
-    def _values(self, module_id: str, obs: Any, shape: tuple[int, int]) -> np.ndarray:
+    def _values(self, module_id: str, obs: Any, states: Any, shape: tuple[int, int]) -> np.ndarray:
         """Return V of all observations, (T + 1, N), from as few forward passes as memory allows."""
         module = self.module[module_id].unwrapped()
-        leaf = first_leaf(obs)
-        at_once = max(1, int(MAX_BYTES * len(leaf) / max(1, _bytes(obs))))
+        batch = {Columns.OBS: obs}
+        if states is not None:
+            batch = {Columns.OBS: _map(obs, lambda x: x.unsqueeze(1)), Columns.STATE_IN: states}
+        rows = len(first_leaf(obs))
+        at_once = max(1, int(MAX_BYTES * rows / max(1, _bytes(batch))))
         with torch.no_grad():
             values = [
-                module.compute_values({Columns.OBS: _cut(obs, start, start + at_once)})
-                for start in range(0, len(leaf), at_once)
+                module.compute_values(_cut(batch, start, start + at_once))
+                for start in range(0, rows, at_once)
             ]
         return torch.cat(values).float().cpu().numpy().reshape(shape[0] + 1, shape[1])
+
+    def _minibatch(self, columns: Mapping[str, Any], size: int) -> int:
+        """Return the rows of a minibatch: `minibatch_size`, or as many sequences as hold so many steps on average."""
+        wanted = self.config.minibatch_size
+        if not wanted:
+            return size
+        mask = columns.get(Columns.LOSS_MASK)
+        if mask is None:
+            return int(wanted)
+        return min(size, max(1, round(wanted * size / int(mask.sum()))))
 
     def _chunks(
         self,
         rows: Mapping[str, Mapping[str, Any]],
         orders: Mapping[str, torch.Tensor],
-        sizes: Mapping[str, int],
+        count: Mapping[str, int],
         updates: int,
     ) -> Iterator[dict[str, Any]]:
-        """Gather the minibatches in their order, about an epoch at a time."""
-        count = {m: self.config.minibatch_size or n for m, n in sizes.items()}
+        """Gather the minibatches of `count` rows in their order, about an epoch at a time."""
+        sizes = {m: len(first_leaf(rows[m])) for m in count}
         at_once = max(1, math.ceil(max((n / count[m] for m, n in sizes.items()), default=1)))
         total = sum(_bytes(rows[m]) / sizes[m] * count[m] for m in sizes)
         at_once = max(1, min(at_once, int(MAX_BYTES / max(total, 1))))
@@ -188,6 +223,22 @@ def epochs(size: int, count: int, *, shuffle: bool) -> torch.Tensor:
     passes = range(math.ceil(count / size))
     orders = [torch.randperm(size) if shuffle else torch.arange(size) for _ in passes]
     return torch.cat(orders)[:count]
+
+
+def _filled_up(columns: Mapping[str, Any], length: int) -> dict[str, Any]:
+    """Return sequences of `length` rows, with zeros behind those they have; states stay what they are."""
+
+    def longer(column: torch.Tensor) -> torch.Tensor:
+        missing = length - column.shape[1]
+        return (
+            torch.cat([column, column.new_zeros(len(column), missing, *column.shape[2:])], 1)
+            if missing
+            else column
+        )
+
+    return {
+        name: value if name == Columns.STATE_IN else _map(value, longer) for name, value in columns.items()
+    }
 
 
 def _gather(order: torch.Tensor, k: int) -> Callable[[torch.Tensor], torch.Tensor]:

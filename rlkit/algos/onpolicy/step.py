@@ -29,6 +29,7 @@ from ray.rllib.utils.metrics import (
     TIMERS,
     WEIGHTS_SEQ_NO,
 )
+from ray.rllib.utils.numpy import convert_to_numpy
 
 from rlkit import rllib
 from rlkit.algos.onpolicy.episodes import fragments_of
@@ -50,6 +51,7 @@ class OnPolicy(Algorithm):
         self._last_answer = time.monotonic()
         self._reason: str | None = None
         self._decided = False
+        self._states: dict[str, Any] = {}  # initial states of the modules that have one, numpy
         attach_kl_coeffs(self)
 
     def training_step(self) -> None:
@@ -74,6 +76,7 @@ class OnPolicy(Algorithm):
 
     def why_rllib(self) -> str | None:
         """Return why RLlib's learner pipeline has to be used, or None."""
+        self._states = next(iter(self.learner_group.foreach_learner(_initial_states))).get()
         if self.config.num_learners > 1:
             return f"{self.config.num_learners} learners share each batch"
         answers = [answer.get() for answer in self.learner_group.foreach_learner(_why_rllib)]
@@ -142,7 +145,7 @@ class OnPolicy(Algorithm):
 
     def learn(self, samples: list[Any], sampled: int) -> list[Any]:
         """Update every trained module in one learner call; return the learner's metrics."""
-        fragments = _by_module(samples)
+        fragments = _by_module(samples, self._states.get if self._states else None)
         given = fragments if self.learner_group.is_local else ray.put(fragments)
         job = _Update(given, sampled, self._timesteps())
         return [answer.get() for answer in self.learner_group.foreach_learner(job)]
@@ -164,13 +167,20 @@ class OnPolicy(Algorithm):
         return {name: self._steps(name) for name in names}
 
     def sync_weights(self) -> None:
-        """Give the env runners the learner's weights."""
+        """Give the env runners the learner's weights.
+
+        Runners of modules with a state also get the critic's: they compute its states. RLlib (2.60) leaves those
+        weights at their first values, since `get_state(inference_only=True)` drops what `_forward` calls.
+        """
         group = self.env_runner_group
+        acting = not self._states
         if group.num_remote_env_runners():
-            group.sync_weights(from_worker_or_learner_group=self.learner_group, inference_only=True)
+            group.sync_weights(from_worker_or_learner_group=self.learner_group, inference_only=acting)
             return
         # RLlib's sync puts the weights into the object store even for the runner of this process
-        weights = self.learner_group.get_state(components="learner/rl_module", inference_only=True)["learner"]
+        weights = self.learner_group.get_state(components="learner/rl_module", inference_only=acting)[
+            "learner"
+        ]
         group.local_env_runner.set_state(
             {k: v for k, v in weights.items() if k in (COMPONENT_RL_MODULE, WEIGHTS_SEQ_NO)}
         )
@@ -212,14 +222,21 @@ class _Update:
         return learner.update_from_fragments(fragments, env_steps=self.sampled, timesteps=self.timesteps)
 
 
-def _by_module(samples: Sequence[Any]) -> Fragments:
+def _initial_states(learner: Any) -> dict[str, Any]:
+    modules = {m: learner.module[m].unwrapped() for m in learner.module.keys()}  # noqa: SIM118
+    return {m: convert_to_numpy(x.get_initial_state()) for m, x in modules.items() if x.is_stateful()}
+
+
+def _by_module(samples: Sequence[Any], initial_state: Any = None) -> Fragments:
     fragments: Fragments = {}
     arrays = [sample for sample in samples if isinstance(sample, ArrayFragment)]
     if arrays:
         fragments[DEFAULT_MODULE_ID] = arrays
     episodes = [sample for sample in samples if not isinstance(sample, ArrayFragment)]
     if episodes:
-        for module, fragment in fragments_of(episodes, default_module=DEFAULT_MODULE_ID).items():
+        for module, fragment in fragments_of(
+            episodes, default_module=DEFAULT_MODULE_ID, initial_state=initial_state
+        ).items():
             fragments.setdefault(module, []).append(fragment)
     return fragments
 
@@ -237,6 +254,6 @@ def _why_rllib(learner: Any) -> str | None:
         if learner.should_module_be_updated(module_id):
             if not isinstance(module, ValueFunctionAPI):
                 return f"module {module_id!r} has no value function"
-            if module.is_stateful():
-                return f"module {module_id!r} is recurrent"
+            if module.is_stateful() and not (module.model_config or {}).get("max_seq_len"):
+                return f"module {module_id!r} keeps a state and its model_config has no max_seq_len"
     return None

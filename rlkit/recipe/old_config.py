@@ -1,0 +1,274 @@
+"""Where each key of RLlib's old flat `config` stands in a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rlkit.recipe.signatures import METHODS, Config, table
+from rlkit.recipe.spaces import SearchSpace, space_error
+from rlkit.recipe.words import CLOSED_METHODS, OLD_MODEL_KEYS, RENAMED
+
+ON_POLICY = ("PPO", "IMPALA", "APPO")
+GONE = {  # key -> why nothing takes its place
+    "framework": "RLlib's new API stack is torch",
+    "eager_tracing": "of TensorFlow",
+    "eager": "of TensorFlow",
+    "tf_session_args": "of TensorFlow",
+    "use_pytorch": "RLlib's new API stack is torch",
+    "_fake_gpus": "not on the new API stack",
+    "simple_optimizer": "not on the new API stack",
+    "log_level": "give --verbose on the command line",
+    "num_cpus_for_driver": "Tune gives a trial what its runners and learners ask for",
+    "evaluation_num_workers": "evaluation steps its episodes as one batch",
+    "evaluation_num_env_runners": "evaluation steps its episodes as one batch",
+    "evaluation_parallel_to_training": "evaluation stands between iterations",
+    "evaluation_duration_unit": "evaluation counts episodes",
+    "evaluation_config": "evaluation is greedy, on seeds of its own",
+    "custom_evaluation_function": "evaluation is rlkit's",
+    "always_attach_evaluation_results": "metrics.csv has a value where an evaluation took place",
+    "enable_rl_module_and_learner": "rlkit runs on the new API stack",
+    "enable_env_runner_and_connector_v2": "rlkit runs on the new API stack",
+    "_enable_rl_module_api": "rlkit runs on the new API stack",
+    "_enable_learner_api": "rlkit runs on the new API stack",
+    "_enable_new_api_stack": "rlkit runs on the new API stack",
+    "in_evaluation": "private to RLlib",
+    "disable_env_checking": "rlkit checks every step of an environment",
+    "store_buffer_in_checkpoints": "the buffer is always saved",
+    "soft_horizon": "an episode that is cut is reset",
+    "no_done_at_end": "an episode that is cut is truncated, not terminated, and the learner knows the difference",
+    "enable_connectors": "the new API stack has connectors always",
+}
+CODE = "<code>"  # stands for an argument that is a function or class
+BY_HAND = {  # key -> what to write, where no program can
+    "callbacks": "callbacks: [{name: …}], docs/callbacks.md",
+    "callbacks_class": "callbacks: [{name: …}], docs/callbacks.md",
+    "multiagent": 'policies: {name: {agents: ["agent_*"]}}, docs/recipe.md',
+    "policies": 'policies: {name: {agents: ["agent_*"]}}, docs/recipe.md',
+    "policy_mapping_fn": 'policies: {name: {agents: ["agent_*"]}}, docs/recipe.md',
+    "policies_to_train": "policies: {name: {train: false}}, docs/recipe.md",
+    "env_task_fn": "curriculum: {…}, docs/curriculum.md",
+    "env_to_module_connector": "a connector cannot stand in a recipe; give the model what it needs",
+    "observation_filter": "a connector (MeanStdFilter), which cannot stand in a recipe",
+    "rl_module_spec": "model: {name: …}, docs/models.md",
+    "input_": "offline data is not part of a recipe of an online algorithm",
+    "input": "offline data is not part of a recipe of an online algorithm",
+    "output": "record episodes with rlkit evaluate --trace",
+    "clip_rewards": "callbacks: [{name: RewardScale, …}]; RLlib 2.60 accepts the key and ignores it",
+    "preprocessor_pref": "wrap the environment",
+    "noisy": "exploration: {type: ParameterNoise}",
+}
+BUFFERS = {
+    "MultiAgentPrioritizedReplayBuffer": "PrioritizedEpisodeReplayBuffer",
+    "PrioritizedReplayBuffer": "PrioritizedEpisodeReplayBuffer",
+    "MultiAgentReplayBuffer": "EpisodeReplayBuffer",
+    "ReplayBuffer": "EpisodeReplayBuffer",
+    "MultiAgentEpisodeReplayBuffer": "EpisodeReplayBuffer",
+    "MultiAgentPrioritizedEpisodeReplayBuffer": "PrioritizedEpisodeReplayBuffer",
+}
+BUFFER_OPTIONS = {
+    "prioritized_replay_alpha": "alpha", "prioritized_replay_beta": "beta", "alpha": "alpha", "beta": "beta",
+    "capacity": "capacity",
+}  # fmt: skip
+
+
+@dataclass
+class Old:
+    """An old experiment: its algorithm, environment, limits, flat config, and what stood beside it."""
+
+    name: str
+    algorithm: str
+    env: Any
+    stop: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    around: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+Handler = Callable[[str, Any, dict[str, Any], list[str]], None]
+
+
+def move(old: Old, recipe: dict[str, Any], notes: list[str]) -> None:
+    """Put every key of the flat config where a recipe has it; notes say what moved and what has no successor."""
+    config = Config(old.algorithm)
+    for key, given in old.config.items():
+        value = _spaces(given, key, notes)
+        if key in GONE:
+            notes.append(f"{key} left out: {GONE[key]}")
+        elif key in BY_HAND and value in (None, False, "NoFilter"):
+            continue  # it asked for nothing
+        elif key in BY_HAND:
+            notes.append(f"{key} has to be written by hand: {BY_HAND[key]}")
+        elif handler := HANDLERS.get(key):
+            handler(key, value, recipe, notes)
+        elif target := RENAMED.get(key):
+            _renamed(key, target, value, recipe, notes)
+        elif config.known and (method := config.method_with(key)):
+            _put(recipe, ("config", str(method), key), value)
+        elif key in METHODS or key in CLOSED_METHODS:
+            notes.append(f"{key}: what it was given is no plain data; left out")
+        else:
+            notes.append(f"{key} has no successor in {old.algorithm or 'RLlib'} of RLlib 2.60; left out")
+
+
+def _put(recipe: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
+    here = recipe
+    for part in path[:-1]:
+        found = here.setdefault(part, {})
+        if not isinstance(found, dict):
+            found = here[part] = {}
+        here = found
+    here[path[-1]] = value
+
+
+def _renamed(key: str, target: str, value: Any, recipe: dict[str, Any], notes: list[str]) -> None:
+    path, _, fixed = target.partition(": ")
+    parts = tuple(path.split("."))
+    where = ("config", *parts) if parts[0] in METHODS else parts
+    if fixed and not value:
+        notes.append(f"{key}: {value!r} left out")
+        return
+    _put(recipe, where, fixed or value)
+    notes.append(f"{key} → {'.'.join(where)}" + (f": {fixed}" if fixed else ""))
+
+
+def _spaces(value: Any, key: str, notes: list[str]) -> Any:
+    """`{grid_search: […]}` as a search space; what no recipe can hold as text."""
+    if isinstance(value, Mapping):
+        if set(value) == {"grid_search"}:
+            if space_error("grid", value["grid_search"]) is None:
+                return SearchSpace("grid", tuple(value["grid_search"]))
+            notes.append(f"{key}: an empty grid_search; left out")
+            return None
+        return {str(k): _spaces(v, key, notes) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_spaces(item, key, notes) for item in value]
+    return value
+
+
+def _train_batch(key: str, value: Any, recipe: dict[str, Any], notes: list[str]) -> None:
+    _put(recipe, ("config", "training", "train_batch_size_per_learner"), value)
+    notes.append(f"{key} → config.training.train_batch_size_per_learner, which each learner takes")
+
+
+def _schedule(key: str, value: Any, recipe: dict[str, Any], notes: list[str]) -> None:
+    name = key.removesuffix("_schedule")
+    if value is not None:
+        _put(recipe, ("config", "training", name), value)
+        notes.append(f"{key} → config.training.{name}, which takes a schedule")
+
+
+def _gpus(key: str, value: Any, recipe: dict[str, Any], notes: list[str]) -> None:
+    if value and isinstance(value, int | float):
+        _put(recipe, ("config", "learners", "num_gpus_per_learner"), value)
+        notes.append(f"{key} → config.learners.num_gpus_per_learner")
+
+
+def _model(key: str, value: Any, recipe: dict[str, Any], notes: list[str]) -> None:
+    rows = table()["model_config"]
+    for name, item in value.items() if isinstance(value, Mapping) else ():
+        new = str(name).replace("post_fcnet_", "head_fcnet_")
+        if new in rows:
+            _put(recipe, ("model", new), item)
+            if new != name:
+                notes.append(f"model.{name} → model.{new}")
+        else:
+            notes.append(
+                f"model.{name} left out: {OLD_MODEL_KEYS.get(name, 'no field of DefaultModelConfig')}"
+            )
+
+
+def _hiddens(key: str, value: Any, recipe: dict[str, Any], notes: list[str]) -> None:
+    if value:
+        _put(recipe, ("model", "head_fcnet_hiddens"), value)
+        notes.append(f"{key} → model.head_fcnet_hiddens")
+
+
+def _networks(key: str, value: Any, recipe: dict[str, Any], notes: list[str]) -> None:
+    """SAC's `q_model_config` and `policy_model_config`: one default network serves actor and critics."""
+    if isinstance(value, Mapping) and "fcnet_hiddens" in value:
+        _put(recipe, ("model", "fcnet_hiddens"), value["fcnet_hiddens"])
+        _put(recipe, ("model", "head_fcnet_hiddens"), [])
+        notes.append(f"{key}.fcnet_hiddens → model.fcnet_hiddens, of actor and critics")
+    elif isinstance(value, Mapping) and value:
+        notes.append(f"{key} left out: write model: {{…}}, docs/models.md")
+
+
+def _optimization(key: str, value: Any, recipe: dict[str, Any], notes: list[str]) -> None:
+    names = {
+        "actor_learning_rate": "actor_lr",
+        "critic_learning_rate": "critic_lr",
+        "entropy_learning_rate": "alpha_lr",
+    }
+    for old, new in names.items():
+        if isinstance(value, Mapping) and old in value:
+            _put(recipe, ("config", "training", new), value[old])
+            notes.append(f"{key}.{old} → config.training.{new}")
+
+
+def _exploration(key: str, value: Any, recipe: dict[str, Any], notes: list[str]) -> None:
+    if isinstance(value, Mapping) and value:
+        found = {"type": "EpsilonGreedy", **value}
+        if found["type"] == "StochasticSampling":
+            notes.append(
+                "exploration_config StochasticSampling left out: it is what the algorithm does by itself"
+            )
+            return
+        found["type"] = str(found["type"]).rpartition(".")[2]
+        recipe["exploration"] = found
+        notes.append("exploration_config → exploration")
+
+
+def _epsilon(key: str, value: Any, recipe: dict[str, Any], notes: list[str]) -> None:
+    """`epsilon: [[0, 1.0], [10000, 0.05]]` of new RLlib, as the exploration that says the same."""
+    if (
+        isinstance(value, list)
+        and len(value) == 2
+        and all(isinstance(p, list) and len(p) == 2 for p in value)
+    ):
+        recipe["exploration"] = {
+            "type": "EpsilonGreedy", "initial_epsilon": value[0][1], "final_epsilon": value[1][1],
+            "epsilon_timesteps": value[1][0],
+        }  # fmt: skip
+        notes.append("epsilon → exploration: {type: EpsilonGreedy, …}")
+    else:
+        _put(recipe, ("config", "training", key), value)
+
+
+def _buffer(key: str, value: Any, recipe: dict[str, Any], notes: list[str]) -> None:
+    for name, item in value.items() if isinstance(value, Mapping) else ():
+        if name == "type":
+            new = BUFFERS.get(str(item), str(item))
+            _put(recipe, ("config", "training", key, "type"), new)
+            notes.append(f"{key}.type {item} → {new}") if new != item else None
+        elif name in BUFFER_OPTIONS:
+            _put(recipe, ("config", "training", key, BUFFER_OPTIONS[name]), item)
+        elif name == "learning_starts":
+            _put(recipe, ("config", "training", "num_steps_sampled_before_learning_starts"), item)
+            notes.append(f"{key}.{name} → config.training.num_steps_sampled_before_learning_starts")
+        else:
+            notes.append(f"{key}.{name} has no successor; left out")
+
+
+def _evaluation(key: str, value: Any, recipe: dict[str, Any], notes: list[str]) -> None:
+    name = "every" if key == "evaluation_interval" else "episodes"
+    if isinstance(value, int) and value > 0:
+        _put(recipe, ("evaluation", name), value)
+        notes.append(f"{key} → evaluation.{name}")
+
+
+def _top(key: str, value: Any, recipe: dict[str, Any], notes: list[str]) -> None:
+    if key != "env_config" or value:
+        recipe[key] = value
+
+
+HANDLERS: dict[str, Handler] = {
+    "env_config": _top, "seed": _top, "train_batch_size": _train_batch, "lr_schedule": _schedule,
+    "entropy_coeff_schedule": _schedule, "num_gpus": _gpus, "model": _model, "model_config": _model,
+    "hiddens": _hiddens,
+    "q_model_config": _networks, "policy_model_config": _networks, "Q_model": _networks, "policy_model": _networks,
+    "optimization": _optimization, "exploration_config": _exploration, "epsilon": _epsilon,
+    "replay_buffer_config": _buffer, "evaluation_interval": _evaluation, "evaluation_duration": _evaluation,
+    "evaluation_num_episodes": _evaluation,
+}  # fmt: skip

@@ -1,0 +1,181 @@
+"""The commands that look at runs: plot, compare, report, runs, runs clean. `rlkit.cli` adds them to its own."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+RunPaths = Annotated[list[str], typer.Argument(metavar="RUN...")]
+Metric = Annotated[str, typer.Option(help="Tidy metric name.")]
+By = Annotated[
+    list[str],
+    typer.Option("--by", metavar="KEY", help="Group by recipe, algorithm, env or config.training.lr …"),
+]
+Normalise = Annotated[
+    bool,
+    typer.Option(
+        "--normalise", help="Returns on a scale from random (0) to a reference (1), over environments."
+    ),
+]
+Score = Annotated[
+    list[str],
+    typer.Option("--score", metavar="ENV=LOW:HIGH", help="The returns that count as 0 and 1 there."),
+]
+
+
+def plot(
+    runs: RunPaths,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="PNG, SVG or PDF; default plot.png in the run.")
+    ] = None,
+    metric: Metric = "episode_return",
+    x: Annotated[str, typer.Option(help="env_steps, time_s, updates, iteration.")] = "env_steps",
+    by: By = [],  # noqa: B006 (typer reads the default, nothing writes it)
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Performance profiles of the final values.")
+    ] = False,
+    normalise: Normalise = False,
+    score: Score = [],  # noqa: B006
+    text: Annotated[bool, typer.Option("--text", help="Draw in the terminal.")] = False,
+) -> None:
+    """Draw learning curves: seeds thin, their interquartile mean bold, with its 95 % band."""
+    from rlkit.errors import UsageError
+    from rlkit.report import plot as draw
+
+    if profile and text:
+        raise UsageError("--profile draws a picture; leave out --text")
+    notes: list[str] = []
+    result = draw(runs, metric, x, out, text, by, _scale(normalise, score), profile, notes)
+    _tell(notes)
+    print(result)
+
+
+def compare(
+    runs: RunPaths,
+    metric: Metric = "episode_return",
+    by: By = [],  # noqa: B006
+    threshold: Annotated[list[float], typer.Option(help="Compare the env steps until this value.")] = [],  # noqa: B006
+    normalise: Normalise = False,
+    score: Score = [],  # noqa: B006
+    form: Annotated[
+        Literal["table", "markdown", "csv", "json"], typer.Option("--format", help="How it is printed.")
+    ] = "table",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
+) -> None:
+    """Compare runs: seeds grouped, IQM and interval, probability of improvement, sample efficiency."""
+    from rlkit.report import compare as table
+
+    notes: list[str] = []
+    result = table(runs, metric, by, _scale(normalise, score), threshold, notes)
+    _tell(notes)
+    if as_json or form == "json":
+        print(json.dumps(result.to_json()))
+    elif form == "table":
+        from rich.console import Console
+
+        Console(highlight=False).print(result.table())
+    else:
+        print(result.markdown() if form == "markdown" else result.csv(), end="")
+
+
+def report(
+    runs: RunPaths,
+    out: Annotated[Path, typer.Option("-o", "--out", help="The HTML page.")] = Path("report.html"),
+    videos: Annotated[bool, typer.Option("--videos/--no-videos", help="Film the best checkpoint.")] = True,
+    imports: Annotated[
+        list[str],
+        typer.Option(
+            "--import", "-i", metavar="MODULE", help="Module or .py file that registers your names."
+        ),
+    ] = [],  # noqa: B006
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Load what this user did not write (it can run code).")
+    ] = False,
+) -> None:
+    """Write one self-contained HTML page about runs: curves, tables, videos, warnings."""
+    from rlkit.registry import load_plugins
+    from rlkit.report import report as write
+
+    load_plugins(imports)
+    _tell(write(runs, out, trust=trust, videos=videos))
+    print(out)
+
+
+runs_app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
+
+
+@runs_app.callback(invoke_without_command=True)
+def runs(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Option("--in", help="Look at and below this folder.")] = Path("runs"),
+    name: Annotated[str, typer.Option(help="Glob over name or path: 'dqn_*'.")] = "*",
+    status: Annotated[
+        str | None, typer.Option(help="running, done, failed, interrupted, terminated or damaged.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list on stdout.")] = False,
+) -> None:
+    """List runs, the newest first: name, status, best value, age, size."""
+    if context.invoked_subcommand:
+        return
+    from dataclasses import asdict
+
+    from rlkit.report.run_table import run_table
+    from rlkit.runs.listing import list_runs
+
+    rows = list_runs([folder], name, status)
+    if as_json:
+        print(json.dumps([{**asdict(row), "path": str(row.path)} for row in rows]))
+        return
+    if not rows:
+        print(f"no runs in {folder} match", file=sys.stderr)
+        return
+    from rich.console import Console
+
+    Console(highlight=False).print(run_table(rows))
+    _tell([f"{row.path}: {row.note}" for row in rows if row.note])
+
+
+@runs_app.command()
+def clean(
+    folders: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[FOLDER]...", help="Runs, or folders of runs; default runs."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Remove checkpoints that are neither a trial's best nor its last; say what that frees, and ask."""
+    from rlkit.report.run_table import amount
+    from rlkit.report.safe import printable
+    from rlkit.runs import listing
+
+    found = [listing.cleanable(path) for path in listing.find_runs(folders or [Path("runs")])]
+    _tell([f"{cleaning.run}: left alone, {cleaning.note}" for cleaning in found if cleaning.note])
+    found = [cleaning for cleaning in found if cleaning.folders]
+    for cleaning in found:
+        count = len(cleaning.folders)
+        what = f"{count} checkpoint{'s' if count > 1 else ''}"
+        print(f"{printable(cleaning.run)}  {what}, {amount(cleaning.size)}", file=sys.stderr)
+    if not found:
+        print("nothing to remove")
+        return
+    total = amount(sum(cleaning.size for cleaning in found))
+    if not yes:
+        typer.confirm(f"Remove them and free {total}? Best and last checkpoints stay.", abort=True, err=True)
+    print(f"freed {amount(listing.clean(found))}")
+
+
+def _scale(normalise: bool, score: list[str]) -> Any:
+    from rlkit.report.normalise import scores
+
+    return scores(score) if normalise or score else None
+
+
+def _tell(notes: list[str]) -> None:
+    from rlkit.report.safe import printable
+
+    for note in notes:
+        print(f"note: {printable(note)}", file=sys.stderr)

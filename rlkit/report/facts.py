@@ -1,0 +1,166 @@
+"""What a page says of runs beside curves: their tables, their recipes' differences from the defaults, warnings."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rlkit.errors import CheckpointError
+from rlkit.recipe import RecipeError
+from rlkit.recipe.schema import Recipe
+from rlkit.recipe.signatures import Config
+from rlkit.report.groups import TrialGroup, _flatten
+from rlkit.runs.run import Run
+from rlkit.runs.statistics import MIN_SEEDS
+
+Row = list[str]
+TAIL = 4 << 20  # bytes at the end of a result.json that hold its last line
+
+
+def runs_of(groups: Sequence[TrialGroup]) -> list[Run]:
+    """Return the runs of groups, each once."""
+    return list({trial.run.path: trial.run for group in groups for trial in group.trials}.values())
+
+
+def run_rows(runs: Sequence[Run]) -> list[dict[str, str]]:
+    """How each run was started, from what, and where it stands."""
+    rows = []
+    for run in runs:
+        info, git = run.info, run.info.git
+        commit = f"{git.get('commit', '')}{' with changes' if git.get('dirty') else ''}" if git else "none"
+        versions = ", ".join(f"{name} {version}" for name, version in info.versions.items())
+        steps = [row["env_steps"] for row in run.last_rows.values() if "env_steps" in row]
+        rows.append({
+            "run": str(run.path), "status": run.status, "command": info.command, "began": info.created,
+            "commit": commit, "versions": versions, "trials": str(len(run.trials)),
+            "env steps": f"{int(max(steps)):,}" if steps else "none",
+        })  # fmt: skip
+    return rows
+
+
+def differences_from_defaults(params: Mapping[str, Any]) -> list[Row]:
+    """Key, value and default of all that a recipe sets otherwise than rlkit and RLlib do by themselves."""
+    plain: dict[str, Any] = {f: field.default for f, field in Recipe.model_fields.items()}
+    sections = {name: value.model_dump() for name, value in plain.items() if hasattr(value, "model_dump")}
+    config = Config(str(params.get("algorithm", "")))
+    rows = []
+    for key, value in _flatten({k: v for k, v in params.items() if k not in ("name", "tune", "seed")}):
+        head, *rest = key.split(".")
+        if head == "config" and len(rest) > 1:
+            default = config.default(rest[0], rest[1])
+            for part in rest[2:]:
+                default = default.get(part) if isinstance(default, Mapping) else None
+        elif head in sections:
+            default = sections[head].get(rest[0]) if rest else None
+        else:
+            default = plain.get(key)
+        if value != default and not (isinstance(value, list | tuple) and value == default):
+            rows.append([key, _text(value), "" if default is None else _text(default)])
+    return rows
+
+
+def _text(value: Any) -> str:
+    text = json.dumps(value, default=str) if isinstance(value, list | dict) else str(value)
+    return text if len(text) <= 300 else f"{text[:300]}… ({len(text):,} characters)"
+
+
+def warnings(groups: Sequence[TrialGroup], metric: str) -> list[str]:
+    """What a reader should know before believing the numbers."""
+    found = []
+    for group in groups:
+        curves = group.curves(metric, "env_steps")
+        seeds = len(group.trials)
+        if seeds < MIN_SEEDS:
+            found.append(
+                f"{group.label}: {seeds} seed{'s' if seeds > 1 else ''}; an interval needs {MIN_SEEDS}"
+            )
+        shared = [seed for seed, n in Counter(_seed(t.params) for t in group.trials).items() if n > 1]
+        if shared:
+            found.append(
+                f"{group.label}: seed {shared[0]} was trained more than once; these are not independent"
+            )
+        if len(curves) < seeds:
+            found.append(f"{group.label}: {seeds - len(curves)} of {seeds} trials have not reported {metric}")
+        ends = [curve.x[-1] for curve in curves]
+        if ends and max(ends) > 1.5 * min(ends):
+            found.append(
+                f"{group.label}: seeds ended between {min(ends):,.0f} and {max(ends):,.0f} env steps; the IQM ends "
+                "with the first"
+            )
+        if not group.curves("eval/episode_return", "env_steps"):
+            found.append(
+                f"{group.label}: no evaluation during training; returns are those of exploring episodes"
+            )
+    runs = runs_of(groups)
+    for run in runs:
+        if run.status != "done":
+            why = f": {run.info.error.splitlines()[0]}" if run.info.error else ""
+            found.append(f"{run.path}: {run.status}, not finished{why}")
+        if run.info.git and run.info.git.get("dirty"):
+            found.append(f"{run.path}: the code had changes that are in no commit")
+    for name in ("rlkit", "ray", "torch"):
+        used = sorted({str(run.info.versions.get(name, "unknown")) for run in runs})
+        if len(used) > 1:
+            found.append(f"the runs used different versions of {name}: {', '.join(used)}")
+    return found
+
+
+def _seed(params: Mapping[str, Any]) -> str:
+    return json.dumps(params.get("seed"), default=str)
+
+
+def timer_rows(group: TrialGroup, notes: list[str]) -> list[Row]:
+    """Name and seconds of RLlib's timers in the last iteration, mean over the trials, the longest first."""
+    sums: dict[str, list[float]] = {}
+    for trial in group.trials:
+        for name, value in _last_result(trial.path / "result.json", notes).get("timers", {}).items():
+            if isinstance(value, int | float) and value == value:
+                sums.setdefault(str(name), []).append(float(value))
+    means = {name: sum(values) / len(values) for name, values in sums.items()}
+    return [
+        [name, f"{means[name]:.3g} s"]
+        for name in sorted(means, key=lambda n: -means[n])
+        if means[name] > 1e-4
+    ]
+
+
+def _last_result(path: Path, notes: list[str]) -> dict[str, Any]:
+    """The last line of a result.json; {} where there is none, with a note where it is damaged."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - TAIL))
+            lines = file.read().splitlines()
+        values = json.loads(lines[-1]) if lines else {}
+        if not isinstance(values, dict) or not isinstance(values.get("timers", {}), dict):
+            raise ValueError("not an object with timers")
+        return values
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        notes.append(f"{path}: its last line was left out ({type(error).__name__})")
+        return {}
+
+
+def recipe_text(group: TrialGroup, notes: list[str]) -> str:
+    """The recipe of a group's first run as YAML, as it lies there."""
+    run = group.trials[0].run
+    path = run.path / "recipe.yaml"
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")[:100_000]
+    except OSError:
+        notes.append(f"{path}: missing")
+        return ""
+
+
+def search_run(run: Run, notes: list[str]) -> bool:
+    """Whether a run is a search: several trials whose recipe has a search space beside the seed."""
+    from rlkit.recipe.spaces import spaces_in
+
+    try:
+        return len(run.trials) > 1 and any(True for _ in spaces_in(run.recipe.to_dict()))
+    except (RecipeError, CheckpointError) as error:
+        notes.append(f"{run.path}: its recipe cannot be read ({str(error).splitlines()[0]})")
+        return False

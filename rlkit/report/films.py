@@ -1,0 +1,120 @@
+"""The best checkpoint of a group, played: an evaluation, and films of its median and its worst episode."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rlkit.errors import RlkitError
+from rlkit.report.groups import TrialGroup
+from rlkit.runs.run import Trial
+
+EPISODES = 10
+MAX_STEPS = 1_000  # a longer episode is cut, which its caption says
+FILMED = 250  # steps of an episode that are filmed
+MAX_BYTES = 600_000  # of one film; a page holds less than 3 MB
+
+
+@dataclass(frozen=True)
+class Film:
+    """One episode as an mp4, and a frame from its middle as a JPEG."""
+
+    caption: str
+    data: bytes
+    poster: bytes
+
+
+@dataclass(frozen=True)
+class Played:
+    """Cells of the evaluation's table (name, mean, interval, std, IQM, min, max), and the films."""
+
+    label: str
+    checkpoint: str
+    lines: list[list[str]]
+    films: list[Film]
+
+
+def best_trial(group: TrialGroup) -> Trial | None:
+    """The trial whose best checkpoint is the best of the group; one without a value comes last."""
+    found = [trial for trial in group.trials if trial.best_checkpoint or trial.last_checkpoint]
+    return max(found, key=_score, default=None)
+
+
+def _score(trial: Trial) -> float:
+    """The value of a trial's best checkpoint, more is better."""
+    value = trial.run.info.trial_best.get(trial.name, {}).get("value")
+    sign = -1.0 if (trial.params.get("tune") or {}).get("mode") == "min" else 1.0
+    return sign * value if isinstance(value, int | float) and math.isfinite(value) else -math.inf
+
+
+def play_group(group: TrialGroup, *, trust: bool, notes: list[str]) -> Played | None:
+    """Evaluate and film a group's best checkpoint. Whatever prevents it becomes a note.
+
+    Nothing of a checkpoint that this user did not sign is loaded, unless `trust`.
+    """
+    from rlkit.play.agent import load
+    from rlkit.play.evaluation import cells, evaluate
+
+    trial = best_trial(group)
+    path = None if trial is None else trial.best_checkpoint or trial.last_checkpoint
+    if path is None:
+        return None
+    try:
+        agent = load(path, trust=trust)
+        result = evaluate(agent, episodes=EPISODES, max_steps=MAX_STEPS)
+    except RlkitError as error:
+        notes.append(f"{group.label}: not played, {error}")
+        return None
+    found = {"return": result.episode_return, **{f"return/{a}": s for a, s in result.agents.items()}}
+    lines = [[name, *cells(values)] for name, values in {**found, "length": result.episode_length}.items()]
+    films = []
+    order = sorted(result.rows, key=lambda row: (row.ret, row.seed))
+    for what, row in (("median", order[len(order) // 2]), ("worst", order[0])):
+        cut = f"; the first {FILMED} of {row.length} steps" if row.length > FILMED else ""
+        try:
+            data = _film(agent, row.seed)
+        except RlkitError as error:
+            notes.append(f"{group.label}: no films, {error}")
+            break
+        if len(data) > MAX_BYTES:
+            notes.append(
+                f"{group.label}: the film of the {what} episode is left out, it has {len(data):,} bytes"
+            )
+            continue
+        films.append(
+            Film(
+                f"{what} of {EPISODES} episodes: seed {row.seed}, return {row.ret:,.1f}{cut}",
+                data,
+                _poster(data),
+            )
+        )
+    return Played(group.label, str(path), lines, films)
+
+
+def _film(agent: object, seed: int) -> bytes:
+    from rlkit.play.evaluation import evaluate
+
+    with tempfile.TemporaryDirectory(prefix="rlkit-film-") as folder:
+        path = Path(folder, "episode.mp4")
+        evaluate(agent, episodes=1, seed=seed, video=path, max_steps=FILMED)  # type: ignore[arg-type]
+        return path.read_bytes()
+
+
+def _poster(film: bytes) -> bytes:
+    import imageio.v3
+
+    frames = imageio.v3.imread(film, extension=".mp4", plugin="FFMPEG")
+    return imageio.v3.imwrite("<bytes>", frames[len(frames) // 2], extension=".jpg", quality=70)
+
+
+def play_best(groups: Sequence[TrialGroup], *, trust: bool, notes: list[str]) -> Played | None:
+    """Play the group whose best checkpoint is the best of those in the first group's environment."""
+    here = [group for group in groups if group.params.get("env") == groups[0].params.get("env")]
+    scored = [(_score(trial), group) for group in here if (trial := best_trial(group)) is not None]
+    if not scored:
+        notes.append(f"{here[0].label}: no films, there is no finished checkpoint")
+        return None
+    return play_group(max(scored, key=lambda pair: pair[0])[1], trust=trust, notes=notes)

@@ -1,0 +1,172 @@
+"""The runs below a folder: what stands there, how large it is, and which checkpoints nobody needs any more."""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rlkit.errors import CheckpointError, UsageError, did_you_mean
+from rlkit.runs.layout import INFO, checkpoints_in
+from rlkit.runs.run import Run
+
+STATUSES = ("running", "done", "failed", "interrupted", "terminated", "damaged")
+LEFTOVERS = (".writing_", ".replaced_")
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """One run of `rlkit runs`.
+
+    Attributes:
+        status: of `Run.status`, or `damaged`.
+        metric, best: name and value of the best checkpoint, None where there is none.
+        env_steps: of the trial that went furthest.
+        age_s: since anything was last written to run.json or metrics.csv.
+        size: bytes of all its files.
+        note: why it is damaged.
+    """
+
+    path: Path
+    name: str
+    status: str
+    trials: int = 0
+    metric: str | None = None
+    best: float | None = None
+    env_steps: int | None = None
+    age_s: float = 0.0
+    size: int = 0
+    note: str = ""
+
+
+@dataclass
+class Cleaning:
+    """What `clean` would remove from a run, and how many bytes that frees; or why it leaves the run alone."""
+
+    run: Path
+    folders: list[Path] = field(default_factory=list)
+    size: int = 0
+    note: str = ""
+
+
+def find_runs(folders: Sequence[str | Path]) -> Iterator[Path]:
+    """Yield the run folders at and below some folders, links not followed, in the order of their names.
+
+    Raises:
+        UsageError: no such folder.
+    """
+    for folder in folders:
+        if not Path(folder).is_dir():
+            raise UsageError(f"no such folder: {folder} (`rlkit train` puts runs under runs/)")
+        for root, names, files in os.walk(folder):
+            if INFO in files:
+                names.clear()
+                yield Path(root)
+            names.sort()
+
+
+def list_runs(folders: Sequence[str | Path], pattern: str = "*", status: str | None = None) -> list[RunRow]:
+    """Return the runs below folders, the newest first. A damaged one is listed with what is wrong.
+
+    Args:
+        pattern: glob over the run's name and over its path.
+        status: one of `STATUSES`.
+
+    Raises:
+        UsageError: no such folder or status.
+    """
+    if status is not None and status not in STATUSES:
+        raise UsageError(
+            f"unknown status {status!r}{did_you_mean(status, STATUSES)}; one of {', '.join(STATUSES)}"
+        )
+    rows = [row_of(path) for path in find_runs(folders)]
+    wanted = [
+        row
+        for row in rows
+        if (fnmatch.fnmatch(row.name, pattern) or fnmatch.fnmatch(str(row.path), pattern))
+        and status in (None, row.status)
+    ]
+    return sorted(wanted, key=lambda row: row.age_s)
+
+
+def row_of(path: Path) -> RunRow:
+    """Describe a run folder, damaged or not."""
+    size = size_of(path)
+    newest = max((p.stat().st_mtime for p in (path / INFO, path / "metrics.csv") if p.is_file()), default=0.0)
+    age = max(0.0, time.time() - newest)
+    try:
+        run = Run(path)
+        info, last = run.info, run.last_rows.values()
+        steps = [row["env_steps"] for row in last if math.isfinite(row.get("env_steps", math.nan))]
+        best = info.best or {}
+        value = best.get("value")
+        return RunRow(
+            path, str(info.name), run.status, len(run.trials), best.get("metric"),
+            float(value) if isinstance(value, int | float) else None,
+            int(max(steps)) if steps else None, age, size,
+        )  # fmt: skip
+    except (CheckpointError, OSError, ValueError, TypeError, AttributeError) as error:
+        return RunRow(path, path.parent.name, "damaged", age_s=age, size=size, note=str(error))
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files below a folder; links count as nothing."""
+    total = 0
+    for root, _, files in os.walk(folder):
+        for name in files:
+            try:
+                status = os.lstat(os.path.join(root, name))
+            except OSError:  # just removed by the run itself
+                continue
+            total += status.st_size
+    return total
+
+
+def cleanable(path: Path) -> Cleaning:
+    """Return the checkpoints of a run that are neither a trial's best nor its last, and what a crash left half written.
+
+    A run that goes on, or that cannot be read, is left alone.
+    """
+    found = Cleaning(path)
+    try:
+        run = Run(path)
+        if run.status == "running":
+            found.note = "still running"
+            return found
+        keep = {run.checkpoint_of(run.info.best), run.last_checkpoint}
+        trials = run.trials
+        for trial in trials:
+            keep |= {trial.best_checkpoint, trial.last_checkpoint}
+    except (CheckpointError, OSError, ValueError, TypeError, AttributeError) as error:
+        found.note = str(error)
+        return found
+    kept = {checkpoint.resolve() for checkpoint in keep if checkpoint is not None}
+    for trial in trials:
+        if trial.path.is_symlink():
+            continue
+        halves = [p for p in trial.path.iterdir() if p.name.startswith(LEFTOVERS)]
+        for folder in [*checkpoints_in(trial.path), *halves]:
+            if not folder.is_symlink() and folder.resolve() not in kept:
+                found.folders.append(folder)
+                found.size += size_of(folder) if folder.is_dir() else folder.stat().st_size
+    return found
+
+
+def clean(cleanings: Sequence[Cleaning]) -> int:
+    """Remove what `cleanable` found and return how many bytes that freed.
+
+    Raises:
+        OSError: a folder cannot be removed; those before it are gone.
+    """
+    freed = 0
+    for cleaning in cleanings:
+        for folder in cleaning.folders:
+            size = size_of(folder) if folder.is_dir() else folder.stat().st_size
+            shutil.rmtree(folder) if folder.is_dir() else folder.unlink()
+            freed += size
+    return freed

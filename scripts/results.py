@@ -1,0 +1,105 @@
+"""docs/results.md from benchmarks/results/*.jsonl.
+
+    python scripts/results.py            # writes docs/results.md
+    python scripts/results.py --check    # says whether it is up to date; exit code 1 if not
+
+A line of those files is one training run (or one evaluation of it). Runs of one name, variant and pool are one row of a
+table: its seeds, spread, budget, wall and CPU time. Where a line says on which processor, commit and date it was
+measured, so does the row; where it does not, neither does the row.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+RESULTS, PAGE = ROOT / "benchmarks" / "results", ROOT / "docs" / "results.md"
+HEAD = """\
+# Results
+
+Written by `python scripts/results.py` from `benchmarks/results/*.jsonl`, in which every line is one training run,
+failures included. A result is the final value of each seed, in the order of the seeds. Wall and CPU times depend on the
+processor and on what else ran on it; the env steps that a seed needs depend on the processor too, because the last bits
+of sums do. A dash: the line does not say.
+"""
+
+
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(text) for text in path.read_text().splitlines() if text.strip()]
+
+
+def key_of(line: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(str(line[k]) for k in ("name", "pool", "variant") if line.get(k) is not None)
+
+
+def result_of(line: dict[str, Any]) -> float | None:
+    """The one number that a line is about; None for a run that has none."""
+    final = line.get("return", line.get("final"))
+    value = final.get("all") if isinstance(final, dict) else final
+    return float(value) if isinstance(value, int | float) else None
+
+
+def row(key: tuple[str, ...], lines: list[dict[str, Any]]) -> str:
+    lines = sorted(lines, key=lambda line: line.get("seed", 0))
+    values = [result_of(line) for line in lines]
+    known = [value for value in values if value is not None]
+    failed = len(values) - len(known)
+
+    def span(name: str, scale: float = 1.0) -> str:
+        found = [line[name] / scale for line in lines if isinstance(line.get(name), int | float)]
+        if not found:
+            return "–"
+        low, high = min(found), max(found)
+        return f"{low:,.0f}" if f"{low:,.0f}" == f"{high:,.0f}" else f"{low:,.0f} to {high:,.0f}"
+
+    def said(name: str) -> str:
+        return ", ".join(sorted({str(line[name]) for line in lines if line.get(name)})) or "–"
+
+    digits = 3 if known and max(map(abs, known)) < 2 else 1
+    cells = [
+        " ".join(key),
+        ", ".join(str(line.get("seed", "–")) for line in lines),
+        ", ".join("failed" if value is None else f"{value:.{digits}f}" for value in values),
+        f"{statistics.mean(known):.{digits}f}" if known else "–",
+        f"{statistics.stdev(known):.{digits}f}" if len(known) > 1 else "–",
+        str(failed),
+        span("env_steps" if any("env_steps" in line for line in lines) else "steps", 1000) + "k",
+        span("wall_s"), span("cpu_s"), said("processor"), said("commit"), said("date"),
+    ]  # fmt: skip
+    return "| " + " | ".join(cells) + " |"
+
+
+def page() -> str:
+    parts = [HEAD]
+    columns = ["run", "seeds", "result", "mean", "std", "failed", "env steps"]
+    columns += ["wall s", "CPU s", "processor", "commit", "date"]
+    for path in sorted(RESULTS.glob("*.jsonl")):
+        groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+        for line in lines_of(path):
+            if line.get("kind", "run") == "run":
+                groups.setdefault(key_of(line), []).append(line)
+        parts += [f"\n## {path.stem}\n", "| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+        parts += [row(key, lines) for key, lines in groups.items()]
+    return "\n".join(parts) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--check", action="store_true")
+    text = page()
+    if parser.parse_args().check:
+        if not PAGE.is_file() or PAGE.read_text() != text:
+            sys.exit(
+                "docs/results.md is not what benchmarks/results/*.jsonl say; run python scripts/results.py"
+            )
+        return
+    PAGE.write_text(text)
+
+
+if __name__ == "__main__":
+    main()

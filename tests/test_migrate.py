@@ -1,0 +1,153 @@
+"""Old RLlib configurations become recipes, and what stops one is named. Nothing in them is run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rlkit.errors import UsageError
+from rlkit.recipe import check, loads
+from rlkit.recipe.migrate import migrate
+from rlkit.recipe.spaces import SearchSpace
+from rlkit.recipe.starter import create
+
+OLD = """\
+cart:
+    env: CartPole-v0
+    run: DQN
+    stop: {episode_reward_mean: 150, timesteps_total: 50000}
+    num_samples: 2
+    checkpoint_freq: 5
+    config:
+        framework: tf
+        n_step: 3
+        lr: {grid_search: [0.001, 0.0005]}
+        num_workers: 1
+        train_batch_size: 64
+        model: {fcnet_hiddens: [64], custom_model: mine}
+        exploration_config: {final_epsilon: 0.02, epsilon_timesteps: 5000}
+        buffer_size: 20000
+        horizon: 200
+        evaluation_interval: 10
+        made_up: 1
+walk: {env: CartPole-v1, run: A3C, config: {lr: 0.1}}
+"""
+SCRIPT = """\
+import os
+os.system("touch RAN")
+lr = 1e-3 / 2
+config = (
+    PPOConfig()
+    .environment("CartPole-v1")
+    .env_runners(num_envs_per_env_runner=2 * 4)
+    .training(lr=lr, num_epochs=tune.choice([4, 8]), minibatch_size=args.size)
+    .callbacks(Mine)
+)
+config.training(gamma=0.98)
+stop = {f"{ENV_RUNNER_RESULTS}/{EPISODE_RETURN_MEAN}": 450.0, NUM_ENV_STEPS_SAMPLED_LIFETIME: 10_000}
+"""
+
+
+def test_yaml_of_rllib_train(tmp_path: Path) -> None:
+    path = tmp_path / "old.yaml"
+    path.write_text(OLD)
+    cart, walk = migrate(path)
+    assert cart.stops == []
+    recipe = loads(cart.text())
+    assert (recipe.algorithm, recipe.env) == ("DQN", "CartPole-v1")
+    assert recipe.stop == {"episode_return": 150, "env_steps": 50000}
+    training = recipe.config["training"]
+    assert training["train_batch_size_per_learner"] == 64
+    assert training["replay_buffer_config"] == {"capacity": 20000}
+    assert training["lr"] == SearchSpace("grid", (0.001, 0.0005))
+    assert recipe.exploration == {"type": "EpsilonGreedy", "final_epsilon": 0.02, "epsilon_timesteps": 5000}
+    assert (recipe.model, recipe.tune.samples, recipe.checkpoint.every) == ({"fcnet_hiddens": [64]}, 2, 5)
+    assert recipe.env_config == {"max_episode_steps": 200}
+    notes = "\n".join(cart.notes)
+    for words in (
+        "CartPole-v0 → CartPole-v1",
+        "made_up has no successor",
+        "framework left out",
+        "custom_model",
+    ):
+        assert words in notes, words
+    assert walk.recipe is None
+    assert "no algorithm A3C; use IMPALA" in walk.stops[0]
+
+
+def test_a_script_is_read_and_never_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "old.py"
+    path.write_text(SCRIPT)
+    (found,) = migrate(path)
+    assert found.stops == []
+    assert found.recipe is not None
+    training = found.recipe.config["training"]
+    assert training == {"lr": 0.0005, "num_epochs": SearchSpace("choice", (4, 8)), "gamma": 0.98}
+    assert found.recipe.config["env_runners"] == {"num_envs_per_env_runner": 8}
+    assert found.recipe.stop == {"episode_return": 450, "env_steps": 10000}
+    assert any("line 8: minibatch_size is args.size" in note for note in found.notes)
+    assert any(note.startswith("callbacks has to be written by hand") for note in found.notes)
+    assert not (tmp_path / "RAN").exists()
+
+
+def test_tune_run_with_dicts(tmp_path: Path) -> None:
+    path = tmp_path / "old.py"
+    path.write_text(
+        'tune.run("PPO", stop={"training_iteration": 3}, config={"env": "CartPole-v1", "lr": 0.01})\n'
+    )
+    (found,) = migrate(path)
+    assert found.recipe is not None
+    assert (found.recipe.algorithm, found.recipe.stop) == ("PPO", {"iteration": 3})
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.yaml", b"just words", "expected a mapping"),
+        ("a.yaml", b"\xff\xfe\x00\x01", "not text"),
+        ("a.yaml", b"a: 1\nb: [", "neither YAML, JSON nor a dict"),
+        ("a.yaml", b"shopping: [milk]", "no configuration of RLlib"),
+        ("a.py", b"def f(:\n", "not a Python script"),
+        ("a.py", b"print(1)\n", "no configuration of RLlib"),
+        ("a.yaml", b"x" * (2 << 20), "at most 1 MB"),
+    ],
+)
+def test_a_file_that_is_no_config_is_refused(tmp_path: Path, name: str, text: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(text)
+    with pytest.raises(UsageError, match=message):
+        migrate(tmp_path / name)
+
+
+def test_yaml_makes_no_object(tmp_path: Path) -> None:
+    path = tmp_path / "old.yaml"
+    path.write_text(
+        'run: PPO\nenv: CartPole-v1\nconfig: {lr: !!python/object/apply:os.system ["touch RAN"]}\n'
+    )
+    (found,) = migrate(path)
+    assert not (tmp_path / "RAN").exists()
+    assert found.recipe is None or "lr" not in found.recipe.config.get("training", {})
+
+
+def test_an_environment_that_is_not_registered_leaves_a_draft(tmp_path: Path) -> None:
+    path = tmp_path / "old.yaml"
+    path.write_text("run: PPO\nenv: mine\nstop: {timesteps_total: 100}\nconfig: {lr: 0.001}\n")
+    (found,) = migrate(path)
+    assert "there is no environment 'mine'" in found.stops[0]
+    assert found.text().startswith("# does not pass its check yet: env")
+    assert "env: mine" in found.text()
+
+
+def test_init_writes_a_project_that_passes_its_check(tmp_path: Path) -> None:
+    files = create(tmp_path / "walk")
+    assert {path.name for path in files} >= {"recipe.yaml", "parts.py", "README.md", "test_project.py"}
+    assert "PROJECT" not in "".join(path.read_text() for path in files)
+    from rlkit.registry import load_plugins
+
+    load_plugins([str(tmp_path / "walk" / "parts.py")])
+    assert check(tmp_path / "walk" / "recipe.yaml") == []
+    with pytest.raises(UsageError, match="exists"):
+        create(tmp_path / "walk")
+    with pytest.raises(UsageError, match="expected a name"):
+        create(tmp_path / "a b")

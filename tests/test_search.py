@@ -1,0 +1,124 @@
+"""Searches: default spaces, what a searcher hears of, a storage that goes on, the winner trained with new seeds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from run_folders import write_run
+
+from rlkit.errors import UsageError
+from rlkit.launch.search import searcher
+from rlkit.launch.winner import recipe_of
+from rlkit.recipe import RecipeError, SearchSpace, from_mapping, load
+from rlkit.recipe.default_space import DEFAULT_SPACES
+from rlkit.report.search_figures import importances, points
+from rlkit.runs.run import RunInfo, open_run
+
+BASE: dict[str, Any] = {"name": "s", "algorithm": "DQN", "env": "CartPole-v1", "stop": {"env_steps": 50_000}}
+RECIPES = {"PPO": "ppo_cartpole", "DQN": "dqn_cartpole", "SAC": "sac_pendulum", "MADDPG": "maddpg_spread",
+           "MATD3": "matd3_spread"}  # fmt: skip
+
+
+@pytest.mark.parametrize("algorithm", sorted(DEFAULT_SPACES))
+def test_a_default_space_fits_its_algorithm(algorithm: str) -> None:
+    recipe = load(RECIPES[algorithm], ["tune.search={type: optuna, space: default}"])
+    for name, space in DEFAULT_SPACES[algorithm].items():
+        assert recipe.config["training"][name] == space
+    assert recipe.tune.search == {"type": "optuna"}
+
+
+def test_a_space_of_ones_own_stays_and_others_are_refused() -> None:
+    own = SearchSpace("choice", (0.1, 0.2))
+    tune = {"search": {"type": "optuna", "space": "default"}}
+    recipe = from_mapping({**BASE, "config": {"training": {"lr": own}}, "tune": tune})
+    assert recipe.config["training"]["lr"] == own
+    with pytest.raises(RecipeError, match="the only space with a name is `default`"):
+        from_mapping({**BASE, "tune": {"search": {"type": "optuna", "space": "big"}}})
+    with pytest.raises(RecipeError, match="IMPALA has no default space"):
+        from_mapping({**BASE, "algorithm": "IMPALA", "tune": tune})
+
+
+def a_search(**search: Any) -> Any:
+    training = {"lr": SearchSpace("loguniform", (1e-5, 1e-2))}
+    values = {**BASE, "config": {"training": training}, "tune": {"search": {"type": "optuna", **search}}}
+    return from_mapping(values)
+
+
+def test_a_result_without_the_metric_does_not_end_a_search() -> None:
+    from rlkit.launch.search import param_space
+
+    recipe = a_search()
+    found = searcher(recipe)
+    found.set_search_properties("score", "max", param_space(recipe)[0])
+    assert found.suggest("a")["config"]["training"]["lr"] > 0
+    found.on_trial_result("a", {"training_iteration": 1})  # no evaluation yet
+    found.on_trial_result("a", {"training_iteration": 2, "score": float("nan")})
+    found.on_trial_result("a", {"training_iteration": 3, "score": 5.0})
+    found.on_trial_complete("a", {"training_iteration": 3, "score": 5.0})
+    (trial,) = found.inner._ot_study.trials
+    assert (trial.value, trial.intermediate_values) == (5.0, {3: 5.0})
+
+
+def test_a_storage_goes_on_with_the_next_run(tmp_path: Path) -> None:
+    from rlkit.launch.search import param_space
+
+    recipe = a_search(storage=str(tmp_path / "study.log"), sampler="random")
+    for name in ("a", "b"):
+        found = searcher(recipe)
+        found.set_search_properties("score", "max", param_space(recipe)[0])
+        found.suggest(name)
+        found.on_trial_complete(name, {"score": 1.0})
+    assert [trial.value for trial in found.inner._ot_study.trials] == [1.0, 1.0]
+    with pytest.raises(UsageError, match="expected a file in a folder that exists"):
+        searcher(a_search(storage="mysql://host/db"))
+    with pytest.raises(UsageError, match="did you mean 'cmaes'"):
+        searcher(a_search(sampler="cmaess"))
+
+
+def searched(folder: Path) -> Path:
+    """A search of four trials: the larger lr, the better; gamma says nothing."""
+    run = write_run(folder, lambda seed: [{"iteration": 1, "env_steps": 10}], seeds=(0, 1, 2, 3))
+    (run / "recipe.yaml").write_text(
+        "name: s\nalgorithm: DQN\nenv: CartPole-v1\nstop: {iterations: 1}\n"
+        "config: {training: {lr: !loguniform [1e-5, 1e-1], gamma: !choice [0.9, 0.99]}}\n"
+    )
+    info = RunInfo.read(run)
+    for number, trial in enumerate(open_run(run).trials):
+        training = {"lr": 10.0 ** (number - 5), "gamma": (0.9, 0.99)[number % 2]}
+        params = {**BASE, "seed": 0, "config": {"training": training}}
+        (trial.path / "params.json").write_text(json.dumps(params))
+        info.trial_best[trial.name] = {"value": 10.0 * number}
+    info.write(run)
+    return run
+
+
+def test_the_winner_is_trained_with_seeds_the_search_did_not_use(tmp_path: Path) -> None:
+    run = searched(tmp_path / "s/t")
+    recipe = from_mapping(recipe_of(f"{run}:BEST"))
+    assert recipe.config["training"] == {"lr": 0.01, "gamma": 0.99}
+    assert (recipe.name, recipe.seed, recipe.tune.samples) == ("s_best", 1, 3)
+    assert recipe_of(f"{run}:trial_00000")["config"]["training"]["lr"] == 1e-5
+    for spec, message in ((str(run), "expected RUN:BEST"), (f"{run}:trial_00009", "no trial 'trial_00009'")):
+        with pytest.raises(UsageError, match=message):
+            recipe_of(spec)
+
+
+def test_a_search_that_found_nothing_has_no_winner(tmp_path: Path) -> None:
+    run = searched(tmp_path / "s/t")
+    info = RunInfo.read(run)
+    info.trial_best = {}
+    info.write(run)
+    with pytest.raises(UsageError, match="no trial has a value of episode_return yet"):
+        recipe_of(f"{run}:BEST")
+
+
+def test_importances_name_the_parameter_that_mattered(tmp_path: Path) -> None:
+    spaces, found = points(open_run(searched(tmp_path / "s/t")))
+    assert set(spaces) == {"config.training.lr", "config.training.gamma"}
+    shares = importances(spaces, found * 5, "max")
+    assert next(iter(shares)) == "config.training.lr"
+    assert sum(shares.values()) == pytest.approx(1)
+    assert importances(spaces, found[:2], "max") == {}

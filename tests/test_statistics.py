@@ -1,0 +1,72 @@
+"""Statistics of runs against the numbers that rliable 1.2.0 prints for the same scores.
+
+rliable itself cannot be installed beside pandas 3 (its requirement arch fails on import), so its answers stand here.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rlkit.runs.statistics import (
+    band,
+    first_reached,
+    improvement_interval,
+    iqm,
+    optimality_gap,
+    probability_of_improvement,
+    profile,
+    stratified_interval,
+)
+
+# (runs, tasks)
+X = np.array(
+    [
+        [0.609, 0.69, 0.518],
+        [0.333, 0.464, 0.303],
+        [0.618, 1.002, 0.452],
+        [0.414, 0.747, 0.707],
+        [0.632, 0.321, 0.591],
+    ]
+)
+Y = np.array([[0.609, -0.003, 0.263], [-0.17, 0.013, -0.153], [0.329, 0.02, 0.481], [0.447, 0.344, -0.355]])
+
+
+def test_point_estimates_equal_rliable() -> None:
+    assert iqm(X.ravel()) == pytest.approx(0.5542222222222222, abs=1e-6)
+    assert np.mean(X) == pytest.approx(0.5600666666666666, abs=1e-6)
+    assert optimality_gap(X.ravel()) == pytest.approx(0.4400666666666667, abs=1e-6)
+    chance = np.mean([probability_of_improvement(x, y) for x, y in zip(X.T, Y.T, strict=True)])
+    assert chance == pytest.approx(0.875, abs=1e-6)
+    shares = profile(X.ravel(), np.array([0, 0.25, 0.5, 0.75, 1.0]))
+    np.testing.assert_allclose(shares, [1.0, 1.0, 0.6, 1 / 15, 1 / 15], atol=1e-6)
+
+
+def test_the_stratified_interval_is_rliable_s_up_to_its_draws() -> None:
+    low, high = stratified_interval(list(X.T), iqm, resamples=20_000)
+    assert (low, high) == pytest.approx((0.44744, 0.64156), abs=0.006)
+    low, high = stratified_interval(list(X.T), lambda scores: np.mean(scores, axis=-1), resamples=20_000)
+    assert (low, high) == pytest.approx((0.4738, 0.64627), abs=0.006)
+
+
+def test_strata_are_drawn_by_themselves() -> None:
+    """Two environments far apart: a resample never has the seeds of one alone, so the mean cannot move far."""
+    low, high = stratified_interval([[0.0, 0.1], [10.0, 10.1]], lambda scores: np.mean(scores, axis=-1))
+    assert 5.0 <= low < high <= 5.1
+    low, high = improvement_interval([([1, 2, 3], [4, 5, 6]), ([4, 5, 6], [1, 2, 3])])
+    assert (low, high) == (0.5, 0.5)
+
+
+def test_the_band_of_iqm_leaves_out_what_one_seed_does() -> None:
+    curves = np.ones((9, 120))
+    curves[0] = 100.0
+    low, high = band([curves])
+    assert low.shape == high.shape == (120,)
+    np.testing.assert_allclose(low, 1.0)
+    assert np.all(high < 100 / 3)
+
+
+def test_the_first_reaching_of_a_value() -> None:
+    x, y = np.array([10.0, 20, 30]), np.array([1.0, 5, 2])
+    assert first_reached(x, y, 5) == 20
+    assert first_reached(x, y, 6) is None
