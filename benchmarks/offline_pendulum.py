@@ -34,8 +34,8 @@ TRAINING: dict[str, dict[str, Any]] = {
 }
 
 
-def recipe(algorithm: str, data: Path, seed: int) -> dict[str, Any]:
-    """Return 6,000 updates of 256 rows."""
+def recipe(algorithm: str, data: Path, seed: int, iterations: int) -> dict[str, Any]:
+    """Return iterations of 200 updates of 256 rows."""
     return {
         "name": algorithm.lower(),
         "algorithm": algorithm,
@@ -46,8 +46,8 @@ def recipe(algorithm: str, data: Path, seed: int) -> dict[str, Any]:
             "training": {"train_batch_size_per_learner": 256, **TRAINING[algorithm]},
             "offline_data": {"dataset_num_iters_per_learner": 200},
         },
-        "stop": {"iterations": 30},
-        "evaluation": {"every": 10, "episodes": 20},
+        "stop": {"iterations": iterations},
+        "evaluation": {"every": 10, "episodes": 10},
         "checkpoint": {"every": 10, "keep": 1},
     }
 
@@ -69,15 +69,28 @@ def main() -> None:
             behaviour = rlkit.train(ROOT / "configs" / "sac_pendulum.yaml", out=folder)
             rlkit.evaluate(behaviour.path, episodes=100, seed=5000, explore=True, record=data)
         rows: list[dict[str, Any]] = [
-            {"policy": "behaviour", "return": round(float(np.mean(read_episodes(data).returns)), 1)}
+            {
+                "kind": "data",
+                "name": "pendulum",
+                "variant": "behaviour",
+                "return": round(float(np.mean(read_episodes(data).returns)), 1),
+            }
         ]
         print(json.dumps(rows[0]), file=file, flush=True)
         for algorithm in options.algorithms:
             for seed in range(options.seeds):
-                run = rlkit.train(recipe(algorithm, data, seed), out=folder)
+                run = rlkit.train(recipe(algorithm, data, seed, options.iterations), out=folder)
                 found = rlkit.evaluate(run.last_checkpoint, episodes=100).episode_return
-                row = {"policy": algorithm, "seed": seed, "return": round(found["mean"], 1)}
-                row |= {"std": round(found["std"], 1), "time_s": round(run.last_metrics["time_s"], 1)}
+                row = {
+                    "name": "pendulum",
+                    "variant": algorithm,
+                    "seed": seed,
+                    "return": round(found["mean"], 1),
+                }
+                row |= {
+                    "env_steps": int(run.last_metrics["env_steps"]),
+                    "wall_s": round(run.last_metrics["time_s"], 1),
+                }
                 print(json.dumps(row), file=file, flush=True)
                 print(json.dumps(row), flush=True)
 

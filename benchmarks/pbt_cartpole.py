@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+import time
 from pathlib import Path
 
 import rlkit
@@ -50,18 +51,20 @@ def recipe(seed: int, steps: int, lr: float, pbt: bool) -> dict:
 
 def measured(seed: int, steps: int, lr: float, pbt: bool, out: Path) -> dict:
     """Train the four trials; return what the best of them reached."""
+    begin = time.monotonic()
     run = rlkit.train(recipe(seed, steps, lr, pbt), out=out, quiet=True)
     judged = rlkit.evaluate(run.best_checkpoint, episodes=100, seed=0).to_json()
     rates = run.metrics.groupby("trial")["loss/default_policy/default_optimizer_learning_rate"].last()
     return {
+        "name": f"cartpole from lr {lr:g}",
+        "variant": "with pbt" if pbt else "without",
         "seed": seed,
-        "pbt": pbt,
         "trials": TRIALS,
-        "lr": lr,
-        "env_steps_each": int(run.metrics.env_steps.max()),
+        "env_steps": int(run.metrics.env_steps.max()),
         "best_eval": round(float(run.metrics["eval/episode_return"].max()), 1),
         "return": round(judged["episode_return"]["mean"], 1),
         "last_lr": [float(rate) for rate in rates],
+        "wall_s": round(time.monotonic() - begin, 1),
     }
 
 
