@@ -169,30 +169,33 @@ def test_a_writer_refuses_what_is_no_episode(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.filterwarnings("ignore")  # Minari wants an author, a description and more
 def test_minari_data_are_read_by_id_and_by_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     minari = pytest.importorskip("minari")
     pytest.importorskip("h5py")
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
-    collector = minari.DataCollector(gym.make("CartPole-v1", max_episode_steps=5))
-    lengths, actions = [], []
-    for seed in range(2):
-        collector.reset(seed=seed)
-        over = False
-        while not over:
-            actions.append(seed)
-            _, _, terminated, truncated, _ = collector.step(seed)
-            over = terminated or truncated
-        lengths.append(5)
-    collector.create_dataset(
-        "cartpole/tiny-v0", algorithm_name="constant", author="a", author_email="b", code_permalink="c"
-    )
-    collector.close()
+    from minari.data_collector.episode_buffer import EpisodeBuffer
+
+    env = gym.make("CartPole-v1")
+    buffers = [
+        EpisodeBuffer(
+            id=k,
+            observations=np.full((steps + 1, 4), k, np.float32),
+            actions=np.full(steps, k),
+            rewards=np.ones(steps),
+            terminations=np.zeros(steps, bool),
+            truncations=np.arange(steps) == steps - 1,
+            infos={},
+        )
+        for k, steps in enumerate((3, 2))
+    ]
+    minari.create_dataset_from_buffers("cartpole/tiny-v0", buffers, env=env)
     for source in ("minari/cartpole/tiny-v0", str(tmp_path / "cartpole" / "tiny-v0")):
         episodes = read_minari(source)
-        assert episodes.lengths.tolist() == lengths
+        assert episodes.lengths.tolist() == [3, 2]
         assert episodes.truncated.all()
-        assert episodes.columns["actions"].tolist() == actions
-        env = gym.make("CartPole-v1")
+        assert episodes.columns["actions"].tolist() == [0, 0, 0, 1, 1]
+        assert episodes.columns["observations"][:, 0].tolist() == [0, 0, 0, 0, 1, 1, 1]
         episodes.check_fit("CartPole-v1", env.observation_space, env.action_space)
 
 
