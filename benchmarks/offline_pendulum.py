@@ -57,6 +57,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--iterations", type=int, default=30)
     parser.add_argument("--algorithms", nargs="+", default=list(TRAINING), choices=TRAINING)
     parser.add_argument(
         "--data", type=Path, help="Recorded before, instead of training the behaviour policy."

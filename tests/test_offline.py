@@ -59,7 +59,7 @@ def recipe(algorithm: str, data: Path, **training: Any) -> dict[str, Any]:
             "training": {"train_batch_size_per_learner": 64, **training},
             "offline_data": {"dataset_num_iters_per_learner": 50},
         },
-        "model": {"fcnet_hiddens": [32]},
+        "model": {"fcnet_hiddens": [32], "head_fcnet_hiddens": [32]},
         "stop": {"iterations": 8},
         "evaluation": {"every": 4, "episodes": 20},
         "checkpoint": {"every": 4},
@@ -71,7 +71,7 @@ def recipe(algorithm: str, data: Path, **training: Any) -> dict[str, Any]:
     [
         ("BC", {}),
         ("MARWIL", {}),
-        ("CQL", {"bc_iters": 200, "min_q_weight": 1.0}),
+        ("CQL", {"bc_iters": 200, "min_q_weight": 1.0, "num_actions": 3}),
         ("IQL", {"tau": 0.05, "beta": 1.0}),
     ],
 )
@@ -92,7 +92,7 @@ def test_a_run_that_goes_on_equals_one_that_never_stopped(
     data: Path, ray_local: None, tmp_path: Path
 ) -> None:
     rlkit.register_env("target", Target)
-    values = recipe("MARWIL", data)
+    values = {**recipe("MARWIL", data), "evaluation": {"every": 1, "episodes": 5}}
     whole = rlkit.train({**values, "stop": {"iterations": 4}}, out=tmp_path / "whole")
     half = rlkit.train({**values, "stop": {"iterations": 2}}, out=tmp_path / "half")
     resumed = rlkit.resume(half.path, {"stop.iterations": 4})
@@ -102,7 +102,10 @@ def test_a_run_that_goes_on_equals_one_that_never_stopped(
 
 def test_evaluate_records_what_it_plays(data: Path, ray_local: None, tmp_path: Path) -> None:
     rlkit.register_env("target", Target)
-    run = rlkit.train({**recipe("BC", data), "stop": {"iterations": 1}}, out=tmp_path)
+    run = rlkit.train(
+        {**recipe("BC", data), "stop": {"iterations": 1}, "evaluation": {"every": 1, "episodes": 1}},
+        out=tmp_path,
+    )
     found = rlkit.evaluate(run.path, episodes=40, seed=3, record=tmp_path / "more.npz")
     episodes = read_episodes(tmp_path / "more.npz")
     assert episodes.returns.tolist() == [row.ret for row in found.rows]

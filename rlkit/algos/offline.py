@@ -22,7 +22,9 @@ Deviations from RLlib 2.60, where its own way from data to update goes wrong wit
 4. CQL draws its random actions between the environment's bounds. Here it draws in [-1, 1], where the module acts.
 5. Targets move after each update, not after each call of K (`rlkit.algos.learning.learner`).
 6. The average by which MARWIL scales advantages is saved with the checkpoint.
-7. A run goes on from a checkpoint: RLlib's `restore_from_path` fails where there are no training env runners.
+7. MARWIL's policy and value function have layers of their own, unless a recipe shares them. RLlib means so, in a property
+   that nothing reads; in shared layers the value loss of returns in the hundreds crowds out the policy.
+8. A run goes on from a checkpoint: RLlib's `restore_from_path` fails where there are no training env runners.
 
 Legend: E episodes, N steps, K updates of a call, B rows of a minibatch.
 """
@@ -315,8 +317,11 @@ class BC(Offline, RLlibBC):
 # MARWIL --------------------------------------------------------------------------------------------------
 
 
-class MARWILConfig(OfflineConfig, RLlibMARWILConfig):
+class MARWILConfig(rllib.ModelSettings, OfflineConfig, RLlibMARWILConfig):
     """RLlib's MARWILConfig for recorded episodes in memory."""
+
+    def model_settings(self) -> dict[str, Any]:
+        return {"vf_share_layers": False}
 
     def __init__(self, algo_class: type | None = None):
         super().__init__(algo_class=algo_class or MARWIL)
