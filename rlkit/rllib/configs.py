@@ -78,6 +78,11 @@ def spaces_of_env(config: Any) -> tuple[Any, Any]:
         env.close()
 
 
+def take_offline(config: Any) -> None:
+    """Make a config one of an algorithm that steps no environment (2.60: RLlib does so for MARWIL, not for CQL)."""
+    config._is_online = False
+
+
 def given_module_spec(config: Any) -> Any:
     """Return the rl_module_spec the user gave, or None (2.60: the public property merges it with the default)."""
     return config._rl_module_spec
