@@ -81,12 +81,10 @@ class OnPolicyLearner(ColumnLearner):
         }
         sizes = {module_id: len(first_leaf(columns)) for module_id, columns in rows.items()}
         sizes = {module_id: size for module_id, size in sizes.items() if size}
-        size = self.config.minibatch_size
-        updates = max(
-            (math.ceil(self.config.num_epochs * n / (size or n)) for n in sizes.values()), default=0
-        )
+        counts = {module_id: self.minibatch_rows(module_id, n) for module_id, n in sizes.items()}
+        updates = max((math.ceil(self.config.num_epochs * n / counts[m]) for m, n in sizes.items()), default=0)
         orders = {
-            module_id: epochs(n, updates * (size or n), shuffle=self.config.shuffle_batch_per_epoch)
+            module_id: epochs(n, updates * counts[module_id], shuffle=self.config.shuffle_batch_per_epoch)
             for module_id, n in sizes.items()
         }
         chunks = self._chunks(rows, orders, sizes, updates)
@@ -104,10 +102,18 @@ class OnPolicyLearner(ColumnLearner):
     def set_schedules(self, timestep: float) -> None:
         """Set what is scheduled, apart from learning rates, to its value after `timestep` env steps."""
 
+    def minibatch_rows(self, module_id: str, size: int) -> int:
+        """Return the rows of a minibatch, of a batch of `size` rows."""
+        return self.config.minibatch_size or size
+
+    def minibatches(self, module_id: str, columns: dict[str, Any]) -> dict[str, Any]:
+        """Return minibatches (K, M, ...) of a module as losses see them."""
+        return columns
+
     def rows_of(self, module_id: str, fragments: Sequence[ArrayFragment]) -> dict[str, Any]:
         """Return the steps of all fragments as one batch of columns (B, ...) on the learner's device."""
         parts = [self._rows(module_id, fragment) for fragment in fragments]
-        columns = {name: _joined([part[name] for part in parts]) for name in parts[0]}
+        columns = {name: joined([part[name] for part in parts]) for name in parts[0]}
         if self.config.get_config_for_module(module_id).standardize_advantages == "batch":
             advantages = columns[Postprocessing.ADVANTAGES]
             columns[Postprocessing.ADVANTAGES] = torch.from_numpy(standardised(advantages.cpu().numpy())).to(
@@ -118,10 +124,10 @@ class OnPolicyLearner(ColumnLearner):
     def _rows(self, module_id: str, fragment: ArrayFragment) -> dict[str, Any]:
         config = self.config.get_config_for_module(module_id)
         steps = np.flatnonzero(~fragment.fresh.reshape(-1))
-        _check(module_id, "reward", fragment.rewards.reshape(-1)[steps])
+        check_finite(module_id, "reward", fragment.rewards.reshape(-1)[steps])
         obs = _flat(tensors(fragment.obs, self.device))
         values = self._values(module_id, obs, fragment.rewards.shape)
-        _check(module_id, "value", values)
+        check_finite(module_id, "value", values)
         advantages = gae(
             fragment.rewards, values, fragment.terminated, fragment.goes_on(), gamma=config.gamma,
             lambda_=config.lambda_,
@@ -135,11 +141,11 @@ class OnPolicyLearner(ColumnLearner):
             VALUES: values[:-1],
             **fragment.extras,
         }
-        _check(module_id, "advantage", advantages.reshape(-1)[steps])
+        check_finite(module_id, "advantage", advantages.reshape(-1)[steps])
         chosen = torch.from_numpy(steps).to(self.device)
         known = {name: value for name, value in columns.items() if value is not None}
         flat = {Columns.OBS: obs, **_flat(tensors(known, self.device))}
-        return _map(flat, lambda column: column.index_select(0, chosen))
+        return map_tensors(flat, lambda column: column.index_select(0, chosen))
 
     def _values(self, module_id: str, obs: Any, shape: tuple[int, int]) -> np.ndarray:
         """Return V of all observations, (T + 1, N), from as few forward passes as memory allows."""
@@ -161,7 +167,7 @@ class OnPolicyLearner(ColumnLearner):
         updates: int,
     ) -> Iterator[dict[str, Any]]:
         """Gather the minibatches in their order, about an epoch at a time."""
-        count = {m: self.config.minibatch_size or n for m, n in sizes.items()}
+        count = {m: self.minibatch_rows(m, n) for m, n in sizes.items()}
         at_once = max(1, math.ceil(max((n / count[m] for m, n in sizes.items()), default=1)))
         total = sum(_bytes(rows[m]) / sizes[m] * count[m] for m in sizes)
         at_once = max(1, min(at_once, int(MAX_BYTES / max(total, 1))))
@@ -172,7 +178,9 @@ class OnPolicyLearner(ColumnLearner):
                 return
             k = min(at_once, updates - done)
             yield {
-                m: _map(rows[m], _gather(orders[m][done * count[m] : (done + k) * count[m]], k))
+                m: self.minibatches(
+                    m, map_tensors(rows[m], _gather(orders[m][done * count[m] : (done + k) * count[m]], k))
+                )
                 for m in sizes
             }
 
@@ -197,7 +205,7 @@ def _gather(order: torch.Tensor, k: int) -> Callable[[torch.Tensor], torch.Tenso
     return gather
 
 
-def _check(module_id: str, name: str, values: np.ndarray) -> None:
+def check_finite(module_id: str, name: str, values: np.ndarray) -> None:
     bad = np.count_nonzero(~np.isfinite(values))
     if bad:
         causes = {
@@ -213,28 +221,28 @@ def _check(module_id: str, name: str, values: np.ndarray) -> None:
 
 def _flat(value: Any) -> Any:
     """(T, N, ...) -> (T N, ...)."""
-    return _map(value, lambda tensor: tensor.flatten(0, 1))
+    return map_tensors(value, lambda tensor: tensor.flatten(0, 1))
 
 
-def _joined(parts: Sequence[Any]) -> Any:
+def joined(parts: Sequence[Any]) -> Any:
     if len(parts) == 1:
         return parts[0]
     first = parts[0]
     if isinstance(first, dict):
-        return {key: _joined([part[key] for part in parts]) for key in first}
+        return {key: joined([part[key] for part in parts]) for key in first}
     if isinstance(first, tuple):
-        return tuple(_joined([part[i] for part in parts]) for i in range(len(first)))
+        return tuple(joined([part[i] for part in parts]) for i in range(len(first)))
     return torch.cat(list(parts))
 
 
-def _map(value: Any, function: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+def map_tensors(value: Any, function: Callable[[torch.Tensor], torch.Tensor]) -> Any:
     if isinstance(value, Mapping):
-        return {key: _map(part, function) for key, part in value.items()}
-    return tuple(_map(part, function) for part in value) if isinstance(value, tuple) else function(value)
+        return {key: map_tensors(part, function) for key, part in value.items()}
+    return tuple(map_tensors(part, function) for part in value) if isinstance(value, tuple) else function(value)
 
 
 def _cut(value: Any, start: int, stop: int) -> Any:
-    return _map(value, lambda tensor: tensor[start:stop])
+    return map_tensors(value, lambda tensor: tensor[start:stop])
 
 
 def _bytes(value: Any) -> int:

@@ -35,6 +35,7 @@ from rlkit.algos.onpolicy.episodes import fragments_of
 from rlkit.algos.onpolicy.kl import attach_kl_coeffs
 from rlkit.algos.onpolicy.learner import OnPolicyLearner
 from rlkit.algos.sampling.array_episodes import ArrayFragment
+from rlkit.algos.sampling.team_fragment import TeamFragment
 from rlkit.errors import RunFailed, UsageError
 
 logger = logging.getLogger(__name__)
@@ -142,10 +143,27 @@ class OnPolicy(Algorithm):
 
     def learn(self, samples: list[Any], sampled: int) -> list[Any]:
         """Update every trained module in one learner call; return the learner's metrics."""
-        fragments = _by_module(samples)
+        fragments = self.by_module(samples)
         given = fragments if self.learner_group.is_local else ray.put(fragments)
         job = _Update(given, sampled, self._timesteps())
         return [answer.get() for answer in self.learner_group.foreach_learner(job)]
+
+    def by_module(self, samples: Sequence[Any]) -> Fragments:
+        """Return what each module learns from: array fragments, of one agent or of a team, and episodes as such."""
+        fragments: Fragments = {}
+        for sample in samples:
+            if isinstance(sample, ArrayFragment):
+                fragments.setdefault(DEFAULT_MODULE_ID, []).append(sample)
+            elif isinstance(sample, TeamFragment):
+                for module in sample.modules:
+                    found = sample.of_module(module)
+                    if found is not None:
+                        fragments.setdefault(module, []).append(found)
+        episodes = [sample for sample in samples if not isinstance(sample, ArrayFragment | TeamFragment)]
+        if episodes:
+            for module, fragment in fragments_of(episodes, default_module=DEFAULT_MODULE_ID).items():
+                fragments.setdefault(module, []).append(fragment)
+        return fragments
 
     def learn_as_rllib(self, samples: list[Any], sampled: int) -> list[Any]:
         """Update from episodes, through RLlib's learner pipeline and its minibatches."""
@@ -210,18 +228,6 @@ class _Update:
         if isinstance(fragments, ray.ObjectRef):
             fragments = ray.get(fragments)
         return learner.update_from_fragments(fragments, env_steps=self.sampled, timesteps=self.timesteps)
-
-
-def _by_module(samples: Sequence[Any]) -> Fragments:
-    fragments: Fragments = {}
-    arrays = [sample for sample in samples if isinstance(sample, ArrayFragment)]
-    if arrays:
-        fragments[DEFAULT_MODULE_ID] = arrays
-    episodes = [sample for sample in samples if not isinstance(sample, ArrayFragment)]
-    if episodes:
-        for module, fragment in fragments_of(episodes, default_module=DEFAULT_MODULE_ID).items():
-            fragments.setdefault(module, []).append(fragment)
-    return fragments
 
 
 def _why_rllib(learner: Any) -> str | None:
