@@ -142,7 +142,7 @@ class TeamPPOModule(DefaultPPOTorchRLModule):
         super().setup()
         self.inference_only = given
         del self.vf
-        if given:
+        if given or self.options["team"] is None:
             return
         self.team: Team = self.options["team"]
         self.players = self.team.players(self.options["module_id"])
