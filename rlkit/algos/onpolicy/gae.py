@@ -68,7 +68,10 @@ def gae_of_team(
         last: (T + 1, E) bool, the last observations of episodes and of the sample.
         gamma, lambda_: as of `gae`.
     """
-    assert values.shape == present.shape == (rewards.shape[0] + 1, *rewards.shape[1:]), (values.shape, present.shape)
+    assert values.shape == present.shape == (rewards.shape[0] + 1, *rewards.shape[1:]), (
+        values.shape,
+        present.shape,
+    )
     values = np.asarray(values, np.float32)
     advantages = np.zeros(rewards.shape, np.float32)
     # of each agent's next row: its value, and its advantage if it is a step of the same life

@@ -82,7 +82,9 @@ class OnPolicyLearner(ColumnLearner):
         sizes = {module_id: len(first_leaf(columns)) for module_id, columns in rows.items()}
         sizes = {module_id: size for module_id, size in sizes.items() if size}
         counts = {module_id: self.minibatch_rows(module_id, n) for module_id, n in sizes.items()}
-        updates = max((math.ceil(self.config.num_epochs * n / counts[m]) for m, n in sizes.items()), default=0)
+        updates = max(
+            (math.ceil(self.config.num_epochs * n / counts[m]) for m, n in sizes.items()), default=0
+        )
         orders = {
             module_id: epochs(n, updates * counts[module_id], shuffle=self.config.shuffle_batch_per_epoch)
             for module_id, n in sizes.items()
@@ -238,7 +240,9 @@ def joined(parts: Sequence[Any]) -> Any:
 def map_tensors(value: Any, function: Callable[[torch.Tensor], torch.Tensor]) -> Any:
     if isinstance(value, Mapping):
         return {key: map_tensors(part, function) for key, part in value.items()}
-    return tuple(map_tensors(part, function) for part in value) if isinstance(value, tuple) else function(value)
+    return (
+        tuple(map_tensors(part, function) for part in value) if isinstance(value, tuple) else function(value)
+    )
 
 
 def _cut(value: Any, start: int, stop: int) -> Any:

@@ -40,7 +40,7 @@ from rlkit.errors import RunFailed, UsageError
 
 logger = logging.getLogger(__name__)
 
-Fragments = dict[str, list[ArrayFragment]]
+Fragments = dict[str, list[Any]]  # by module: `ArrayFragment`s, or `TeamFragment`s for critics of teams
 
 
 class OnPolicy(Algorithm):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict
 from typing import Any, Literal
 
 import gymnasium as gym
 from ray.rllib.algorithms.algorithm_config import NotProvided
 from ray.rllib.algorithms.ppo.ppo import PPOConfig as RLlibPPOConfig
+from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from rlkit import rllib
@@ -78,8 +79,8 @@ class TeamCritics(RLlibPPOConfig):
             return
         if not self.is_multi_agent:
             raise ValueError(
-                "critic: got 'centralized' for one agent, expected several agents with policies; write critic: local, or "
-                "an environment of several agents"
+                "critic: got 'centralized' for one agent, expected several agents with policies; write critic: local, "
+                "or an environment of several agents"
             )
         for name in self.critic if isinstance(self.critic, Mapping) else ():
             if name not in (*self.policies, OTHERS):
@@ -114,7 +115,7 @@ class TeamCritics(RLlibPPOConfig):
         team = None if inference_only else self.team(env, found)
         for module_id, module in modules.items():
             settings = module.model_config
-            settings = asdict(settings) if is_dataclass(settings) else dict(settings or {})
+            settings = asdict(settings) if isinstance(settings, DefaultModelConfig) else dict(settings or {})
             if self.critic_of(module_id) == CENTRALIZED:
                 self._check_module(module_id, module.module_class, settings)
                 settings[OPTIONS] = {

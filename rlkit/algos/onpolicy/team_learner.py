@@ -52,7 +52,10 @@ class TeamLearner(OnPolicyLearner):
         """Return minibatches (K, M, k, ...) as (K, M k, ...); the critic's input stays (K, M, D)."""
         if not self.judges_team(module_id):
             return columns
-        return {n: c if n == CRITIC_INPUT else map_tensors(c, lambda t: t.flatten(1, 2)) for n, c in columns.items()}
+        return {
+            n: c if n == CRITIC_INPUT else map_tensors(c, lambda t: t.flatten(1, 2))
+            for n, c in columns.items()
+        }
 
     def rows_of(self, module_id: str, fragments: Sequence[Any]) -> dict[str, Any]:
         if not self.judges_team(module_id):
@@ -69,7 +72,9 @@ class TeamLearner(OnPolicyLearner):
                 columns[name] = module.value_normalizer.normalized(columns[name])
         if self.config.get_config_for_module(module_id).standardize_advantages == "batch":
             advantages = columns[Postprocessing.ADVANTAGES]
-            advantages[acted] = torch.from_numpy(standardised(advantages[acted].cpu().numpy())).to(self.device)
+            advantages[acted] = torch.from_numpy(standardised(advantages[acted].cpu().numpy())).to(
+                self.device
+            )
         return columns
 
     def _team_rows(self, module_id: str, module: TeamPPOModule, fragment: TeamFragment) -> dict[str, Any]:
@@ -137,4 +142,3 @@ class TeamLearner(OnPolicyLearner):
 def _as_rows(array: np.ndarray) -> np.ndarray:
     flat = array.reshape(-1, *array.shape[2:])
     return flat.astype(np.float32) if flat.dtype == np.float64 else flat
-

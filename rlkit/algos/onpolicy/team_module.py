@@ -74,7 +74,7 @@ class ValueNormalizer(nn.Module):
 
     A moving average that begins without bias, as in the authors' code (on-policy, utils/valuenorm.py), one step of it
     per batch. With `popart` the last layer is changed along with it, so that no value V moves (van Hasselt, Guez,
-    Hessel, Mnih, Silver, "Learning values across many orders of magnitude", NeurIPS 2016, arXiv 1602.07714, equation 9).
+    Hessel, Mnih, Silver, "Learning values across many orders of magnitude", NeurIPS 2016, arXiv 1602.07714).
     """
 
     decay = 0.99
@@ -131,6 +131,7 @@ class TeamPPOModule(DefaultPPOTorchRLModule):
     is RLlib's. Where it is for inference only, there is no critic.
     """
 
+    inference_only: bool
     players: Sequence[str] = ()
 
     def setup(self) -> None:

@@ -175,15 +175,16 @@ def of_episodes(
     def column(name: str) -> Any:
         return whole((part.steps[name] for part in parts), pad=True)
 
-    extra = {name: _known(parts, name) for name in extras}
+    def extra(name: str) -> dict[str, np.ndarray]:
+        found = _known(parts, name)
+        return {agent: whole((p.steps[EXTRAS][name][agent] for p in parts), pad=True) for agent in found}
+
     return TeamFragment(
         module_of=module_of,
         obs=whole((part.states[OBS] for part in parts), pad=False),
         actions=column(ACTIONS),
-        **{
-            name: {a: whole((p.steps[EXTRAS][name][a] for p in parts), pad=True) for a in found}
-            for name, found in extra.items()
-        },
+        action_logp=extra(Columns.ACTION_LOGP),
+        action_dist_inputs=extra(Columns.ACTION_DIST_INPUTS),
         rewards=np.asarray(column(REWARDS), np.float64),
         terminated=column(TERMINATEDS),
         truncated=column(TRUNCATEDS),
@@ -233,5 +234,3 @@ def _map(value: Any, function: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _map(part, function) for key, part in value.items()}
     return tuple(_map(part, function) for part in value) if isinstance(value, tuple) else function(value)
-
-
