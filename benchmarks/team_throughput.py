@@ -1,11 +1,13 @@
-"""IPPO on mpe2's spread: env steps per CPU second of `PPO` against `rllib/PPO`, and growth of MAPPO with agents.
+"""IPPO and MAPPO on mpe2's spread: speed against `rllib/PPO` and BenchMARL, and growth with agents.
 
     python benchmarks/team_throughput.py [--runs 3] [--seconds 10]
+    python benchmarks/team_throughput.py --peers [--runs 3] [--seconds 10]    # MAPPO against BenchMARL's
     python benchmarks/team_throughput.py --growth [--seconds 10]     # IPPO and MAPPO at 2, 4, 8, 16 agents
 
 One policy for all agents, 16 environments x 50 steps, minibatches of 600 agent steps, 10 epochs, 64x64 tanh, one torch
 thread, a process each, one after the other; CPU seconds of the process that samples and learns, from the second
-iteration on. Bar: at least 5 x.
+iteration on. Bars: at least 5 x rllib/PPO per CPU second; MAPPO at least 2 x BenchMARL by wall-clock, with the same
+networks, batch, minibatches and epochs.
 """
 
 from __future__ import annotations
@@ -18,7 +20,10 @@ import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
+
+from peer_env import BENCHMARL, BENCHMARL_NEEDS, python_of
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -53,34 +58,64 @@ def algorithm(name: str, agents: int, critic: str) -> Any:
     return config.debugging(seed=0, log_level="ERROR").build_algo()
 
 
-def speed(name: str, agents: int, critic: str, seconds: float) -> float:
-    """Return the env steps per CPU second of this process."""
+def speed(name: str, agents: int, critic: str, seconds: float) -> dict[str, float]:
+    """Return the env steps per CPU second of this process, and per second."""
     made = algorithm(name, agents, critic)
     first = int(made.train()["num_env_steps_sampled_lifetime"])
-    begin = time.process_time()
+    begin, wall = time.process_time(), time.monotonic()
     while time.process_time() - begin < seconds:
         last = int(made.train()["num_env_steps_sampled_lifetime"])
-    return (last - first) / (time.process_time() - begin)
+    cpu, wall = time.process_time() - begin, time.monotonic() - wall
+    return {"steps_per_cpu_s": (last - first) / cpu, "steps_per_s": (last - first) / wall}
 
 
 def measured(name: str, agents: int, critic: str, seconds: float) -> float:
     command = [sys.executable, __file__, "--one", name, str(agents), critic, "--seconds", str(seconds)]
+    return told(name, command)["steps_per_cpu_s"]
+
+
+def told(name: str, command: list[str]) -> dict[str, float]:
+    """Run a contender; return the numbers of its last line."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{name}: {done.stderr[-3000:]}")
-    return float(json.loads(done.stdout.strip().splitlines()[-1])["steps_per_cpu_s"])
+    found: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found
+
+
+def peers(runs: int, seconds: float) -> None:
+    """MAPPO against BenchMARL's in turn."""
+    script = str(Path(__file__).parent / "peers" / "benchmarl_mappo.py")
+    commands = {
+        "rlkit": [sys.executable, __file__, "--one", "PPO", "3", "centralized", "--seconds", str(seconds)],
+        "BenchMARL": [python_of("benchmarl", BENCHMARL_NEEDS, BENCHMARL), script, "--seconds", str(seconds)],
+    }
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in commands}
+    for _ in range(runs):
+        for name, command in commands.items():
+            found[name].append(told(name, command))
+            print(name, {key: round(value) for key, value in found[name][-1].items()}, flush=True)
+    for key in ("steps_per_s", "steps_per_cpu_s"):
+        ratio = statistics.median(a[key] / b[key] for a, b in zip(*found.values(), strict=True))
+        print(
+            f"MAPPO, {key}: {ratio:.1f} x BenchMARL"
+            + ("   (bar: at least 2)" if key == "steps_per_s" else "")
+        )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--peers", action="store_true")
     parser.add_argument("--growth", action="store_true")
     parser.add_argument("--one", nargs=3, help="measure this algorithm alone, in this process")
     options = parser.parse_args()
     if options.one:
         name, agents, critic = options.one
-        print(json.dumps({"steps_per_cpu_s": speed(name, int(agents), critic, options.seconds)}))
+        print(json.dumps(speed(name, int(agents), critic, options.seconds)))
+    elif options.peers:
+        peers(options.runs, options.seconds)
     elif options.growth:
         for agents in (2, 4, 8, 16):
             found = {c: 1e3 / measured("PPO", agents, c, options.seconds) for c in ("local", "centralized")}
