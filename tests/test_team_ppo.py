@@ -9,9 +9,13 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from ray.rllib.algorithms.ppo import PPOConfig as RLlibPPOConfig
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
+from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
+from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 from ray.tune.registry import register_env
 
+from rlkit import recipe as recipes
 from rlkit.algos import PPOConfig
 from rlkit.algos.onpolicy.episodes import fragments_of
 from rlkit.algos.onpolicy.gae import gae, gae_of_team
@@ -229,3 +233,52 @@ def test_a_state_is_read_where_there_is_one() -> None:
     assert config.state_space().shape == (54,)
     with pytest.raises(ValueError, match="gives no global state"):
         config_of("dying", ("a", "b"), critic="centralized", critic_input="state").state_space()
+
+
+def test_a_recipe_is_told_where_a_centralised_critic_cannot_be() -> None:
+    with pytest.raises(recipes.RecipeError) as error:
+        recipes.from_mapping(
+            {"algorithm": "PPO", "env": "CartPole-v1", "config": {"training": {"critic": "centralized"}}}
+        )
+    assert "needs several agents, CartPole-v1 has one; fix: write critic: local" in str(error.value)
+
+
+# Updates
+
+
+def test_a_minibatch_of_two_policies_is_updated_as_rllib_does() -> None:
+    spaces = {a: (Dying().observation_spaces[a], Dying().action_spaces[a]) for a in "ab"}
+    learners = []
+    for kind in (PPOConfig, RLlibPPOConfig):
+        config = (
+            kind()
+            .environment("dying")
+            .multi_agent(policies=list("ab"), policy_mapping_fn=lambda a, *_, **__: a)
+        )
+        config.training(lr=1e-3, minibatch_size=16, vf_clip_param=0.5, entropy_coeff=0.01)
+        config.rl_module(model_config={"fcnet_hiddens": [16]})
+        config.validate()
+        learners.append(config.build_learner(spaces=spaces))
+    mine, rllibs = learners
+    rllibs.module.set_state(mine.module.get_state())
+    torch.manual_seed(0)
+    batch = {}
+    for m in "ab":
+        module = mine.module[m].unwrapped()
+        obs = torch.randn(16, *spaces[m][0].shape)
+        with torch.no_grad():
+            inputs = module.forward_train({"obs": obs})["action_dist_inputs"] + 0.2
+        policy = module.get_exploration_action_dist_cls().from_logits(inputs)
+        actions = policy.sample()
+        batch[m] = {
+            "obs": obs, "actions": actions, "action_dist_inputs": inputs, "action_logp": policy.logp(actions),
+            "advantages": torch.randn(16), "value_targets": torch.randn(16),
+        }  # fmt: skip
+    steps = {NUM_ENV_STEPS_SAMPLED_LIFETIME: 16}
+    chunk = {m: {name: column[None] for name, column in columns.items()} for m, columns in batch.items()}
+    mine.update_from_columns([chunk], num_updates=1, env_steps=16, timesteps=steps)
+    rllibs.update(batch=MultiAgentBatch({m: SampleBatch(c) for m, c in batch.items()}, 16), timesteps=steps)
+    for m in "ab":
+        a, b = (learner.module[m].state_dict() for learner in learners)
+        for name in a:
+            torch.testing.assert_close(a[name], b[name], rtol=0, atol=1e-6)
