@@ -4,9 +4,9 @@
     python benchmarks/team_throughput.py --peers [--runs 3] [--seconds 10]    # MAPPO against BenchMARL's
     python benchmarks/team_throughput.py --growth [--seconds 10]     # IPPO and MAPPO at 2, 4, 8, 16 agents
 
-One policy for all agents, 16 environments x 50 steps, minibatches of 600 agent steps (200 per agent, at most 800), 10 epochs, 64x64 tanh, one torch
-thread, a process each, one after the other; CPU seconds of the process that samples and learns, from the second
-iteration on. Bars: at least 5 x rllib/PPO per CPU second; MAPPO at least 2 x BenchMARL by wall-clock, with the same
+One policy for all agents, 16 environments x 50 steps, minibatches of 600 agent steps (200 per agent, at most 800), 10
+epochs, 64x64 tanh, one torch thread, a process each, one after the other; CPU seconds of the process that samples and
+learns, from the second iteration on. Bars: at least 5 x rllib/PPO per CPU second; MAPPO at least 2 x BenchMARL by wall-clock, with the same
 networks, batch, minibatches and epochs.
 """
 
@@ -48,7 +48,8 @@ def algorithm(name: str, agents: int, critic: str) -> Any:
     config = registry.resolve("algorithms", name)().environment(SPREAD, env_config={"N": agents})
     config.env_runners(num_env_runners=0, num_envs_per_env_runner=16, rollout_fragment_length=50)
     config.training(
-        lr=1e-3, gamma=0.95, lambda_=0.9, train_batch_size_per_learner=800, minibatch_size=min(200 * agents, 800), num_epochs=10,
+        lr=1e-3, gamma=0.95, lambda_=0.9, train_batch_size_per_learner=800, num_epochs=10,
+        minibatch_size=min(200 * agents, 800),  # RLlib compares it with env steps
         clip_param=0.2, vf_clip_param=1e9, vf_loss_coeff=0.5, use_kl_loss=False, grad_clip=0.5,
         **({"critic": critic} if critic != "local" else {}),
     )  # fmt: skip
