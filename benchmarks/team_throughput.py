@@ -6,8 +6,8 @@
 
 One policy for all agents, 16 environments x 50 steps, minibatches of 600 agent steps (200 per agent, at most 800), 10
 epochs, 64x64 tanh, one torch thread, a process each, one after the other; CPU seconds of the process that samples and
-learns, from the second iteration on. Bars: at least 5 x rllib/PPO per CPU second; MAPPO at least 2 x BenchMARL by wall-clock, with the same
-networks, batch, minibatches and epochs.
+learns, from the second iteration on. Bars: at least 5 x rllib/PPO per CPU second; MAPPO at least 2 x BenchMARL by
+wall-clock, with the same networks, batch, minibatches and epochs.
 """
 
 from __future__ import annotations
