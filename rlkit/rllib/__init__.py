@@ -25,6 +25,7 @@ from rlkit.rllib.configs import (
     forwards_separately,
     given_module_spec,
     spaces_of_env,
+    state_space_of_env,
 )
 from rlkit.rllib.learners import (
     append_after_gae,
@@ -142,6 +143,7 @@ __all__ = [
     "share_custom_data",
     "share_hanging_rewards",
     "spaces_of_env",
+    "state_space_of_env",
     "trial_folder",
     "tune_state_to",
     "wants_component",
