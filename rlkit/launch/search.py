@@ -148,7 +148,7 @@ class Patient(tune.search.Searcher):
         self.inner = searcher
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict, **spec: Any) -> bool:
-        self._metric, self._mode = metric, mode
+        super().__init__(metric=metric, mode=mode)
         return self.inner.set_search_properties(metric, mode, config, **spec)
 
     def suggest(self, trial_id: str) -> dict | None:
