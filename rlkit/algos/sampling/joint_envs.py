@@ -21,7 +21,11 @@ from rlkit.replay.columns import pick
 
 
 class RosterError(UsageError):
-    """An environment whose agents are not the same in every step."""
+    """An environment whose agents are not the same in every step: `what` was seen."""
+
+    def __init__(self, what: str, fix: str = ""):
+        super().__init__(f"{what}; {fix}" if fix else what)
+        self.what = what
 
 
 @dataclass
@@ -118,8 +122,8 @@ class Copies:
 
     def _changed(self, what: str, agents: Any) -> None:
         raise RosterError(
-            f"{self.roster.name}: {what} {sorted(agents)}, expected the fixed roster {self.roster.agents}; agents that "
-            "come, go or take turns need `config: {env_runners: {sampling: episodes}}`"
+            f"{self.roster.name}: {what} {sorted(agents)}, expected the fixed roster {self.roster.agents}",
+            "agents that come, go or take turns need `config: {env_runners: {sampling: episodes}}`",
         )
 
 
