@@ -22,8 +22,8 @@ Deviations from RLlib 2.60, where its own way from data to update goes wrong wit
 4. CQL draws its random actions between the environment's bounds. Here it draws in [-1, 1], where the module acts.
 5. Targets move after each update, not after each call of K (`rlkit.algos.learning.learner`).
 6. The average by which MARWIL scales advantages is saved with the checkpoint.
-7. MARWIL's policy and value function have layers of their own, unless a recipe shares them. RLlib means so, in a property
-   that nothing reads; in shared layers the value loss of returns in the hundreds crowds out the policy.
+7. MARWIL's policy and value function have layers of their own, unless a recipe shares them. RLlib means so, in a
+   property that nothing reads; in shared layers the value loss of returns in the hundreds crowds out the policy.
 8. A run goes on from a checkpoint: RLlib's `restore_from_path` fails where there are no training env runners.
 
 Legend: E episodes, N steps, K updates of a call, B rows of a minibatch.
