@@ -255,7 +255,7 @@ def _tune(experiment: Experiment, session: RaySession, show: Progress) -> None:
     if not experiment.verbose:
         quiet_loggers()
     registry.resolve("algorithms", recipe.algorithm)  # imports RLlib while Ray starts
-    # names are registered with Tune in `rehearse`: in a Ray that is half started that fails (ray 2.60, its job has no id)
+    # `rehearse` registers names with Tune, which fails in a Ray that is half started (ray 2.60: its job has no id)
     session.wait()
     example, taken = rehearse(recipe, weights=experiment.resume is None, trust=experiment.trust)
     if taken:
