@@ -21,7 +21,7 @@ advantages and value targets equal those of its GAE connector (tests/test_ppo.py
    number, not inf.
 
 New words of `training`, each off by default: `clip_param` as a schedule, `standardize_advantages`, `stop_kl`,
-`vf_clip_range` (see `PPOConfig.training`).
+`vf_clip_range`, `normalize_observations`, `normalize_rewards` (see `PPOConfig.training`).
 
 Legend: B rows of a minibatch, A action numbers; ratio is π(a|s) / π_old(a|s).
 """
@@ -58,6 +58,7 @@ from rlkit.algos.onpolicy.team_learner import TeamLearner
 from rlkit.algos.onpolicy.team_module import Team
 from rlkit.algos.sampling.array_runner import ArrayEnvRunner
 from rlkit.algos.sampling.episode_runner import default_runner
+from rlkit.algos.sampling.normalise import NormalizeObservations
 from rlkit.algos.sampling.team_fragment import TeamFragment, of_episodes
 from rlkit.algos.sampling.team_runner import TeamEnvRunner
 from rlkit.errors import UsageError
@@ -106,6 +107,8 @@ class PPOConfig(TeamCritics, RLlibPPOConfig):
         self.standardize_advantages = "batch"
         self.stop_kl: float | None = None
         self.vf_clip_range: float | None = None
+        self.normalize_observations = False
+        self.normalize_rewards = False
         self.array_fragments = True  # what `ArrayEnvRunner` and `TeamEnvRunner` return
 
     def training(
@@ -115,6 +118,8 @@ class PPOConfig(TeamCritics, RLlibPPOConfig):
         standardize_advantages: Literal["batch", "minibatch"] = NotProvided,
         stop_kl: float | None = NotProvided,
         vf_clip_range: float | None = NotProvided,
+        normalize_observations: bool = NotProvided,
+        normalize_rewards: bool = NotProvided,
         critic: Literal["centralized", "local"] | dict[str, Literal["centralized", "local"]] = NotProvided,
         critic_input: Literal["observations", "state"] = NotProvided,
         normalize_values: Literal["running", "popart"] | None = NotProvided,
@@ -130,6 +135,10 @@ class PPOConfig(TeamCritics, RLlibPPOConfig):
             stop_kl: Ends the updates of a training step before the first minibatch whose KL divergence exceeds it
                 (Spinning Up's and Stable-Baselines3's `target_kl`, which both multiply by 1.5).
             vf_clip_range: Keeps new values within this range of the old ones in the value loss (OpenAI baselines).
+            normalize_observations: The module sees observations in units of their running mean and deviation, clipped
+                to ±10 (`rlkit.algos.sampling.normalise`); one agent, a Box of floats.
+            normalize_rewards: The learner sees rewards in units of the running deviation of discounted returns
+                (`rlkit.algos.onpolicy.reward_norm`); one agent.
             critic: What value functions see: their own agent's observation (`local`), or the whole team
                 (`centralized`, MAPPO); or one word per policy, `"*"` for all others.
             critic_input: A centralised critic reads all agents' `observations`, or the environment's global `state`.
@@ -147,6 +156,10 @@ class PPOConfig(TeamCritics, RLlibPPOConfig):
             self.stop_kl = stop_kl
         if vf_clip_range is not NotProvided:
             self.vf_clip_range = vf_clip_range
+        if normalize_observations is not NotProvided:
+            self.normalize_observations = normalize_observations
+        if normalize_rewards is not NotProvided:
+            self.normalize_rewards = normalize_rewards
         return self
 
     def validate(self) -> None:
@@ -174,6 +187,24 @@ class PPOConfig(TeamCritics, RLlibPPOConfig):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"{name}: got {value}, expected a positive number, or null for none")
+
+        for name in ("normalize_observations", "normalize_rewards"):
+            if getattr(self, name) and self.is_multi_agent:
+                raise ValueError(
+                    f"{name}: got true for several agents, expected one agent; leave it out, and write "
+                    "normalize_values: running for a centralised critic"
+                )
+        if self.normalize_rewards and self.num_learners > 1:
+            raise ValueError(
+                f"normalize_rewards: the rewards are scaled for one learner, got num_learners: {self.num_learners}; "
+                "write 0 or 1"
+            )
+
+    def build_env_to_module_connector(self, env: Any = None, spaces: Any = None, device: Any = None) -> Any:
+        pipeline = super().build_env_to_module_connector(env, spaces, device)
+        if self.normalize_observations:
+            pipeline.prepend(NormalizeObservations())
+        return pipeline
 
     def get_default_learner_class(self) -> Any:
         return PPOLearner
@@ -289,11 +320,16 @@ class PPO(OnPolicy, RLlibPPO):
 
     def why_rllib(self) -> str | None:
         reason = super().why_rllib()
-        if reason and self.config.judges_team:
-            raise UsageError(
-                f"critic: centralized learns from columns, and RLlib's learner pipeline is needed because {reason}; "
-                "remove that, or write critic: local"
-            )
+        columns = {
+            "critic: centralized": self.config.judges_team,
+            "normalize_rewards: true": self.config.normalize_rewards,
+        }
+        for word, given in columns.items():
+            if reason and given:
+                raise UsageError(
+                    f"{word} learns from columns, and RLlib's learner pipeline is needed because {reason}; remove "
+                    "one of them"
+                )
         return reason
 
     def by_module(self, samples: Sequence[Any]) -> Fragments:

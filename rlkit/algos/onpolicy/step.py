@@ -35,6 +35,7 @@ from rlkit import rllib
 from rlkit.algos.onpolicy.episodes import fragments_of
 from rlkit.algos.onpolicy.kl import attach_kl_coeffs
 from rlkit.algos.onpolicy.learner import OnPolicyLearner
+from rlkit.algos.onpolicy.reward_norm import attach_reward_norm
 from rlkit.algos.sampling.array_episodes import ArrayFragment
 from rlkit.algos.sampling.team_fragment import TeamFragment
 from rlkit.errors import RunFailed, UsageError
@@ -54,6 +55,7 @@ class OnPolicy(Algorithm):
         self._decided = False
         self._states: dict[str, Any] = {}  # initial states of the modules that have one, numpy
         attach_kl_coeffs(self)
+        self._reward_norm = attach_reward_norm(self)
 
     def training_step(self) -> None:
         """Sample, learn, sync: see the module's docstring."""
@@ -147,6 +149,13 @@ class OnPolicy(Algorithm):
     def learn(self, samples: list[Any], sampled: int) -> list[Any]:
         """Update every trained module in one learner call; return the learner's metrics."""
         fragments = self.by_module(samples)
+        if self._reward_norm is not None:
+            self._reward_norm.learn(samples, DEFAULT_MODULE_ID)
+            fragments = {
+                m: [self._reward_norm.scaled(part) for part in parts] for m, parts in fragments.items()
+            }
+            where = (LEARNER_RESULTS, DEFAULT_MODULE_ID, "reward_deviation")
+            self.metrics.log_value(where, self._reward_norm.deviation, window=1)
         given = fragments if self.learner_group.is_local else ray.put(fragments)
         job = _Update(given, sampled, self._timesteps())
         return [answer.get() for answer in self.learner_group.foreach_learner(job)]
