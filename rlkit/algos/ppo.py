@@ -61,7 +61,7 @@ from rlkit.algos.sampling.episode_runner import default_runner
 from rlkit.algos.sampling.normalise import NormalizeObservations
 from rlkit.algos.sampling.team_fragment import TeamFragment, of_episodes
 from rlkit.algos.sampling.team_runner import TeamEnvRunner
-from rlkit.errors import UsageError
+from rlkit.errors import RunFailed, UsageError
 from rlkit.replay.episodes import joint_columns
 
 STANDARDIZED_OVER = ("batch", "minibatch")
@@ -109,6 +109,7 @@ class PPOConfig(TeamCritics, RLlibPPOConfig):
         self.vf_clip_range: float | None = None
         self.normalize_observations = False
         self.normalize_rewards = False
+        self.overlap_sampling = False
         self.array_fragments = True  # what `ArrayEnvRunner` and `TeamEnvRunner` return
 
     def training(
@@ -120,6 +121,7 @@ class PPOConfig(TeamCritics, RLlibPPOConfig):
         vf_clip_range: float | None = NotProvided,
         normalize_observations: bool = NotProvided,
         normalize_rewards: bool = NotProvided,
+        overlap_sampling: bool = NotProvided,
         critic: Literal["centralized", "local"] | dict[str, Literal["centralized", "local"]] = NotProvided,
         critic_input: Literal["observations", "state"] = NotProvided,
         normalize_values: Literal["running", "popart"] | None = NotProvided,
@@ -139,6 +141,8 @@ class PPOConfig(TeamCritics, RLlibPPOConfig):
                 to ±10 (`rlkit.algos.sampling.normalise`); one agent, a Box of floats.
             normalize_rewards: The learner sees rewards in units of the running deviation of discounted returns
                 (`rlkit.algos.onpolicy.reward_norm`); one agent.
+            overlap_sampling: Remote env runners sample the next batch while the learner updates, with weights one
+                training step old.
             critic: What value functions see: their own agent's observation (`local`), or the whole team
                 (`centralized`, MAPPO); or one word per policy, `"*"` for all others.
             critic_input: A centralised critic reads all agents' `observations`, or the environment's global `state`.
@@ -156,6 +160,8 @@ class PPOConfig(TeamCritics, RLlibPPOConfig):
             self.stop_kl = stop_kl
         if vf_clip_range is not NotProvided:
             self.vf_clip_range = vf_clip_range
+        if overlap_sampling is not NotProvided:
+            self.overlap_sampling = overlap_sampling
         if normalize_observations is not NotProvided:
             self.normalize_observations = normalize_observations
         if normalize_rewards is not NotProvided:
@@ -188,6 +194,11 @@ class PPOConfig(TeamCritics, RLlibPPOConfig):
             if value is not None and value <= 0:
                 raise ValueError(f"{name}: got {value}, expected a positive number, or null for none")
 
+        if self.overlap_sampling and not self.num_env_runners and not self.in_evaluation:
+            raise ValueError(
+                "overlap_sampling: got true with num_env_runners: 0, expected remote env runners; write "
+                "num_env_runners: 1 or more, or leave it out"
+            )
         for name in ("normalize_observations", "normalize_rewards"):
             if getattr(self, name) and self.is_multi_agent:
                 raise ValueError(
@@ -255,6 +266,11 @@ class PPOLearner(TeamLearner, OnPolicyLearner, PPOTorchLearner):
         if entropy_coeff:
             loss = loss - entropy_coeff * entropy
         total, kl = mean(loss), zero
+        if self._gate is None and not torch.isfinite(total):  # RLlib's pipeline would make a number of it
+            raise RunFailed(
+                f"the loss of module {module_id!r} is {total.item()}, expected a finite number. No weight was changed; "
+                "lower the learning rate, clip gradients (grad_clip), or scale rewards and observations"
+            )
         kl_coeff = float(self.curr_kl_coeffs_per_module[module_id]) if config.use_kl_loss else 0.0
         if kl_coeff or (wanted and (config.use_kl_loss or config.stop_kl is not None)):
             before = distribution(module.get_exploration_action_dist_cls())

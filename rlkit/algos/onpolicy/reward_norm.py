@@ -64,7 +64,8 @@ class RewardNorm:
         Raises:
             RunFailed: a reward that is NaN or inf.
         """
-        going, found = {}, []
+        going: dict[Any, Any] = {}
+        found: list[np.ndarray] = []
         for sample in samples:
             if isinstance(sample, ArrayFragment):
                 check_finite(module_id, "reward", sample.rewards[~sample.fresh])

@@ -193,7 +193,7 @@ class ArrayEnvRunner(ShortWay, SingleEpisodeRunner):
             return [
                 fragment_of(
                     iterations, clocks=began, infos=infos_too, weights=self.weights_number,
-                    runner=int(self.worker_index),
+                    runner=self.worker_index or 0,
                 )
             ]  # fmt: skip
         return self._episodes(now, maker, began, ids, finished)

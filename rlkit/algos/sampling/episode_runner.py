@@ -85,7 +85,7 @@ class SingleEpisodeRunner(rllib.RunnerInside, SingleAgentEnvRunner):
         super().__init__(*args, **kwargs)
         repair(self.pipelines[1])
         if not self.config.in_evaluation:
-            learns(self.pipelines[0], self.worker_index)
+            learns(self.pipelines[0], self.worker_index or 0)
 
     def get_spaces(self) -> dict[str, tuple[Any, Any]]:
         return _spaces_of_modules(super().get_spaces())
