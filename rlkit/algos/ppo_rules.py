@@ -21,13 +21,13 @@ def check_ppo(settings: Settings) -> Iterator[Fault]:
     yield from check_fragments(settings)
     yield from check_sequences(settings)
     yield from check_critic(settings)
-    if True in candidates(settings.get("training", "overlap_sampling")):
-        if not settings.least("env_runners", "num_env_runners", 1):
-            yield (
-                ("config", "training", "overlap_sampling"),
-                "overlap_sampling needs remote env runners, and num_env_runners is 0",
-                "write num_env_runners: 1 or more, or leave overlap_sampling out",
-            )
+    overlaps = True in candidates(settings.get("training", "overlap_sampling"))
+    if overlaps and not settings.least("env_runners", "num_env_runners", 1):
+        yield (
+            ("config", "training", "overlap_sampling"),
+            "overlap_sampling needs remote env runners, and num_env_runners is 0",
+            "write num_env_runners: 1 or more, or leave overlap_sampling out",
+        )
 
 
 def check_sequences(settings: Settings) -> Iterator[Fault]:

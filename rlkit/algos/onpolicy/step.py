@@ -282,7 +282,9 @@ def check_rewards(episode: Any) -> None:
     """
     parts = getattr(episode, "agent_episodes", None)
     for part in parts.values() if parts is not None else (episode,):
-        check_finite(part.module_id or DEFAULT_MODULE_ID, "reward", np.asarray(part.get_rewards(), np.float64))
+        check_finite(
+            part.module_id or DEFAULT_MODULE_ID, "reward", np.asarray(part.get_rewards(), np.float64)
+        )
 
 
 def _initial_states(learner: Any) -> dict[str, Any]:
