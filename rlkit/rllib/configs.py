@@ -33,10 +33,6 @@ def register_env(name: str, creator: Callable[[Any], Any]) -> None:
     connects, auto_init_hook.enable_auto_connect = auto_init_hook.enable_auto_connect, False
     try:
         register(name, creator)
-    except RuntimeError as error:
-        # another thread is inside `ray.init`: its store answers and its job has no id yet. The value waits as well.
-        if "Job ID" not in str(error):
-            raise
     finally:
         auto_init_hook.enable_auto_connect = connects
 
