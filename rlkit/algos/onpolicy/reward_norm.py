@@ -72,9 +72,7 @@ class RewardNorm:
                 key: Any = sample.runner
                 count = sample.rewards.shape[1]
                 begin = going.get(key, self._running.get(key, np.zeros(count)))
-                if (
-                    sample.times is not None
-                ):  # the environments were built anew, or their first iteration is a reset
+                if sample.times is not None:  # environments that were built anew
                     begin = np.where(sample.times == 0, 0.0, begin)
                 values, going[key] = discounted(sample, self.gamma, begin)
                 found.append(values)
