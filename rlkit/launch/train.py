@@ -330,6 +330,12 @@ def outcome(trials: Sequence[Any], tracker: Any, signal_number: int | None) -> t
     name, path = failed[0]
     text = Path(path).read_text() if Path(path).is_file() else ""
     reason = root_cause(text)
+    if "worker process has died" in reason:
+        last = f" ({tracker.notices[-1].splitlines()[0]})" if tracker.notices else ""
+        reason = (
+            f"its process ended without an exception{last}: killed, out of memory, os._exit, or a crash in native "
+            "code, of the environment for example"
+        )
     more = f" ({len(failed)} of {len(trials)} trials failed)" if len(trials) > 1 else ""
     return "failed", f"{name} failed{more}: {reason}\nThe traceback is in {path}"
 
