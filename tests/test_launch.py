@@ -73,7 +73,7 @@ def test_the_best_checkpoint_is_the_evaluated_one_and_outlives_newer_ones(run: r
     assert run.best_checkpoint is not None
     assert run.best_checkpoint.name == "checkpoint_000002"
     assert run.info.best is not None
-    assert run.info.best["metric"] == "eval/episode_return"
+    assert run.info.best.metric == "eval/episode_return"
     assert [path.name for path in run.trials[0].checkpoints] == ["checkpoint_000002", "checkpoint_000003"]
     assert not list(run.trials[0].path.glob(".writing_*"))
 

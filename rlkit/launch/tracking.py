@@ -24,6 +24,7 @@ from rlkit.metrics import find, tidy
 from rlkit.runs import manifest, signing
 from rlkit.runs.layout import METRICS
 from rlkit.runs.metrics_csv import MetricsWriter
+from rlkit.runs.run import Best
 
 SAVE_LIMIT_S = 25.0
 WAIT_LIMIT_S = 20.0  # a trial starts within 10 s when the resources it asks for are free
@@ -100,7 +101,7 @@ class Tracker(tune.Callback):
         self.sign = -1.0 if recipe.tune.mode == "min" else 1.0
         self.writer = MetricsWriter(self.folder / METRICS)
         self.running: dict[str, bool] = {}  # trial -> is its checkpoint for the interrupt written?
-        self.trial_best = {name: self.sign * entry["value"] for name, entry in info.trial_best.items()}
+        self.trial_best = {name: self.sign * entry.value for name, entry in info.trial_best.items()}
         self.last: dict[str, dict[str, float]] = {}
         self.errors: dict[str, str] = {}
         self._ended = False
@@ -158,12 +159,7 @@ class Tracker(tune.Callback):
         self.info.last_checkpoint = self._relative(checkpoint.path)
         value = self.last.get(name, {}).get(self.metric)
         if value is not None and not math.isnan(value):
-            entry = {
-                "trial": name,
-                "checkpoint": self._relative(checkpoint.path),
-                "metric": self.metric,
-                "value": value,
-            }
+            entry = Best(name, self._relative(checkpoint.path), self.metric, value)
             if self._better(value, self.info.trial_best.get(name)):
                 self.info.trial_best[name] = entry
             if self._better(value, self.info.best):
@@ -212,8 +208,8 @@ class Tracker(tune.Callback):
                 self._idle_since = math.inf
                 self.show.say(f"waiting for Ray: {lacks}")
 
-    def _better(self, value: float, than: dict[str, Any] | None) -> bool:
-        return than is None or self.sign * value > self.sign * than["value"]
+    def _better(self, value: float, than: Best | None) -> bool:
+        return than is None or self.sign * value > self.sign * than.value
 
     def _relative(self, path: str) -> str:
         return str(Path(path).resolve().relative_to(self.folder.resolve()))

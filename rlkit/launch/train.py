@@ -19,9 +19,9 @@ from rlkit.launch.experiment import Experiment
 from rlkit.launch.progress import Progress
 from rlkit.launch.session import RaySession, demand, quiet_loggers, require, set_quiet
 from rlkit.recipe import Recipe
-from rlkit.runs import manifest, seal
+from rlkit.runs import lock, manifest, seal
 from rlkit.runs.layout import RECIPE
-from rlkit.runs.run import Run, RunInfo, new_run_folder, open_run
+from rlkit.runs.run import Run, RunInfo, Status, new_run_folder, open_run
 
 RESUMABLE = ("stop", "tune.max_failures")
 
@@ -73,11 +73,12 @@ def train(
     elif trust:
         raise UsageError("trust goes with init_from or with a run that is resumed: nothing else is loaded")
     folder = new_run_folder(Path(out), loaded.name)
-    info = RunInfo.start(loaded, command=command, imports=registry.imports(), address=address)
-    write_atomic(folder / RECIPE, recipes.dump(loaded))
-    info.recipe_sha256 = sha256(folder / RECIPE)
-    info.write(folder)
-    return _run(Experiment(loaded, folder, info, trust=trust, quiet=quiet, verbose=verbose))
+    with lock.hold(folder, "train"):
+        info = RunInfo.start(loaded, command=command, imports=registry.imports(), address=address)
+        write_atomic(folder / RECIPE, recipes.dump(loaded))
+        info.recipe_sha256 = sha256(folder / RECIPE)
+        info.write(folder)
+        return _run(Experiment(loaded, folder, info, trust=trust, quiet=quiet, verbose=verbose))
 
 
 def resume(
@@ -97,7 +98,7 @@ def resume(
     write, or that was edited since.
 
     Raises:
-        UsageError: not a run folder, another override, or a run with nothing left to do.
+        UsageError: not a run folder, one that is in use, another override, or a run with nothing left to do.
         CheckpointError: the run is not this user's or was edited, or a trial's checkpoints are all damaged or not
             signed by this user. Nothing has been imported or unpickled then.
     """
@@ -109,6 +110,19 @@ def resume(
                 f"--resume: {key} cannot change in a run that goes on; {' and '.join(RESUMABLE)} can"
             )
     known = open_run(run)
+    with lock.hold(known.path, "--resume"):
+        return _resume(known, words, imports, address, trust, quiet, verbose)
+
+
+def _resume(
+    known: Run,
+    words: Sequence[str],
+    imports: Sequence[str],
+    address: str | None,
+    trust: bool,
+    quiet: bool,
+    verbose: bool,
+) -> Run:
     info = seal.verify(known.path, trust=trust)
     begun = any(known.path.glob("experiment_state-*.json"))
     if begun:
@@ -316,7 +330,7 @@ def _resume_config(resume: str | None) -> Any:
     )
 
 
-def outcome(trials: Sequence[Any], tracker: Any, signal_number: int | None) -> tuple[str, str | None]:
+def outcome(trials: Sequence[Any], tracker: Any, signal_number: int | None) -> tuple[Status, str | None]:
     """Return the run's status and, when trials failed, the message with the innermost error of the first one."""
     import signal
 

@@ -8,6 +8,7 @@ signature made with a key that only this user can read. `verify` refuses a folde
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import hashlib
 import hmac
@@ -20,11 +21,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rlkit.errors import CheckpointError
+from rlkit.errors import CheckpointError, printable
 from rlkit.files import sha256, write_atomic
 from rlkit.runs import signing
 from rlkit.runs.layout import MANIFEST as NAME
 from rlkit.runs.layout import checkpoints_in, versions
+from rlkit.runs.reading import read_object, typed
 
 FORMAT = 1
 RLLIB_MARKS = (
@@ -46,6 +48,14 @@ TRUST = (
 
 
 @dataclass(frozen=True)
+class File:
+    """What a file of the checkpoint must be."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What a verified checkpoint says about itself.
 
@@ -59,7 +69,7 @@ class Manifest:
     env_steps: int = 0
     versions: dict[str, str] = field(default_factory=dict)
     created: str = ""
-    files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    files: dict[str, File] = field(default_factory=dict)
     folders: list[str] = field(default_factory=list)
     extra: dict[str, Any] = field(default_factory=dict)
     signed: bool = False
@@ -143,7 +153,9 @@ def verify(folder: str | Path, *, trust: bool = False, force: bool = False) -> M
     if not force:
         _check_format(path, body)
     text = _canonical(body)
-    if not hmac.compare_digest(str(seal["checksum"]), hashlib.sha256(text).hexdigest()):
+    if not hmac.compare_digest(
+        str(seal["checksum"]).encode("utf-8", "replace"), hashlib.sha256(text).hexdigest().encode()
+    ):
         raise CheckpointError(f"{path}: damaged or edited, it does not match its own checksum")
     signed = _check_signature(path, text, seal["signature"], trust)
     manifest = _manifest(folder, body, signed)
@@ -187,14 +199,7 @@ def _without_manifest(folder: Path, trust: bool) -> Manifest:
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the manifest's content, and its checksum and signature apart."""
-    try:
-        body = json.loads(path.read_bytes())
-        if not isinstance(body, dict):
-            raise ValueError(f"got a {type(body).__name__}, expected an object")
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: damaged, not JSON ({error})") from error
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({_reason(error)})") from error
+    body = read_object(path)
     return body, {key: body.pop(key, None) for key in ("checksum", "signature")}
 
 
@@ -223,9 +228,9 @@ def _check_files(manifest: Manifest) -> None:
             raise CheckpointError(f"{path}: this file of the checkpoint is missing") from None
         if not stat.S_ISREG(status.st_mode):
             raise CheckpointError(f"{path}: expected a regular file, got a link or something else")
-        if status.st_size != expected["bytes"]:
+        if status.st_size != expected.bytes:
             raise CheckpointError(
-                f"{path}: damaged, {status.st_size} bytes instead of {expected['bytes']} (truncated, or not "
+                f"{path}: damaged, {status.st_size} bytes instead of {expected.bytes} (truncated, or not "
                 "copied completely)"
             )
     for path in _walk(folder):
@@ -238,7 +243,7 @@ def _check_files(manifest: Manifest) -> None:
             found = sha256(folder / relative)
         except OSError as error:
             raise CheckpointError(f"{folder / relative}: cannot be read ({_reason(error)})") from error
-        if found != expected["sha256"]:
+        if found != expected.sha256:
             raise CheckpointError(f"{folder / relative}: damaged or edited, its sha256 is not the manifest's")
 
 
@@ -264,20 +269,17 @@ def _check_versions(manifest: Manifest) -> None:
 
 
 def _manifest(folder: Path, body: Mapping[str, Any], signed: bool) -> Manifest:
-    names = [name for name in Manifest.__dataclass_fields__ if name not in ("path", "signed")]
-    try:
-        fields = {name: body[name] for name in names}
-        for entry in fields["files"].values():
-            int(entry["bytes"]), str(entry["sha256"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{folder / NAME}: incomplete ({type(error).__name__}: {error})") from error
-    return Manifest(path=folder, signed=signed, **fields)
+    missing = [name for name in Manifest.__dataclass_fields__ if name not in (*body, "path", "signed")]
+    if missing:
+        raise CheckpointError(f"{folder / NAME}: incomplete, it lacks {', '.join(missing)}")
+    found = typed(Manifest, {**body, "path": str(folder), "signed": signed}, folder / NAME)
+    return dataclasses.replace(found, path=folder)
 
 
 def _inside(relative: str) -> str:
     parts = Path(relative).parts
-    if not parts or Path(relative).is_absolute() or ".." in parts:
-        raise CheckpointError(f"{NAME} names {relative!r}, which is outside the checkpoint")
+    if not parts or Path(relative).is_absolute() or ".." in parts or "\0" in relative:
+        raise CheckpointError(f"{NAME} names {printable(relative)!r}, which is outside the checkpoint")
     return relative
 
 
