@@ -432,9 +432,13 @@ def main() -> None:
     """Entry point: one funnel for errors."""
     try:
         app(standalone_mode=True)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        _leave(130)
+    except SystemExit as left:  # typer makes one of a KeyboardInterrupt
+        stopped = getattr(left.__context__, "__cause__", None)
+        if isinstance(stopped, KeyboardInterrupt):
+            code = getattr(stopped, "exit_code", 130)
+            print("interrupted" if code == 130 else "terminated", file=sys.stderr)
+            _leave(code)
+        raise
     except RlkitError as error:
         for problem in getattr(error, "problems", [error]):
             print(f"error: {_shown(problem)}", file=sys.stderr)
@@ -460,7 +464,7 @@ def _shown(message: object) -> str:
 
 
 def _leave(code: int) -> None:
-    """End at once. Ray's processes end with this one (PDEATHSIG), so nothing is waited for."""
+    """End at once. Ray's processes have ended, or end with this one (PDEATHSIG), so nothing is waited for."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -16,6 +17,7 @@ from rlkit import registry, rllib
 from rlkit.errors import CheckpointError, RunFailed, UsageError
 from rlkit.files import sha256, write_atomic
 from rlkit.launch.experiment import Experiment
+from rlkit.launch.interrupt import Interrupt, status_of
 from rlkit.launch.progress import Progress
 from rlkit.launch.session import RaySession, demand, quiet_loggers, require, set_quiet
 from rlkit.recipe import Recipe
@@ -77,7 +79,6 @@ def train(
         info = RunInfo.start(loaded, command=command, imports=registry.imports(), address=address)
         write_atomic(folder / RECIPE, recipes.dump(loaded))
         info.recipe_sha256 = sha256(folder / RECIPE)
-        info.write(folder)
         return _run(Experiment(loaded, folder, info, trust=trust, quiet=quiet, verbose=verbose))
 
 
@@ -162,27 +163,69 @@ def load_recipe(recipe: Any, overrides: Mapping[str, Any] | Sequence[str]) -> Re
 
 
 def _run(experiment: Experiment) -> Run:
-    recipe, info = experiment.recipe, experiment.info
+    recipe, info, folder = experiment.recipe, experiment.info, experiment.folder
     set_quiet(experiment.verbose)
-    try:
-        check_disk(experiment.folder)
-        look_at_spaces(recipe)
-        with (
-            Progress(recipe, quiet=experiment.quiet) as show,
-            RaySession(info.address, demand(recipe), experiment.verbose) as session,
-        ):
-            _tune(experiment, session, show)
-    except KeyboardInterrupt:
-        info.status = "interrupted"
-        raise
-    except BaseException as error:
-        info.status, info.error = "failed", f"{type(error).__name__}: {error}"
-        raise
-    finally:
-        info.write(experiment.folder)
+    with Interrupt() as interrupt:
+        try:
+            info.write(folder)
+            check_disk(folder)
+            look_at_spaces(recipe)
+            with (
+                Progress(recipe, quiet=experiment.quiet) as show,
+                RaySession(
+                    info.address, demand(recipe), experiment.verbose, partial(_lost, experiment, show)
+                ) as session,
+            ):
+                _tune(experiment, session, show, interrupt)
+        except KeyboardInterrupt as error:
+            if info.status == "running":
+                info.status = getattr(error, "status", "interrupted")
+            raise
+        except OSError as error:
+            info.status, info.error = "failed", cannot_write(error, folder)
+            raise RunFailed(info.error) from error
+        except BaseException as error:
+            info.status, info.error = "failed", f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            interrupt.over()
+            _write_outcome(experiment)
     if info.status == "failed":
         raise RunFailed(info.error or "the run failed")
     return open_run(experiment.folder)
+
+
+def _write_outcome(experiment: Experiment) -> None:
+    """Write run.json; on a full disk, into the space that the lock keeps for it."""
+    try:
+        experiment.info.write(experiment.folder)
+    except OSError:
+        lock.give_space(experiment.folder)
+        try:
+            experiment.info.write(experiment.folder)
+        except OSError as error:
+            raise RunFailed(
+                f"{experiment.info.error or experiment.info.status}; {cannot_write(error, experiment.folder)}"
+            ) from error
+
+
+def _lost(experiment: Experiment, show: Progress, what: str) -> None:
+    """Write down that Ray is gone, and say how to go on: Ray's library may end this process at any moment."""
+    info = experiment.info
+    if info.status == "running":
+        info.status, info.error = "failed", what
+        _write_outcome(experiment)
+        show.say(f"{what}\nnext: rlkit train --resume {shlex.quote(str(experiment.folder))}")
+
+
+def cannot_write(error: OSError, folder: Path) -> str:
+    """Return what a failed write says: the path, the reason, and the bytes that are free there."""
+    where = error.filename or folder
+    try:
+        free = f" ({shutil.disk_usage(folder).free:,} bytes free)"
+    except OSError:
+        free = ""
+    return f"cannot write {where}: {error.strerror or error}{free}"
 
 
 def dry_run(
@@ -254,14 +297,14 @@ def first_trial(recipe: Recipe) -> Recipe:
     return Recipe.from_dict({**first_value(recipe.to_dict()), "tune": {}})
 
 
-def _tune(experiment: Experiment, session: RaySession, show: Progress) -> None:
+def _tune(experiment: Experiment, session: RaySession, show: Progress, interrupt: Interrupt) -> None:
     """Build once, while Ray starts, to find errors before anything trains, then hand over to Tune."""
     from ray import tune
 
     from rlkit.launch import initial
     from rlkit.launch.loggers import JsonLogger, TensorBoardLogger
     from rlkit.launch.search import keeps_own_checkpoints, param_space, scheduler, searcher
-    from rlkit.launch.tracking import Interrupt, StopRule, Tracker
+    from rlkit.launch.tracking import StopRule, Tracker
     from rlkit.launch.trial import NAMES, SCORE, TRUST, trainable
     from rlkit.metrics import path_of
 
@@ -282,7 +325,7 @@ def _tune(experiment: Experiment, session: RaySession, show: Progress) -> None:
     mode, checkpoint = recipe.tune.mode, recipe.checkpoint
     folder, parent = experiment.folder, experiment.folder.parent.resolve()
     with (
-        Interrupt(show.say) as interrupt,
+        interrupt.saving(show.say),
         rllib.tune_state_to(partial(seal.put, folder, info), parent / folder.name),
     ):
         tracker = Tracker(experiment, interrupt, show)
@@ -332,15 +375,13 @@ def _resume_config(resume: str | None) -> Any:
 
 def outcome(trials: Sequence[Any], tracker: Any, signal_number: int | None) -> tuple[Status, str | None]:
     """Return the run's status and, when trials failed, the message with the innermost error of the first one."""
-    import signal
-
     if signal_number is not None:
-        return ("terminated" if signal_number == signal.SIGTERM else "interrupted"), None
+        return status_of(signal_number), None
     failed = list(tracker.errors.items())
     if not failed:
         return "done", None
     name, path = failed[0]
-    text = Path(path).read_text() if Path(path).is_file() else ""
+    text = Path(path).read_text(errors="replace") if Path(path).is_file() else ""
     reason = root_cause(text)
     more = f" ({len(failed)} of {len(trials)} trials failed)" if len(trials) > 1 else ""
     return "failed", f"{name} failed{more}: {reason}\nThe traceback is in {path}"

@@ -7,6 +7,7 @@ file names counts as the holder. Reading a run needs no lock.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -21,6 +22,7 @@ from rlkit.errors import CheckpointError, UsageError, printable
 from rlkit.runs.reading import read_bytes
 
 NAME = "run.lock"
+SPARE_BYTES = 64 << 10  # of the lock file: room for run.json where the disk is full
 PATIENCE_S = 1.0  # someone who only looks whether a run is locked holds the lock for a moment
 UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
@@ -50,11 +52,18 @@ def hold(folder: str | Path, why: str) -> Iterator[None]:
                 )
             time.sleep(0.05)
         said = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+        text = json.dumps(said).encode() + b"\n"
         os.ftruncate(handle, 0)
-        os.pwrite(handle, json.dumps(said).encode() + b"\n", 0)
+        os.pwrite(handle, text.ljust(SPARE_BYTES), 0)
         yield
     finally:
         os.close(handle)
+
+
+def give_space(folder: str | Path) -> None:
+    """Free the bytes that the lock file keeps, so that the holder can write run.json on a full disk."""
+    with contextlib.suppress(OSError):
+        os.truncate(Path(folder) / NAME, 200)
 
 
 def holder(folder: str | Path) -> str | None:
@@ -87,7 +96,7 @@ def _take(handle: int, kind: int, path: Path) -> bool:
 
 def _said(path: Path) -> dict[str, object]:
     try:
-        said = json.loads(read_bytes(path, 1 << 10))
+        said = json.loads(read_bytes(path))
     except (CheckpointError, OSError, ValueError, RecursionError):
         return {}  # the holder is writing it
     return said if isinstance(said, dict) else {}
