@@ -190,9 +190,11 @@ def _run(experiment: Experiment) -> Run:
         finally:
             interrupt.over()
             _write_outcome(experiment)
+    run = open_run(folder)
     if info.status == "failed":
-        raise RunFailed(info.error or "the run failed")
-    return open_run(experiment.folder)
+        words = f"\nnext: rlkit train --resume {shlex.quote(str(folder))}" if run.last_checkpoint else ""
+        raise RunFailed(f"{info.error}{words}")
+    return run
 
 
 def _write_outcome(experiment: Experiment) -> None:
@@ -357,7 +359,8 @@ def _tune(experiment: Experiment, session: RaySession, show: Progress, interrupt
             sync_config=tune.SyncConfig(sync_period=2),
             verbose=0,
         )
-    info.status, info.error = outcome(analysis.trials, tracker, interrupt.signal)
+    if info.status == "running":  # Ray was there until the end
+        info.status, info.error = outcome(analysis.trials, tracker, interrupt.signal)
 
 
 def _resume_config(resume: str | None) -> Any:

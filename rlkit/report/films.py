@@ -63,7 +63,7 @@ def play_group(group: TrialGroup, *, trust: bool, notes: list[str]) -> Played | 
     if path is None:
         return None
     try:
-        agent = load(path, trust=trust)
+        agent = load(path, trust=trust, force=None)
         result = evaluate(agent, episodes=EPISODES, max_steps=MAX_STEPS)
     except RlkitError as error:
         notes.append(f"{group.label}: not played, {error}")

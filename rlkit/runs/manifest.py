@@ -41,6 +41,7 @@ HARMLESS = frozenset(
 )
 HARMLESS_NAMES = frozenset({".metadata.json", ".DS_Store"})
 
+FORCE = ", or try anyway with --force (Python: force=True)"
 TRUST = (
     "Loading a checkpoint runs the code inside it (RLlib stores Python pickles), with all your rights. If "
     "you trust whoever wrote this one, repeat with --trust (Python: trust=True)"
@@ -126,18 +127,19 @@ def write(
         seal = {"checksum": hashlib.sha256(text).hexdigest(), "signature": signing.stamp(text)}
         write_atomic(folder / NAME, json.dumps({**body, **seal}, indent=1).encode())
     except OSError as error:
-        raise CheckpointError(f"cannot write {folder / NAME}: {_reason(error)}{_space(folder)}") from error
+        raise CheckpointError(cannot_write(error, folder / NAME)) from error
     return _manifest(folder, body, signed=seal["signature"] is not None)
 
 
-def verify(folder: str | Path, *, trust: bool = False, force: bool = False) -> Manifest:
+def verify(folder: str | Path, *, trust: bool = False, force: bool | None = None) -> Manifest:
     """Check a checkpoint before anything in it is unpickled.
 
     Args:
         folder: a checkpoint folder.
         trust: accept a checkpoint that this user did not sign, and a plain RLlib one without a manifest. A
             folder that differs from its manifest is refused all the same.
-        force: go on with another version of ray, Python or rlkit's checkpoint format.
+        force: go on with another version of ray, Python or rlkit's checkpoint format; None where the caller has no
+            such option, which the message then does not suggest.
 
     Raises:
         CheckpointError: names the file that is missing, truncated, changed or unknown; or who signed the
@@ -151,7 +153,7 @@ def verify(folder: str | Path, *, trust: bool = False, force: bool = False) -> M
         return _without_manifest(folder, trust)
     body, seal = _read(path)
     if not force:
-        _check_format(path, body)
+        _check_format(path, body, forcible=force is not None)
     text = _canonical(body)
     if not hmac.compare_digest(
         str(seal["checksum"]).encode("utf-8", "replace"), hashlib.sha256(text).hexdigest().encode()
@@ -161,12 +163,12 @@ def verify(folder: str | Path, *, trust: bool = False, force: bool = False) -> M
     manifest = _manifest(folder, body, signed)
     _check_files(manifest)
     if not force:
-        _check_versions(manifest)
+        _check_versions(manifest, forcible=force is not None)
     return manifest
 
 
 def latest_good(
-    folder: str | Path, *, trust: bool = False, force: bool = False
+    folder: str | Path, *, trust: bool = False, force: bool | None = None
 ) -> tuple[Path | None, list[tuple[Path, str]]]:
     """Return the newest checkpoint in a trial folder that verifies, and what was passed over, with reasons.
 
@@ -247,24 +249,23 @@ def _check_files(manifest: Manifest) -> None:
             raise CheckpointError(f"{folder / relative}: damaged or edited, its sha256 is not the manifest's")
 
 
-def _check_format(path: Path, body: Mapping[str, Any]) -> None:
+def _check_format(path: Path, body: Mapping[str, Any], forcible: bool) -> None:
     if body.get("format") != FORMAT:
         then = body.get("versions") if isinstance(body.get("versions"), dict) else {}
         raise CheckpointError(
             f"{path} has checkpoint format {body.get('format')} of rlkit {(then or {}).get('rlkit')}, this "
-            f"is rlkit {versions()['rlkit']} with format {FORMAT}; use that version, or try anyway with "
-            "--force (Python: force=True)"
+            f"is rlkit {versions()['rlkit']} with format {FORMAT}; use that version{FORCE * forcible}"
         )
 
 
-def _check_versions(manifest: Manifest) -> None:
+def _check_versions(manifest: Manifest, forcible: bool) -> None:
     here = versions()
     for name in ("python", "ray"):
         then = manifest.versions.get(name, "unknown")
         if _minor(then) != _minor(here[name]):
             raise CheckpointError(
                 f"{manifest.path} was written with {name} {then}, this is {name} {here[name]}; use that "
-                "version, or try anyway with --force (Python: force=True)"
+                f"version{FORCE * forcible}"
             )
 
 
@@ -315,10 +316,13 @@ def _reason(error: OSError) -> str:
     return error.strerror or str(error)
 
 
-def _space(folder: Path) -> str:
+def cannot_write(error: OSError, path: Path) -> str:
+    """Return what a failed write says: the path, the reason, the bytes already there, and those that are free."""
+    folder = path if path.is_dir() else path.parent
     try:
         status = os.statvfs(folder)
-        needed = sum(path.stat().st_size for path in _walk(folder) if path.is_file())
+        there = sum(p.stat().st_size for p in _walk(folder) if p.is_file())
+        space = f" ({there:,} bytes needed so far, {status.f_bavail * status.f_frsize:,} free)"
     except OSError:
-        return ""
-    return f" ({needed:,} bytes needed, {status.f_bavail * status.f_frsize:,} free)"
+        space = ""
+    return f"cannot write {error.filename or path}: {_reason(error)}{space}"
