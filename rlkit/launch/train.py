@@ -220,6 +220,12 @@ def _lost(experiment: Experiment, show: Progress, what: str) -> None:
         show.say(f"{what}\nnext: rlkit train --resume {shlex.quote(str(experiment.folder))}")
 
 
+def _os_error(text: str) -> OSError | None:
+    """Return the OSError that a traceback ends with, or None."""
+    found = re.search(r"OSError: \[Errno (\d+)\] ([^:\n]+)(?:: '([^']+)')?\s*$", text)
+    return OSError(int(found[1]), found[2], found[3]) if found else None
+
+
 def cannot_write(error: OSError, folder: Path) -> str:
     """Return what a failed write says: the path, the reason, and the bytes that are free there."""
     where = error.filename or folder
@@ -302,6 +308,7 @@ def first_trial(recipe: Recipe) -> Recipe:
 def _tune(experiment: Experiment, session: RaySession, show: Progress, interrupt: Interrupt) -> None:
     """Build once, while Ray starts, to find errors before anything trains, then hand over to Tune."""
     from ray import tune
+    from ray.tune import TuneError
 
     from rlkit.launch import initial
     from rlkit.launch.loggers import JsonLogger, TensorBoardLogger
@@ -331,34 +338,37 @@ def _tune(experiment: Experiment, session: RaySession, show: Progress, interrupt
         rllib.tune_state_to(partial(seal.put, folder, info), parent / folder.name),
     ):
         tracker = Tracker(experiment, interrupt, show)
-        analysis = tune.run(
-            trainable(algorithm_class),
-            config=space,
-            num_samples=samples,
-            storage_path=str(parent),
-            name=folder.name,
-            stop=StopRule(recipe.stop),
-            metric=path_of(recipe.tune.metric),
-            mode=mode,
-            scheduler=scheduler(recipe),
-            search_alg=searcher(recipe),
-            max_concurrent_trials=recipe.tune.concurrent if recipe.tune.search else None,
-            max_failures=recipe.tune.max_failures,
-            checkpoint_config=tune.CheckpointConfig(
-                num_to_keep=None if keeps_own_checkpoints(recipe) else checkpoint.keep,
-                checkpoint_frequency=checkpoint.every,
-                checkpoint_at_end=True,
-                checkpoint_score_attribute=SCORE,
-                checkpoint_score_order=mode,
-            ),
-            callbacks=[tracker, JsonLogger(), TensorBoardLogger()],
-            trial_dirname_creator=trial_folder_name,
-            raise_on_failed_trial=False,
-            resume=experiment.resume is not None,
-            resume_config=_resume_config(experiment.resume),
-            sync_config=tune.SyncConfig(sync_period=2),
-            verbose=0,
-        )
+        try:
+            analysis = tune.run(
+                trainable(algorithm_class),
+                config=space,
+                num_samples=samples,
+                storage_path=str(parent),
+                name=folder.name,
+                stop=StopRule(recipe.stop),
+                metric=path_of(recipe.tune.metric),
+                mode=mode,
+                scheduler=scheduler(recipe),
+                search_alg=searcher(recipe),
+                max_concurrent_trials=recipe.tune.concurrent if recipe.tune.search else None,
+                max_failures=recipe.tune.max_failures,
+                checkpoint_config=tune.CheckpointConfig(
+                    num_to_keep=None if keeps_own_checkpoints(recipe) else checkpoint.keep,
+                    checkpoint_frequency=checkpoint.every,
+                    checkpoint_at_end=True,
+                    checkpoint_score_attribute=SCORE,
+                    checkpoint_score_order=mode,
+                ),
+                callbacks=[tracker, JsonLogger(), TensorBoardLogger()],
+                trial_dirname_creator=trial_folder_name,
+                raise_on_failed_trial=False,
+                resume=experiment.resume is not None,
+                resume_config=_resume_config(experiment.resume),
+                sync_config=tune.SyncConfig(sync_period=2),
+                verbose=0,
+            )
+        except TuneError as error:  # what a callback raised, as text
+            raise _os_error(str(error)) or error from error
     if info.status == "running":  # Ray was there until the end
         info.status, info.error = outcome(analysis.trials, tracker, interrupt.signal)
 

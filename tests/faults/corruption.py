@@ -5,6 +5,8 @@ Unpickling anything is an error while this runs, so a checkpoint that is refused
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import pickle
@@ -116,6 +118,29 @@ def nothing_is_unpickled() -> Iterator[None]:
         yield
 
 
+def resume_past(newest: Path) -> tuple[int, list[str]]:
+    """Damage the newest checkpoint of a finished run and go on for an iteration.
+
+    Returns:
+        How many iterations were done again, and what is wrong.
+    """
+    import rlkit
+
+    run = newest.parent.parent
+    truncate(max(newest.rglob("*.pkl"), key=lambda path: path.stat().st_size))
+    told = io.StringIO()
+    last = int(rlkit.open_run(run).last_metrics["iteration"])
+    with contextlib.redirect_stderr(told):
+        again = rlkit.resume(run, [f"stop.iterations={last + 1}"], quiet=False)
+    said = " ".join(told.getvalue().split())
+    bad = [word for word in ("passing over", newest.name, "going on from checkpoint_") if word not in said]
+    rows = [int(iteration) for iteration in again.metrics["iteration"]]
+    if rows != list(range(1, last + 2)):
+        bad.append(f"iterations {rows}")
+    first = int(said.partition("going on from checkpoint_")[2].split()[0]) if not bad else 0
+    return last - first, bad
+
+
 def matrix(checkpoint: Path, work: Path, read: Callable[[Path], object]) -> tuple[int, list[str]]:
     """Damage copies of a checkpoint and read each.
 
@@ -126,8 +151,8 @@ def matrix(checkpoint: Path, work: Path, read: Callable[[Path], object]) -> tupl
         How many were tried, and what was accepted, or refused for another reason, or without the file's name.
     """
     bad = []
-    tried = 0
-    for tried, (what, place, how) in enumerate(damages(checkpoint), 1):
+    every = list(damages(checkpoint))
+    for what, place, how in every:
         copy = work / checkpoint.name
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(checkpoint, copy)
@@ -143,4 +168,4 @@ def matrix(checkpoint: Path, work: Path, read: Callable[[Path], object]) -> tupl
             bad.append(f"{what}: something was unpickled")
         except Exception as error:
             bad.append(f"{what}: {type(error).__name__}: {error}")
-    return tried, bad
+    return len(every), bad

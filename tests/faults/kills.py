@@ -147,19 +147,9 @@ def try_one(victim: str, algorithm: str, folder: Path, rng: random.Random, patie
     return found
 
 
-def main(
-    victims: list[str], algorithms: list[str], each: int, folder: Path, log: Path, seed: int = 0
-) -> None:
-    """Write one JSON line per kill into `log` as they come."""
-    rng = random.Random(seed)
-    for number in range(each):
-        for victim in victims:
-            algorithm = algorithms[rng.randrange(len(algorithms))]
-            place = folder / f"{victim}_{number}_{seed}"
-            began = time.monotonic()
-            try:
-                found = try_one(victim, algorithm, place, rng, patience=3.0)
-            except Exception as error:  # a try that breaks is a try that did not hold
-                found = Killed(victim, algorithm, [f"{type(error).__name__}: {error}"])
-            with log.open("a") as file:
-                file.write(json.dumps({**vars(found), "took": round(time.monotonic() - began, 1)}) + "\n")
+def guarded(victim: str, algorithm: str, place: Path, rng: random.Random) -> Killed:
+    """`try_one`; a try that breaks is a try that did not hold."""
+    try:
+        return try_one(victim, algorithm, place, rng, patience=3.0)
+    except Exception as error:
+        return Killed(victim, algorithm, [f"{type(error).__name__}: {error}"])
