@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import re
@@ -25,6 +26,7 @@ from rlkit.runs import lock, manifest, seal
 from rlkit.runs.layout import RECIPE
 from rlkit.runs.run import Run, RunInfo, Status, new_run_folder, open_run
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)  # what a disk says to a write
 RESUMABLE = ("stop", "tune.max_failures")
 
 
@@ -181,10 +183,10 @@ def _run(experiment: Experiment) -> Run:
             if info.status == "running":
                 info.status = getattr(error, "status", "interrupted")
             raise
-        except OSError as error:
-            info.status, info.error = "failed", cannot_write(error, folder)
-            raise RunFailed(info.error) from error
         except BaseException as error:
+            if isinstance(error, OSError) and error.errno in FULL:
+                info.status, info.error = "failed", cannot_write(error, folder)
+                raise RunFailed(info.error) from error
             info.status, info.error = "failed", f"{type(error).__name__}: {error}"
             raise
         finally:
@@ -288,7 +290,7 @@ def rehearse(recipe: Recipe, *, weights: bool = True, trust: bool = False) -> tu
 def look_at_spaces(recipe: Recipe) -> None:
     """Say what can be known of the spaces before RLlib is imported and Ray starts.
 
-    The environments of PettingZoo and VMAS import RLlib; theirs are read while Ray starts (`rehearse`).
+    The environments of PettingZoo and VMAS import RLlib; theirs are read when Ray has started (`rehearse`).
     """
     from rlkit.envs import is_multi_agent
     from rlkit.launch.spaces import forget_rosters, refuse
@@ -306,7 +308,7 @@ def first_trial(recipe: Recipe) -> Recipe:
 
 
 def _tune(experiment: Experiment, session: RaySession, show: Progress, interrupt: Interrupt) -> None:
-    """Build once, while Ray starts, to find errors before anything trains, then hand over to Tune."""
+    """Build once to find errors before anything trains, then hand over to Tune."""
     from ray import tune
     from ray.tune import TuneError
 
@@ -320,8 +322,10 @@ def _tune(experiment: Experiment, session: RaySession, show: Progress, interrupt
     recipe, info = experiment.recipe, experiment.info
     if not experiment.verbose:
         quiet_loggers()
-    example, taken = rehearse(recipe, weights=experiment.resume is None, trust=experiment.trust)
+    registry.resolve("algorithms", recipe.algorithm)  # imports RLlib while Ray starts
+    # `rehearse` registers names with Tune, which fails in a Ray that is half started (ray 2.60, its job has no id)
     session.wait()
+    example, taken = rehearse(recipe, weights=experiment.resume is None, trust=experiment.trust)
     if taken:
         show.say(initial.table(taken))
     algorithm_class = example.algo_class
