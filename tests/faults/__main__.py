@@ -133,12 +133,16 @@ def signalled(each: int, folder: Path) -> Iterator[Try]:
         for name, case in signals.CASES.items():
             place = folder / f"{name}_{number}".replace(" ", "_")
             file = signals.recipe(place)
-            ended = signals.send(
-                signals.start(file, place), place, case.numbers, while_starting=case.starting
-            )
-            bad = signals.problems(case, ended)
+            seconds = 0.0
+            try:
+                ended = signals.send(
+                    signals.start(file, place), place, case.numbers, while_starting=case.starting
+                )
+                bad, seconds = signals.problems(case, ended), ended.seconds
+            except Exception as error:  # a try that breaks is a try that did not hold
+                bad = [f"{type(error).__name__}: {error}"]
             yield {
-                "row": "F5", "what": name, "tries": 1, "held": int(not bad), "seconds": round(ended.seconds, 1),
+                "row": "F5", "what": name, "tries": 1, "held": int(not bad), "seconds": round(seconds, 1),
                 "problems": bad,
             }  # fmt: skip
 
@@ -175,10 +179,12 @@ def attacked(folder: Path) -> Iterator[Try]:
 
 def note(found: Try) -> None:
     """Add a try to the log."""
-    single = found["row"] in (*KILLS, "F5")
-    older = [json.loads(line) for line in LOG.read_text().splitlines()] if LOG.exists() else []
-    kept = [t for t in older if single or (t["row"], t["what"]) != (found["row"], found["what"])]
-    LOG.write_text("".join(json.dumps(t) + "\n" for t in [*kept, found]))
+    if found["row"] not in (*KILLS, "F5") and LOG.exists():
+        older = [json.loads(line) for line in LOG.read_text().splitlines()]
+        kept = [t for t in older if (t["row"], t["what"]) != (found["row"], found["what"])]
+        LOG.write_text("".join(json.dumps(t) + "\n" for t in kept))
+    with LOG.open("a") as file:
+        file.write(json.dumps(found) + "\n")
     print(
         f"{found['row']:<4} {found['what']}: {found['held']} of {found['tries']}",
         *found["problems"][:3],
