@@ -246,7 +246,7 @@ def load(
     *,
     imports: Sequence[str] = (),
     trust: bool = False,
-    force: bool = False,
+    force: bool | None = False,
     explore: bool = False,
 ) -> Agent:
     """Read an agent from a checkpoint, a trial or run folder (its best checkpoint, else its last), or an export.
@@ -275,7 +275,7 @@ def load(
 
 
 def verified(
-    path: str | Path, *, imports: Sequence[str] = (), trust: bool = False, force: bool = False
+    path: str | Path, *, imports: Sequence[str] = (), trust: bool = False, force: bool | None = None
 ) -> Manifest:
     """Return the manifest of the checkpoint a path stands for, verified, and its names known in this process.
 
@@ -294,7 +294,7 @@ def verified(
     return notes
 
 
-def _verified(path: Path, trust: bool, force: bool) -> Manifest:
+def _verified(path: Path, trust: bool, force: bool | None) -> Manifest:
     """Find and verify the checkpoint a path stands for."""
     if manifest.is_checkpoint(path):
         return manifest.verify(path, trust=trust, force=force)
