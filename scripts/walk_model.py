@@ -175,7 +175,10 @@ def _effect(
     if "use_lstm" in unmet:
         return False
     before = _built(algorithm, sees, acts, {**base, **needs})
-    return _built(algorithm, sees, acts, {**base, **needs, **change}) not in (before, None)
+    # An algorithm may have another default than DefaultModelConfig: of two values one is a change.
+    values = (True, False) if isinstance(row.get("default"), bool) else (change[field],)
+    made = [_built(algorithm, sees, acts, {**base, **needs, field: value}) for value in values]
+    return any(found not in (before, None) for found in made)
 
 
 def _built(algorithm: str, sees: str, acts: str, model: dict[str, Any]) -> str | None:

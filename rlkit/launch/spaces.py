@@ -119,6 +119,24 @@ def refuse(recipe: Recipe) -> None:
             elif "name" not in (recipe.model or {}):
                 _refuse_start(part, who, "")
     _refuse_idle_fields(recipe, roster)
+    _refuse_vectors(recipe)
+
+
+def _refuse_vectors(recipe: Recipe) -> None:
+    """`gym_env_vectorize_mode: vector_entry_point` asks an environment for all its copies at once."""
+    if recipe.config.get("env_runners", {}).get("gym_env_vectorize_mode") != "vector_entry_point":
+        return
+    try:
+        env = make_bare(recipe.env, {**recipe.env_config, "num_envs": 2})
+        env.close()
+        given = "" if isinstance(env, gym.vector.VectorEnv) else f"its maker returned {type(env).__name__}"
+    except Exception as error:
+        given = f"{type(error).__name__}: {error}"
+    if given:
+        raise UsageError(
+            f"config.env_runners.gym_env_vectorize_mode: vector_entry_point makes {recipe.env} with num_envs and expects "
+            f"a gymnasium.vector.VectorEnv; {given}; write gym_env_vectorize_mode: sync, or give it such a maker"
+        )
 
 
 def _refuse_idle_fields(recipe: Recipe, roster: Roster) -> None:
