@@ -15,8 +15,9 @@ import numpy as np
 
 from rlkit.envs.soccer import SoccerVectorEnv
 from rlkit.envs.soccer_games import SoccerGames, play
-from rlkit.envs.soccer_rules import ACTIONS, SoccerRules, pool_of, style_policy, tables
+from rlkit.envs.soccer_rules import ACTIONS, SoccerRules, tables
 from rlkit.envs.soccer_solver import greedy, outcome, solve, successors, value_iteration
+from rlkit.envs.soccer_styles import pool_of, style_policy
 
 GAMMA = 0.9
 

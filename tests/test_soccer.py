@@ -16,11 +16,10 @@ from rlkit.envs.soccer_rules import (
     RIGHT,
     UP,
     SoccerRules,
-    pool_of,
-    style_policy,
     tables,
 )
 from rlkit.envs.soccer_solver import finite_horizon, outcome, solve, value_iteration
+from rlkit.envs.soccer_styles import pool_of, style_policy
 
 RULES = SoccerRules()
 RANDOM = np.full((tables(RULES).size, 5), 0.2)
