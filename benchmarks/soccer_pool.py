@@ -17,19 +17,14 @@ Prints mean scores (wins - losses) over the starts of the game:
 
 from __future__ import annotations
 
-import argparse
-import json
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from rlkit.envs.soccer_games import SoccerGames
 from rlkit.envs.soccer_rules import ACTIONS, SoccerRules, tables
 from rlkit.envs.soccer_solver import greedy, outcome, successors, value_iteration
-from rlkit.envs.soccer_styles import Pool, check_switching, pool_of
+from rlkit.envs.soccer_styles import Pool
 
 GAMMA = 0.9
 

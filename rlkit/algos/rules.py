@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel
@@ -28,6 +28,7 @@ class Settings:
         default: `(method, argument) -> value` of the algorithm.
         action: `"Discrete"` or `"Box"` where it is known without making the environment.
         single_agent: the environment is known to have one agent.
+        env_config: the environment's arguments.
     """
 
     algorithm: str
@@ -37,6 +38,7 @@ class Settings:
     default: Callable[[str, str], Any]
     action: str | None = None
     single_agent: bool = False
+    env_config: Mapping[str, Any] = field(default_factory=dict)
 
     def given(self, method: str, argument: str) -> bool:
         return argument in self.config.get(method, {})

@@ -199,9 +199,31 @@ class SoccerVectorEnv(gym.vector.VectorEnv):
         return tuple(draw(self.rules, int(state), self.render_mode) for state in self.games.state)
 
 
-def soccer(num_envs: int | None = None, **options: Any) -> SoccerEnv | SoccerVectorEnv:
+def soccer(
+    num_envs: int | None = None,
+    opponents: Any = None,
+    *,
+    styles: dict[str, Any] | None = None,
+    switch_probability: float = 0.0,
+    switch_at: Sequence[int] = (),
+    render_mode: str | None = None,
+    width: int = 9,
+    height: int = 6,
+    goal_rows: Sequence[int] | None = None,
+    horizon: int = 100,
+    steal_probability: float = 1.0,
+) -> SoccerEnv | SoccerVectorEnv:
     """Make the one-player game, vectorised if `num_envs` is given (RLlib's vector entry point passes it)."""
-    return SoccerEnv(**options) if num_envs is None else SoccerVectorEnv(num_envs, **options)
+    options: dict[str, Any] = {
+        "styles": styles, "switch_probability": switch_probability, "switch_at": switch_at, "render_mode": render_mode,
+        "width": width, "height": height, "goal_rows": goal_rows, "horizon": horizon,
+        "steal_probability": steal_probability,
+    }  # fmt: skip
+    return (
+        SoccerEnv(opponents, **options)
+        if num_envs is None
+        else SoccerVectorEnv(num_envs, opponents, **options)
+    )
 
 
 class SoccerParallelEnv(ParallelEnv):

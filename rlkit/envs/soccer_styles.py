@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from rlkit.envs.rules import EnvRules, Fault
 from rlkit.envs.soccer_rules import ACTIONS, DOWN, LEFT, NOOP, RIGHT, UP, SoccerRules, tables
 from rlkit.errors import did_you_mean
 
@@ -270,26 +271,31 @@ def check_switching(pool: Pool, probability: Any, moves: Any) -> None:
         raise PoolError((name,), message, "name a second style, or remove the switching")
 
 
-def faults(env_config: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
-    """Yield what is wrong with the styles and opponents of an `env_config`: path, message, fix."""
+def faults(env_config: Mapping[str, Any]) -> Iterator[Fault]:
+    """Yield what is wrong with the styles and opponents of an `env_config`, every style by itself."""
     styles = env_config.get("styles") or {}
     if not isinstance(styles, Mapping):
         yield ("styles",), f"got {styles!r}, expected styles by name", "write {NAME: {advance: 9, …}}"
         return
-    sound = True
+    wrong = set()
     for name, values in styles.items():
         try:
             pool_of(name, {name: values})
         except PoolError as error:
-            sound = False
+            wrong.add(name)
             yield error.path, error.message, error.fix
-    if not sound:
+    if wrong:
         return
     try:
         pool = pool_of(env_config.get("opponents"), styles)
         check_switching(pool, env_config.get("switch_probability", 0.0), env_config.get("switch_at", ()))
     except PoolError as error:
         yield error.path, error.message, error.fix
+
+
+RULES = EnvRules(
+    faults, lambda env_config: len(pool_of(env_config.get("opponents"), env_config.get("styles")).names)
+)
 
 
 def _number(value: Any) -> bool:
