@@ -32,6 +32,7 @@ class EnvRules:
 # environment -> its rules
 WHERE = {
     "soccer": "rlkit.envs.soccer_styles:RULES",
+    "matrix_game": "rlkit.envs.matrix_rules:RULES",
     "tag_pool": "rlkit.envs.tag_pool:RULES",
 }
 
