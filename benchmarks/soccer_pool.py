@@ -1,10 +1,6 @@
-"""The exact numbers of a pool of soccer opponents: what any method can and cannot reach against it.
+"""What any method can and cannot reach against a pool of soccer opponents; `opponent_pool.py` prints it.
 
-    python benchmarks/soccer_pool.py styles
-    python benchmarks/soccer_pool.py '{random: 4, seed: 7}' [--memoryless 40]
-    python benchmarks/soccer_pool.py configs/dron_styles.yaml      # the pool, rules and switching of a recipe
-
-Prints mean scores (wins - losses) over the starts of the game:
+Mean scores (wins - losses) over the starts of the game:
 - type known: the optimum at the discount against each opponent, exact. With switching, the style is seen at every move.
 - type inferred: a player who starts from the pool's probabilities, updates them exactly after every move, and plays
   argmax_a sum_k b_k Q_k(s, a) (QMDP: Littman, Cassandra, Kaelbling 1995), over simulated games, with its 95 % interval.
