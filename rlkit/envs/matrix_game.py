@@ -55,6 +55,8 @@ class MatrixGames:
         ValueError: an argument that cannot be played, with the fix.
     """
 
+    action_count = 2
+
     def __init__(
         self,
         count: int,

@@ -55,6 +55,8 @@ class SoccerGames:
         ValueError: a wrong pool, or switching with a single style.
     """
 
+    action_count = len(ACTIONS)
+
     def __init__(
         self,
         count: int,
