@@ -47,6 +47,7 @@ SHORT: dict[str, list[str]] = {
     "offpolicy_replay": [],
     "offpolicy_throughput": ["--runs", "1", "--seconds", "1"],
     "offpolicy_update": ["--rounds", "1"],
+    "offline_pendulum": ["--seeds", "1", "--iterations", "1", "--out", "/dev/null"],
     "onpolicy_command": ["--runs", "1"],
     "onpolicy_throughput": ["--runs", "1", "--seconds", "1"],
     "opponent_modelling": [
@@ -54,12 +55,14 @@ SHORT: dict[str, list[str]] = {
         *("--games", "50", "--out", f"{TMP}/rows.jsonl"),
     ],
     "opponent_pool": ["soccer", "{opponents: styles, width: 5, height: 4}", "--games", "100"],
+    "pbt_cartpole": ["--seeds", "1", "--steps", "1000", "--out", "/dev/null"],
     "random_returns": ["--episodes", "2"],
     "seed_streams": [],
     "with_without": ["configs/ppo_cartpole.yaml", "stop.env_steps=1500", "--seeds", "0", "--out", TMP],
 }
 # not started by themselves: modules, and scripts that need a finished run or hours of training
 OTHERS = {
+    "before_after": "needs another tree of rlkit",
     "dron_games": "a module",
     "peer_env": "a module",
     "processes": "a module",

@@ -190,6 +190,9 @@ def evaluate(
     video: Annotated[Path | None, typer.Option(help="Write an mp4 or gif.")] = None,
     trace: Annotated[Path | None, typer.Option(help="Write one CSV row per step.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write one CSV row per episode.")] = None,
+    record: Annotated[
+        Path | None, typer.Option(help="Write the episodes to a .npz for BC, MARWIL, CQL and IQL.")
+    ] = None,
     measure: Annotated[
         list[str], typer.Option(help="Also measure: success, frames, both with :RADIUS, touches, infos/KEY.")
     ] = [],  # noqa: B006
@@ -218,6 +221,7 @@ def evaluate(
         "video": video,
         "trace": trace,
         "csv": csv,
+        "record": record,
         "measures": measure,
         "max_steps": max_steps,
         "env": env,
@@ -244,9 +248,9 @@ def evaluate(
         from rich.console import Console
 
         Console(highlight=False).print(result.table(), crop=False)
-        for what, where in {"video": video, "trace": trace, "csv": csv}.items():
+        for what, where in {"video": video, "trace": trace, "csv": csv, "record": record}.items():
             if where is not None:
-                print(f"{what:<5} {where}")
+                print(f"{what:<6} {where}")
 
 
 @app.command()

@@ -28,6 +28,7 @@ Legend: B rows of a minibatch, A action numbers; ratio is π(a|s) / π_old(a|s).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -48,11 +49,19 @@ from ray.rllib.utils.schedules.scheduler import Scheduler
 from ray.rllib.utils.torch_utils import explained_variance
 from torch import Tensor
 
+from rlkit.algos.centralised.options import CENTRALIZED
 from rlkit.algos.onpolicy.distributions import distribution
 from rlkit.algos.onpolicy.learner import VALUES, EnoughUpdates, OnPolicyLearner
-from rlkit.algos.onpolicy.step import OnPolicy
+from rlkit.algos.onpolicy.step import Fragments, OnPolicy
+from rlkit.algos.onpolicy.team_config import TeamCritics
+from rlkit.algos.onpolicy.team_learner import TeamLearner
+from rlkit.algos.onpolicy.team_module import Team
 from rlkit.algos.sampling.array_runner import ArrayEnvRunner
 from rlkit.algos.sampling.episode_runner import default_runner
+from rlkit.algos.sampling.team_fragment import TeamFragment, of_episodes
+from rlkit.algos.sampling.team_runner import TeamEnvRunner
+from rlkit.errors import UsageError
+from rlkit.replay.episodes import joint_columns
 
 STANDARDIZED_OVER = ("batch", "minibatch")
 CLIP_PARAM = "curr_clip_param"
@@ -89,7 +98,7 @@ def value_loss(
 # Configuration -------------------------------------------------------------------------------------------
 
 
-class PPOConfig(RLlibPPOConfig):
+class PPOConfig(TeamCritics, RLlibPPOConfig):
     """RLlib's PPOConfig for the columnar PPO."""
 
     def __init__(self, algo_class: type | None = None):
@@ -97,7 +106,7 @@ class PPOConfig(RLlibPPOConfig):
         self.standardize_advantages = "batch"
         self.stop_kl: float | None = None
         self.vf_clip_range: float | None = None
-        self.array_fragments = True  # what `ArrayEnvRunner` returns
+        self.array_fragments = True  # what `ArrayEnvRunner` and `TeamEnvRunner` return
 
     def training(
         self,
@@ -106,6 +115,9 @@ class PPOConfig(RLlibPPOConfig):
         standardize_advantages: Literal["batch", "minibatch"] = NotProvided,
         stop_kl: float | None = NotProvided,
         vf_clip_range: float | None = NotProvided,
+        critic: Literal["centralized", "local"] | dict[str, Literal["centralized", "local"]] = NotProvided,
+        critic_input: Literal["observations", "state"] = NotProvided,
+        normalize_values: Literal["running", "popart"] | None = NotProvided,
         **kwargs: Any,
     ) -> PPOConfig:
         """Set the training options.
@@ -118,9 +130,15 @@ class PPOConfig(RLlibPPOConfig):
             stop_kl: Ends the updates of a training step before the first minibatch whose KL divergence exceeds it
                 (Spinning Up's and Stable-Baselines3's `target_kl`, which both multiply by 1.5).
             vf_clip_range: Keeps new values within this range of the old ones in the value loss (OpenAI baselines).
+            critic: What value functions see: their own agent's observation (`local`), or the whole team
+                (`centralized`, MAPPO); or one word per policy, `"*"` for all others.
+            critic_input: A centralised critic reads all agents' `observations`, or the environment's global `state`.
+            normalize_values: Centralised critics put out values in units of a `running` mean and deviation of their
+                targets, or the same with their last layer kept in step (`popart`); null: as they are.
             **kwargs: Those of RLlib's PPO.
         """
         super().training(**kwargs)
+        self.set_critics(critic, critic_input, normalize_values)
         if clip_param is not NotProvided:
             self.clip_param = clip_param
         if standardize_advantages is not NotProvided:
@@ -138,7 +156,9 @@ class PPOConfig(RLlibPPOConfig):
             ValueError: a setting that cannot work.
         """
         if getattr(self, "env_runner_cls", None) is None:
-            self.env_runner_cls = default_runner(self) if self.is_multi_agent else ArrayEnvRunner
+            arrays = TeamEnvRunner if self.is_multi_agent else ArrayEnvRunner
+            self.env_runner_cls = default_runner(self) if self.is_multi_agent and self.output else arrays
+        self.check_critics()
         if self.in_evaluation:
             self.array_fragments = False
         super().validate()
@@ -162,7 +182,7 @@ class PPOConfig(RLlibPPOConfig):
 # Learner -------------------------------------------------------------------------------------------------
 
 
-class PPOLearner(OnPolicyLearner, PPOTorchLearner):
+class PPOLearner(TeamLearner, OnPolicyLearner, PPOTorchLearner):
     """RLlib's PPO learner, updated from columns."""
 
     def build(self) -> None:
@@ -266,3 +286,35 @@ class PPO(OnPolicy, RLlibPPO):
     @classmethod
     def get_default_config(cls) -> PPOConfig:
         return PPOConfig()
+
+    def why_rllib(self) -> str | None:
+        reason = super().why_rllib()
+        if reason and self.config.judges_team:
+            raise UsageError(
+                f"critic: centralized learns from columns, and RLlib's learner pipeline is needed because {reason}; "
+                "remove that, or write critic: local"
+            )
+        return reason
+
+    def by_module(self, samples: Sequence[Any]) -> Fragments:
+        """As `OnPolicy`'s; modules with a centralised critic learn from the team's rows."""
+        if not self.config.judges_team:
+            return super().by_module(samples)
+        team = next(iter(self.learner_group.foreach_learner(_team_of))).get()
+        episodes = [sample for sample in samples if not isinstance(sample, TeamFragment)]
+        teams = [sample for sample in samples if isinstance(sample, TeamFragment)]
+        if episodes:
+            seen, done = ({a: pair[i] for a, pair in team.spaces.items()} for i in (0, 1))
+            columns = joint_columns(list(team.module_of), seen, done)
+            teams.append(of_episodes(episodes, team.module_of, *columns))
+        local = super().by_module(samples)
+        return {
+            m: teams if self.config.critic_of(m) == CENTRALIZED else local.get(m, [])
+            for m in dict.fromkeys(team.module_of.values())
+        }
+
+
+def _team_of(learner: Any) -> Team:
+    """Return the team that a learner's centralised critics know."""
+    modules = [learner.module[m].unwrapped() for m in learner.module.keys()]  # noqa: SIM118 (no dict)
+    return next(module.options["team"] for module in modules if getattr(module, "judges_team", False))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from rlkit.algos.rules import Fault, Rules, Settings
 
@@ -14,6 +14,32 @@ def iteration_steps(settings: Settings) -> float:
 
 
 def check_ppo(settings: Settings) -> Iterator[Fault]:
+    """Yield what is wrong with fragments and with critics."""
+    yield from check_fragments(settings)
+    yield from check_critic(settings)
+
+
+def check_critic(settings: Settings) -> Iterator[Fault]:
+    """A centralised critic needs several agents, and one learner."""
+    critic = settings.get("training", "critic")
+    if "centralized" not in (critic.values() if isinstance(critic, Mapping) else (critic,)):
+        return
+    if settings.single_agent:
+        yield (
+            ("config", "training", "critic"),
+            f"a centralised critic needs several agents, {settings.env} has one",
+            "write critic: local, or use an environment of several agents",
+        )
+    learners = settings.least("learners", "num_learners")
+    if learners > 1:
+        yield (
+            ("config", "learners", "num_learners"),
+            f"a centralised critic learns with one learner, got {learners:g}",
+            "write num_learners: 0 or 1",
+        )
+
+
+def check_fragments(settings: Settings) -> Iterator[Fault]:
     """PPO refuses a batch that fragments cannot make up to within 10 % (AlgorithmConfig.validate, RLlib 2.60)."""
     if not settings.given("env_runners", "rollout_fragment_length"):
         return

@@ -47,6 +47,8 @@ def build(recipe: Recipe) -> AlgorithmConfig:
         config.reporting(min_time_s_per_iteration=min(SECONDS, config.min_time_s_per_iteration))
     for method, arguments in recipe.config.items():
         _call(config, method, arguments)
+    if recipe.data is not None:
+        config.offline_data(input_=[recipe.data])
     roster = read_roster(recipe)
     # A registered model takes observations as they are, masks included.
     if "name" not in (recipe.model or {}):

@@ -81,6 +81,7 @@ FLAT = (gym.spaces.Box, gym.spaces.Discrete, gym.spaces.MultiDiscrete, gym.space
 # Config classes whose own networks read any observation, and those that take Discrete actions alone.
 OWN_NETWORKS = ("rlkit.MADDPGConfig", "rlkit.DRONConfig")
 DISCRETE_ALONE = "DQNConfig"
+BOX_ALONE = ("rlkit.CQLConfig", "rlkit.IQLConfig")
 
 
 def refuse(recipe: Recipe) -> None:
@@ -102,6 +103,10 @@ def refuse(recipe: Recipe) -> None:
             other = "SAC or PPO" if isinstance(action, gym.spaces.Box) else "PPO"
             raise UsageError(
                 f"{recipe.algorithm} needs discrete actions, {who} acts in {action}; {other} takes them"
+            )
+        if set(BOX_ALONE) & set(line) and not isinstance(action, gym.spaces.Box):
+            raise UsageError(
+                f"{recipe.algorithm} needs continuous actions, {who} acts in {action}; BC and MARWIL take them"
             )
         for part in leaves(observation):
             if not isinstance(part, FLAT):
@@ -152,6 +157,10 @@ def check_spaces(config: AlgorithmConfig, recipe: Recipe) -> Any:
     """
     refuse(recipe)
     roster = read_roster(recipe)
+    if recipe.data is not None and roster.single:
+        from rlkit.algos.offline import read_data
+
+        read_data(recipe.data).check_fit(recipe.env, *roster.spaces[None])
     if getattr(config, "sampling", None) == "joint" and not roster.single:
         _refuse_changing_roster(recipe)
     spaces = module_spaces(config, roster)

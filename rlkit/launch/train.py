@@ -223,7 +223,7 @@ def rehearse(recipe: Recipe, *, weights: bool = True, trust: bool = False) -> tu
 def look_at_spaces(recipe: Recipe) -> None:
     """Say what can be known of the spaces before RLlib is imported and Ray starts.
 
-    The environments of PettingZoo and VMAS import RLlib; theirs are read while Ray starts (`rehearse`).
+    The environments of PettingZoo and VMAS import RLlib; theirs are read when Ray has started (`rehearse`).
     """
     from rlkit.envs import is_multi_agent
     from rlkit.launch.spaces import forget_rosters, refuse
@@ -241,7 +241,7 @@ def first_trial(recipe: Recipe) -> Recipe:
 
 
 def _tune(experiment: Experiment, session: RaySession, show: Progress) -> None:
-    """Build once, while Ray starts, to find errors before anything trains, then hand over to Tune."""
+    """Build once to find errors before anything trains, then hand over to Tune."""
     from ray import tune
 
     from rlkit.launch import initial
@@ -254,8 +254,10 @@ def _tune(experiment: Experiment, session: RaySession, show: Progress) -> None:
     recipe, info = experiment.recipe, experiment.info
     if not experiment.verbose:
         quiet_loggers()
-    example, taken = rehearse(recipe, weights=experiment.resume is None, trust=experiment.trust)
+    registry.resolve("algorithms", recipe.algorithm)  # imports RLlib while Ray starts
+    # names are registered with Tune in `rehearse`: in a Ray that is half started that fails (ray 2.60, its job has no id)
     session.wait()
+    example, taken = rehearse(recipe, weights=experiment.resume is None, trust=experiment.trust)
     if taken:
         show.say(initial.table(taken))
     algorithm_class = example.algo_class

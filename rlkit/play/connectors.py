@@ -142,9 +142,11 @@ class ConnectorPolicy(Policy):
                     for agent in actions[index]
                 }
                 answers[index].actions = dict(for_env[index])
+                answers[index].module_actions = dict(actions[index])
             else:
                 memory.extras = {name: values[index] for name, values in columns.items()}
                 answers[index].actions = {ALONE: for_env[index]}
+                answers[index].module_actions = {ALONE: actions[index]}
         if q_values:
             self._add_q_values(batches, memories, call["shared_data"], answers, judged, block)
         return answers

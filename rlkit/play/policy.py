@@ -242,8 +242,12 @@ class DirectPolicy(Policy):
                     memories[index].states[agent] = acting.map_tensors(
                         lambda s, row=row: s[row], out[Columns.STATE_OUT]
                     )
-            for (index, agent), action in zip(where, self._for_env(chosen, where), strict=True):
+            chosen = acting.arrays(chosen)
+            for i, ((index, agent), action) in enumerate(
+                zip(where, self._for_env(chosen, where), strict=True)
+            ):
                 answers[index].actions[agent] = action
+                answers[index].module_actions[agent] = acting.row(chosen, i)
         for (index, agent), value in joint_values(self.modules, parts).items():
             answers[index].q_values[agent] = value
         return answers
@@ -271,7 +275,6 @@ class DirectPolicy(Policy):
 
     def _for_env(self, chosen: Any, where: list[tuple[int, Any]]) -> list[Any]:
         """Turn module actions (B, A) into the environment's; return one per row."""
-        chosen = acting.arrays(chosen)
         maps = {agent: self.action_map(agent) for agent in {agent for _, agent in where}}
         first, *others = maps.values()
         if any(other.space != first.space for other in others):

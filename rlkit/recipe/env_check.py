@@ -23,7 +23,7 @@ SAME_AGENTS = {
 # What rlkit's PettingZoo adapter and gymnasium.make take beside the environment's own arguments.
 PETTINGZOO = {"api": {"type": "Literal['parallel', 'aec']"}, "mask_from_info": {"type": "bool"}}
 GYMNASIUM = {"max_episode_steps": {"type": "float | None", "ge": 1}, "render_mode": {"type": "str | None"}}
-CENTRALISED = ("MADDPG", "MATD3")
+CENTRALISED = ("MADDPG", "MATD3", "PPO")
 
 
 def _found(name: str) -> Mapping[str, Any]:

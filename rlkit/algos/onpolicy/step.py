@@ -36,11 +36,12 @@ from rlkit.algos.onpolicy.episodes import fragments_of
 from rlkit.algos.onpolicy.kl import attach_kl_coeffs
 from rlkit.algos.onpolicy.learner import OnPolicyLearner
 from rlkit.algos.sampling.array_episodes import ArrayFragment
+from rlkit.algos.sampling.team_fragment import TeamFragment
 from rlkit.errors import RunFailed, UsageError
 
 logger = logging.getLogger(__name__)
 
-Fragments = dict[str, list[ArrayFragment]]
+Fragments = dict[str, list[Any]]  # by module: `ArrayFragment`s, or `TeamFragment`s for critics of teams
 
 
 class OnPolicy(Algorithm):
@@ -145,10 +146,30 @@ class OnPolicy(Algorithm):
 
     def learn(self, samples: list[Any], sampled: int) -> list[Any]:
         """Update every trained module in one learner call; return the learner's metrics."""
-        fragments = _by_module(samples, self._states.get if self._states else None)
+        fragments = self.by_module(samples)
         given = fragments if self.learner_group.is_local else ray.put(fragments)
         job = _Update(given, sampled, self._timesteps())
         return [answer.get() for answer in self.learner_group.foreach_learner(job)]
+
+    def by_module(self, samples: Sequence[Any]) -> Fragments:
+        """Return what each module learns from: array fragments, of one agent or of a team, and episodes as such."""
+        fragments: Fragments = {}
+        for sample in samples:
+            if isinstance(sample, ArrayFragment):
+                fragments.setdefault(DEFAULT_MODULE_ID, []).append(sample)
+            elif isinstance(sample, TeamFragment):
+                for module in sample.modules:
+                    found = sample.of_module(module)
+                    if found is not None:
+                        fragments.setdefault(module, []).append(found)
+        episodes = [sample for sample in samples if not isinstance(sample, ArrayFragment | TeamFragment)]
+        if episodes:
+            states = self._states.get if self._states else None
+            for module, fragment in fragments_of(
+                episodes, default_module=DEFAULT_MODULE_ID, initial_state=states
+            ).items():
+                fragments.setdefault(module, []).append(fragment)
+        return fragments
 
     def learn_as_rllib(self, samples: list[Any], sampled: int) -> list[Any]:
         """Update from episodes, through RLlib's learner pipeline and its minibatches."""
@@ -225,20 +246,6 @@ class _Update:
 def _initial_states(learner: Any) -> dict[str, Any]:
     modules = {m: learner.module[m].unwrapped() for m in learner.module.keys()}  # noqa: SIM118
     return {m: convert_to_numpy(x.get_initial_state()) for m, x in modules.items() if x.is_stateful()}
-
-
-def _by_module(samples: Sequence[Any], initial_state: Any = None) -> Fragments:
-    fragments: Fragments = {}
-    arrays = [sample for sample in samples if isinstance(sample, ArrayFragment)]
-    if arrays:
-        fragments[DEFAULT_MODULE_ID] = arrays
-    episodes = [sample for sample in samples if not isinstance(sample, ArrayFragment)]
-    if episodes:
-        for module, fragment in fragments_of(
-            episodes, default_module=DEFAULT_MODULE_ID, initial_state=initial_state
-        ).items():
-            fragments.setdefault(module, []).append(fragment)
-    return fragments
 
 
 def _why_rllib(learner: Any) -> str | None:
