@@ -127,7 +127,7 @@ def _refuse_vectors(recipe: Recipe) -> None:
     if recipe.config.get("env_runners", {}).get("gym_env_vectorize_mode") != "vector_entry_point":
         return
     try:
-        env = make_bare(recipe.env, {**recipe.env_config, "num_envs": 2})
+        env = make_bare(recipe.env, {**recipe.env_config, "num_envs": 2}, recipe.env_timeout_s)
         env.close()
         given = "" if isinstance(env, gym.vector.VectorEnv) else f"its maker returned {type(env).__name__}"
     except Exception as error:
@@ -281,7 +281,7 @@ def _check_infos(recipe: Recipe, connector: Any) -> None:
         UsageError: names the agent, the step, and what its infos lack.
     """
     env, act, single = (
-        make_bare(recipe.env, recipe.env_config),
+        make_bare(recipe.env, recipe.env_config, recipe.env_timeout_s),
         _random_actions(recipe),
         read_roster(recipe).single,
     )
