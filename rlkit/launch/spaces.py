@@ -15,7 +15,7 @@ import gymnasium as gym
 
 from rlkit.envs.make import make_bare
 from rlkit.errors import EnvError, RlkitError, UsageError
-from rlkit.roster import Roster, Spaces, leaves
+from rlkit.roster import Roster, Spaces, has_mask, leaves, random_action, split_mask
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
@@ -99,6 +99,11 @@ def refuse(recipe: Recipe) -> None:
     plain = all(isinstance(observation, gym.spaces.Box) for observation, _ in roster.spaces.values())
     for agent, (observation, action) in roster.spaces.items():
         who = whom(recipe, agent)
+        if has_mask(observation):
+            try:
+                split_mask(observation, action)
+            except UsageError as error:
+                raise UsageError(f"{recipe.algorithm}: {who}: {error}") from error
         if DISCRETE_ALONE in line and not isinstance(action, gym.spaces.Discrete):
             other = "SAC or PPO" if isinstance(action, gym.spaces.Box) else "PPO"
             raise UsageError(
@@ -187,15 +192,11 @@ def _refuse_changing_roster(recipe: Recipe) -> None:
     Raises:
         UsageError: names the step and who is there.
     """
-    from rlkit.models.features import MASK_KEY, has_mask
-
     env = make_bare(recipe.env, recipe.env_config)
     spaces = read_roster(recipe).spaces
 
     def act(agent: Any, seen: Any) -> Any:
-        observation, action = spaces[agent]
-        masked = has_mask(observation, action) and isinstance(action, gym.spaces.Discrete)
-        return action.sample(seen[MASK_KEY].astype("int8") if masked else None)
+        return random_action(seen, *spaces[agent])
 
     def refused(what: str) -> UsageError:
         return UsageError(

@@ -25,14 +25,19 @@ def register_env(name: str, creator: Callable[[Any], Any]) -> None:
 
     `ray.tune.register_env` starts a Ray where none runs, and a second one where the first is half started: it asks
     `_internal_kv_initialized`, which Ray connects for (2.60, `auto_init_hook.enable_auto_connect`). Without a Ray the
-    name waits in the registry, and `ray.init` writes it down.
+    name waits in the registry, and `ray.init` writes it down. While `ray.init` is at work the key-value store answers
+    before there is a job id, which `register` asks for; that name waits too.
     """
+    import ray
     from ray._private import auto_init_hook
     from ray.tune.registry import register_env as register
 
     connects, auto_init_hook.enable_auto_connect = auto_init_hook.enable_auto_connect, False
     try:
         register(name, creator)
+    except RuntimeError:
+        if ray.is_initialized():
+            raise
     finally:
         auto_init_hook.enable_auto_connect = connects
 
