@@ -19,8 +19,9 @@ class BuildWithRecipes(build_py):
                 self.copy_file(source, target)
 
     def recipes(self) -> dict[str, str]:
-        """Return source file -> file in the build folder."""
-        return {str(f): str(Path(self.build_lib, "rlkit", f)) for f in Path("configs").rglob("*.yaml")}
+        """Return source file -> file in the build folder, for recipes and the data they name."""
+        sources = [f for suffix in ("yaml", "npz") for f in Path("configs").rglob(f"*.{suffix}")]
+        return {str(f): str(Path(self.build_lib, "rlkit", f)) for f in sources}
 
     def get_source_files(self) -> list[str]:
         return [*super().get_source_files(), *self.recipes()]

@@ -12,6 +12,10 @@ ROOT = Path(__file__).parents[1]
 PINS = Path(__file__).parent / "peers"
 SB3 = ("stable-baselines3==2.9.2",)
 MPE = ("torch", "mpe2", "pettingzoo", "gymnasium")
+BENCHMARL = ("benchmarl==1.5.2",)
+BENCHMARL_NEEDS = (
+    *MPE, "tensordict==0.14.3", "torchrl==0.14.1", "hydra-core", "tqdm", "imageio", "pandas", "wandb",
+)  # fmt: skip
 # torchvision, which XuanCe requires and imports for three algorithms on pictures only, would bring another torch
 XUANCE = ("xuance==1.4.4",)
 XUANCE_NEEDS = (

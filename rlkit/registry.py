@@ -64,6 +64,14 @@ TABLES: dict[str, dict[str, Entry]] = {
             "actors that see their own observation, critics that see everybody's",
         ),
         ("MATD3", "rlkit.algos.maddpg:MATD3Config", "MADDPG with TD3's three changes"),
+        ("BC", "rlkit.algos.offline:BCConfig", "behaviour cloning from recorded episodes"),
+        (
+            "MARWIL",
+            "rlkit.algos.offline:MARWILConfig",
+            "cloning weighted by advantage, from recorded episodes",
+        ),
+        ("CQL", "rlkit.algos.offline:CQLConfig", "conservative Q-learning from recorded episodes"),
+        ("IQL", "rlkit.algos.offline:IQLConfig", "implicit Q-learning from recorded episodes"),
         ("APPO", "ray.rllib.algorithms.appo:APPOConfig", "RLlib's APPO"),
         ("IMPALA", "ray.rllib.algorithms.impala:IMPALAConfig", "RLlib's IMPALA"),
         ("TQC", "ray.rllib.algorithms.tqc:TQCConfig", "RLlib's TQC"),
@@ -81,6 +89,7 @@ TABLES: dict[str, dict[str, Entry]] = {
         ),
         ("soccer", "soccer:soccer", "grid soccer of the DRON paper against rule agents"),
         ("soccer_two", "soccer:SoccerParallelEnv", "the same game with two players"),
+        ("matrix_game", "matrix_game:matrix_game", "a repeated 2x2 game against strategies of the literature"),
         ("tag_pool", "tag_pool:TagPool", "simple_tag's prey against a pool of frozen hunters"),
     ),
     # A model's target is `build(observation_space, **options) -> torch.nn.Module` (rlkit.models.features).

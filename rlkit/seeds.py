@@ -11,6 +11,7 @@ environment 0 of seed 1.
 | `weights` | | the first weights of the networks, equal in every learner |
 | `learner` | learner | torch, numpy and random of a learner while it learns |
 | `replay` | module | minibatches |
+| `data` | | minibatches from recorded episodes |
 | `exploration` | runner, env steps, module | random actions and noise |
 | `bonus` | module | fixed networks and projections of intrinsic rewards, equal in every runner |
 | `hindsight` | runner, env steps | goals |

@@ -17,6 +17,7 @@ from ray.rllib.utils.error import MultiAgentEnvError
 from rlkit import registry
 from rlkit.algos.sampling.array_runner import ArrayEnvRunner
 from rlkit.algos.sampling.episode_runner import EpisodeRunner, SingleEpisodeRunner
+from rlkit.algos.sampling.team_runner import TeamEnvRunner
 from rlkit.errors import UsageError
 from rlkit.launch.build import build
 from rlkit.recipe import Recipe
@@ -26,7 +27,16 @@ IMPORTS = ("case_envs",)
 pytestmark = pytest.mark.usefixtures("ray_local")
 
 
-def config_of(env: str, algorithm: str = "PPO", *, fragment: int = 5, batch: int = 60, **given: Any) -> Any:
+def config_of(
+    env: str,
+    algorithm: str = "PPO",
+    *,
+    fragment: int = 5,
+    batch: int = 60,
+    arrays: bool = True,
+    **given: Any,
+) -> Any:
+    """Return a config; with `arrays` false PPO learns from episodes, as where a callback reads them."""
     runners = {"num_env_runners": 0, "rollout_fragment_length": fragment, **given.pop("runners", {})}
     training: dict[str, Any] = {}
     if algorithm.endswith("PPO"):
@@ -46,8 +56,10 @@ def config_of(env: str, algorithm: str = "PPO", *, fragment: int = 5, batch: int
     if env in SEVERAL:
         recipe.setdefault("policies", "shared")
     registry.begin(IMPORTS)
-    built = build(Recipe.from_dict(recipe))
-    return built.callbacks([Witness])
+    built = build(Recipe.from_dict(recipe)).callbacks([Witness])
+    if not arrays:
+        built.array_fragments = False
+    return built
 
 
 def witnessed(runner: Any) -> list[dict[str, Any]]:
@@ -174,7 +186,9 @@ def build_algorithm(config: Any, stopped: list[Algorithm]) -> Any:
 def test_the_last_value_counts_for_those_that_were_cut_and_for_no_other(
     end: str, stopped: list[Algorithm]
 ) -> None:
-    config = config_of("two", batch=20, env_config={"end": end}).training(gamma=0.5, lambda_=0.0)
+    config = config_of("two", batch=20, arrays=False, env_config={"end": end}).training(
+        gamma=0.5, lambda_=0.0
+    )
     algorithm = build_algorithm(config, stopped)
     episodes = algorithm.env_runner.sample(num_timesteps=20)
     check_by_hand("two", witnessed(algorithm.env_runner), end=end)
@@ -193,8 +207,22 @@ def test_the_last_value_counts_for_those_that_were_cut_and_for_no_other(
         assert own == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.parametrize("end", Two.ENDS)
+def test_a_team_on_arrays_has_the_same_targets(end: str, stopped: list[Algorithm]) -> None:
+    config = config_of("two", batch=18, fragment=9, env_config={"end": end}).training(gamma=0.5, lambda_=0.0)
+    algorithm = build_algorithm(config, stopped)
+    (fragment,) = algorithm.env_runner.sample(num_timesteps=9)  # an episode of 5, and 4 steps of the next
+    check_by_hand("two", witnessed(algorithm.env_runner), end=end)
+    learner = algorithm.learner_group._learner
+    value = float(learner.module["shared"].compute_values({Columns.OBS: torch.tensor([[0.5, -0.5]])})[0])
+    columns = learner.rows_of("shared", [fragment.of_module("shared")])
+    expected = np.full((9, 2), 1 + 0.5 * value)
+    expected[4] = [1 + (0.5 * value if counts else 0.0) for counts in Two.ENDS[end][2]]
+    assert columns["value_targets"].reshape(9, 2).numpy() == pytest.approx(expected, abs=1e-5)
+
+
 def test_a_fragment_s_end_is_bootstrapped_from_its_last_observation(stopped: list[Algorithm]) -> None:
-    config = config_of("two", batch=20, fragment=3).training(gamma=0.5, lambda_=0.0)
+    config = config_of("two", batch=20, fragment=3, arrays=False).training(gamma=0.5, lambda_=0.0)
     algorithm = build_algorithm(config, stopped)
     episodes = algorithm.env_runner.sample(num_timesteps=3)
     learner = algorithm.learner_group._learner
@@ -240,7 +268,7 @@ def test_on_episode_end_sees_whole_episodes_with_one_agent(
 
 
 def test_rlkit_samples_with_its_own_runners_and_leaves_others_alone() -> None:
-    assert config_of("waves").env_runner_cls is EpisodeRunner
+    assert config_of("waves").env_runner_cls is TeamEnvRunner
     assert config_of("waves", "rllib/DQN").env_runner_cls is EpisodeRunner
     assert config_of("waves", "IMPALA").env_runner_cls is EpisodeRunner
     assert config_of("seven", "rllib/DQN").env_runner_cls is SingleEpisodeRunner

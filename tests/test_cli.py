@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -225,33 +227,44 @@ def test_train_prints_one_json_line_and_evaluate_reads_the_run(
     assert [row["seed"] for row in rows["per_episode"]] == [0, 1, 2]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_leaves_a_checkpoint_and_a_run_that_goes_on(
-    recipe: Path, tmp_path: Path, number: signal.Signals, code: int
-) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "rlkit",
-        "train",
-        recipe,
-        "stop.iterations=100000",
-        "--out",
-        tmp_path / "runs",
-    ]
-    env = {**os.environ, "RAY_ADDRESS": ""}
-    process = subprocess.Popen([*map(str, command), "--json"], stdout=subprocess.PIPE, text=True, env=env)
+def _wait_for_a_row(runs: Path, alive: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 240
-    while not list(tmp_path.glob("runs/tiny/*/metrics.csv")):
-        assert process.poll() is None
+    while not list(runs.glob("tiny/*/metrics.csv")):
+        assert alive()
         assert time.monotonic() < deadline
-        os.sched_yield()
-        signal.sigtimedwait([], 0.2)
-    process.send_signal(number)
-    out, _ = process.communicate(timeout=120)
-    assert process.returncode == code
+        threading.Event().wait(0.1)
+
+
+def _check_interrupted(out: str, status: str) -> None:
     summary = json.loads(out.splitlines()[-1])
-    assert summary["status"] == {130: "interrupted", 143: "terminated"}[code]
+    assert summary["status"] == status
     run = rlkit.open_run(summary["run"])
     assert run.last_checkpoint is not None
     assert run.last_checkpoint.name == f"checkpoint_{summary['iterations']:06d}"
+
+
+def test_control_c_leaves_a_checkpoint_and_a_run_that_goes_on(recipe: Path, tmp_path: Path) -> None:
+    """As in a terminal: a process of its own, with the Ray it starts."""
+    words = ["train", recipe, "stop.iterations=100000", "--out", tmp_path / "runs", "--json"]
+    command = [sys.executable, "-m", "rlkit", *map(str, words)]
+    env = {**os.environ, "RAY_ADDRESS": ""}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env)
+    _wait_for_a_row(tmp_path / "runs", lambda: process.poll() is None)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 130
+    _check_interrupted(out, "interrupted")
+
+
+def test_sigterm_leaves_a_checkpoint_and_a_run_that_goes_on(
+    call, recipe: Path, tmp_path: Path, ray_local: None
+) -> None:
+    def terminate() -> None:
+        _wait_for_a_row(tmp_path / "runs", lambda: True)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    sender = threading.Thread(target=terminate, daemon=True)
+    sender.start()
+    result = call("train", recipe, "stop.iterations=100000", "--out", tmp_path / "runs", "--json", "--quiet")
+    assert result.code == 143
+    _check_interrupted(result.out, "terminated")

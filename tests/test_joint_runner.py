@@ -25,6 +25,7 @@ from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 from ray.rllib.utils.spaces.space_utils import unsquash_action
 
 from rlkit import rllib, seeds
+from rlkit.algos.sampling.episode_runner import EpisodeRunner
 from rlkit.algos.sampling.joint_envs import RosterError
 from rlkit.algos.sampling.joint_runner import JointEnvRunner
 from rlkit.exploration import configure as explore
@@ -33,6 +34,8 @@ from rlkit.replay.episodes import joint_columns
 from rlkit.replay.ring import Fragment
 
 RLlibRunner = rllib.seeded(MultiAgentEnvRunner)
+# RLlib's runner (2.60) calls an agent truncated that ends by its own flag where `__all__` truncates; this one does not.
+Repaired = {"mixed": EpisodeRunner}
 NOISES = (
     {"type": "GaussianNoise", "stddev": 0.3, "random_timesteps": 30, "scale_timesteps": 200},
     {"type": "OrnsteinUhlenbeckNoise", "random_timesteps": 0, "scale_timesteps": 200},
@@ -114,7 +117,7 @@ def flat(metrics: Any, prefix: str = "") -> dict[str, float]:
 @pytest.mark.parametrize("ends", ["all", "mixed", "own"])
 def test_episodes_of_any_length_and_end_and_spaces_of_any_kind(ends):
     config = joint_config("ragged", envs=4, ends=ends)
-    theirs = whole_episodes(sampled(RLlibRunner, config, 6)[0])
+    theirs = whole_episodes(sampled(Repaired.get(ends, RLlibRunner), config, 6)[0])
     ours = whole_episodes(sampled(JointEnvRunner, config, 6)[0])
     # RLlib cuts its samples elsewhere: compare the episodes both have
     assert len(ours) > 25
@@ -202,7 +205,7 @@ def test_episode_hooks_see_what_rllibs_runner_shows_them(ends):
     config = joint_config("ragged", envs=2, length=4, ends=ends)
     config.callbacks(Log)
     logs = []
-    for cls in (RLlibRunner, JointEnvRunner):
+    for cls in (Repaired.get(ends, RLlibRunner), JointEnvRunner):
         _, _, runner = sampled(cls, config, 10)
         seen = runner._callbacks[0].seen
         logs.append([[entry for entry in seen if entry[1] == row] for row in range(2)])

@@ -23,6 +23,7 @@ from rlkit.algos import DQNConfig
 from rlkit.algos.sampling.array_runner import ArrayEnvRunner
 from rlkit.algos.sampling.episode_runner import EpisodeRunner, SingleEpisodeRunner, default_runner
 from rlkit.algos.sampling.joint_runner import JointEnvRunner
+from rlkit.algos.sampling.team_runner import TeamEnvRunner
 from rlkit.callbacks import HindsightRelabel
 from rlkit.curriculum.task_env import TaskEnv
 from rlkit.exploration.bonus import IntrinsicRewards
@@ -35,7 +36,7 @@ KINDS = {
     "arrays, off-policy": ("DQN", "draw", ArrayEnvRunner),
     "arrays, on-policy": ("PPO", "draw", ArrayEnvRunner),
     "joint": ("MADDPG", "draw_two", JointEnvRunner),
-    "episodes of several": ("PPO", "draw_two", EpisodeRunner),
+    "teams": ("PPO", "draw_two", TeamEnvRunner),
     "RLlib's": ("rllib/PPO", "draw", SingleEpisodeRunner),
     "RLlib's, several": ("rllib/PPO", "draw_two", EpisodeRunner),
 }

@@ -11,6 +11,14 @@ from rlkit import lazy_names
 __getattr__, __all__ = lazy_names(
     __name__,
     {
+        "BC": "algos.offline",
+        "BCConfig": "algos.offline",
+        "CQL": "algos.offline",
+        "CQLConfig": "algos.offline",
+        "IQL": "algos.offline",
+        "IQLConfig": "algos.offline",
+        "MARWIL": "algos.offline",
+        "MARWILConfig": "algos.offline",
         "DQN": "algos.dqn",
         "DQNConfig": "algos.dqn",
         "DRON": "algos.dron",

@@ -15,10 +15,12 @@ BLOCK = 32  # rows of one forward pass in evaluations
 class Answer:
     """What a policy says for one episode, by agent: the action for the environment and, if asked, more.
 
-    That is Q-values and, by name, whatever else a module can tell (see `named_outputs`).
+    That is Q-values and, by name, whatever else a module can tell (see `named_outputs`). `module_actions` are those of
+    the module, before they were scaled and clipped.
     """
 
     actions: dict[Any, Any] = field(default_factory=dict)
+    module_actions: dict[Any, Any] = field(default_factory=dict)
     q_values: dict[Any, np.ndarray] = field(default_factory=dict)
     outputs: dict[str, dict[Any, np.ndarray]] = field(default_factory=dict)
 

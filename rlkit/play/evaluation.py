@@ -23,7 +23,7 @@ from rlkit.play.answers import BLOCK
 from rlkit.play.bundle import is_bundle
 from rlkit.play.in_training import during_training
 from rlkit.play.policy import Policy
-from rlkit.play.recording import Measuring, Trace, Video
+from rlkit.play.recording import Measuring, Recording, Trace, Video
 from rlkit.play.restore import algorithm_env
 from rlkit.play.rollout import Pool, Recorder, Row, play
 from rlkit.runs.statistics import interval, iqm
@@ -139,6 +139,7 @@ class EvaluationOptions:
         video_episodes: how many of them.
         trace: write one CSV row per step and agent.
         csv: write one CSV row per episode.
+        record: write the episodes to a .npz that BC, MARWIL, CQL and IQL learn from (docs/offline.md).
         measures: names of `rlkit.envs.measures`, such as `success`, `touches`, `infos/KEY`.
         num_envs: environments stepped as one batch; 32, or as many as there are episodes.
         max_steps: cut episodes there and count them as they are.
@@ -157,6 +158,7 @@ class EvaluationOptions:
     video_episodes: int = 1
     trace: str | Path | None = None
     csv: str | Path | None = None
+    record: str | Path | None = None
     measures: Sequence[str] = ()
     num_envs: int | None = None
     max_steps: int | None = None
@@ -183,17 +185,21 @@ class EvaluationOptions:
             return path
         return load(path, imports=self.imports, trust=self.trust, force=self.force)
 
-    def rows(self, policy: Policy, make: Callable[[bool], Any]) -> list[Row]:
-        """Play a policy in the environments of `make(render)`, and write what is asked for."""
+    def rows(
+        self, policy: Policy, make: Callable[[bool], Any], about: Mapping[str, Any] | None = None
+    ) -> list[Row]:
+        """Play a policy in the environments of `make(render)`, and write what is asked for; `about` goes with data."""
         measuring = Measuring(self.measures, self.episodes) if self.measures else None
         pool = Pool(make)
-        recorders: list[Video | Trace] = []
+        recorders: list[Video | Trace | Recording] = []
         complete = False
         try:
             if self.video is not None:
                 recorders.append(Video(self.video, min(self.video_episodes, self.episodes)))
             if self.trace is not None:
                 recorders.append(Trace(self.trace, policy, self.episodes))
+            if self.record is not None:
+                recorders.append(Recording(self.record, policy, self.episodes, about or {}))
             watchers: list[Recorder] = [*recorders, *([measuring] if measuring else [])]
             rows = play(
                 policy,
@@ -233,7 +239,8 @@ def evaluate(
     asked = EvaluationOptions(episodes, seed, explore, **options)
     agent = asked.agent(path)
     name, config = environment_of(agent, asked.env, asked.env_config)
-    rows = asked.rows(agent.policy, functools.partial(make_checked, agent, name, config))
+    about = {"env": name, "env_config": config, "checkpoint": str(agent.manifest.path), "explore": explore}
+    rows = asked.rows(agent.policy, functools.partial(make_checked, agent, name, config), about)
     result = Evaluation(str(agent.manifest.path), name, seed, explore, rows)
     if asked.csv is not None:
         result.to_csv(asked.csv)

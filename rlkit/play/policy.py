@@ -55,6 +55,7 @@ class Policy:
         self._clip = any(c.clip_actions for c in scaling)
         self._maps: dict[Any, actions.ActionMap] = {}
         rllib.freeze_connectors(env_to_module)
+        self._pieces = [piece for piece in env_to_module.connectors if hasattr(piece, "rows")]
 
     @property
     def multi_agent(self) -> bool:
@@ -181,7 +182,7 @@ class _Latest:
 
 
 class DirectPolicy(Policy):
-    """RLlib's default connectors done on arrays."""
+    """RLlib's default connectors done on arrays, and those with a method `rows`."""
 
     @property
     def memoryless(self) -> bool:
@@ -242,8 +243,12 @@ class DirectPolicy(Policy):
                     memories[index].states[agent] = acting.map_tensors(
                         lambda s, row=row: s[row], out[Columns.STATE_OUT]
                     )
-            for (index, agent), action in zip(where, self._for_env(chosen, where), strict=True):
+            chosen = acting.arrays(chosen)
+            for i, ((index, agent), action) in enumerate(
+                zip(where, self._for_env(chosen, where), strict=True)
+            ):
                 answers[index].actions[agent] = action
+                answers[index].module_actions[agent] = acting.row(chosen, i)
         for (index, agent), value in joint_values(self.modules, parts).items():
             answers[index].q_values[agent] = value
         return answers
@@ -259,7 +264,10 @@ class DirectPolicy(Policy):
     def _batch(self, name: str, memories: Sequence[_Latest], where: list[tuple[int, Any]]) -> dict[str, Any]:
         """Return {obs: (B, O)}, or {obs: (B, 1, O), state_in: (B, ...)} for a recurrent module."""
         module = self.modules[name]
-        batch = {Columns.OBS: acting.stack([memories[index].observations[agent] for index, agent in where])}
+        seen: Any = [memories[index].observations[agent] for index, agent in where]
+        for piece in self._pieces:
+            seen = piece.rows(seen)
+        batch = {Columns.OBS: acting.stack(seen)}
         if module.is_stateful():
             batch[Columns.OBS] = acting.with_time(batch[Columns.OBS])
             states = [memories[index].states.get(agent) for index, agent in where]
@@ -271,7 +279,6 @@ class DirectPolicy(Policy):
 
     def _for_env(self, chosen: Any, where: list[tuple[int, Any]]) -> list[Any]:
         """Turn module actions (B, A) into the environment's; return one per row."""
-        chosen = acting.arrays(chosen)
         maps = {agent: self.action_map(agent) for agent in {agent for _, agent in where}}
         first, *others = maps.values()
         if any(other.space != first.space for other in others):

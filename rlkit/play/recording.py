@@ -1,11 +1,11 @@
-"""Recorders of `rlkit evaluate`: a video (mp4 or gif) of the first episodes, a CSV trace of every step, measures."""
+"""Recorders of `rlkit evaluate`: video of the first episodes, CSV trace of every step, episodes as data, measures."""
 
 from __future__ import annotations
 
 import csv
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,9 +16,10 @@ import tree
 from rlkit.envs.measures import Measure, make_measure
 from rlkit.errors import UsageError
 from rlkit.files import Pending
-from rlkit.play.answers import has_q_values, named_outputs
+from rlkit.play.answers import ALONE, has_q_values, named_outputs
 from rlkit.play.policy import Policy
 from rlkit.play.rollout import Moment
+from rlkit.replay.dataset import EpisodeWriter
 from rlkit.roster import leaves
 
 SUFFIXES = (".mp4", ".gif")
@@ -186,6 +187,60 @@ class Trace:
         before = ["episode", "seed", "t", *agent, *observations, *actions]
         told = [f"{name}_{k}" for name, width in self.outputs.items() for k in range(width)]
         return [*before, "reward", "terminated", "truncated", *values, *told]
+
+
+class Recording:
+    """Writes the episodes themselves to a file that BC, MARWIL, CQL and IQL read (`rlkit.replay.dataset`).
+
+    Raises:
+        UsageError: a name that does not end in .npz, a folder that cannot be written to, or several agents.
+    """
+
+    wants_q_values = wants_frames = False
+
+    def __init__(self, path: str | Path, policy: Policy, episodes: int, about: Mapping[str, Any]):
+        if policy.multi_agent:
+            raise UsageError(
+                f"cannot record to {path}: the environment has several agents, and RLlib's offline algorithms learn "
+                "from the episodes of one"
+            )
+        self.episodes = episodes
+        self.writer = EpisodeWriter(path, about)
+        self._moments: dict[int, list[Any]] = {}
+        self._seeds: dict[int, int] = {}
+        self._complete: dict[int, dict[str, Any]] = {}
+        self._next = 0
+
+    def start(self, index: int, seed: int, env: Any) -> None:
+        self._moments[index], self._seeds[index] = [], seed
+
+    def step(self, index: int, env: Any, moment: Moment) -> None:
+        values = moment.observations[ALONE], moment.answer.actions[ALONE], moment.next_observations[ALONE]
+        kept = [tree.map_structure(np.array, value) for value in values]
+        ended = bool(moment.terminated[ALONE]), bool(moment.truncated[ALONE])
+        module = moment.answer.module_actions.get(ALONE)
+        self._moments[index].append((*kept, float(moment.rewards[ALONE]), ended, module))
+
+    def end(self, index: int) -> None:
+        """Add this episode and those that waited for it, in the order of their seeds."""
+        observations, actions, following, rewards, ended, module = zip(*self._moments.pop(index), strict=True)
+        terminated, truncated = ended[-1]
+        self._complete[index] = {
+            "observations": [*observations, following[-1]],
+            "actions": list(actions),
+            "rewards": list(rewards),
+            "terminated": terminated,
+            "truncated": truncated or not terminated,  # cut by `max_steps`
+            "seed": self._seeds.pop(index),
+            "module_actions": None if module[0] is None else list(module),
+        }
+        while self._next in self._complete:
+            self.writer.add(**self._complete.pop(self._next))
+            self._next += 1
+
+    def close(self, complete: bool) -> None:
+        """Finish the file, or leave none."""
+        self.writer.close(complete)
 
 
 class Measuring:

@@ -20,6 +20,7 @@ from rlkit.play.policy import Policy
 from rlkit.runs.manifest import Manifest
 
 MODULES = ("learner_group", "learner", "rl_module")
+RUNNERS = ("env_runner", "", "eval_env_runner")  # where connectors stand; the last one of offline algorithms
 CTOR = "class_and_ctor_args.pkl"
 
 
@@ -37,7 +38,9 @@ def read_policy(notes: Manifest) -> Policy:
         pipelines = [
             _restore(
                 cls,
-                next((p for p in (folder / "env_runner" / name, folder / name) if p.is_dir()), folder / name),
+                next(
+                    (p for p in (folder / runner / name for runner in RUNNERS) if p.is_dir()), folder / name
+                ),
             )
             for cls, name in (
                 (EnvToModulePipeline, "env_to_module_connector"),

@@ -48,6 +48,7 @@ class Moment:
     terminated: dict[Any, bool]
     truncated: dict[Any, bool]
     infos: dict[Any, Any] = field(default_factory=dict)
+    next_observations: dict[Any, Any] = field(default_factory=dict)
 
 
 class Recorder(Protocol):
@@ -221,7 +222,7 @@ class _Play:
             over = bool(terminated or truncated)
             row.ret += _finite(reward, row)
         if slot.recorders:
-            values = slot.observation, answer, reward, terminated, truncated, info
+            values = slot.observation, answer, reward, terminated, truncated, info, observation
             self.record(slot, *(v if multi_agent or v is answer else {ALONE: v} for v in values))
         row.length += 1
         slot.observation = observation

@@ -13,6 +13,7 @@ from rlkit.errors import did_you_mean
 from rlkit.recipe import default_space
 from rlkit.recipe import overrides as overriding
 from rlkit.recipe.config_check import check_config
+from rlkit.recipe.data_check import check_data, locate
 from rlkit.recipe.env_check import action_of, check_env, is_single_agent
 from rlkit.recipe.overrides import COMMAND_LINE, Overrides
 from rlkit.recipe.parts_check import check_parts
@@ -133,6 +134,7 @@ def _recipe(root: Node, overrides: Overrides, name: str, report: Report) -> Reci
     _refuse_old_shape(data, report)
     if "name" not in data:
         data["name"] = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._-")[:100] or "recipe"
+    locate(data, report)
     default_space.fill_in(data, report)
     check_spaces(data, report)
     recipe = validated(data, report)
@@ -147,11 +149,12 @@ def _check_meaning(data: dict[str, Any], report: Report) -> None:
     check_env(sound, config, report)
     check_config(sound.get("config", {}), _keys(data, "config"), config, report)
     check_parts(sound, config, report)
+    check_data(sound, config, report)
     sound = report.sound(sound)
     env, env_config = sound.get("env", ""), sound.get("env_config", {})
     settings = Settings(
         config.algorithm, env, config.line, sound.get("config", {}), config.default,
-        action_of(env, env_config), bool(env) and is_single_agent(env),
+        action_of(env, env_config), bool(env) and is_single_agent(env), sound.get("model") or {}, env_config,
     )  # fmt: skip
     minibatch, (name, batch) = settings.numbers("training", "minibatch_size"), settings.batch()
     if batch and minibatch and max(minibatch) > min(batch):

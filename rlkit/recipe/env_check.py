@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from rlkit import envs, registry
+from rlkit.envs import rules as env_rules
 from rlkit.errors import UsageError, did_you_mean
 from rlkit.recipe.options import check_values
 from rlkit.recipe.problems import Path, Report
 from rlkit.recipe.signatures import Config, options, table
+from rlkit.recipe.spaces import variants
 
 # Arguments that change neither the agents nor their names.
 SAME_AGENTS = {
@@ -21,7 +23,7 @@ SAME_AGENTS = {
 # What rlkit's PettingZoo adapter and gymnasium.make take beside the environment's own arguments.
 PETTINGZOO = {"api": {"type": "Literal['parallel', 'aec']"}, "mask_from_info": {"type": "bool"}}
 GYMNASIUM = {"max_episode_steps": {"type": "float | None", "ge": 1}, "render_mode": {"type": "str | None"}}
-CENTRALISED = ("MADDPG", "MATD3")
+CENTRALISED = ("MADDPG", "MATD3", "PPO")
 
 
 def _found(name: str) -> Mapping[str, Any]:
@@ -77,6 +79,11 @@ def _check_arguments(name: str, given: Mapping[str, Any], report: Report) -> Non
             rows = {**rows, **(PETTINGZOO if name in table()["mpe2"] else GYMNASIUM)}
     if rows is not None:
         check_values(given, rows, ("env_config",), report, owner=name, noun="argument")
+    rules = env_rules.rules_of(name)
+    if rules is not None and not report.has(("env_config",)):
+        for variant in variants(given):
+            for path, message, fix in rules.faults(variant):
+                report.add(("env_config", *path), message, fix)
 
 
 def action_of(name: str, env_config: Mapping[str, Any]) -> str | None:

@@ -120,6 +120,7 @@ class Recipe(_Section):
     algorithm: Name = _field("a name of `rlkit list algorithms`")
     env: Name = _field("Gymnasium id, registered name, pettingzoo/<module>.<env> or vmas/<scenario>")
     env_config: dict[Name, Any] = _field("keyword arguments of the environment", {})
+    data: Name | None = _field("recorded episodes of BC, MARWIL, CQL, IQL: a file, or minari/<id>", None)
     env_timeout_s: float = _field("seconds that one `reset`, `step` or constructor may take", 300.0, gt=0)
     seed: int | None = _field("seed of everything random; null: not seeded", 0, ge=0, le=2**31 - 1)
     config: dict[Name, dict[Name, Any]] = _field("RLlib's AlgorithmConfig: method -> its arguments", {})
@@ -137,11 +138,14 @@ class Recipe(_Section):
     @model_validator(mode="before")
     @classmethod
     def _fill_in(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
-        """With evaluation, it chooses the best checkpoint."""
-        checkpoint = values.get("checkpoint", {})
-        if values.get("evaluation") is None or not isinstance(checkpoint, Mapping):
-            return values
-        return {**values, "checkpoint": {"best": "eval/episode_return", **checkpoint}}
+        """With evaluation, it chooses the best checkpoint; with data, which play no episodes, the best trial too."""
+        found = dict(values)
+        for section, key in (("checkpoint", "best"), ("tune", "metric")):
+            given = values.get(section, {})
+            needed = "evaluation" if section == "checkpoint" else "data"
+            if values.get(needed) is not None and isinstance(given, Mapping):
+                found[section] = {key: "eval/episode_return", **given}
+        return found
 
     @field_validator("stop")
     @classmethod
@@ -172,7 +176,7 @@ class Recipe(_Section):
         return recipe
 
 
-SECTIONS = set(Recipe.model_fields) - {"name", "algorithm", "env", "seed"}
+SECTIONS = set(Recipe.model_fields) - {"name", "algorithm", "env", "seed", "data"}
 
 
 def validated(data: Mapping[str, Any], report: Report) -> Recipe | None:

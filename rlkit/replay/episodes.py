@@ -12,6 +12,7 @@ even if all of them were truncated, and passes that on to each agent (`add_env_s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -160,7 +161,7 @@ def _states_in(episode: SingleAgentEpisode, initial_state: Any) -> Any:
 # Joint rows
 # -----------------------------------------------------------------------------------------------------------
 
-ACTED, PRESENT = "acted", "present"
+ACTED, PRESENT, EXTRAS = "acted", "present", "extras"
 
 
 def joint_columns(
@@ -189,10 +190,19 @@ def joint_fragments(
     agents: Sequence[str],
     states: Mapping[str, Column],
     steps: Mapping[str, Column],
+    *,
+    extras: Sequence[str] = (),
 ) -> Iterator[Fragment]:
     """Return one fragment per episode chunk: T environment steps, all agents aligned, zeros where one is absent.
 
     A reward that arrives for an agent between two of its turns is in the row of the action it answers.
+
+    Args:
+        episodes: as a multi-agent runner returns them.
+        agents: of the joint row, in its order.
+        states, steps: the columns, as `joint_columns` makes them.
+        extras: names of extra model outputs; they stand in the step column `EXTRAS`, {name: {agent: (T, ...)}}, of the
+            agents that have them.
 
     Raises:
         ValueError: an episode with an agent that is not one of `agents`.
@@ -207,7 +217,26 @@ def joint_fragments(
         length = episode.env_t - episode.env_t_started
         if length < 1:
             continue
-        yield _joint(episode, agents, length, states[OBS], steps[ACTIONS])
+        fragment = _joint(episode, agents, length, states[OBS], steps[ACTIONS])
+        if extras:
+            found = {name: _extras(episode, agents, name, fragment.steps[ACTED]) for name in extras}
+            fragment = replace(fragment, steps={**fragment.steps, EXTRAS: found})
+        yield fragment
+
+
+def _extras(
+    episode: MultiAgentEpisode, agents: Sequence[str], name: str, acted: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return an extra model output at the steps of each agent that has it, zeros elsewhere: (T, ...) by agent."""
+    found = {}
+    for i, agent in enumerate(agents):
+        turns = np.flatnonzero(acted[:, i])
+        own = episode.agent_episodes.get(agent)
+        if own is not None and len(turns) and name in own.extra_model_outputs:
+            values = np.asarray(rows(own.extra_model_outputs[name]))[: len(turns)]
+            found[agent] = np.zeros((len(acted), *values.shape[1:]), values.dtype)
+            found[agent][turns] = values
+    return found
 
 
 def _joint(

@@ -26,6 +26,8 @@ from rlkit.rllib.configs import (
     given_module_spec,
     register_env,
     spaces_of_env,
+    state_space_of_env,
+    take_offline,
 )
 from rlkit.rllib.learners import (
     append_after_gae,
@@ -152,6 +154,8 @@ __all__ = [
     "share_custom_data",
     "share_hanging_rewards",
     "spaces_of_env",
+    "state_space_of_env",
+    "take_offline",
     "take_notices",
     "tell_driver",
     "trial_folder",

@@ -81,6 +81,42 @@ def spaces_of_env(config: Any) -> tuple[Any, Any]:
         env.close()
 
 
+def take_offline(config: Any) -> None:
+    """Make a config one of an algorithm that steps no environment (2.60: RLlib does so for MARWIL, not for CQL)."""
+    config._is_online = False
+
+
+def state_space_of_env(config: Any) -> Any:
+    """Make a config's environment once and return the space of its global state, (S,).
+
+    PettingZoo's API has `state()` and, where an environment declares it, `state_space`.
+
+    Raises:
+        ValueError: it has no `state()`, or one that is no array.
+    """
+    import gymnasium as gym
+    import numpy as np
+    from ray.rllib.env.env_context import EnvContext
+
+    env = env_creator_of(config)(EnvContext(dict(config.env_config), worker_index=0))
+    try:
+        own = env.unwrapped
+        state = getattr(own, "state", None)
+        try:
+            if not callable(state):
+                raise ValueError("no state()")
+            env.reset()
+            found = np.asarray(state(), np.float32).reshape(-1)
+        except Exception as error:
+            raise ValueError(
+                f"critic_input: got 'state', but {config.env} gives no global state ({type(error).__name__}: {error}); "
+                "write critic_input: observations, or give the environment PettingZoo's state()"
+            ) from error
+        return gym.spaces.Box(-np.inf, np.inf, found.shape, np.float32)
+    finally:
+        env.close()
+
+
 def given_module_spec(config: Any) -> Any:
     """Return the rl_module_spec the user gave, or None (2.60: the public property merges it with the default)."""
     return config._rl_module_spec

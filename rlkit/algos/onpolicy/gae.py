@@ -44,6 +44,53 @@ def gae(
     return advantages
 
 
+def gae_of_team(
+    rewards: np.ndarray,
+    values: np.ndarray,
+    terminated: np.ndarray,
+    truncated: np.ndarray,
+    acted: np.ndarray,
+    present: np.ndarray,
+    last: np.ndarray,
+    *,
+    gamma: float,
+    lambda_: float,
+) -> np.ndarray:
+    """Return the advantages (T, E, N), float32, each agent's along its own steps; 0 where it did not act.
+
+    As `gae`, but the row after an agent's step is the next one in which it is present: rows in which it waits are
+    passed over. A step after which the agent is never seen again in its episode does not bootstrap.
+
+    Args:
+        rewards, terminated, truncated, acted: (T, E, N), see `TeamFragment`.
+        values: (T + 1, E, N).
+        present: (T + 1, E, N) bool.
+        last: (T + 1, E) bool, the last observations of episodes and of the sample.
+        gamma, lambda_: as of `gae`.
+    """
+    assert values.shape == present.shape == (rewards.shape[0] + 1, *rewards.shape[1:]), (
+        values.shape,
+        present.shape,
+    )
+    values = np.asarray(values, np.float32)
+    advantages = np.zeros(rewards.shape, np.float32)
+    # of each agent's next row: its value, and its advantage if it is a step of the same life
+    following = np.where(present[-1], values[-1], 0.0).astype(np.float32)
+    carried = np.zeros_like(following)
+    goes_on = ~(terminated | truncated)
+    for t in range(len(rewards) - 1, -1, -1):
+        if last[t].any():
+            ends = last[t][:, None]
+            following = np.where(ends, np.where(present[t], values[t], 0.0), following)
+            carried = np.where(ends, 0.0, carried)
+        bootstrap = np.where(terminated[t], 0.0, following)
+        step = rewards[t] + gamma * bootstrap - values[t] + gamma * lambda_ * goes_on[t] * carried
+        advantages[t] = np.where(acted[t], step, 0.0)
+        carried = np.where(acted[t], advantages[t], carried)
+        following = np.where(acted[t], values[t], following)
+    return advantages
+
+
 def standardised(advantages: np.ndarray) -> np.ndarray:
     """Return advantages with mean 0 and standard deviation 1, as RLlib's GAE connector does (2.60).
 

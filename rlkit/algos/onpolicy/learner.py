@@ -88,7 +88,9 @@ class OnPolicyLearner(ColumnLearner):
         }
         sizes = {module_id: len(first_leaf(columns)) for module_id, columns in rows.items()}
         sizes = {module_id: size for module_id, size in sizes.items() if size}
-        counts = {module_id: self._minibatch(rows[module_id], n) for module_id, n in sizes.items()}
+        counts = {
+            module_id: self.minibatch_rows(module_id, rows[module_id], n) for module_id, n in sizes.items()
+        }
         updates = max(
             (math.ceil(self.config.num_epochs * n / counts[m]) for m, n in sizes.items()), default=0
         )
@@ -111,6 +113,10 @@ class OnPolicyLearner(ColumnLearner):
     def set_schedules(self, timestep: float) -> None:
         """Set what is scheduled, apart from learning rates, to its value after `timestep` env steps."""
 
+    def minibatches(self, module_id: str, columns: dict[str, Any]) -> dict[str, Any]:
+        """Return minibatches (K, M, ...) of a module as losses see them."""
+        return columns
+
     def rows_of(self, module_id: str, fragments: Sequence[ArrayFragment]) -> dict[str, Any]:
         """Return the steps of all fragments as one batch of columns (B, ...) on the learner's device."""
         parts = [self._rows(module_id, fragment) for fragment in fragments]
@@ -118,7 +124,7 @@ class OnPolicyLearner(ColumnLearner):
             (part[Columns.LOSS_MASK].shape[1] for part in parts if Columns.LOSS_MASK in part), default=0
         )
         parts = [_filled_up(part, longest) if Columns.LOSS_MASK in part else part for part in parts]
-        columns = {name: _joined([part[name] for part in parts]) for name in parts[0]}
+        columns = {name: joined([part[name] for part in parts]) for name in parts[0]}
         if self.config.get_config_for_module(module_id).standardize_advantages == "batch":
             advantages = columns[Postprocessing.ADVANTAGES]
             mask = columns.get(Columns.LOSS_MASK)
@@ -132,11 +138,11 @@ class OnPolicyLearner(ColumnLearner):
     def _rows(self, module_id: str, fragment: ArrayFragment) -> dict[str, Any]:
         config = self.config.get_config_for_module(module_id)
         steps = np.flatnonzero(~fragment.fresh.reshape(-1))
-        _check(module_id, "reward", fragment.rewards.reshape(-1)[steps])
+        check_finite(module_id, "reward", fragment.rewards.reshape(-1)[steps])
         obs = _flat(tensors(fragment.obs, self.device))
         states = None if fragment.states is None else _flat(tensors(fragment.states, self.device))
         values = self._values(module_id, obs, states, fragment.rewards.shape)
-        _check(module_id, "value", values)
+        check_finite(module_id, "value", values)
         advantages = gae(
             fragment.rewards, values, fragment.terminated, fragment.goes_on(), gamma=config.gamma,
             lambda_=config.lambda_,
@@ -150,17 +156,19 @@ class OnPolicyLearner(ColumnLearner):
             VALUES: values[:-1],
             **fragment.extras,
         }
-        _check(module_id, "advantage", advantages.reshape(-1)[steps])
+        check_finite(module_id, "advantage", advantages.reshape(-1)[steps])
         chosen = torch.from_numpy(steps).to(self.device)
         known = {name: value for name, value in columns.items() if value is not None}
         flat = {Columns.OBS: obs, **_flat(tensors(known, self.device))}
         if states is None:
-            return _map(flat, lambda column: column.index_select(0, chosen))
+            return map_tensors(flat, lambda column: column.index_select(0, chosen))
         length = int(self.module[module_id].unwrapped().model_config["max_seq_len"])
         found = torch.from_numpy(sequences(fragment.fresh, fragment.goes_on(), length)).to(self.device)
         order = found.clamp(min=0)
-        flat = _map(flat, lambda column: column.index_select(0, order.flatten()).unflatten(0, order.shape))
-        first = _map(states, lambda column: column.index_select(0, order[:, 0]))
+        flat = map_tensors(
+            flat, lambda column: column.index_select(0, order.flatten()).unflatten(0, order.shape)
+        )
+        first = map_tensors(states, lambda column: column.index_select(0, order[:, 0]))
         return {**flat, Columns.STATE_IN: first, Columns.LOSS_MASK: found >= 0}
 
     def _values(self, module_id: str, obs: Any, states: Any, shape: tuple[int, int]) -> np.ndarray:
@@ -168,7 +176,7 @@ class OnPolicyLearner(ColumnLearner):
         module = self.module[module_id].unwrapped()
         batch = {Columns.OBS: obs}
         if states is not None:
-            batch = {Columns.OBS: _map(obs, lambda x: x.unsqueeze(1)), Columns.STATE_IN: states}
+            batch = {Columns.OBS: map_tensors(obs, lambda x: x.unsqueeze(1)), Columns.STATE_IN: states}
         rows = len(first_leaf(obs))
         at_once = max(1, int(MAX_BYTES * rows / max(1, _bytes(batch))))
         with torch.no_grad():
@@ -178,7 +186,7 @@ class OnPolicyLearner(ColumnLearner):
             ]
         return torch.cat(values).float().cpu().numpy().reshape(shape[0] + 1, shape[1])
 
-    def _minibatch(self, columns: Mapping[str, Any], size: int) -> int:
+    def minibatch_rows(self, module_id: str, columns: Mapping[str, Any], size: int) -> int:
         """Return the rows of a minibatch: `minibatch_size`, or as many sequences as hold so many steps on average."""
         wanted = self.config.minibatch_size
         if not wanted:
@@ -207,7 +215,9 @@ class OnPolicyLearner(ColumnLearner):
                 return
             k = min(at_once, updates - done)
             yield {
-                m: _map(rows[m], _gather(orders[m][done * count[m] : (done + k) * count[m]], k))
+                m: self.minibatches(
+                    m, map_tensors(rows[m], _gather(orders[m][done * count[m] : (done + k) * count[m]], k))
+                )
                 for m in sizes
             }
 
@@ -237,7 +247,8 @@ def _filled_up(columns: Mapping[str, Any], length: int) -> dict[str, Any]:
         )
 
     return {
-        name: value if name == Columns.STATE_IN else _map(value, longer) for name, value in columns.items()
+        name: value if name == Columns.STATE_IN else map_tensors(value, longer)
+        for name, value in columns.items()
     }
 
 
@@ -248,7 +259,7 @@ def _gather(order: torch.Tensor, k: int) -> Callable[[torch.Tensor], torch.Tenso
     return gather
 
 
-def _check(module_id: str, name: str, values: np.ndarray) -> None:
+def check_finite(module_id: str, name: str, values: np.ndarray) -> None:
     bad = np.count_nonzero(~np.isfinite(values))
     if bad:
         causes = {
@@ -264,28 +275,30 @@ def _check(module_id: str, name: str, values: np.ndarray) -> None:
 
 def _flat(value: Any) -> Any:
     """(T, N, ...) -> (T N, ...)."""
-    return _map(value, lambda tensor: tensor.flatten(0, 1))
+    return map_tensors(value, lambda tensor: tensor.flatten(0, 1))
 
 
-def _joined(parts: Sequence[Any]) -> Any:
+def joined(parts: Sequence[Any]) -> Any:
     if len(parts) == 1:
         return parts[0]
     first = parts[0]
     if isinstance(first, dict):
-        return {key: _joined([part[key] for part in parts]) for key in first}
+        return {key: joined([part[key] for part in parts]) for key in first}
     if isinstance(first, tuple):
-        return tuple(_joined([part[i] for part in parts]) for i in range(len(first)))
+        return tuple(joined([part[i] for part in parts]) for i in range(len(first)))
     return torch.cat(list(parts))
 
 
-def _map(value: Any, function: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+def map_tensors(value: Any, function: Callable[[torch.Tensor], torch.Tensor]) -> Any:
     if isinstance(value, Mapping):
-        return {key: _map(part, function) for key, part in value.items()}
-    return tuple(_map(part, function) for part in value) if isinstance(value, tuple) else function(value)
+        return {key: map_tensors(part, function) for key, part in value.items()}
+    return (
+        tuple(map_tensors(part, function) for part in value) if isinstance(value, tuple) else function(value)
+    )
 
 
 def _cut(value: Any, start: int, stop: int) -> Any:
-    return _map(value, lambda tensor: tensor[start:stop])
+    return map_tensors(value, lambda tensor: tensor[start:stop])
 
 
 def _bytes(value: Any) -> int:

@@ -22,6 +22,8 @@ from rlkit.algos.sampling.actions import ActionMap
 from rlkit.algos.sampling.connectors import PerEpisode
 from rlkit.algos.sampling.joint_rows import Leaves, TeamLayout
 
+KEPT = (Columns.ACTION_LOGP, Columns.ACTION_DIST_INPUTS)
+
 
 @dataclass
 class _Group:
@@ -42,6 +44,11 @@ class Acting:
         num_envs: E.
         device: of the modules.
         constants: what modules are told once per episode.
+        keeps: note in `outputs` what on-policy learners need of a choice.
+
+    Attributes:
+        outputs: of the last call, (E, ...) per agent: `action_logp`, and `action_dist_inputs`; empty for agents whose
+            module chooses without a distribution.
     """
 
     def __init__(
@@ -52,7 +59,9 @@ class Acting:
         num_envs: int,
         device: Any,
         constants: Sequence[PerEpisode],
+        keeps: bool = False,
     ):
+        self._keeps, self.outputs = keeps, dict[str, Leaves]()
         self.roster, self.num_envs, self.device = roster, num_envs, device
         self.modules: list[list[str]] = [[""] * len(roster.agents) for _ in range(num_envs)]
         self._constants = {piece: np.zeros((num_envs, len(roster.agents)), np.int64) for piece in constants}
@@ -118,9 +127,14 @@ class Acting:
         else:
             outs = {mid: calls[mid][0](batch, **extra) for mid, batch in batches.items()}
         actions: Leaves = [np.empty(0)] * len(self.roster.agents)
+        if self._keeps:
+            self.outputs = {name: [np.empty(0)] * len(self.roster.agents) for name in KEPT}
         for module_id, group in self._groups.items():
-            chosen = calls[module_id][1](outs[module_id]).actions
-            self._scatter(acting.arrays(chosen), group, actions)
+            chosen = calls[module_id][1](outs[module_id], logp=self._keeps)
+            self._scatter(acting.arrays(chosen.actions), group, actions)
+            if self._keeps and chosen.logp is not None and chosen.inputs is not None:
+                for name, part in zip(KEPT, (chosen.logp, chosen.inputs), strict=True):
+                    self._scatter(acting.arrays(part), group, self.outputs[name])
         return actions, {agent: self._maps[agent](actions[i]) for i, agent in enumerate(self.roster.agents)}
 
     def _regroup(self) -> dict[str, _Group]:

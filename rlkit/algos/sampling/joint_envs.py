@@ -21,7 +21,11 @@ from rlkit.replay.columns import pick
 
 
 class RosterError(UsageError):
-    """An environment whose agents are not the same in every step."""
+    """An environment whose agents are not the same in every step: `what` was seen."""
+
+    def __init__(self, what: str, fix: str = ""):
+        super().__init__(f"{what}; {fix}" if fix else what)
+        self.what = what
 
 
 @dataclass
@@ -94,11 +98,12 @@ class Copies:
         return Step(rewards, terminateds, truncateds, over, infos)
 
     def _last_flags(self, row: int, terminated: Mapping[str, Any], truncated: Mapping[str, Any]) -> None:
-        """Read the last flags as RLlib's episodes and `joint_fragments` do: what is both is truncated."""
+        """Read the last flags as episodes do: an agent's own before `__all__`; what is both is truncated."""
         ended, cut = terminated.get("__all__", False), truncated.get("__all__", False)
         for i, agent in enumerate(self.roster.agents):
-            self._flags[1, row, i] = cut or truncated.get(agent, False)
-            self._flags[0, row, i] = (ended or terminated.get(agent, False)) and not self._flags[1, row, i]
+            own_end, own_cut = terminated.get(agent, False), truncated.get(agent, False)
+            self._flags[1, row, i] = own_cut or (cut and not own_end)
+            self._flags[0, row, i] = (own_end or ended) and not self._flags[1, row, i]
 
     def reset_where(self, envs: np.ndarray) -> Sequence[Mapping[str, Any]]:
         infos = []
@@ -118,8 +123,8 @@ class Copies:
 
     def _changed(self, what: str, agents: Any) -> None:
         raise RosterError(
-            f"{self.roster.name}: {what} {sorted(agents)}, expected the fixed roster {self.roster.agents}; agents that "
-            "come, go or take turns need `config: {env_runners: {sampling: episodes}}`"
+            f"{self.roster.name}: {what} {sorted(agents)}, expected the fixed roster {self.roster.agents}",
+            "agents that come, go or take turns need `config: {env_runners: {sampling: episodes}}`",
         )
 
 

@@ -79,6 +79,8 @@ class JointRows:
         self.rewards = np.empty((num_envs, rows, count), np.float64)
         self.terminateds = np.empty((num_envs, rows, count), bool)
         self.truncateds = np.empty((num_envs, rows, count), bool)
+        self.steps = np.zeros((num_envs, rows), bool)  # rows that are a step, not a last observation
+        self.outputs: dict[str, Leaves] = {}  # what the modules gave beside actions, per agent
 
     def observe(self, leaves: Leaves, envs: np.ndarray | None = None) -> None:
         """Write observations (E, ...) at the cursors, of all environments or of `envs` alone."""
@@ -90,15 +92,32 @@ class JointRows:
             array[envs, self.cursor[envs]] = values[envs]
 
     def step(
-        self, actions: Leaves, rewards: np.ndarray, terminateds: np.ndarray, truncateds: np.ndarray
+        self,
+        actions: Leaves,
+        rewards: np.ndarray,
+        terminateds: np.ndarray,
+        truncateds: np.ndarray,
+        outputs: Mapping[str, Leaves] | None = None,
     ) -> None:
-        """Complete the row at every cursor: actions (E, ...) per leaf, the rest (E, N); move on."""
+        """Complete the row at every cursor: actions (E, ...) per leaf, the rest (E, N); move on.
+
+        Args:
+            outputs: (E, ...) per agent by name, see `Acting.outputs`.
+        """
         at = self.every, self.cursor
+        for name, leaves in (outputs or {}).items():
+            if name not in self.outputs:
+                shape = self.rewards.shape[:2]
+                self.outputs[name] = [np.zeros((*shape, *leaf.shape[1:]), leaf.dtype) for leaf in leaves]
+            for array, values in zip(self.outputs[name], leaves, strict=True):
+                if len(values):
+                    array[at] = values
         for array, values in zip(self.actions, actions, strict=True):
             array[at] = values
         self.rewards[at] = rewards
         self.terminateds[at] = terminateds
         self.truncateds[at] = truncateds
+        self.steps[at] = True
         self.cursor = self.cursor + 1
 
     def fragment(self, env: int, key: str, start: int, *, done: bool) -> Fragment:

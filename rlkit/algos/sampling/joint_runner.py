@@ -76,6 +76,7 @@ class JointEnvRunner(ShortWay, EpisodeRunner):
     """
 
     roster: TeamLayout
+    keeps_outputs = False  # see `Acting`
     _acting: Acting | None = None
 
     def __init__(self, config: Any, **kwargs: Any):
@@ -138,8 +139,9 @@ class JointEnvRunner(ShortWay, EpisodeRunner):
         self._maps_rows, self._sees_start, self._sees_end = (named(self, name) for name in EPISODE_HOOKS)
         self._constants = [piece for piece in self.pipelines[0].connectors if isinstance(piece, PerEpisode)]
         self._acting = Acting(
-            self.config, self.module, self.roster, self.num_envs, self.torch_device, self._constants
-        )
+            self.config, self.module, self.roster, self.num_envs, self.torch_device, self._constants,
+            self.keeps_outputs,
+        )  # fmt: skip
         self._returns = np.zeros((self.num_envs, len(self.roster.agents)))
         self._lengths = np.zeros(self.num_envs, np.int64)
         self._chunk_starts = np.zeros(self.num_envs, np.int64)
@@ -169,13 +171,13 @@ class JointEnvRunner(ShortWay, EpisodeRunner):
 
     # The loop ----------------------------------------------------------------------------------------------
 
-    def _sample_joint(self, steps: int, explore: bool, force_reset: bool) -> list[Fragment]:
+    def _sample_joint(self, steps: int, explore: bool, force_reset: bool) -> list[Any]:
         if force_reset or self.needs_reset or self._envs is None:
             self._start()
         assert self._envs is not None
         assert self._acting is not None
         rows = JointRows(self.roster, self.num_envs, steps)
-        rows.observe(self._envs.obs)
+        self._observe(rows)
         self._acting.prepare(self.module, explore)
         fragments: list[Fragment] = []
         acting = stepping = 0.0
@@ -194,18 +196,27 @@ class JointEnvRunner(ShortWay, EpisodeRunner):
                 infos = self.try_env(self._envs.reset_where, ended)
                 if infos is None:
                     return self._again(fragments, steps, explore)
-                rows.observe(self._envs.obs, ended)
+                self._observe(rows, ended)
                 self._introduce(ended, infos)
         fragments += [self._pause(rows, row) for row in np.flatnonzero(rows.cursor > rows.begin).tolist()]
         self.metrics.log_value(RLMODULE_INFERENCE_TIMER, acting / steps, reduce="ema")
         self.metrics.log_value(ENV_STEP_TIMER, stepping / steps, reduce="ema")
         self._count(fragments)
+        return self._collected(rows, fragments)
+
+    def _collected(self, rows: JointRows, fragments: list[Fragment]) -> list[Any]:
+        """Return what `sample` does, from the rows of a whole sample or from their fragments."""
         return fragments
 
-    def _again(self, finished: list[Fragment], steps: int, explore: bool) -> list[Fragment]:
+    def _again(self, finished: list[Fragment], steps: int, explore: bool) -> list[Any]:
         """Sample from new environments after a failure; as with RLlib, episodes that were going on are lost."""
         self._count(finished)
         return finished + self._sample_joint(steps, explore, force_reset=True)
+
+    def _observe(self, rows: JointRows, envs: np.ndarray | None = None) -> None:
+        """Write the observations, of all environments or of `envs`, where the cursors are."""
+        assert self._envs is not None
+        rows.observe(self._envs.obs, envs)
 
     def _time(self, taken: int) -> int:
         """Env steps of all runners, as RLlib estimates them for schedules."""
@@ -215,8 +226,9 @@ class JointEnvRunner(ShortWay, EpisodeRunner):
     def _record(self, rows: JointRows, actions: Leaves, step: Step) -> np.ndarray:
         """Write a step; return which environments ended with it."""
         assert self._envs is not None
-        rows.step(actions, step.rewards, step.terminateds, step.truncateds)
-        rows.observe(self._envs.obs)
+        assert self._acting is not None
+        rows.step(actions, step.rewards, step.terminateds, step.truncateds, self._acting.outputs)
+        self._observe(rows)
         self._returns += step.rewards
         self._lengths += 1
         if self._sees_end:

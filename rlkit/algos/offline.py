@@ -1,0 +1,505 @@
+"""BC, MARWIL, CQL and IQL: RLlib's modules and losses, learned from recorded episodes.
+
+The data are whole episodes in memory (`rlkit.replay.dataset`). One training step is
+
+    K x B rows drawn from them -> K updates in one learner call
+
+with K `dataset_num_iters_per_learner` and B `train_batch_size_per_learner`. No environment is stepped except by an
+evaluation. RLlib counts the rows it learns from as env steps, and so does `env_steps` here.
+
+- BC clones the actions: log-likelihood alone.
+- MARWIL (Wang et al. 2018) weighs them by exp(β A), A the return that followed minus the value.
+- CQL (arXiv 2006.04779) is SAC with Q-values of actions that are not in the data pushed down; Box actions.
+- IQL (arXiv 2110.06169) learns Q by expectile regression and clones by advantage; Box actions.
+
+Deviations from RLlib 2.60, where its own way from data to update goes wrong without a word:
+1. Its reader makes an episode of every row, so the returns of MARWIL end after one step, and it computes value targets
+   once, with the untrained value function. Here they come from whole episodes, with the current one.
+2. It trains on the actions as they were recorded, though the module acts in [-1, 1] and `normalize_actions` scales
+   what it says. Here actions go the way back (`ActionMap.back`).
+3. CQL counts `bc_iters` by a metric that each call empties, so the actor never leaves behaviour cloning. Here updates
+   are counted, and saved.
+4. CQL draws its random actions between the environment's bounds. Here it draws in [-1, 1], where the module acts.
+5. Targets move after each update, not after each call of K (`rlkit.algos.learning.learner`).
+6. The average by which MARWIL scales advantages is saved with the checkpoint.
+7. MARWIL's policy and value function have layers of their own, unless a recipe shares them. RLlib means so, in a
+   property that nothing reads; in shared layers the value loss of returns in the hundreds crowds out the policy.
+8. A run goes on from a checkpoint: RLlib's `restore_from_path` fails where there are no training env runners.
+
+Legend: E episodes, N steps, K updates of a call, B rows of a minibatch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.algorithms.bc import BC as RLlibBC
+from ray.rllib.algorithms.bc import BCConfig as RLlibBCConfig
+from ray.rllib.algorithms.cql.cql import CQL as RLlibCQL
+from ray.rllib.algorithms.cql.cql import CQLConfig as RLlibCQLConfig
+from ray.rllib.algorithms.cql.torch.cql_torch_learner import CQLTorchLearner
+from ray.rllib.algorithms.cql.torch.default_cql_torch_rl_module import DefaultCQLTorchRLModule
+from ray.rllib.algorithms.iql.iql import IQL as RLlibIQL
+from ray.rllib.algorithms.iql.iql import IQLConfig as RLlibIQLConfig
+from ray.rllib.algorithms.iql.torch.iql_torch_learner import IQLTorchLearner
+from ray.rllib.algorithms.marwil import MARWIL as RLlibMARWIL
+from ray.rllib.algorithms.marwil import MARWILConfig as RLlibMARWILConfig
+from ray.rllib.algorithms.marwil.torch.marwil_torch_learner import MARWILTorchLearner
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.rllib.env import INPUT_ENV_SINGLE_SPACES
+from ray.rllib.offline.offline_data import OfflineData
+from ray.rllib.utils.metrics import (
+    ALL_MODULES,
+    LEARNER_RESULTS,
+    LEARNER_UPDATE_TIMER,
+    NUM_ENV_STEPS_SAMPLED_LIFETIME,
+    TIMERS,
+)
+from ray.tune.result import TRAINING_ITERATION
+
+from rlkit import rllib, seeds, state
+from rlkit.algos.learning.learner import ColumnLearner
+from rlkit.algos.learning.minibatches import map_arrays, tensors
+from rlkit.algos.onpolicy.gae import gae
+from rlkit.algos.sampling.actions import ActionMap
+from rlkit.algos.sampling.connectors import OBSERVING, Flatten, extras
+from rlkit.errors import UsageError
+from rlkit.replay.dataset import ACTIONS, OBSERVATIONS, Episodes, read_episodes
+from rlkit.replay.minari import PREFIX, is_folder, read_minari
+
+UPDATES = 100  # of a training step, where a recipe says nothing
+BLOCK = 16_384  # rows of one forward pass of the value function
+
+
+def read_data(source: str) -> Episodes:
+    """Read what `data:` of a recipe names: a recorded file, `minari/<id>`, or the folder of a Minari data set.
+
+    Raises:
+        UsageError: it is not there, cannot be fetched, or is something else.
+    """
+    return read_minari(source) if source.startswith(PREFIX) or is_folder(source) else read_episodes(source)
+
+
+class OfflineColumns(OfflineData):
+    """In place of RLlib's reader, which starts Ray Data: reads `input_` into memory."""
+
+    def __init__(self, config: Any):
+        source = config.input_ if isinstance(config.input_, str) else config.input_[0]
+        self.episodes = read_data(source)
+
+
+class OfflineConfig(AlgorithmConfig):
+    """Mixin for configs of algorithms that learn from recorded episodes; put it before RLlib's class."""
+
+    def __init__(self, algo_class: type | None = None):
+        super().__init__(algo_class=algo_class)
+        rllib.take_offline(self)
+        self.offline_data(offline_data_class=OfflineColumns, dataset_num_iters_per_learner=UPDATES)
+
+    def build_learner_connector(self, *args: Any, **kwargs: Any) -> Any:
+        """RLlib's default pipeline; what its offline algorithms add reads episodes, and here are columns."""
+        return AlgorithmConfig.build_learner_connector(self, *args, **kwargs)
+
+    def validate(self) -> None:
+        """Check what RLlib's own `validate` lets pass.
+
+        Raises:
+            ValueError: no data, several agents, several learners, or a recurrent model.
+        """
+        super().validate()
+        name = type(self).__name__.removesuffix("Config")
+        if not self.is_offline:
+            raise ValueError(f"{name} learns from recorded episodes; give them (recipe: `data: FILE.npz`)")
+        if self.is_multi_agent:
+            raise ValueError(
+                f"{name} learns from the episodes of one agent (RLlib 2.60 has no multi-agent reader)"
+            )
+        if self.num_learners:
+            raise ValueError(
+                f"{name} learns in the trial's own process; got num_learners {self.num_learners}"
+            )
+        if not self.dataset_num_iters_per_learner:
+            raise ValueError("dataset_num_iters_per_learner must be at least 1, updates of a training step")
+
+
+class _NoRunners:
+    """An EnvRunnerGroup of nobody, as far as a restore asks."""
+
+    local_env_runner = None
+
+    def sync_weights(self, **_: Any) -> None: ...
+
+    def num_remote_env_runners(self) -> int:
+        return 0
+
+
+class Offline(Algorithm):
+    """Mixin that learns from recorded episodes; put it before RLlib's Algorithm class."""
+
+    env_runner_group: Any
+    columns: tuple[str, ...] = (Columns.OBS, Columns.ACTIONS)
+
+    def setup(self, config: Any) -> None:
+        super().setup(config)
+        self.episodes: Episodes = self.offline_data.episodes
+        spaces = (self.spaces or {}).get(INPUT_ENV_SINGLE_SPACES) or rllib.spaces_of_env(self.config)
+        self.episodes.check_fit(str(self.config.env), *spaces)
+        lengths = self.episodes.lengths
+        episode = np.repeat(np.arange(len(lengths)), lengths)
+        self.before = np.arange(len(self.episodes)) + episode  # row of each step's observation
+        self.observations = self._for_module(self.episodes.values(OBSERVATIONS, spaces[0]), spaces[0])
+        self.actions = self._module_actions(self.episodes.values(ACTIONS, spaces[1]), spaces[1])
+        self.rewards = self.episodes.rewards.astype(np.float32)
+        ends = np.cumsum(lengths) - 1
+        self.terminated = np.zeros(len(self.episodes), bool)
+        self.terminated[ends] = self.episodes.terminated
+        self.generator = np.random.default_rng(seeds.stream(self.config.seed, "data"))
+        self._learner().module.foreach_module(_refuse_memory)
+        state.attach(self, "data", state.Values(self._progress, self._put_progress))
+
+    def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
+        """RLlib's restore, which asks for the training env runners that there are none of (2.60)."""
+        group, self.env_runner_group = self.env_runner_group, _NoRunners()
+        try:
+            super().restore_from_path(path, *args, **kwargs)
+        finally:
+            self.env_runner_group = group
+
+    def _learner(self) -> Any:
+        """The learner of this process."""
+        return next(iter(self.learner_group.foreach_learner(lambda learner: learner))).get()
+
+    def _for_module(self, values: Any, space: gym.Space) -> Any:
+        """Return observations as the module sees them: one float vector of a Dict, Tuple or Discrete."""
+        pipeline = self.env_to_module_connector
+        pieces = [] if pipeline is None else extras(pipeline, OBSERVING, False) or []
+        for piece in pieces:
+            if type(piece).__name__ != "FlattenObservations":
+                raise UsageError(
+                    f"recorded observations cannot pass the connector {type(piece).__name__}; do the same in a wrapper "
+                    "of the environment, and record there"
+                )
+            return np.asarray(Flatten(piece)(values, [], np.empty(0), np.empty(0))[0], np.float32)
+        return map_arrays(values, lambda a: a.astype(space.dtype, copy=False) if space.dtype else a)
+
+    def _module_actions(self, values: Any, space: gym.Space) -> Any:
+        """Return recorded actions as the module gives them."""
+        if isinstance(space, gym.spaces.Discrete):
+            return values.astype(np.int64) - int(space.start)
+        config = self.config
+        way = ActionMap(space, config.normalize_actions, config.clip_actions)
+        return _stacked([way.back(_row(values, k)) for k in range(len(self.episodes))])
+
+    def training_step(self) -> None:
+        """Draw rows, update: see the module's docstring."""
+        config = self.config
+        updates, size = config.dataset_num_iters_per_learner, config.train_batch_size_per_learner
+        rows = self.generator.integers(len(self.episodes), size=(updates, size))
+        self.metrics.log_value(NUM_ENV_STEPS_SAMPLED_LIFETIME, rows.size, reduce="lifetime_sum")
+        done = int(self.metrics.peek(NUM_ENV_STEPS_SAMPLED_LIFETIME))
+        with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
+            results = self._learner().update_from_columns(
+                iter([{DEFAULT_MODULE_ID: self.batch(rows)}]),
+                num_updates=updates,
+                env_steps=rows.size,
+                timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: done},
+            )
+            self.metrics.aggregate([results], key=LEARNER_RESULTS)
+
+    def batch(self, rows: np.ndarray) -> dict[str, Any]:
+        """Return the columns of rows (K, B)."""
+        now = self.before[rows]
+        found: dict[str, Any] = {
+            Columns.OBS: map_arrays(self.observations, lambda a: a[now]),
+            Columns.ACTIONS: map_arrays(self.actions, lambda a: a[rows]),
+        }
+        if Columns.NEXT_OBS in self.columns:
+            found[Columns.NEXT_OBS] = map_arrays(self.observations, lambda a: a[now + 1])
+            found[Columns.REWARDS] = self.rewards[rows]
+            found[Columns.TERMINATEDS] = self.terminated[rows]
+        return found
+
+    def _progress(self) -> dict[str, Any]:
+        return {"generator": self.generator.bit_generator.state}
+
+    def _put_progress(self, saved: dict[str, Any]) -> None:
+        self.generator.bit_generator.state = saved["generator"]
+
+
+TRANSITIONS = (Columns.OBS, Columns.ACTIONS, Columns.NEXT_OBS, Columns.REWARDS, Columns.TERMINATEDS)
+
+
+def value_targets(
+    rewards: np.ndarray,
+    lengths: np.ndarray,
+    terminated: np.ndarray,
+    values: np.ndarray,
+    *,
+    gamma: float,
+    lambda_: float,
+) -> np.ndarray:
+    """Return GAE's value targets A_t + V(s_t) of whole episodes, (N,) float32; with λ = 1 discounted returns.
+
+    Args:
+        rewards: (N,), the episodes one behind the other.
+        lengths: (E,).
+        terminated: (E,) bool; a truncated episode goes on with the value of its last observation.
+        values: (N + E,), V of each observation, the last one of each episode included.
+        gamma: discount.
+        lambda_: λ of GAE (arXiv 1506.02438).
+    """
+    longest, count = int(lengths.max()), len(lengths)
+    assert len(values) == len(rewards) + count, (values.shape, rewards.shape)
+    inside = np.arange(longest)[:, None] < lengths  # (T, E)
+    starts = np.cumsum(lengths) - lengths
+    where = np.where(inside, np.arange(longest)[:, None] + starts, 0)
+    seen = np.minimum(np.arange(longest + 1)[:, None], lengths) + starts + np.arange(count)
+    last = np.arange(longest)[:, None] == lengths - 1
+    padded = values[seen]
+    advantages = gae(
+        np.where(inside, rewards[where], 0.0),
+        padded,
+        last & terminated,
+        inside & ~last,
+        gamma=gamma,
+        lambda_=lambda_,
+    )
+    targets: np.ndarray = (advantages + padded[:-1]).astype(np.float32).T[inside.T]
+    return targets
+
+
+# BC ------------------------------------------------------------------------------------------------------
+
+
+class BCLearner(ColumnLearner, MARWILTorchLearner):
+    """RLlib's loss of BC and MARWIL, updated from columns."""
+
+    def get_state(
+        self, components: Any = None, *, not_components: Any = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        found = super().get_state(components, not_components=not_components, **kwargs)
+        if rllib.wants_component(self, "advantage_norms", components, not_components):
+            norms = self.moving_avg_sqd_adv_norms_per_module
+            found["advantage_norms"] = {m: float(v) for m, v in norms.items()}
+        return found
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        super().set_state(state)
+        for module_id, value in state.get("advantage_norms", {}).items():
+            self.moving_avg_sqd_adv_norms_per_module[module_id] = torch.tensor(value, device=self.device)
+
+
+class BCConfig(OfflineConfig, RLlibBCConfig):
+    """RLlib's BCConfig for recorded episodes in memory."""
+
+    def __init__(self, algo_class: type | None = None):
+        super().__init__(algo_class=algo_class or BC)
+
+    def get_default_learner_class(self) -> Any:
+        return BCLearner
+
+
+class BC(Offline, RLlibBC):
+    """RLlib's behaviour cloning."""
+
+    @classmethod
+    def get_default_config(cls) -> BCConfig:
+        return BCConfig()
+
+
+# MARWIL --------------------------------------------------------------------------------------------------
+
+
+class MARWILConfig(rllib.ModelSettings, OfflineConfig, RLlibMARWILConfig):
+    """RLlib's MARWILConfig for recorded episodes in memory."""
+
+    def model_settings(self) -> dict[str, Any]:
+        return {"vf_share_layers": False}
+
+    def __init__(self, algo_class: type | None = None):
+        super().__init__(algo_class=algo_class or MARWIL)
+
+    def get_default_learner_class(self) -> Any:
+        return BCLearner
+
+
+class MARWIL(Offline, RLlibMARWIL):
+    """RLlib's MARWIL, with the returns of whole episodes."""
+
+    @classmethod
+    def get_default_config(cls) -> MARWILConfig:
+        return MARWILConfig()
+
+    def batch(self, rows: np.ndarray) -> dict[str, Any]:
+        """Add the value targets of the current value function."""
+        episodes, config = self.episodes, self.config
+        values = np.zeros(len(episodes) + len(episodes.lengths), np.float32)
+        needed = np.arange(len(values))
+        if config.lambda_ == 1.0:  # then only the values behind truncated episodes count
+            needed = (np.cumsum(episodes.lengths + 1) - 1)[~episodes.terminated]
+        for k in range(0, len(needed), BLOCK):
+            values[needed[k : k + BLOCK]] = self._values(needed[k : k + BLOCK])
+        targets = value_targets(
+            self.rewards,
+            episodes.lengths,
+            episodes.terminated,
+            values,
+            gamma=config.gamma,
+            lambda_=config.lambda_,
+        )
+        return {**super().batch(rows), Columns.VALUE_TARGETS: targets[rows]}
+
+    def _values(self, where: np.ndarray) -> np.ndarray:
+        learner = self._learner()
+        module = learner.module[DEFAULT_MODULE_ID].unwrapped()
+        with torch.no_grad():
+            observations = tensors(map_arrays(self.observations, lambda a: a[where]), learner.device)
+            found: np.ndarray = module.compute_values({Columns.OBS: observations}).cpu().numpy()
+        return found
+
+
+# CQL -----------------------------------------------------------------------------------------------------
+
+
+class _CountedCQL(CQLTorchLearner):
+    """Tells RLlib's loss how many updates there have been; it asks a metric that starts anew at each call (2.60)."""
+
+    metrics: Any
+    updates = 0
+
+    def compute_loss_for_module(self, **kwargs: Any) -> torch.Tensor:
+        self.updates += 1
+        real, self.metrics = self.metrics, _Counted(self.metrics, self.updates)
+        try:
+            return super().compute_loss_for_module(**kwargs)
+        finally:
+            self.metrics = real
+
+
+class _Counted:
+    """A learner's metrics, with the count of updates in the place where CQL's loss looks for it."""
+
+    def __init__(self, metrics: Any, updates: int):
+        self.metrics, self.updates = metrics, updates
+
+    def peek(self, key: Any, default: Any = None) -> Any:
+        if key == (ALL_MODULES, TRAINING_ITERATION):
+            return self.updates
+        return self.metrics.peek(key, default=default)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.metrics, name)
+
+
+class CQLLearner(ColumnLearner, _CountedCQL):
+    """RLlib's CQL learner, updated from columns."""
+
+    metrics: Any
+
+    def get_state(
+        self, components: Any = None, *, not_components: Any = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        found = super().get_state(components, not_components=not_components, **kwargs)
+        if rllib.wants_component(self, "cql_updates", components, not_components):
+            found["cql_updates"] = self.updates
+        return found
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        super().set_state(state)
+        self.updates = state.get("cql_updates", 0)
+
+
+class CQLModule(DefaultCQLTorchRLModule):
+    """RLlib's module, whose random actions lie where the policy's do."""
+
+    action_space: gym.Space
+
+    def setup(self) -> None:
+        super().setup()
+        if isinstance(self.action_space, gym.spaces.Box):
+            shape = self.action_space.shape
+            self.action_space = gym.spaces.Box(-1.0, 1.0, shape, np.float32)
+
+
+class CQLConfig(OfflineConfig, RLlibCQLConfig):
+    """RLlib's CQLConfig for recorded episodes in memory."""
+
+    def __init__(self, algo_class: type | None = None):
+        super().__init__(algo_class=algo_class or CQL)
+        self.lr = None  # RLlib's default of 3e-4 is refused by its own `validate`
+
+    def get_default_rl_module_spec(self) -> Any:
+        return RLModuleSpec(module_class=CQLModule)
+
+    def get_default_learner_class(self) -> Any:
+        return CQLLearner
+
+
+class CQL(Offline, RLlibCQL):
+    """RLlib's CQL."""
+
+    columns = TRANSITIONS
+
+    @classmethod
+    def get_default_config(cls) -> CQLConfig:
+        return CQLConfig()
+
+
+# IQL -----------------------------------------------------------------------------------------------------
+
+
+class IQLLearner(ColumnLearner, IQLTorchLearner):
+    """RLlib's IQL learner, updated from columns."""
+
+
+class IQLConfig(OfflineConfig, RLlibIQLConfig):
+    """RLlib's IQLConfig for recorded episodes in memory."""
+
+    def __init__(self, algo_class: type | None = None):
+        super().__init__(algo_class=algo_class or IQL)
+
+    def get_default_learner_class(self) -> Any:
+        return IQLLearner
+
+
+class IQL(Offline, RLlibIQL):
+    """RLlib's IQL."""
+
+    columns = TRANSITIONS
+
+    @classmethod
+    def get_default_config(cls) -> IQLConfig:
+        return IQLConfig()
+
+
+def _refuse_memory(name: str, module: Any) -> None:
+    if module.is_stateful():
+        raise UsageError(
+            f"module {name!r} is recurrent, and offline algorithms learn from single steps; remove use_lstm, or stack "
+            "frames in a wrapper of the environment"
+        )
+
+
+def _row(values: Any, k: int) -> Any:
+    if isinstance(values, dict):
+        return {key: _row(part, k) for key, part in values.items()}
+    return tuple(_row(part, k) for part in values) if isinstance(values, tuple) else values[k]
+
+
+def _stacked(rows: list[Any]) -> Any:
+    first = rows[0]
+    if isinstance(first, dict):
+        return {key: _stacked([row[key] for row in rows]) for key in first}
+    if isinstance(first, tuple):
+        return tuple(_stacked([row[k] for row in rows]) for k in range(len(first)))
+    return np.stack(rows)
+
+
+__all__ = ["BC", "CQL", "IQL", "MARWIL", "BCConfig", "CQLConfig", "IQLConfig", "MARWILConfig", "read_data"]
