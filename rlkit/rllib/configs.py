@@ -25,16 +25,25 @@ def register_env(name: str, creator: Callable[[Any], Any]) -> None:
 
     `ray.tune.register_env` starts a Ray where none runs, and a second one where the first is half started: it asks
     `_internal_kv_initialized`, which Ray connects for (2.60, `auto_init_hook.enable_auto_connect`). Without a Ray the
-    name waits in the registry, and `ray.init` writes it down.
+    name waits in the registry, and `ray.init` writes it down. While Ray starts in another thread the store is there
+    before the job's id, which the registry writes below: it now asks `_ray_is_up` and lets the name wait.
     """
     from ray._private import auto_init_hook
-    from ray.tune.registry import register_env as register
+    from ray.tune import registry
 
+    registry._internal_kv_initialized = _ray_is_up
     connects, auto_init_hook.enable_auto_connect = auto_init_hook.enable_auto_connect, False
     try:
-        register(name, creator)
+        registry.register_env(name, creator)
     finally:
         auto_init_hook.enable_auto_connect = connects
+
+
+def _ray_is_up() -> bool:
+    import ray
+    from ray.experimental import internal_kv
+
+    return bool(ray.is_initialized() and internal_kv._internal_kv_initialized())
 
 
 def env_creator_of(config: Any) -> Callable[[Any], Any]:
