@@ -53,8 +53,13 @@ def _kind(node: Schema) -> str:
     if "const" in node or "enum" in node:
         return code(*node.get("enum", [node.get("const")]))
     bounds = [
-        f"{word} {node[key]:g}"
-        for key, word in (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"))
+        f"{word} {node[key]:,}"
+        for key, word in (
+            ("minimum", "≥"),
+            ("exclusiveMinimum", ">"),
+            ("maximum", "≤"),
+            ("exclusiveMaximum", "<"),
+        )
         if key in node
     ]
     what = node.get("type", "anything")
@@ -77,6 +82,8 @@ def default(node: Schema, required: bool) -> str:
     if "default" not in node:
         return "–"
     value = node["default"]
+    if "$ref" in node:
+        return "see below"
     return code(json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value)
 
 
@@ -89,7 +96,9 @@ def sentence(text: str) -> str:
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     head = list(head)
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("\n", " ") or " " for cell in row) + " |" for row in lines)
+    return "\n".join(
+        "| " + " | ".join(cell.replace("\n", " ") or " " for cell in row) + " |" for row in lines
+    )
 
 
 def properties(node: Schema) -> str:
@@ -156,18 +165,33 @@ def summary(key: str, name: str) -> str:
 def recipe() -> str:
     """Return the whole reference of a recipe."""
     top = schema()
-    parts = ["## Keys", properties(top)]
+    below = {key: {"type": f"see [below](#{key})"} for key in ("model", "exploration")}
+    below["callbacks"] = {"type": "array", "items": {"type": "see [below](#callbacks)"}}
+    keys = {
+        key: {"description": node["description"], **below.get(key, node)}
+        for key, node in top["properties"].items()
+    }
+    parts = ["## Keys", properties({**top, "properties": keys})]
     for title, name in (
         ("policies", "PolicySection"), ("evaluation", "EvaluationSection"), ("checkpoint", "Checkpoint"), ("tune", "Tune"),
     ):  # fmt: skip
         parts += [f"### `{title}`", properties(top["$defs"][name])]
-    parts += ["## `config`", "One key per method of RLlib's AlgorithmConfig, below it the method's arguments."]
+    parts += [
+        "## `config`",
+        "One key per method of RLlib's AlgorithmConfig, below it the method's arguments.",
+    ]
     names = list(dict.fromkeys(key for node in algorithms().values() for key in node["properties"]))
     parts += [text for name in names if name != "training" for text in (f"### `{name}`", method(name))]
     for name in algorithms():
         parts += [f"### `training` of `{name}`", options(name)]
-    fields = [d for d in map(resolved, top["properties"]["model"]["anyOf"]) if "fcnet_hiddens" in d["properties"]]
-    parts += ["## `model`", "RLlib's own network, by the fields of its DefaultModelConfig:", properties(fields[0])]
+    fields = [
+        d for d in map(resolved, top["properties"]["model"]["anyOf"]) if "fcnet_hiddens" in d["properties"]
+    ]
+    parts += [
+        "## `model`",
+        "RLlib's own network, by the fields of its DefaultModelConfig:",
+        properties(fields[0]),
+    ]
     parts += ["### Registered models", named("model", "name")]
     parts += ["## `exploration`", named("exploration", "type"), "## `callbacks`", named("callbacks", "name")]
     return "\n\n".join(parts)
@@ -212,7 +236,9 @@ def _command(command: Any, words: str) -> str:
         value = "" if param.is_flag else f"`{param.metavar or _typed(param)}`"
         start = param.default() if callable(param.default) else param.default
         given = "" if start in (None, False, [], ()) or param.required else code(str(start))
-        rows.append((names, value, given or ("required" if param.required else "–"), sentence(param.help or "")))
+        rows.append(
+            (names, value, given or ("required" if param.required else "–"), sentence(param.help or ""))
+        )
     usage = " ".join([words, *arguments, *(["[OPTIONS]"] if rows else [])])
     text = (command.help or "").strip()
     head = ("option", "value", "default", "what it does")
@@ -229,7 +255,9 @@ def _typed(param: Any) -> str:
 
 def deviations(module: str) -> str:
     """Return the numbered list of deviations in the docstring of a module."""
-    text = ast.get_docstring(ast.parse((ROOT / Path(*module.split("."))).with_suffix(".py").read_text())) or ""
+    text = (
+        ast.get_docstring(ast.parse((ROOT / Path(*module.split("."))).with_suffix(".py").read_text())) or ""
+    )
     found = re.search(r"Deviations[^:\n]*:\n\n?(1\. .*?)(?=\n\n|\Z)", text, re.S)
     if found is None:
         raise KeyError(f"{module} numbers no deviations in its docstring")
@@ -243,7 +271,11 @@ def public_names(package: str) -> dict[str, str]:
     for node in ast.walk(ast.parse((folder / "__init__.py").read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{package}."):
             found |= {alias.name: f"{node.module}.{alias.name}" for alias in node.names}
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "lazy_names" and len(node.args) == 2:
+        if (
+            isinstance(node, ast.Call)
+            and getattr(node.func, "id", "") == "lazy_names"
+            and len(node.args) == 2
+        ):
             where = node.args[1]
             pairs = zip(where.keys, where.values, strict=True) if isinstance(where, ast.Dict) else ()
             for key, value in pairs:
@@ -259,7 +291,9 @@ def public_names(package: str) -> dict[str, str]:
 def api(package: str) -> str:
     """Return the page of a package's Python API; mkdocstrings fills it."""
     lines = [f"::: {path}\n    options:\n      heading_level: 2" for path in public_names(package).values()]
-    text = (ast.get_docstring(ast.parse((ROOT / Path(*package.split(".")) / "__init__.py").read_text())) or "").split("\n\n")
+    text = (
+        ast.get_docstring(ast.parse((ROOT / Path(*package.split(".")) / "__init__.py").read_text())) or ""
+    ).split("\n\n")
     intro = text[0].replace("\n", " ")
     return f"# {package}\n\n{intro}\n\n" + "\n\n".join(lines) + "\n"
 

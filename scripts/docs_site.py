@@ -28,6 +28,9 @@ TOP = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG
 PACKAGES = ("rlkit", "rlkit.algos", "rlkit.callbacks", "rlkit.curriculum", "rlkit.envs", "rlkit.exploration",
             "rlkit.models", "rlkit.replay")  # fmt: skip
 LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)#\s]+)(#[^)\s]*)?(?=\))")
+NAMED = re.compile(
+    r"\[(?:docs/)?([\w-]+)\.md\]\("
+)  # a link whose text is a file's name: the name of the page is enough
 FENCE = re.compile(r"^(```+).*?^\1\s*?$", re.M | re.S)
 MARKER = re.compile(r"^<!-- reference: (.+?) -->$", re.M)
 log = logging.getLogger("mkdocs.hooks.rlkit")
@@ -48,7 +51,7 @@ def on_page_markdown(markdown: str, page: Page, config: Any, files: Files) -> st
     origin = next((source for source, target in TOP.items() if target == name), f"docs/{name}")
     markdown = MARKER.sub(lambda found: docs_reference.reference(found[1]), markdown)
     turn = turner(origin, name, config["repo_url"])
-    return outside_code(markdown, lambda text: LINK.sub(turn, text))
+    return outside_code(markdown, lambda text: LINK.sub(turn, NAMED.sub(r"[\1](", text)))
 
 
 def outside_code(markdown: str, change: Callable[[str], str]) -> str:

@@ -209,7 +209,9 @@ def test_the_walk_through_an_action_runs(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_the_trajectory_example_runs() -> None:
-    (block,) = re.findall(r"```python\n(from rlkit.callbacks import TrajectoryPostprocessor\n.*?)```", OLD, re.S)
+    (block,) = re.findall(
+        r"```python\n(from rlkit.callbacks import TrajectoryPostprocessor\n.*?)```", OLD, re.S
+    )
     values: dict[str, Any] = {}
     exec(block, values)
 
