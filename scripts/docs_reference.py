@@ -173,7 +173,8 @@ def recipe() -> str:
     }
     parts = ["## Keys", properties({**top, "properties": keys})]
     for title, name in (
-        ("policies", "PolicySection"), ("evaluation", "EvaluationSection"), ("checkpoint", "Checkpoint"), ("tune", "Tune"),
+        ("policies", "PolicySection"), ("evaluation", "EvaluationSection"), ("checkpoint", "Checkpoint"),
+        ("tune", "Tune"),
     ):  # fmt: skip
         parts += [f"### `{title}`", properties(top["$defs"][name])]
     parts += [
@@ -305,7 +306,7 @@ REFERENCES: dict[str, Callable[..., str]] = {
 
 
 def reference(words: str) -> str:
-    """Return the reference that a page asks for: `options DQN`, `commands`, …
+    """Return the reference that a page asks for, such as `options DQN` or `commands`.
 
     Raises:
         KeyError: for a reference, or a name in it, that does not exist.

@@ -1,4 +1,4 @@
-"""Hooks of mkdocs (mkdocs.yml): pages from the repository's top, references made at build time, links that hold on both sides.
+"""Hooks of mkdocs (mkdocs.yml): pages from the repository's top, references, links that hold on both sides.
 
 Pages are written for a reader on GitHub. Here they become a site:
 

@@ -1,8 +1,9 @@
-"""README.md and docs/: every fenced block is tried, every link leads somewhere, references hold what they are made from.
+"""README.md and docs/: every fenced block is tried, every link leads somewhere, references are made.
 
-A block's language says what is tried: `yaml` is checked as a recipe, in `sh` commands, options and files must exist and what
-is cheap is run, `python` compiles and its imports from rlkit exist; after a line `<!-- runs -->` it is run. Blocks with a
-title are the tutorial's files: its test writes them and runs the commands, trainings shortened to one iteration.
+A block's language says what is tried: `yaml` is checked as a recipe; in `sh` commands, options and files must exist, and
+overrides of a shipped recipe are checked; `python` compiles, its imports from rlkit exist, and after a line
+`<!-- runs -->` it is run. Blocks with a title are the tutorial's files: its test writes them and runs the commands, one
+training shortened to one iteration and the others as dry runs.
 """
 
 from __future__ import annotations
