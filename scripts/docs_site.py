@@ -24,7 +24,7 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[1]
 TOP = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md",
-       "SECURITY.md": "security.md"}  # fmt: skip
+       "SECURITY.md": "security-policy.md"}  # fmt: skip
 PACKAGES = ("rlkit", "rlkit.algos", "rlkit.callbacks", "rlkit.curriculum", "rlkit.envs", "rlkit.exploration",
             "rlkit.models", "rlkit.replay")  # fmt: skip
 LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)#\s]+)(#[^)\s]*)?(?=\))")

@@ -205,7 +205,7 @@ def reference(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_every_page_has_a_place_on_the_site() -> None:
     placed = re.findall(r"^ *- ([\w./-]+\.md)$", text_of("mkdocs.yml"), re.M)
-    top = {"index.md", "contributing.md", "changelog.md", "security.md"}
+    top = {"index.md", "contributing.md", "changelog.md", "security-policy.md"}
     assert sorted(name for name in placed if "/" not in name and name not in top) == sorted(
         page.removeprefix("docs/") for page in PAGES[1:]
     )
