@@ -83,6 +83,7 @@ class RaySession:
             if self.address:
                 raise UsageError(f"--address {self.address}: this process already uses a Ray instance")
             return self
+        rllib.ray_starts(self._up)
         self._thread = threading.Thread(target=self._start, name="rlkit-ray-start", daemon=True)
         self._thread.start()
         return self
