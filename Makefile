@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 TESTERS ?= 2  # processes that test side by side; each has a Ray of its own
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: train test test-slow lint type bench-smoke results clean
+.PHONY: train test test-slow lint type bench-smoke results zoo clean
 .DEFAULT_GOAL := train
 
 # torch first: with it in place nothing pulls another build of it
@@ -42,6 +42,10 @@ bench-smoke: $(VENV)/.dev
 
 results: $(VENV)/.run
 	$(BIN)/python scripts/results.py
+
+# plays the policies of rlkit/zoo and compares with their table
+zoo: $(VENV)/.run
+	$(BIN)/python scripts/zoo.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
