@@ -57,6 +57,7 @@ SHORT: dict[str, list[str]] = {
 }
 # not started by themselves: modules, and scripts that need a finished run or hours of training
 OTHERS = {
+    "before_after": "needs another tree of rlkit",
     "dron_games": "a module",
     "peer_env": "a module",
     "processes": "a module",

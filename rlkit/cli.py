@@ -294,6 +294,9 @@ def check(
     words: Annotated[
         list[str], typer.Argument(metavar="RECIPE... [KEY=VALUE]...", autocompletion=_recipe_names)
     ],
+    seed: Annotated[
+        bool, typer.Option("--seed", help="Train the first iterations twice, and compare bit by bit.")
+    ] = False,
     imports: Imports = [],  # noqa: B006
     as_json: AsJson = False,
 ) -> None:
@@ -318,6 +321,11 @@ def check(
             print(f"{len(recipes)} recipe{'s' if len(recipes) > 1 else ''} ok")
     if problems:
         raise typer.Exit(2)
+    if seed:
+        from rlkit.launch.seed_check import check_seed
+
+        for recipe in recipes:
+            print(check_seed(recipe, overrides, imports))
 
 
 @app.command()

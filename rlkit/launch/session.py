@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlkit import rllib
 from rlkit.errors import UsageError
+from rlkit.launch.cluster import JOIN_S, prepare_embedded, prepare_to_join, refused
 from rlkit.recipe.signatures import Config
 
 if TYPE_CHECKING:
@@ -83,7 +84,6 @@ class RaySession:
             if self.address:
                 raise UsageError(f"--address {self.address}: this process already uses a Ray instance")
             return self
-        rllib.ray_starts(self._up)
         self._thread = threading.Thread(target=self._start, name="rlkit-ray-start", daemon=True)
         self._thread.start()
         return self
@@ -95,7 +95,8 @@ class RaySession:
             return
         import ray
 
-        self._up.wait()
+        if not self._up.wait(JOIN_S if self.address else None):
+            return  # a cluster that never answered: Ray goes on trying in a daemon thread
         ray.shutdown()
         self._over.set()
         self._thread.join()
@@ -106,11 +107,14 @@ class RaySession:
         Raises:
             UsageError: the cluster at `address` cannot be reached.
         """
-        if self._thread is not None:
-            self._up.wait()
+        if self._thread is not None and not self._up.wait(JOIN_S if self.address else None):
+            raise UsageError(refused(str(self.address), f"no answer in {JOIN_S:.0f} s"))
+        if isinstance(self._error, UsageError):
+            raise self._error
+        if self._error is not None and self.address:
+            raise UsageError(refused(self.address, self._error)) from self._error
         if self._error is not None:
-            where = f"--address {self.address}" if self.address else "starting Ray"
-            raise UsageError(f"{where}: {type(self._error).__name__}: {self._error}") from self._error
+            raise UsageError(f"starting Ray: {type(self._error).__name__}: {self._error}") from self._error
 
     def _start(self) -> None:
         """Start Ray, then stay: its processes end with the thread that started them (PR_SET_PDEATHSIG)."""
@@ -118,6 +122,10 @@ class RaySession:
             import ray
 
             rllib.print_to_stderr()
+            if self.address:
+                prepare_to_join(self.address)
+            else:
+                prepare_embedded()
             # Ray's processes inherit the mask: a SIGTERM to the whole process group (timeout, Slurm, systemd) must
             # leave them alive until the checkpoint is written. Ray ends them with SIGKILL where SIGTERM does not.
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
@@ -131,8 +139,9 @@ class RaySession:
                 # RLlib's multi-agent episodes (2.60) iterate over sets of agent ids: with another order in every
                 # process the same seed gave other noise and other batches.
                 os.environ.setdefault("PYTHONHASHSEED", "0")
-                options.update(num_cpus=self.num_cpus, include_dashboard=False, _node_ip_address="127.0.0.1")
-            ray.init(**options)
+                options.update(address="local", num_cpus=self.num_cpus, include_dashboard=False)
+            with rllib.loopback_only(not self.address):
+                ray.init(**options)
         except BaseException as error:
             self._error = error
         finally:

@@ -46,7 +46,7 @@ def _roster(recipe: Recipe) -> Roster:
         UsageError: an agent without a declared space.
     """
     try:
-        env = make_bare(recipe.env, recipe.env_config)
+        env = make_bare(recipe.env, recipe.env_config, recipe.env_timeout_s)
     except RlkitError:
         raise
     except Exception as error:
@@ -189,7 +189,7 @@ def _refuse_changing_roster(recipe: Recipe) -> None:
     """
     from rlkit.models.features import MASK_KEY, has_mask
 
-    env = make_bare(recipe.env, recipe.env_config)
+    env = make_bare(recipe.env, recipe.env_config, recipe.env_timeout_s)
     spaces = read_roster(recipe).spaces
 
     def act(agent: Any, seen: Any) -> Any:

@@ -223,7 +223,7 @@ def rehearse(recipe: Recipe, *, weights: bool = True, trust: bool = False) -> tu
 def look_at_spaces(recipe: Recipe) -> None:
     """Say what can be known of the spaces before RLlib is imported and Ray starts.
 
-    The environments of PettingZoo and VMAS import RLlib; theirs are read while Ray starts (`rehearse`).
+    The environments of PettingZoo and VMAS import RLlib; theirs are read when Ray has started (`rehearse`).
     """
     from rlkit.envs import is_multi_agent
     from rlkit.launch.spaces import forget_rosters, refuse
@@ -241,7 +241,7 @@ def first_trial(recipe: Recipe) -> Recipe:
 
 
 def _tune(experiment: Experiment, session: RaySession, show: Progress) -> None:
-    """Build once, while Ray starts, to find errors before anything trains, then hand over to Tune."""
+    """Build once to find errors before anything trains, then hand over to Tune."""
     from ray import tune
 
     from rlkit.launch import initial
@@ -255,8 +255,10 @@ def _tune(experiment: Experiment, session: RaySession, show: Progress) -> None:
     recipe, info = experiment.recipe, experiment.info
     if not experiment.verbose:
         quiet_loggers()
-    example, taken = rehearse(recipe, weights=experiment.resume is None, trust=experiment.trust)
+    registry.resolve("algorithms", recipe.algorithm)  # imports RLlib while Ray starts
+    # `rehearse` registers names with Tune, which fails in a Ray that is half started (ray 2.60: its job has no id)
     session.wait()
+    example, taken = rehearse(recipe, weights=experiment.resume is None, trust=experiment.trust)
     if taken:
         show.say(initial.table(taken))
     algorithm_class = example.algo_class
@@ -329,6 +331,12 @@ def outcome(trials: Sequence[Any], tracker: Any, signal_number: int | None) -> t
     name, path = failed[0]
     text = Path(path).read_text() if Path(path).is_file() else ""
     reason = root_cause(text)
+    if "worker process has died" in reason:
+        last = f" ({tracker.notices[-1].splitlines()[0]})" if tracker.notices else ""
+        reason = (
+            f"its process ended without an exception{last}: killed, out of memory, os._exit, or a crash in native "
+            "code, of the environment for example"
+        )
     more = f" ({len(failed)} of {len(trials)} trials failed)" if len(trials) > 1 else ""
     return "failed", f"{name} failed{more}: {reason}\nThe traceback is in {path}"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,42 +20,24 @@ def add_callbacks(config: Any, callbacks: Sequence[Callable[[], Any]]) -> None:
     config.callbacks([*(c for c in known if c is not RLlibCallback), *callbacks])
 
 
-_starting: list[threading.Event] = []  # set when the Ray that starts in another thread is up
-
-
-def ray_starts(up: threading.Event) -> None:
-    """Say that Ray starts in another thread, and what will be set when it is up: see `register_env`."""
-    _starting[:] = [up]
-
-
 def register_env(name: str, creator: Callable[[Any], Any]) -> None:
     """Register an environment with Tune, and leave Ray as it is.
 
     `ray.tune.register_env` starts a Ray where none runs, and a second one where the first is half started: it asks
-    `_internal_kv_initialized`, which Ray connects for (2.60, `auto_init_hook.enable_auto_connect`). Without a Ray the
-    name waits in the registry, and `ray.init` writes it down. Between the two, while `ray.init` has a key-value store
-    and no job yet, every use of the registry raises "Job ID is not available" (2.60, `_Registry.prefix`): it waits.
+    `_internal_kv_initialized`, which Ray connects for. While Ray starts, that is true a moment before there is a job
+    id, which the registry asks for next (2.60, `_Registry.prefix`). So the registry is told to ask whether this process
+    is connected. Until then the name waits in the registry, and `ray.init` writes it down.
     """
-    from ray._private import auto_init_hook
     from ray.tune import registry
 
-    if not hasattr(registry._internal_kv_initialized, "rlkit"):
-        registry._internal_kv_initialized = _initialized_and_up(registry._internal_kv_initialized)
-    connects, auto_init_hook.enable_auto_connect = auto_init_hook.enable_auto_connect, False
-    try:
-        registry.register_env(name, creator)
-    finally:
-        auto_init_hook.enable_auto_connect = connects
+    registry._internal_kv_initialized = _connected
+    registry.register_env(name, creator)
 
 
-def _initialized_and_up(initialized: Callable[[], bool]) -> Callable[[], bool]:
-    def ask() -> bool:
-        if initialized() and _starting:
-            _starting[0].wait()
-        return initialized()
+def _connected() -> bool:
+    from ray._private.worker import global_worker
 
-    ask.rlkit = True  # type: ignore[attr-defined]
-    return ask
+    return bool(global_worker.connected)
 
 
 def env_creator_of(config: Any) -> Callable[[Any], Any]:
