@@ -1,4 +1,4 @@
-"""170 recipes that are wrong in one value each: refused with a line, a reason and a fix, and nothing is run."""
+"""164 recipes that are wrong in one value each: refused with a reason and a fix, and nothing is run."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def test_the_first_difference_is_named_with_its_iteration_and_both_values(other:
 
 def test_a_recipe_without_a_seed_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "r.yaml"
-    file.write_text("{algorithm: DQN, env: CartPole-v1, seed: null, stop: {env_steps: 1000}}")
+    file.write_text("{algorithm: DQN, env: CartPole-v1, seed: null, stop: {env_steps: 5000}}")
     with pytest.raises(UsageError, match="seed is null"):
         seed_check.check_seed(str(file))
 
