@@ -19,15 +19,8 @@ from rlkit.errors import RunFailed, UsageError
 from rlkit.files import write_atomic
 
 ITERATIONS = 3
-CLOCKS = (
-    "time_s",
-    "per_s",
-    "sec",
-    "duration",
-    "throughput",
-    "timer",
-    "perf",
-)  # in names of what measures time
+# In names of what measures time.
+CLOCKS = ("time_s", "per_s", "sec", "duration", "throughput", "timer", "perf")
 
 
 def check_seed(
