@@ -29,12 +29,12 @@ TESTS = Path(__file__).resolve().parents[1] / "tests"
 sys.path[:0] = [str(TESTS), str(Path(__file__).parent)]
 os.environ["PYTHONPATH"] = f"{os.environ.get('PYTHONPATH', '')}:{TESTS}"  # for Ray's workers
 
-import walk_model
+import walk_model  # noqa: E402
 
-from rlkit import registry
-from rlkit.recipe.config_check import refusal
-from rlkit.recipe.options import is_code
-from rlkit.recipe.signatures import METHODS, Config
+from rlkit import registry  # noqa: E402
+from rlkit.recipe.config_check import refusal  # noqa: E402
+from rlkit.recipe.options import is_code  # noqa: E402
+from rlkit.recipe.signatures import METHODS, Config  # noqa: E402
 
 # Functions of a config that carry its values about, and read them for nothing else.
 CARRIERS = {
@@ -44,7 +44,7 @@ CARRIERS = {
 }  # fmt: skip
 
 
-# Methods that other checks speak of: recipe/offline_check.py, and what a recipe does not call.
+# Methods that other checks speak of: recipe/data_check.py, and what a recipe does not call.
 ELSEWHERE = {"offline_data", "checkpointing"}
 # Who reads what the walk cannot see.
 UNSEEN = {

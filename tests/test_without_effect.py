@@ -1,4 +1,4 @@
-"""Fields of `model:` and arguments of sections that change nothing are refused, and the table of them is walked anew."""
+"""Fields of `model:` and arguments of sections that change nothing are refused; the table of them is walked anew."""
 
 from __future__ import annotations
 
