@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 TESTERS ?= 2  # processes that test side by side; each has a Ray of its own
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: train test test-slow lint type bench-smoke results support clean
+.PHONY: train test test-slow lint type bench-smoke faults support results docs clean
 .DEFAULT_GOAL := train
 
 # torch first: with it in place nothing pulls another build of it
@@ -40,11 +40,20 @@ type: $(VENV)/.dev
 bench-smoke: $(VENV)/.dev
 	$(BIN)/python benchmarks/smoke.py
 
+# what trains with what: docs/support.md; an hour
 support: $(VENV)/.dev
 	$(BIN)/python tests/support.py --docs
 
+# every fault of docs/reliability.md, tried; hours
+faults: $(VENV)/.dev
+	$(BIN)/python tests/faults
+
 results: $(VENV)/.run
 	$(BIN)/python scripts/results.py
+
+# the site, into build/site; a broken link, anchor or reference is an error
+docs: $(VENV)/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

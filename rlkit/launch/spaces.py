@@ -15,7 +15,7 @@ import gymnasium as gym
 
 from rlkit.envs.make import make_bare
 from rlkit.errors import EnvError, RlkitError, UsageError
-from rlkit.roster import Roster, Spaces, leaves
+from rlkit.roster import Roster, Spaces, has_mask, leaves, random_action, split_mask
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
@@ -46,7 +46,7 @@ def _roster(recipe: Recipe) -> Roster:
         UsageError: an agent without a declared space.
     """
     try:
-        env = make_bare(recipe.env, recipe.env_config)
+        env = make_bare(recipe.env, recipe.env_config, recipe.env_timeout_s)
     except RlkitError:
         raise
     except Exception as error:
@@ -99,6 +99,11 @@ def refuse(recipe: Recipe) -> None:
     plain = all(isinstance(observation, gym.spaces.Box) for observation, _ in roster.spaces.values())
     for agent, (observation, action) in roster.spaces.items():
         who = whom(recipe, agent)
+        if has_mask(observation):
+            try:
+                split_mask(observation, action)
+            except UsageError as error:
+                raise UsageError(f"{recipe.algorithm}: {who}: {error}") from error
         if DISCRETE_ALONE in line and not isinstance(action, gym.spaces.Discrete):
             other = "SAC or PPO" if isinstance(action, gym.spaces.Box) else "PPO"
             raise UsageError(
@@ -127,7 +132,7 @@ def _refuse_vectors(recipe: Recipe) -> None:
     if recipe.config.get("env_runners", {}).get("gym_env_vectorize_mode") != "vector_entry_point":
         return
     try:
-        env = make_bare(recipe.env, {**recipe.env_config, "num_envs": 2})
+        env = make_bare(recipe.env, {**recipe.env_config, "num_envs": 2}, recipe.env_timeout_s)
         env.close()
         given = "" if isinstance(env, gym.vector.VectorEnv) else f"its maker returned {type(env).__name__}"
     except Exception as error:
@@ -135,7 +140,7 @@ def _refuse_vectors(recipe: Recipe) -> None:
     if given:
         raise UsageError(
             f"config.env_runners.gym_env_vectorize_mode: vector_entry_point makes {recipe.env} with num_envs and "
-            f"expects a gymnasium.vector.VectorEnv; {given}; write gym_env_vectorize_mode: sync, or give it such a maker"
+            f"expects a gymnasium.vector.VectorEnv; {given}; write gym_env_vectorize_mode: sync, or give it such"
         )
 
 
@@ -229,7 +234,7 @@ def _refuse_changing_roster(recipe: Recipe) -> None:
     Raises:
         UsageError: names the step and who is there.
     """
-    env = make_bare(recipe.env, recipe.env_config)
+    env = make_bare(recipe.env, recipe.env_config, recipe.env_timeout_s)
     spaces, act = read_roster(recipe).spaces, _random_actions(recipe)
 
     def refused(what: str) -> UsageError:
@@ -260,18 +265,10 @@ def _refuse_changing_roster(recipe: Recipe) -> None:
 
 def _random_actions(recipe: Recipe) -> Callable[[Any, Any], Any]:
     """Return `act(agent, observation)`, which draws legal actions, equal ones in every call of this function."""
-    from rlkit.models.features import MASK_KEY, has_mask
-
     spaces = read_roster(recipe).spaces
     for _, space in spaces.values():
         space.seed(0)
-
-    def act(agent: Any, seen: Any) -> Any:
-        observation, action = spaces[agent]
-        masked = has_mask(observation, action) and isinstance(action, gym.spaces.Discrete)
-        return action.sample(seen[MASK_KEY].astype("int8") if masked else None)
-
-    return act
+    return lambda agent, seen: random_action(seen, *spaces[agent])
 
 
 def _check_infos(recipe: Recipe, connector: Any) -> None:
@@ -280,11 +277,8 @@ def _check_infos(recipe: Recipe, connector: Any) -> None:
     Raises:
         UsageError: names the agent, the step, and what its infos lack.
     """
-    env, act, single = (
-        make_bare(recipe.env, recipe.env_config),
-        _random_actions(recipe),
-        read_roster(recipe).single,
-    )
+    env = make_bare(recipe.env, recipe.env_config, recipe.env_timeout_s)
+    act, single = _random_actions(recipe), read_roster(recipe).single
     missing, acted = set(read_roster(recipe).spaces), set()
     try:
         seen, _ = env.reset(seed=0)

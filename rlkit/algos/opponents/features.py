@@ -127,7 +127,7 @@ class OpponentFeatures(ConnectorV2):
         if not names or any(c in name for name in names for c in "*?["):
             names = ["opponent"]
         opponent = actions if self.opponent_actions is None else gym.spaces.Discrete(self.opponent_actions)
-        return self._build(space, names, ActionCode(opponent))
+        return self._build(space, actions, names, ActionCode(opponent))
 
     def _learner(self, agent: str, space: gym.Space, opponents: list[str], actions: Any) -> LearnerInputs:
         codes = {o: ActionCode(module_space(actions[o])) for o in opponents}  # what episodes hold
@@ -143,12 +143,14 @@ class OpponentFeatures(ConnectorV2):
                 f"supervise: the opponents of {agent!r} have {code.size} actions, expected {expected}; "
                 f"set opponent_actions: {code.size}"
             )
-        return self._build(space, opponents, code)
+        return self._build(space, actions[agent], opponents, code)
 
-    def _build(self, space: gym.Space, opponents: list[str], code: ActionCode) -> LearnerInputs:
+    def _build(
+        self, space: gym.Space, actions: gym.Space, opponents: list[str], code: ActionCode
+    ) -> LearnerInputs:
         return LearnerInputs(
-            space, opponents, code, self.options, label_actions=self.label_actions, label_types=self.label_types,
-            placebo=self.placebo,
+            space, actions, opponents, code, self.options, label_actions=self.label_actions,
+            label_types=self.label_types, placebo=self.placebo,
         )  # fmt: skip
 
     def check_infos(self, agent: str | None, info: Mapping[str, Any], t: int) -> None:
