@@ -106,6 +106,7 @@ def test_fields_without_effect_are_refused(values: dict[str, Any], message: str)
         recipe(fcnet_hiddens=[32], head_fcnet_hiddens=[16], head_fcnet_activation="elu"),
         recipe("PPO", "Pendulum-v1", free_log_std=True),
         recipe("SAC", "Pendulum-v1", name="mlp", fusionnet_hiddens=[32]),
+        recipe(name="gru", max_seq_len=32),
         recipe("DQN", use_lstm={"grid_search": [True, False]}, lstm_cell_size=64),
     ],
 )

@@ -55,6 +55,8 @@ def idle_fields(
     for field, value in model.items():
         if field not in fields or value == fields[field].get("default"):
             continue
+        if field == "max_seq_len" and network == REGISTERED:
+            continue  # such a model may be recurrent itself
         needs = table()["needs"].get(field, {})
         unmet = next((name for name in needs if not model.get(name)), None)
         idle = walked["idle"].get(field, [])
