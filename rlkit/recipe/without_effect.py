@@ -1,4 +1,4 @@
-"""Words that change nothing: fields of `model:` that no network of an algorithm reads, as walks over RLlib found them.
+"""Words that change nothing: fields of `model:` and arguments of `config:`, as walks over RLlib found them.
 
 `without_effect.json` is written by scripts/walk_model.py and scripts/walk_sections.py, which say what they can see.
 A context is `network/observations/actions[/lstm]`, such as `default/vector/Discrete/lstm`.
@@ -22,6 +22,11 @@ def table() -> dict[str, Any]:
     """Return without_effect.json."""
     loaded: dict[str, Any] = json.loads(Path(__file__).with_name("without_effect.json").read_bytes())
     return loaded
+
+
+def is_unread(algorithm: str, method: str, argument: str) -> bool:
+    """Whether nothing reads an argument of a section method when a recipe trains this algorithm."""
+    return algorithm in table()["unread"]["arguments"].get(f"{method}.{argument}", ())
 
 
 def idle_fields(
@@ -50,6 +55,8 @@ def idle_fields(
     for field, value in model.items():
         if field not in fields or value == fields[field].get("default"):
             continue
+        if field == "max_seq_len" and network == REGISTERED:
+            continue  # such a model may be recurrent itself
         needs = table()["needs"].get(field, {})
         unmet = next((name for name in needs if not model.get(name)), None)
         idle = walked["idle"].get(field, [])
