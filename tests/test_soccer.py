@@ -317,6 +317,8 @@ def test_pictures_show_players_and_ball():
         ({"opponents": "offensiv"}, "did you mean 'offensive'"),
         ({"opponents": {"up": 0.5, "sideways": 0.5}}, "no soccer opponent 'sideways'"),
         ({"opponents": {"up": -1}}, "expected a positive number"),
+        ({"opponents": ["up", "up"]}, "twice; fix: write weights"),
+        ({"opponents": [["up"]]}, "expected the name of an opponent"),
         ({"opponents": []}, "at least one style"),
         ({"width": 3}, "at least 4 x 2"),
         ({"goal_rows": [3, 9]}, r"within 1\.\.6"),
