@@ -31,31 +31,29 @@ from typing import Any, Literal
 import torch
 from ray.rllib.algorithms.algorithm_config import NotProvided
 from ray.rllib.algorithms.dqn.dqn_learner import QF_NEXT_PREDS, QF_PREDS
-from ray.rllib.algorithms.dqn.torch.default_dqn_torch_rl_module import DefaultDQNTorchRLModule
-from ray.rllib.algorithms.dqn.torch.dqn_torch_learner import DQNTorchLearner
 from ray.rllib.connectors.common import AddObservationsFromEpisodesToBatch
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
-from rlkit.algos.dqn import DQN, DQNConfig
-from rlkit.algos.learning.learner import ColumnLearner
+from rlkit.algos.dqn import DQN, DQNConfig, DQNLearner, DQNModule
 from rlkit.algos.opponents.features import OpponentFeatures, Opponents
 from rlkit.algos.opponents.history import FEATURES, FeatureOptions
 from rlkit.algos.opponents.inputs import ACTION_LABEL, TYPE_LABEL
 from rlkit.algos.opponents.losses import gate_use, supervised_loss
 from rlkit.algos.opponents.networks import GATE, GATE_INPUTS, NETWORKS, DRONCatalog
 from rlkit.errors import did_you_mean
-from rlkit.rllib import ModelSettings, QForward
+from rlkit.rllib import ModelSettings
 
 SUPERVISE = ("none", "action", "type")
 LABELS = {"action": ACTION_LABEL, "type": TYPE_LABEL}
 OPPONENT_LOGITS = "opponent_logits"
 
 
-class DRONModule(QForward, DefaultDQNTorchRLModule):
-    """RLlib's DQN module with DRON's encoder and heads. `compute_q_values` also returns `gate` (B, K)."""
+class DRONModule(DQNModule):
+    """The DQN module with DRON's encoder and heads. `compute_q_values` also returns `gate` (B, K)."""
 
     uses_double_q: bool
+    splits_masks = True  # without a registered model too
 
     @property
     def named_outputs(self) -> dict[str, int]:
@@ -111,10 +109,10 @@ class DRONModule(QForward, DefaultDQNTorchRLModule):
             return self.encoder({Columns.OBS: observations})[GATE]
 
 
-class DRONTorchLearner(DQNTorchLearner):
-    """RLlib's DQN loss plus the supervised loss on the opponent."""
+class DRONLearner(DQNLearner):
+    """The DQN learner, with the supervised loss on the opponent."""
 
-    def compute_loss_for_module(
+    def compute_loss_for_module(  # type: ignore[override]  # ColumnLearner hands all on
         self, *, module_id: str, config: Any, batch: Any, fwd_out: Any
     ) -> torch.Tensor:
         loss = super().compute_loss_for_module(
@@ -131,10 +129,6 @@ class DRONTorchLearner(DQNTorchLearner):
             {"opponent_loss": extra, "opponent_accuracy": accuracy}, key=module_id, window=1
         )
         return loss + config.supervise_weight * extra
-
-
-class DRONLearner(ColumnLearner, DRONTorchLearner):
-    """The DRON learner, updated from columns."""
 
 
 class DRONConfig(ModelSettings, DQNConfig):

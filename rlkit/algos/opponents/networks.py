@@ -15,6 +15,7 @@ Legend: B rows, S state, M opponents, F features, H window, D window entry, h hi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +25,8 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.core.models.base import ENCODER_OUT
 from ray.rllib.models.torch.torch_distributions import TorchCategorical
 from torch import nn
+
+from rlkit.roster import MASK_KEY, has_mask
 
 STATE, OPPONENT, HISTORY = "state", "opponent", "history"
 GATE = "gate"
@@ -40,7 +43,11 @@ def sizes(space: gym.Space) -> dict[str, tuple[int, ...]]:
     if isinstance(space, gym.spaces.Box) and len(space.shape) == 1:
         return {STATE: tuple(space.shape)}
     if isinstance(space, gym.spaces.Dict) and STATE in space.spaces:
-        return {name: tuple(part.shape or ()) for name, part in space.spaces.items()}
+        return {name: tuple(part.shape or ()) for name, part in space.spaces.items() if name != MASK_KEY}
+    if has_mask(space):
+        beside = [part for name, part in space.spaces.items() if name != MASK_KEY]
+        if len(beside) == 1 and isinstance(beside[0], gym.spaces.Box):
+            return {STATE: (math.prod(beside[0].shape),)}
     raise ValueError(
         f"DRON's networks got observations {space}, expected a vector or what OpponentFeatures writes"
     )
@@ -108,6 +115,10 @@ class Encoder(nn.Module):
         """
         if torch.is_tensor(observation):
             observation = {STATE: observation}
+        observation = {name: part for name, part in observation.items() if name != MASK_KEY}
+        if len(observation) == 1 and STATE not in observation:  # beside a mask, without opponent features
+            (alone,) = observation.values()
+            observation = {STATE: alone.flatten(1).float()}
         got = {name: tuple(part.shape[1:]) for name, part in observation.items()}
         if got != self.shapes:
             raise ValueError(
