@@ -50,6 +50,7 @@ SHORT: dict[str, list[str]] = {
     "offline_pendulum": ["--seeds", "1", "--iterations", "1", "--out", "/dev/null"],
     "onpolicy_command": ["--runs", "1"],
     "onpolicy_throughput": ["--runs", "1", "--seconds", "1"],
+    "opponent_features": ["styles", "--updates", "20"],
     "opponent_modelling": [
         *("run", "--pools", "styles", "matrix_mixed", "--methods", "concat", "--steps", "4000"),
         *("--games", "50", "--out", f"{TMP}/rows.jsonl"),
