@@ -180,7 +180,9 @@ CASES: dict[str, dict[str, Any]] = {
     "sac": _case("SAC", ONE, {**REPLAY, "target_entropy": 1.0}, MLP),
     "sac truncated": _case("SAC", ONE, REPLAY, MLP, {"env_config": {"ends": "truncated"}}),
     "maddpg": _case("MADDPG", TWO, REPLAY, MLP),
-    "maddpg lstm": _case("MADDPG", TWO, REPLAY, LSTM),
+    "maddpg lstm": _case(
+        "MADDPG", TWO, REPLAY, {"model": {**MLP["model"], "use_lstm": True, "max_seq_len": 8}}
+    ),
     "maddpg several": _case("MADDPG", TWO, REPLAY, MLP, {"env_config": {**SEVERAL, "ends": "truncated"}}),
     "dron": _case("DRON", TWO, {**REPLAY, "features": ["last_action", "clock"], "history": 2}),
     "dron alone": _case(

@@ -16,7 +16,7 @@ from rlkit.envs.contract import checked
 from rlkit.errors import EnvError, UsageError
 from rlkit.exploration.runner import uniform_actions, uniform_logp
 from rlkit.launch.build import build
-from rlkit.launch.spaces import check_spaces
+from rlkit.launch.spaces import check_spaces, forget_rosters
 from rlkit.models.masks import legal_of, masked, stuck
 from rlkit.recipe import Recipe
 from rlkit.roster import random_action, split_mask
@@ -72,11 +72,11 @@ def test_the_best_next_value_is_that_of_an_allowed_action() -> None:
 def test_nothing_is_bootstrapped_from_an_observation_that_allows_nothing() -> None:
     mask = torch.tensor([[1, 0], [0, 0], [0, 1]])
     batch = {
-        "next_obs": {"obs": torch.zeros(3, 1), "action_mask": mask},
+        "new_obs": {"obs": torch.zeros(3, 1), "action_mask": mask},
         "terminateds": torch.tensor([0, 0, 1]),
     }
     assert without_stuck(batch, (2,))["terminateds"].tolist() == [False, True, True]
-    plain = {"next_obs": torch.zeros(3, 1), "terminateds": torch.tensor([0, 0, 1])}
+    plain = {"new_obs": torch.zeros(3, 1), "terminateds": torch.tensor([0, 0, 1])}
     assert without_stuck(plain, (2,)) is plain
 
 
@@ -153,12 +153,14 @@ def test_what_cannot_take_a_mask_refuses_before_training(
         action_space = actions
 
     monkeypatch.setitem(registry.TABLES["envs"], "bad_mask", registry.Entry("bad_mask", Bad))
-    recipe = Recipe.from_dict(
-        {"algorithm": algorithm, "env": "bad_mask", "model": {"name": "mlp"}, "env_config": {"n": size}}
-        | ({"env_config": {}})
-    )
-    from rlkit.launch.spaces import forget_rosters
-
+    told = {
+        "name": "bad",
+        "algorithm": algorithm,
+        "env": "bad_mask",
+        "model": {"name": "mlp"},
+        "stop": {"iterations": 1},
+    }
+    recipe = Recipe.from_dict(told)
     forget_rosters()
     with pytest.raises(UsageError, match=said):
         check_spaces(build(recipe), recipe)
@@ -231,7 +233,7 @@ def test_masks_stand_in_exported_graphs(name: str, illegal: Any, ray_local: None
 
     pytest.importorskip("onnxscript")
     case = illegal.CASES[name]
-    recipe = Recipe.from_dict({**case, "seed": 0})
+    recipe = Recipe.from_dict({**case, "name": "masked", "seed": 0, "stop": {"iterations": 1}})
     config = build(recipe)
     config.env_runners(num_env_runners=0)
     algorithm = config.build_algo()
