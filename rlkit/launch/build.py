@@ -38,10 +38,10 @@ def build(recipe: Recipe) -> AlgorithmConfig:
         UsageError: what the recipe asks for does not fit together, as far as it can be known before training.
     """
     config: AlgorithmConfig = registry.resolve("algorithms", recipe.algorithm)()
-    rllib.register_env(recipe.env, env_creator(recipe.env))
+    rllib.register_env(recipe.env, env_creator(recipe.env, recipe.env_timeout_s))
     config.environment(env=recipe.env, env_config=dict(recipe.env_config))
     config.debugging(seed=recipe.seed)
-    faults.defaults(config)
+    faults.defaults(config, recipe.env_timeout_s)
     if config.min_time_s_per_iteration is not None:
         # IMPALA and APPO report every 10 s by default: `stop: {env_steps: …}`, read at a report, came four times late.
         config.reporting(min_time_s_per_iteration=min(SECONDS, config.min_time_s_per_iteration))

@@ -130,6 +130,17 @@ class LearnerInputs:
             )
         return info[TYPE]
 
+    def check(self, info: Mapping[str, Any], t: int, *, alone: bool) -> None:
+        """Raise what `step` and `told` would for this info; `alone`: of a single-agent environment.
+
+        Raises:
+            EnvError: names what is missing.
+        """
+        if alone:
+            self.told(info, t)
+        for key in (MOVES, LOST) if self.options.needs_events else ():
+            self._event(info, key, t)
+
     def step(
         self,
         rows: np.ndarray,

@@ -53,6 +53,26 @@ def sizes(space: gym.Space) -> dict[str, tuple[int, ...]]:
     )
 
 
+class Normalize(nn.Module):
+    """Bring bounded values to mean 0 and deviation 1, as if they were uniform between their bounds; leave others alone.
+
+    Args:
+        space: whose `low` and `high` (S,) are the bounds.
+    """
+
+    def __init__(self, space: gym.spaces.Box):
+        super().__init__()
+        low, high = torch.as_tensor(space.low).double(), torch.as_tensor(space.high).double()
+        bounded = torch.isfinite(low) & torch.isfinite(high) & (high > low)
+        middle = torch.where(bounded, (low + high) / 2, 0.0)
+        deviation = torch.where(bounded, (high - low) / 12**0.5, 1.0)
+        self.register_buffer("middle", middle.float(), persistent=False)
+        self.register_buffer("deviation", deviation.float(), persistent=False)
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        return (values - self.middle) / self.deviation
+
+
 class Encoder(nn.Module):
     """Base of the three encoders.
 
@@ -81,6 +101,7 @@ class Encoder(nn.Module):
             self.opponent_size += encoder_size
         self.output_size = hidden
         self.head: nn.Linear | None = None
+        self.normalize: Normalize | None = None
 
     def add_head(self, classes: int) -> None:
         """Add the head that predicts an opponent's action or type from its hidden layer."""
@@ -110,7 +131,8 @@ class Encoder(nn.Module):
             b, m = window.shape[:2]
             code = self.history(window.flatten(0, 1))[0][:, -1].view(b, m, -1)
             opponent = code if opponent is None else torch.cat([opponent, code], dim=-1)
-        return observation[STATE], opponent
+        state = observation[STATE]
+        return state if self.normalize is None else self.normalize(state), opponent
 
     def opponent_hidden(self, observation: Any) -> torch.Tensor:
         """Return the hidden layer that reads each opponent, (B, M, h)."""
@@ -238,6 +260,8 @@ def build_encoder(space: gym.Space, options: Mapping[str, Any]) -> Encoder:
         encoder = ConcatEncoder(*args)
     else:
         encoder = MixtureEncoder(*args, experts=int(options["experts"]), gate_inputs=options["gate_inputs"])
+    if options.get("normalize_state"):
+        encoder.normalize = Normalize(space[STATE] if isinstance(space, gym.spaces.Dict) else space)
     return encoder
 
 
