@@ -222,7 +222,7 @@ def test_illegal_actions_are_never_taken(name: str, illegal: Any, ray_local: Non
     assert np.isfinite(losses).all(), losses
 
 
-EXPORTED = ("dqn distributional", "ppo several, in parts", "dron", "maddpg several", "sac")
+EXPORTED = ("dqn distributional", "ppo several, in parts", "dron alone", "maddpg several", "sac")
 
 
 @pytest.mark.parametrize("name", EXPORTED)
