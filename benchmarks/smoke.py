@@ -68,7 +68,6 @@ OTHERS = {
     "peer_env": "a module",
     "processes": "a module",
     "smoke": "this script",
-    "connect_four": "needs a finished run of ppo_connect_four.yaml",
     "soccer_pool": "a module",
     "dron_table": "adds a row of 400k env steps to benchmarks/results/dron.jsonl",
     "dron_gate": "needs a run of dron_styles.yaml",
