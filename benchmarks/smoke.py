@@ -38,6 +38,7 @@ SHORT: dict[str, list[str]] = {
     "dron_wall_clock": ["--repeats", "1", "--steps", "3000"],
     "env_check_cost": [],
     "evaluate_cost": ["--episodes", "2", "--repeats", "1"],
+    "illegal_actions": ["--steps", "2500"],
     "joint_runner": ["--seconds", "0.5"],
     "launch_overhead": ["--runs", "1"],
     "maddpg_run": ["--seconds", "2"],

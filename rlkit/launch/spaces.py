@@ -140,7 +140,8 @@ def _refuse_vectors(recipe: Recipe) -> None:
     if given:
         raise UsageError(
             f"config.env_runners.gym_env_vectorize_mode: vector_entry_point makes {recipe.env} with num_envs and "
-            f"expects a gymnasium.vector.VectorEnv; {given}; write gym_env_vectorize_mode: sync, or give it such"
+            f"expects a gymnasium.vector.VectorEnv; {given}; write gym_env_vectorize_mode: sync, or give it such "
+            "a maker"
         )
 
 

@@ -41,7 +41,15 @@ def idle_fields(
     walked = next((row for row in table()["families"] if algorithm in row["algorithms"]), None)
     if walked is None:
         return
-    network, lstm = REGISTERED if "name" in model else "default", model.get("use_lstm", False)
+    network = REGISTERED if "name" in model else "default"
+    stateless = model.get("name") in (
+        None,
+        "mlp",
+        "cnn",
+        "multi_input",
+        "entities",
+    )  # others may keep a state
+    lstm = model.get("use_lstm", False)
     fields = signatures()["model_config"]
     known = {
         "network": network,
@@ -60,6 +68,8 @@ def idle_fields(
         needs = table()["needs"].get(field, {})
         unmet = next((name for name in needs if not model.get(name)), None)
         idle = walked["idle"].get(field, [])
+        if field == "max_seq_len" and not stateless:
+            continue
         if unmet is not None and (
             unmet != "use_lstm" or any("lstm" in context for context in walked["contexts"])
         ):
