@@ -24,17 +24,20 @@ def register_env(name: str, creator: Callable[[Any], Any]) -> None:
     """Register an environment with Tune, and leave Ray as it is.
 
     `ray.tune.register_env` starts a Ray where none runs, and a second one where the first is half started: it asks
-    `_internal_kv_initialized`, which Ray connects for (2.60, `auto_init_hook.enable_auto_connect`). Without a Ray the
-    name waits in the registry, and `ray.init` writes it down.
+    `_internal_kv_initialized`, which Ray connects for. While Ray starts, that is true a moment before there is a job
+    id, which the registry asks for next (2.60, `_Registry.prefix`). So the registry is told to ask whether this process
+    is connected. Until then the name waits in the registry, and `ray.init` writes it down.
     """
-    from ray._private import auto_init_hook
-    from ray.tune.registry import register_env as register
+    from ray.tune import registry
 
-    connects, auto_init_hook.enable_auto_connect = auto_init_hook.enable_auto_connect, False
-    try:
-        register(name, creator)
-    finally:
-        auto_init_hook.enable_auto_connect = connects
+    registry._internal_kv_initialized = _connected
+    registry.register_env(name, creator)
+
+
+def _connected() -> bool:
+    from ray._private.worker import global_worker
+
+    return bool(global_worker.connected)
 
 
 def env_creator_of(config: Any) -> Callable[[Any], Any]:
