@@ -84,7 +84,8 @@ def show(recipes: list[str]) -> None:
             mine = sorted((r for r in found if r["variant"] == variant), key=lambda r: r["seed"])
             best, last = ([row[which] for row in mine] for which in ("best", "last"))
             bar = PUBLISHED.get(recipe)
-            verdict = "" if bar is None else "PASS" if statistics.fmean(best) >= bar else "FAIL"
+            reached = [n for n, v in (("best", best), ("last", last)) if bar and statistics.fmean(v) >= bar]
+            verdict = "" if bar is None else f"reached by {' and '.join(reached) or 'neither'}"
             cells = [f"{statistics.fmean(v):.1f} ({', '.join(f'{x:.1f}' for x in v)})" for v in (best, last)]
             print(f"| {recipe} | {variant} | {len(mine)} | {' | '.join(cells)} | {bar or ''} | {verdict} |")
 
