@@ -48,12 +48,13 @@ def one(recipe: str, seed: int, variant: str, overrides: list[str], out: str) ->
     run = rlkit("train", str(ROOT / "configs" / f"{recipe}.yaml"), f"seed={seed}", *overrides, "--out", out)
     row: dict[str, Any] = {
         "recipe": recipe, "seed": seed, "variant": variant, "overrides": overrides,
-        "env_steps": int(run["env_steps"]), "train_s": round(time.monotonic() - begin, 1),
+        "env_steps": int(run["env_steps"]), "wall_s": round(time.monotonic() - begin, 1),
     }  # fmt: skip
     for which in ("best", "last"):
         played = rlkit("evaluate", run[f"{which}_checkpoint"], "--episodes", str(EPISODES), "--seed", "0")
         found = played["episode_return"]
         row[which], row[f"{which}_ci95"] = round(found["mean"], 2), [round(x, 2) for x in found["ci95"]]
+    row["return"] = row["last"]  # the number of docs/results.md
     return row
 
 

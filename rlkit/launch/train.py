@@ -313,8 +313,9 @@ def _tune(experiment: Experiment, session: RaySession, show: Progress, interrupt
     from ray.tune import TuneError
 
     from rlkit.launch import initial
-    from rlkit.launch.loggers import JsonLogger, TensorBoardLogger
+    from rlkit.launch.loggers import JsonLogger
     from rlkit.launch.search import keeps_own_checkpoints, param_space, scheduler, searcher
+    from rlkit.launch.trackers import trackers
     from rlkit.launch.tracking import StopRule, Tracker
     from rlkit.launch.trial import NAMES, SCORE, TRUST, trainable
     from rlkit.metrics import path_of
@@ -363,7 +364,7 @@ def _tune(experiment: Experiment, session: RaySession, show: Progress, interrupt
                     checkpoint_score_attribute=SCORE,
                     checkpoint_score_order=mode,
                 ),
-                callbacks=[tracker, JsonLogger(), TensorBoardLogger()],
+                callbacks=[tracker, JsonLogger(), *trackers(experiment, show.say)],
                 trial_dirname_creator=trial_folder_name,
                 raise_on_failed_trial=False,
                 resume=experiment.resume is not None,

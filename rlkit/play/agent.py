@@ -21,6 +21,7 @@ from rlkit.errors import CheckpointError, UsageError, did_you_mean
 from rlkit.play import bundle
 from rlkit.play.answers import ALONE, Answer, has_q_values, named_outputs
 from rlkit.play.observations import as_rows
+from rlkit.recipe.shipped import find_policy
 from rlkit.roster import MASK_KEY, check_mask, choices_of, has_mask
 from rlkit.runs import manifest
 from rlkit.runs.manifest import Manifest
@@ -275,7 +276,8 @@ def load(
     If a run's best checkpoint is damaged, the newest intact one of its trial takes its place, with a word on stderr.
 
     Args:
-        path: the folder; or a bundle or ONNX file of `rlkit export`, which need neither `trust` nor `force`.
+        path: the folder; or a bundle or ONNX file of `rlkit export`, or a policy that comes along (`zoo/NAME`, see
+            `rlkit list zoo`), which need neither `trust` nor `force`.
         imports: modules that define the user's own models or connectors, beside those noted at training.
         trust: accept a checkpoint this user did not write, or a plain RLlib one; loading runs code inside it.
         force: accept one of another version of ray, Python or rlkit.
@@ -285,6 +287,7 @@ def load(
         CheckpointError: what is missing, damaged, not trusted or of another version.
         UsageError: no such path.
     """
+    path = find_policy(path)
     if bundle.is_bundle(path):
         registry.load_plugins(imports)
         graphs, notes = bundle.read(path)
