@@ -50,6 +50,7 @@ SHORT: dict[str, list[str]] = {
     "offpolicy_update": ["--rounds", "1"],
     "offline_pendulum": ["--seeds", "1", "--iterations", "1", "--out", "/dev/null"],
     "onpolicy_command": ["--runs", "1"],
+    "onpolicy_growth": ["--normalize", "--runs", "1", "--seconds", "1"],
     "onpolicy_throughput": ["--runs", "1", "--seconds", "1"],
     "opponent_features": ["styles", "--updates", "20"],
     "opponent_modelling": [
@@ -74,6 +75,7 @@ OTHERS = {
     "dron_gate": "needs a run of dron_styles.yaml",
     "maddpg_results": "trains 300k env steps and more for each name",
     "mountaincar": "trains ten runs of 120k env steps",
+    "zoo": "trains recipes to their published budgets",
     "offpolicy_command": "trains SAC or DQN to its bar in each library",
 }
 PEERS = {"maddpg_speed", "offpolicy_throughput", "onpolicy_throughput", "onpolicy_command"}
