@@ -33,6 +33,7 @@ SHORT: dict[str, list[str]] = {
     ],
     "curriculum_sparse": ["--seeds", "1", "--steps", "2000"],
     "curriculum_unlearnable": ["--seeds", "1", "--steps", "2000", "--types", "random"],
+    "dqn_cartpole_seeds": ["report"],
     "dron_bare": ["--steps", "3000"],
     "dron_exact": [],
     "dron_wall_clock": ["--repeats", "1", "--steps", "3000"],
@@ -50,15 +51,19 @@ SHORT: dict[str, list[str]] = {
     "offline_pendulum": ["--seeds", "1", "--iterations", "1", "--out", "/dev/null"],
     "onpolicy_command": ["--runs", "1"],
     "onpolicy_throughput": ["--runs", "1", "--seconds", "1"],
+    "onpolicy_growth": ["--runs", "1", "--seconds", "1"],
     "pbt_cartpole": ["--seeds", "1", "--steps", "1000", "--out", "/dev/null"],
     "random_returns": ["--episodes", "2"],
     "seed_streams": [],
+    "team_results": ["show"],
+    "team_throughput": ["--runs", "1", "--seconds", "1", "--peers"],
     "with_without": ["configs/ppo_cartpole.yaml", "stop.env_steps=1500", "--seeds", "0", "--out", TMP],
 }
 # not started by themselves: modules, and scripts that need a finished run or hours of training
 OTHERS = {
     "before_after": "needs another tree of rlkit",
     "dron_games": "a module",
+    "export_fidelity": "needs a finished run",
     "peer_env": "a module",
     "processes": "a module",
     "smoke": "this script",
@@ -66,9 +71,10 @@ OTHERS = {
     "dron_gate": "needs a run of dron_styles.yaml",
     "maddpg_results": "trains 300k env steps and more for each name",
     "mountaincar": "trains ten runs of 120k env steps",
+    "zoo": "trains 100k env steps and more for each name",
     "offpolicy_command": "trains SAC or DQN to its bar in each library",
 }
-PEERS = {"maddpg_speed", "offpolicy_throughput", "onpolicy_throughput", "onpolicy_command"}
+PEERS = {"maddpg_speed", "team_throughput", "offpolicy_throughput", "onpolicy_throughput", "onpolicy_command"}
 
 
 def run(name: str, most: float) -> tuple[bool, str]:

@@ -90,7 +90,7 @@ def test_a_tracker_gets_tidy_names_the_recipe_the_best_checkpoint_and_the_gif(
     assert row["env_steps"] == steps == 640
     assert row["episode_return"] == 12.5
     assert "timesteps_total" not in row
-    best = tmp_path / "runs" / "a" / "now" / "trial_0" / "checkpoint_000002"
+    best = tmp_path.resolve() / "runs" / "a" / "now" / "trial_0" / "checkpoint_000002"
     assert facts == [{"best_checkpoint": str(best), "video": str(tmp_path / "x.gif")}]
 
 
