@@ -52,6 +52,11 @@ SHORT: dict[str, list[str]] = {
     "onpolicy_command": ["--runs", "1"],
     "onpolicy_throughput": ["--runs", "1", "--seconds", "1"],
     "onpolicy_growth": ["--runs", "1", "--seconds", "1"],
+    "opponent_modelling": [
+        *("run", "--pools", "styles", "matrix_mixed", "--methods", "concat", "--steps", "4000"),
+        *("--games", "50", "--out", f"{TMP}/rows.jsonl"),
+    ],
+    "opponent_pool": ["soccer", "{opponents: styles, width: 5, height: 4}", "--games", "100"],
     "pbt_cartpole": ["--seeds", "1", "--steps", "1000", "--out", "/dev/null"],
     "random_returns": ["--episodes", "2"],
     "seed_streams": [],
@@ -67,6 +72,7 @@ OTHERS = {
     "peer_env": "a module",
     "processes": "a module",
     "smoke": "this script",
+    "soccer_pool": "a module",
     "dron_table": "adds a row of 400k env steps to benchmarks/results/dron.jsonl",
     "dron_gate": "needs a run of dron_styles.yaml",
     "maddpg_results": "trains 300k env steps and more for each name",
@@ -80,7 +86,7 @@ PEERS = {"maddpg_speed", "team_throughput", "offpolicy_throughput", "onpolicy_th
 def run(name: str, most: float) -> tuple[bool, str]:
     """Start one script; return whether it came to its end, and what to print."""
     with tempfile.TemporaryDirectory(prefix="rlkit-bench-") as folder:
-        words = [folder if word == TMP else word for word in SHORT[name]]
+        words = [word.replace(TMP, folder) for word in SHORT[name]]
         begin = time.monotonic()
         try:
             done = subprocess.run(

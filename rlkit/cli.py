@@ -457,30 +457,39 @@ def main() -> None:
     """Entry point: one funnel for errors."""
     try:
         app(standalone_mode=True)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        _leave(130)
+    except SystemExit as left:  # typer makes one of a KeyboardInterrupt
+        stopped = getattr(left.__context__, "__cause__", None)
+        if isinstance(stopped, KeyboardInterrupt):
+            code = getattr(stopped, "exit_code", 130)
+            print("interrupted" if code == 130 else "terminated", file=sys.stderr)
+            _leave(code)
+        raise
     except RlkitError as error:
         for problem in getattr(error, "problems", [error]):
-            print(f"error: {problem}", file=sys.stderr)
+            print(f"error: {_shown(problem)}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None
     except OSError as error:
-        print(
-            f"error: {error.filename or ''}: {error.strerror or error}".replace(": :", ":"), file=sys.stderr
-        )
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {_shown(where + (error.strerror or str(error)))}", file=sys.stderr)
         raise SystemExit(1) from None
     except Exception as error:
         print(
-            f"error: this is a bug in rlkit ({type(error).__name__}: {error}); log: {_log()}", file=sys.stderr
+            f"error: this is a bug in rlkit ({type(error).__name__}: {_shown(error)}); log: {_log()}",
+            file=sys.stderr,
         )
         raise SystemExit(3) from None
 
 
+def _shown(message: object) -> str:
+    """Return a message whose lines hold nothing that a terminal would obey; it may quote a stranger's file."""
+    return "\n".join(printable(line.expandtabs(4)) for line in str(message).split("\n"))
+
+
 def _leave(code: int) -> None:
-    """End at once. Ray's processes end with this one (PDEATHSIG), so nothing is waited for."""
+    """End at once. Ray's processes have ended, or end with this one (PDEATHSIG), so nothing is waited for."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

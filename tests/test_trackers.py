@@ -62,7 +62,8 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         said: list[str] = []
         facts: list[Any] = []
         monkeypatch.setitem(trackers.TELL, "Notes", lambda tracker, seen, given: facts.append(given))
-        info = SimpleNamespace(trial_best={"trial_0": {"checkpoint": "trial_0/checkpoint_000002"}})
+        best = SimpleNamespace(checkpoint="trial_0/checkpoint_000002")
+        info = SimpleNamespace(trial_best={"trial_0": best})
         experiment: Any = SimpleNamespace(folder=tmp_path / "runs" / "a" / "now", info=info)
         makers = {name: (lambda e, p, note=note: note) for name, note in notes.items()}
         callback, one = trackers.Trackers(experiment, makers, said.append), trial()

@@ -110,7 +110,7 @@ class Trackers(tune.Callback):
         seen = self._seen(trial)
         best = self.experiment.info.trial_best.get(trial.storage.trial_dir_name)
         folder = self.experiment.folder.resolve()
-        facts = {"best_checkpoint": str(folder / best["checkpoint"])} if best else {}
+        facts = {"best_checkpoint": str(folder / best.checkpoint)} if best else {}
         gif = self.gifs.get(trial.trial_id)
         if gif is not None and Path(gif).is_file():
             facts["video"] = gif

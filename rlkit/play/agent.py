@@ -22,6 +22,7 @@ from rlkit.play import bundle
 from rlkit.play.answers import ALONE, Answer, has_q_values, named_outputs
 from rlkit.play.observations import as_rows
 from rlkit.recipe.shipped import find_policy
+from rlkit.roster import MASK_KEY, check_mask, choices_of, has_mask
 from rlkit.runs import manifest
 from rlkit.runs.manifest import Manifest
 
@@ -66,9 +67,11 @@ class Agent:
             ...), a list for nested spaces. Multi-agent: a dict by agent, or a list of them.
 
         Raises:
-            UsageError: an observation of another shape, an unknown agent, or another batch size than before.
+            UsageError: an observation of another shape, a mask that allows nothing, an unknown agent, or another batch
+                size than before.
         """
         rows, batched = self._split(obs)
+        self._check_masks(rows)
         memories = self._see(rows, reward, _infos(info, len(rows), batched))
         answers = self.policy.act(memories, explore=self.explore if explore is None else explore)
         actions = [self._unpack(answer.actions) for answer in answers]
@@ -204,6 +207,24 @@ class Agent:
                 raise UsageError(f"agent {agent!r}: for a batch give a list of dicts, one per environment")
         return found
 
+    def _check_masks(self, rows: Sequence[Any]) -> None:
+        """Refuse observations whose mask allows nothing."""
+        for number, row in enumerate(rows):
+            by_agent = row if self.policy.multi_agent else {ALONE: row}
+            for agent, observation in by_agent.items():
+                seen, does = self.observation_space, self.action_space
+                if self.policy.multi_agent:
+                    seen, does = seen[agent], does[agent]
+                if not has_mask(seen) or not choices_of(does):
+                    continue
+                problem = check_mask(observation, does)
+                if problem is not None:
+                    who = f"agent {agent!r}, " if self.policy.multi_agent else ""
+                    raise UsageError(
+                        f"{who}row {number}: {MASK_KEY!r}: got {problem[0]}, expected {problem[1]}; an agent that can "
+                        "do nothing does not act"
+                    )
+
     def _split_actions(self, actions: Any, rows: int, batched: bool) -> list[dict[Any, Any]] | None:
         if actions is None:
             return None
@@ -247,7 +268,7 @@ def load(
     *,
     imports: Sequence[str] = (),
     trust: bool = False,
-    force: bool = False,
+    force: bool | None = False,
     explore: bool = False,
 ) -> Agent:
     """Read an agent from a checkpoint, a trial or run folder (its best checkpoint, else its last), or an export.
@@ -278,7 +299,7 @@ def load(
 
 
 def verified(
-    path: str | Path, *, imports: Sequence[str] = (), trust: bool = False, force: bool = False
+    path: str | Path, *, imports: Sequence[str] = (), trust: bool = False, force: bool | None = None
 ) -> Manifest:
     """Return the manifest of the checkpoint a path stands for, verified, and its names known in this process.
 
@@ -297,7 +318,7 @@ def verified(
     return notes
 
 
-def _verified(path: Path, trust: bool, force: bool) -> Manifest:
+def _verified(path: Path, trust: bool, force: bool | None) -> Manifest:
     """Find and verify the checkpoint a path stands for."""
     if manifest.is_checkpoint(path):
         return manifest.verify(path, trust=trust, force=force)

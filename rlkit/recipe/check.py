@@ -154,7 +154,7 @@ def _check_meaning(data: dict[str, Any], report: Report) -> None:
     env, env_config = sound.get("env", ""), sound.get("env_config", {})
     settings = Settings(
         config.algorithm, env, config.line, sound.get("config", {}), config.default,
-        action_of(env, env_config), bool(env) and is_single_agent(env), sound.get("model") or {},
+        action_of(env, env_config), bool(env) and is_single_agent(env), sound.get("model") or {}, env_config,
     )  # fmt: skip
     minibatch, (name, batch) = settings.numbers("training", "minibatch_size"), settings.batch()
     if batch and minibatch and max(minibatch) > min(batch):

@@ -45,9 +45,9 @@ def best_trial(group: TrialGroup) -> Trial | None:
 
 def _score(trial: Trial) -> float:
     """The value of a trial's best checkpoint, more is better."""
-    value = trial.run.info.trial_best.get(trial.name, {}).get("value")
+    best = trial.run.info.trial_best.get(trial.name)
     sign = -1.0 if (trial.params.get("tune") or {}).get("mode") == "min" else 1.0
-    return sign * value if isinstance(value, int | float) and math.isfinite(value) else -math.inf
+    return sign * best.value if best is not None and math.isfinite(best.value) else -math.inf
 
 
 def play_group(group: TrialGroup, *, trust: bool, notes: list[str]) -> Played | None:
@@ -63,7 +63,7 @@ def play_group(group: TrialGroup, *, trust: bool, notes: list[str]) -> Played | 
     if path is None:
         return None
     try:
-        agent = load(path, trust=trust)
+        agent = load(path, trust=trust, force=None)
         result = evaluate(agent, episodes=EPISODES, max_steps=MAX_STEPS)
     except RlkitError as error:
         notes.append(f"{group.label}: not played, {error}")
