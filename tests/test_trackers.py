@@ -113,7 +113,8 @@ def written(tmp_path: Path, track: str) -> Path:
 def test_a_package_that_is_not_installed_is_an_error_with_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "mlflow" else find(name))
     (problem,) = check(written(tmp_path, "[tensorboard, mlflow]"))
     assert "pip install 'rlkit-rllib[mlflow]'" in str(problem)
 
