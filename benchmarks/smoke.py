@@ -33,6 +33,7 @@ SHORT: dict[str, list[str]] = {
     ],
     "curriculum_sparse": ["--seeds", "1", "--steps", "2000"],
     "curriculum_unlearnable": ["--seeds", "1", "--steps", "2000", "--types", "random"],
+    "dqn_cartpole_seeds": ["report"],
     "dron_bare": ["--steps", "3000"],
     "dron_exact": [],
     "dron_wall_clock": ["--repeats", "1", "--steps", "3000"],
@@ -61,12 +62,15 @@ SHORT: dict[str, list[str]] = {
     "pbt_cartpole": ["--seeds", "1", "--steps", "1000", "--out", "/dev/null"],
     "random_returns": ["--episodes", "2"],
     "seed_streams": [],
+    "team_results": ["show"],
+    "team_throughput": ["--runs", "1", "--seconds", "1", "--peers"],
     "with_without": ["configs/ppo_cartpole.yaml", "stop.env_steps=1500", "--seeds", "0", "--out", TMP],
 }
 # not started by themselves: modules, and scripts that need a finished run or hours of training
 OTHERS = {
     "before_after": "needs another tree of rlkit",
     "dron_games": "a module",
+    "export_fidelity": "needs a finished run",
     "peer_env": "a module",
     "processes": "a module",
     "smoke": "this script",
@@ -78,7 +82,7 @@ OTHERS = {
     "zoo": "trains recipes to their published budgets",
     "offpolicy_command": "trains SAC or DQN to its bar in each library",
 }
-PEERS = {"maddpg_speed", "offpolicy_throughput", "onpolicy_throughput", "onpolicy_command"}
+PEERS = {"maddpg_speed", "team_throughput", "offpolicy_throughput", "onpolicy_throughput", "onpolicy_command"}
 
 
 def run(name: str, most: float) -> tuple[bool, str]:
