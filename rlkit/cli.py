@@ -51,6 +51,13 @@ def _recipe_names(incomplete: str) -> list[str]:
     return [name for name in shipped() if name.startswith(incomplete)]
 
 
+def _policy_names(incomplete: str) -> list[str]:
+    """Complete the names of the policies that come along; the shell itself completes folders."""
+    from rlkit.recipe.shipped import policies
+
+    return [name for name in policies() if name.startswith(incomplete)]
+
+
 @app.callback()
 def root(
     version: Annotated[
@@ -181,7 +188,9 @@ def _split(words: list[str]) -> tuple[str | None, list[str]]:
 
 @app.command()
 def evaluate(
-    path: Annotated[str, typer.Argument(metavar="RUN|TRIAL|CHECKPOINT|EXPORT")],
+    path: Annotated[
+        str, typer.Argument(metavar="RUN|TRIAL|CHECKPOINT|EXPORT|zoo/NAME", autocompletion=_policy_names)
+    ],
     episodes: Annotated[int, typer.Option(min=1, help="Complete episodes.")] = 100,
     seed: Annotated[int, typer.Option(help="Episode k is reset with seed S + k.")] = 0,
     explore: Annotated[
@@ -345,12 +354,12 @@ def show(
 @app.command("list")
 def list_names(
     kind: Annotated[
-        str, typer.Argument(metavar="algorithms|envs|models|callbacks|curricula|explorations|recipes")
+        str, typer.Argument(metavar="algorithms|envs|models|callbacks|curricula|explorations|recipes|zoo")
     ],
     imports: Imports = [],  # noqa: B006
     as_json: AsJson = False,
 ) -> None:
-    """List the names a recipe may use."""
+    """List the names a recipe may use, and the trained policies that come along."""
     from rlkit import registry
     from rlkit.errors import did_you_mean
 
@@ -359,10 +368,14 @@ def list_names(
         from rlkit.recipe.shipped import shipped
 
         rows = {name: recipe_summary(path) for name, path in shipped().items()}
+    elif kind == "zoo":
+        from rlkit.recipe.shipped import policies, policy_summary
+
+        rows = {name: policy_summary(row) for name, row in policies().items()}
     elif kind in registry.TABLES:
         rows = {name: entry.summary for name, entry in sorted(registry.TABLES[kind].items())}
     else:
-        known = [*registry.KINDS, "recipes"]
+        known = [*registry.KINDS, "recipes", "zoo"]
         raise UsageError(f"cannot list {kind!r}{did_you_mean(kind, known)}; one of {', '.join(known)}")
     if as_json:
         print(json.dumps(rows))
@@ -444,30 +457,39 @@ def main() -> None:
     """Entry point: one funnel for errors."""
     try:
         app(standalone_mode=True)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        _leave(130)
+    except SystemExit as left:  # typer makes one of a KeyboardInterrupt
+        stopped = getattr(left.__context__, "__cause__", None)
+        if isinstance(stopped, KeyboardInterrupt):
+            code = getattr(stopped, "exit_code", 130)
+            print("interrupted" if code == 130 else "terminated", file=sys.stderr)
+            _leave(code)
+        raise
     except RlkitError as error:
         for problem in getattr(error, "problems", [error]):
-            print(f"error: {problem}", file=sys.stderr)
+            print(f"error: {_shown(problem)}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None
     except OSError as error:
-        print(
-            f"error: {error.filename or ''}: {error.strerror or error}".replace(": :", ":"), file=sys.stderr
-        )
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {_shown(where + (error.strerror or str(error)))}", file=sys.stderr)
         raise SystemExit(1) from None
     except Exception as error:
         print(
-            f"error: this is a bug in rlkit ({type(error).__name__}: {error}); log: {_log()}", file=sys.stderr
+            f"error: this is a bug in rlkit ({type(error).__name__}: {_shown(error)}); log: {_log()}",
+            file=sys.stderr,
         )
         raise SystemExit(3) from None
 
 
+def _shown(message: object) -> str:
+    """Return a message whose lines hold nothing that a terminal would obey; it may quote a stranger's file."""
+    return "\n".join(printable(line.expandtabs(4)) for line in str(message).split("\n"))
+
+
 def _leave(code: int) -> None:
-    """End at once. Ray's processes end with this one (PDEATHSIG), so nothing is waited for."""
+    """End at once. Ray's processes have ended, or end with this one (PDEATHSIG), so nothing is waited for."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -21,7 +21,7 @@ from rlkit.play.agent import Agent, load
 from rlkit.play.evaluation import evaluate
 from rlkit.play.observations import as_rows
 from rlkit.runs import manifest
-from rlkit.runs.run import RunInfo
+from rlkit.runs.run import Best, RunInfo
 
 NAMES = ("dqn", "sac_filtered", "ppo_lstm", "ppo_tag")
 
@@ -299,7 +299,7 @@ def test_a_damaged_best_checkpoint_of_a_run_is_passed_over_aloud(
     trial = run / "trial_0"
     for number in (1, 2, 3):
         shutil.copytree(agents["dqn"].manifest.path, trial / f"checkpoint_{number:06d}")
-    best = {"trial": "trial_0", "checkpoint": "trial_0/checkpoint_000001", "metric": "x", "value": 1.0}
+    best = Best(trial="trial_0", checkpoint="trial_0/checkpoint_000001", metric="x", value=1.0)
     RunInfo(name="dqn", status="done", best=best, trial_best={"trial_0": best}).write(run)
     (trial / "params.json").write_text("{}")
     assert load(run).manifest.path.name == "checkpoint_000001"

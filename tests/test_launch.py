@@ -23,6 +23,7 @@ from rlkit.errors import CheckpointError, RunFailed, UsageError
 from rlkit.launch import tracking
 from rlkit.launch import train as launch
 from rlkit.launch.experiment import Experiment
+from rlkit.launch.interrupt import Interrupt, Stopped
 from rlkit.recipe import Recipe, RecipeError
 from rlkit.registry import TABLES, register_env
 from rlkit.runs import manifest
@@ -73,7 +74,7 @@ def test_the_best_checkpoint_is_the_evaluated_one_and_outlives_newer_ones(run: r
     assert run.best_checkpoint is not None
     assert run.best_checkpoint.name == "checkpoint_000002"
     assert run.info.best is not None
-    assert run.info.best["metric"] == "eval/episode_return"
+    assert run.info.best.metric == "eval/episode_return"
     assert [path.name for path in run.trials[0].checkpoints] == ["checkpoint_000002", "checkpoint_000003"]
     assert not list(run.trials[0].path.glob(".writing_*"))
 
@@ -276,46 +277,70 @@ def test_root_cause_is_the_innermost_exception_line() -> None:
 
 
 def test_the_second_signal_ends_at_once() -> None:
-    from rlkit.launch.tracking import Interrupt
-
     said: list[str] = []
-    with Interrupt(said.append) as interrupt:
-        signal.raise_signal(signal.SIGINT)
-        assert interrupt.signal == signal.SIGINT
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGTERM)
+    with Interrupt() as interrupt, interrupt.saving(said.append):
+        signal.raise_signal(signal.SIGTERM)
+        assert interrupt.signal == signal.SIGTERM
+        with pytest.raises(Stopped) as stopped:
+            signal.raise_signal(signal.SIGINT)
+    assert (stopped.value.exit_code, stopped.value.status) == (143, "terminated")  # the first one counts
     assert len(said) == 1
     assert "checkpoint" in said[0]
 
 
-def test_a_signal_that_lands_inside_a_print_is_announced_after_it() -> None:
-    from rlkit.launch.tracking import Interrupt
+def test_a_signal_while_a_run_starts_ends_it_and_one_at_its_end_is_ignored() -> None:
+    with Interrupt() as interrupt:
+        with pytest.raises(Stopped) as stopped:
+            signal.raise_signal(signal.SIGTERM)
+        assert stopped.value.exit_code == 143
+        interrupt.over()
+        signal.raise_signal(signal.SIGINT)
 
+
+def test_nohup_keeps_its_meaning() -> None:
+    previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interrupt():
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, previous)
+
+
+def test_a_signal_that_lands_inside_a_print_is_announced_after_it() -> None:
     printing = threading.Lock()  # what the main thread holds while it prints (or imports to print)
     said: list[bool] = []
-    with Interrupt(lambda message: said.append(printing.acquire(timeout=5.0))), printing:
+    announce = lambda message: said.append(printing.acquire(timeout=5.0))  # noqa: E731
+    with Interrupt() as interrupt, interrupt.saving(announce), printing:
         signal.raise_signal(signal.SIGINT)
     assert said == [True]
 
 
 @pytest.mark.parametrize(
-    ("state", "free", "expected"),
+    ("state", "free", "nodes", "expected"),
     [
-        ("PENDING", 1.0, ["waiting for Ray: the next trial needs 3 CPU; free are 1 CPU"]),
+        ("PENDING", 1.0, 1, ["waiting for Ray: the next trial needs 3 CPU; free are 1 CPU"]),
         (
             "PENDING",
             3.0,
+            2,
             ["waiting for Ray: the next trial needs 3 CPU; free are 3 CPU, on no node together"],
         ),
-        ("CREATED", 0.0, []),  # the trial itself holds them: a slow start is no wait
+        ("PENDING", 3.0, 1, []),  # just set free
+        ("CREATED", 0.0, 1, []),  # the trial itself holds them: a slow start is no wait
     ],
 )
 def test_a_full_cluster_is_said_once_and_a_slow_start_is_not(
-    state: str, free: float, expected: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    state: str,
+    free: float,
+    nodes: int,
+    expected: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     clock = iter(range(0, 1000, 15))
     monkeypatch.setattr(tracking.time, "monotonic", lambda: next(clock))
     monkeypatch.setattr(tracking.ray, "available_resources", lambda: {"CPU": free})
+    monkeypatch.setattr(tracking.ray, "nodes", lambda: [{"Alive": True}] * nodes)
     group = {"state": state, "bundles": {0: {"CPU": 1.0}, 1: {"CPU": 2.0}}}
     monkeypatch.setattr(tracking.ray.util, "placement_group_table", lambda: {"id": group})
     said: list[str] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,9 @@ from typer.testing import CliRunner
 
 from rlkit.cli import app
 from rlkit.errors import UsageError
+from rlkit.runs import lock
 from rlkit.runs.listing import cleanable, list_runs
-from rlkit.runs.run import RunInfo
+from rlkit.runs.run import Best, RunInfo
 
 
 def rows(seed: int) -> list[dict[str, float]]:
@@ -27,12 +29,7 @@ def a_run(folder: Path, status: str = "done") -> Path:
         (write_checkpoint(trial, number) / "weights.bin").write_bytes(b"x" * 1000)
     (trial / ".writing_1_x").write_text("half")
     info = RunInfo.read(run)
-    entry = {
-        "trial": trial.name,
-        "checkpoint": f"{trial.name}/checkpoint_000002",
-        "metric": "episode_return",
-        "value": 9.0,
-    }
+    entry = Best(trial.name, f"{trial.name}/checkpoint_000002", "episode_return", 9.0)
     info.best, info.trial_best = entry, {trial.name: entry}
     info.write(run)
     return run
@@ -88,7 +85,9 @@ def test_clean_keeps_best_and_last_and_asks(tmp_path: Path) -> None:
 
 def test_clean_leaves_a_running_and_a_damaged_run_alone(tmp_path: Path) -> None:
     running = a_run(tmp_path / "a/t", status="running")
-    assert cleanable(running).note == "still running"
+    with lock.hold(running, "train"):
+        assert cleanable(running).note.startswith(f"in use by process {os.getpid()} on ")
+    assert cleanable(running).folders  # whoever trained it is gone
     damaged = a_run(tmp_path / "b/t")
     (damaged / "run.json").write_text("{")
     found = cleanable(damaged)

@@ -19,7 +19,7 @@ from rlkit.report.curves import average, lesson_borders
 from rlkit.report.groups import load_groups
 from rlkit.report.ranking import Ranking
 from rlkit.report.terminal import thousands
-from rlkit.runs.run import RunInfo, open_run
+from rlkit.runs.run import Best, RunInfo, open_run
 from rlkit.runs.statistics import band, improvement_interval, interval, iqm, probability_of_improvement
 
 
@@ -287,7 +287,8 @@ def test_trials_of_a_search_are_ranked_with_what_was_varied(tmp_path: Path) -> N
     (run / "recipe.yaml").write_text("name: a\nalgorithm: DQN\nenv: CartPole-v1\nstop: {iterations: 10}\n")
     info = RunInfo.read(run)
     names = [trial.name for trial in open_run(run).trials]
-    info.trial_best = {names[0]: {"value": 3.0}, names[1]: {"value": 9.0}}
+    for name, value in zip(names, (3.0, 9.0), strict=False):
+        info.trial_best[name] = Best(name, f"{name}/checkpoint_000001", "episode_return", value)
     info.write(run)
     (run / names[2] / "params.json").write_text(json.dumps({"seed": 2, "config": {"training": {"lr": 0.2}}}))
     rows = Ranking.of(open_run(run)).trials

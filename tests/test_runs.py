@@ -14,8 +14,9 @@ from run_folders import write_checkpoint, write_run
 
 from rlkit.errors import CheckpointError, UsageError
 from rlkit.recipe import RecipeError
+from rlkit.runs import lock
 from rlkit.runs.layout import versions
-from rlkit.runs.run import RunInfo, find_checkpoint, git_state, new_run_folder, open_run
+from rlkit.runs.run import Best, RunInfo, find_checkpoint, git_state, new_run_folder, open_run
 
 
 def steps(seed: int) -> list[dict[str, float]]:
@@ -34,8 +35,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_checkpoint(second, 4)
     (first / ".writing_x").mkdir()
     info = RunInfo.read(folder)
-    best = {"trial": first.name, "checkpoint": f"{first.name}/checkpoint_000002"}
-    info.best = {**best, "metric": "episode_return", "value": 9.0}
+    info.best = Best(first.name, f"{first.name}/checkpoint_000002", "episode_return", 9.0)
     info.last_checkpoint = f"{first.name}/checkpoint_000002"
     info.write(folder)
     return folder
@@ -150,8 +150,8 @@ def test_a_run_without_a_checkpoint_says_so(tmp_path: Path) -> None:
     [
         ('{"format": 7}', r"was written in run folder format 7; this rlkit reads format 1"),
         ("{}", "run folder format None"),
-        ("[]", "run folder format None"),
-        ('{"format": 1, "na', r"run\.json is damaged"),
+        ("[]", r"run\.json: damaged, got a list, expected an object"),
+        ('{"format": 1, "na', r"run\.json: damaged, not JSON"),
     ],
 )
 def test_another_format_or_a_damaged_file(tmp_path: Path, text: str, message: str) -> None:
@@ -190,13 +190,11 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
 
 def test_a_run_whose_process_is_gone_was_interrupted(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "x/t", steps, status="running")
-    assert open_run(folder).status == "running"  # by this process
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    values = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps({**values, "pid": gone.pid, "later_field": 1}))
+    with lock.hold(folder, "train"):
+        assert open_run(folder).status == "running"
     assert open_run(folder).status == "interrupted"
-    (folder / "run.json").write_text(json.dumps({**values, "pid": gone.pid, "host": "elsewhere"}))
+    values = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**values, "host": "elsewhere", "later_field": 1}))
     assert open_run(folder).status == "running"  # another machine's processes cannot be seen from here
 
 

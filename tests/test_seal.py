@@ -304,7 +304,9 @@ def test_the_list_of_tunes_state_is_complete() -> None:
 @pytest.mark.parametrize("place", ["../stolen/checkpoint_000001", "/stolen/checkpoint_000001"])
 def test_run_json_cannot_name_a_checkpoint_outside_the_run(run: Path, tmp_path: Path, place: str) -> None:
     write_checkpoint(run.parent / "stolen", 1)
-    edit_info(run, best={"checkpoint": place, "trial": "trial_00000"}, trial_best={})
+    edit_info(
+        run, best={"checkpoint": place, "trial": "trial_00000", "metric": "m", "value": 1.0}, trial_best={}
+    )
     found = rlkit.open_run(run)
     for ask in (
         lambda: found.best_checkpoint,

@@ -15,7 +15,7 @@ from rlkit.launch.winner import recipe_of
 from rlkit.recipe import RecipeError, SearchSpace, from_mapping, load
 from rlkit.recipe.default_space import DEFAULT_SPACES
 from rlkit.report.search_figures import importances, points
-from rlkit.runs.run import RunInfo, open_run
+from rlkit.runs.run import Best, RunInfo, open_run
 
 BASE: dict[str, Any] = {"name": "s", "algorithm": "DQN", "env": "CartPole-v1", "stop": {"env_steps": 50_000}}
 RECIPES = {"PPO": "ppo_cartpole", "DQN": "dqn_cartpole", "SAC": "sac_pendulum", "MADDPG": "maddpg_spread",
@@ -90,7 +90,8 @@ def searched(folder: Path) -> Path:
         training = {"lr": 10.0 ** (number - 5), "gamma": (0.9, 0.99)[number % 2]}
         params = {**BASE, "seed": 0, "config": {"training": training}}
         (trial.path / "params.json").write_text(json.dumps(params))
-        info.trial_best[trial.name] = {"value": 10.0 * number}
+        name = trial.name
+        info.trial_best[name] = Best(name, f"{name}/checkpoint_000001", "episode_return", 10.0 * number)
     info.write(run)
     return run
 

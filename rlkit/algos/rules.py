@@ -29,6 +29,7 @@ class Settings:
         action: `"Discrete"` or `"Box"` where it is known without making the environment.
         single_agent: the environment is known to have one agent.
         model: the section `model`.
+        env_config: the environment's arguments.
     """
 
     algorithm: str
@@ -39,6 +40,7 @@ class Settings:
     action: str | None = None
     single_agent: bool = False
     model: Mapping[str, Any] = field(default_factory=dict)
+    env_config: Mapping[str, Any] = field(default_factory=dict)
 
     def given(self, method: str, argument: str) -> bool:
         return argument in self.config.get(method, {})

@@ -20,6 +20,7 @@ from ray.rllib.env.multi_agent_env import MultiAgentEnv
 from rlkit.envs.observation_check import explain, predicate
 from rlkit.envs.watchdog import Blocked, Watched, watch
 from rlkit.errors import EnvError, did_you_mean
+from rlkit.roster import MASK_KEY, check_mask, choices_of, has_mask
 
 # Failures in a row, without a finished episode between them, after which no environment is made again.
 REBUILDS = 3
@@ -157,6 +158,13 @@ class _Contract:
         if problem is not None:
             self.fail(*problem, agent=agent)
 
+    def mask(self, actions: gym.Space, value: Any, agent: str | None = None) -> None:
+        """Refuse the observation of an agent that has to act, but may do nothing."""
+        problem = check_mask(value, actions)
+        if problem is not None:
+            fix = "allow what can be done (a pass, say), or end the episode of this agent"
+            self.fail(f"observation[{MASK_KEY!r}]", *problem, fix, agent)
+
     def reward(self, value: Any, agent: str | None = None) -> None:
         """Look closely at a reward that is not a finite float."""
         number = value.item() if isinstance(value, np.ndarray) and value.shape == () else value
@@ -183,6 +191,7 @@ class CheckedEnv(gym.Wrapper):
         super().__init__(env)
         self.contract, self._call = contract, contract.call
         self._fits = predicate(env.observation_space, contract.bounds)
+        self._masked = masked_actions(env.observation_space, env.action_space)
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[Any, dict]:
         result = self.contract.begin(self.env, seed, options, "observation, info")
@@ -190,6 +199,8 @@ class CheckedEnv(gym.Wrapper):
             self.contract.observation(self.observation_space, result[0])
         if result[1].__class__ is not dict:
             self.contract.info(result[1])
+        if self._masked is not None:
+            self.contract.mask(self._masked, result[0])
         return result
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict]:
@@ -218,6 +229,8 @@ class CheckedEnv(gym.Wrapper):
             truncated is not False and contract.flag("truncated", truncated)
         ):
             contract.finished()
+        elif self._masked is not None:
+            contract.mask(self._masked, observation)
         return result
 
     def __getattr__(self, name: str) -> Any:  # Gymnasium 1 forwards no attributes
@@ -241,6 +254,8 @@ class CheckedMultiAgentEnv(MultiAgentEnv):
         self.contract, self._call = contract, contract.call
         self._spaces = {agent: inner.get_observation_space(agent) for agent in self.possible_agents}
         self._fits = {agent: predicate(space, contract.bounds) for agent, space in self._spaces.items()}
+        found = {a: masked_actions(space, inner.get_action_space(a)) for a, space in self._spaces.items()}
+        self._masked = {agent: space for agent, space in found.items() if space is not None}
         self._known = frozenset(self.possible_agents)
         self._seen: set[str] = set()
         self._done: set[str] = set()
@@ -267,6 +282,7 @@ class CheckedMultiAgentEnv(MultiAgentEnv):
                 "observations", "none", "at least one agent's", "return the agents that act first"
             )
         self._observations(result[0])
+        self._masks(result[0])
         self.agents = self.env.unwrapped.agents
         return result
 
@@ -314,6 +330,8 @@ class CheckedMultiAgentEnv(MultiAgentEnv):
         if cut:
             self._last_observation(action_dict, observations, truncated)
         over = terminated["__all__"] or truncated.get("__all__", False)
+        if not over:
+            self._masks(observations)
         if over:
             contract.finished()
         elif (ended or cut) and self._seen <= self._done:
@@ -342,6 +360,12 @@ class CheckedMultiAgentEnv(MultiAgentEnv):
             elif not test(observation):
                 self.contract.observation(self._spaces[agent], observation, agent)
         self._seen.update(observations)
+
+    def _masks(self, observations: Mapping[str, Any]) -> None:
+        """Look at the masks of agents that have to act."""
+        for agent, space in self._masked.items():
+            if agent in observations and agent not in self._done:
+                self.contract.mask(space, observations[agent], agent)
 
     def _unknown(self, field: str, given: Mapping[str, Any]) -> None:
         agent = next(agent for agent in given if agent not in self._known and agent != "__all__")
@@ -411,3 +435,8 @@ class CheckedMultiAgentEnv(MultiAgentEnv):
 
     def __str__(self) -> str:
         return f"<checked {self.env}>"
+
+
+def masked_actions(observation_space: gym.Space, action_space: gym.Space) -> gym.Space | None:
+    """Return the action space where observations say which of its actions they allow, else None."""
+    return action_space if has_mask(observation_space) and choices_of(action_space) else None

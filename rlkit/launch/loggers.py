@@ -17,6 +17,7 @@ from ray.tune.utils.util import SafeFallbackEncoder
 from rlkit.files import write_atomic
 from rlkit.rllib import EventWriter, ResultFile
 from rlkit.runs.layout import iteration_of
+from rlkit.runs.reading import read_bytes
 
 # the recipe is in params.json; the score only ranks checkpoints and can be infinite
 LEFT_OUT = frozenset({"config", "checkpoint_score"})
@@ -57,13 +58,15 @@ class TensorBoardLogger(EventWriter, TBXLoggerCallback):
 
 def truncate_results(path: Path, iteration: int) -> None:
     """Keep the lines of a `result.json` up to an iteration; a torn last line goes too."""
-    if not path.is_file():
+    try:
+        text = read_bytes(path, limit=1 << 40).decode("utf-8", errors="replace")
+    except FileNotFoundError:
         return
     kept = []
-    for line in path.read_text().splitlines():
+    for line in text.splitlines():
         try:
             if json.loads(line)["training_iteration"] <= iteration:
                 kept.append(line)
-        except (ValueError, KeyError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             continue
     write_atomic(path, "".join(line + "\n" for line in kept))

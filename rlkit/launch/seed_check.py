@@ -1,7 +1,8 @@
 """`rlkit check --seed RECIPE`: does the recipe's seed decide everything? It is trained twice, and compared bit by bit.
 
 Each time a fresh process trains the first iterations into a folder of its own. Compared are the metrics of each
-iteration, as they stand in metrics.csv with every digit, and then the weights of the last checkpoint. Clocks are left out.
+iteration, as they stand in metrics.csv with every digit, and then the weights of the last checkpoint. Clocks are left
+out.
 """
 
 from __future__ import annotations

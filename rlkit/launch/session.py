@@ -11,18 +11,21 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from rlkit import rllib
 from rlkit.errors import UsageError
+from rlkit.launch import processes
 from rlkit.launch.cluster import JOIN_S, prepare_embedded, prepare_to_join, refused
 from rlkit.recipe.signatures import Config
 
 if TYPE_CHECKING:
     from rlkit.recipe import Recipe
 
+WATCH_S = 1.0  # between two looks at Ray's processes
 QUIET_ENV = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_DEDUP_LOGS": "0",
@@ -67,15 +70,20 @@ class RaySession:
         address: a running cluster to join; None starts Ray inside this process, dashboard off, loopback only.
         num_cpus: logical CPUs of embedded Ray, at least what one trial asks for.
         verbose: print what workers print.
+        on_loss: hears, in another thread, that Ray's control store or raylet ended; this process may end soon then.
     """
 
-    def __init__(self, address: str | None, num_cpus: int, verbose: bool):
+    def __init__(
+        self, address: str | None, num_cpus: int, verbose: bool, on_loss: Callable[[str], None] = print
+    ):
         self.address = address
         self.num_cpus = num_cpus
         self.verbose = verbose
+        self.on_loss = on_loss
         self._error: BaseException | None = None
         self._thread: threading.Thread | None = None
-        self._up, self._over = threading.Event(), threading.Event()
+        self._up, self._over, self._left = threading.Event(), threading.Event(), threading.Event()
+        self._heir: processes.Heir | None = None
 
     def __enter__(self) -> RaySession:
         import ray
@@ -93,12 +101,19 @@ class RaySession:
     ) -> None:
         if self._thread is None:
             return
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            self._over.set()
+            processes.end(processes.of_ray())
+            return
         import ray
 
         if not self._up.wait(JOIN_S if self.address else None):
             return  # a cluster that never answered: Ray goes on trying in a daemon thread
-        ray.shutdown()
+        if self._heir is not None:
+            self._heir.dismiss()
         self._over.set()
+        ray.shutdown()
+        self._left.set()
         self._thread.join()
 
     def wait(self) -> None:
@@ -128,7 +143,7 @@ class RaySession:
                 prepare_embedded()
             # Ray's processes inherit the mask: a SIGTERM to the whole process group (timeout, Slurm, systemd) must
             # leave them alive until the checkpoint is written. Ray ends them with SIGKILL where SIGTERM does not.
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
             options: dict[str, Any] = {
                 "logging_level": logging.INFO if self.verbose else logging.CRITICAL,
                 "log_to_driver": self.verbose,
@@ -140,13 +155,34 @@ class RaySession:
                 # process the same seed gave other noise and other batches.
                 os.environ.setdefault("PYTHONHASHSEED", "0")
                 options.update(address="local", num_cpus=self.num_cpus, include_dashboard=False)
+                # The control store is a process beside this one: where it is gone it does not come back.
+                os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
             with rllib.loopback_only(not self.address):
                 ray.init(**options)
+            if not self.address:
+                agents = {
+                    pid: args
+                    for pid, args in processes.of_ray().items()
+                    if any(a in args for a in processes.AGENTS)
+                }
+                self._heir = processes.Heir(agents)
         except BaseException as error:
             self._error = error
         finally:
             self._up.set()
-        self._over.wait()
+        if self._heir is not None:
+            self._watch()
+        self._left.wait()
+
+    def _watch(self) -> None:
+        """Tell `on_loss` when Ray's own processes end before the run does."""
+        control = {pid: a for pid, a in processes.of_ray().items() if any(w in a for w in processes.CONTROL)}
+        while not self._over.wait(WATCH_S):
+            gone = [args for pid, args in control.items() if not processes.lives(pid)]
+            if gone and not self._over.is_set():
+                name = Path(gone[0].split()[0]).name
+                self.on_loss(f"Ray's {name} ended: it was killed, or the machine ran out of memory")
+                return
 
 
 def demand(recipe: Recipe) -> int:

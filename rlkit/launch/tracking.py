@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-import queue
 import signal
-import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,12 +16,14 @@ from ray.tune.result import SHOULD_CHECKPOINT
 from rlkit import rllib
 from rlkit.launch.experiment import Experiment
 from rlkit.launch.faults import DEATHS
+from rlkit.launch.interrupt import Interrupt
 from rlkit.launch.progress import Progress
 from rlkit.launch.trial import TRUST
 from rlkit.metrics import find, tidy
 from rlkit.runs import manifest, signing
 from rlkit.runs.layout import METRICS
 from rlkit.runs.metrics_csv import MetricsWriter
+from rlkit.runs.run import Best
 
 SAVE_LIMIT_S = 25.0
 WAIT_LIMIT_S = 20.0  # a trial starts within 10 s when the resources it asks for are free
@@ -51,46 +51,6 @@ class StopRule(tune.Stopper):
         return False
 
 
-class Interrupt:
-    """^C and SIGTERM: the first asks for a checkpoint, the second ends at once.
-
-    Tune's loop ends on SIGUSR1 without waiting for checkpoints; `Tracker` raises it once they are written.
-    """
-
-    def __init__(self, announce: Callable[[str], None]):
-        self.announce = announce
-        self.signal: int | None = None
-        self.since = math.inf
-        self._previous: dict[int, Any] = {}
-        # A handler runs inside whatever the main thread is doing, printing or importing included, so another
-        # thread does the printing. SimpleQueue.put is safe in a handler.
-        self._messages: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        self._announcer = threading.Thread(target=self._announce, daemon=True)
-
-    def __enter__(self) -> Interrupt:
-        self._announcer.start()
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._handle)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-        self._messages.put(None)
-        self._announcer.join()
-
-    def _handle(self, number: int, frame: Any) -> None:
-        if self.signal is not None:
-            raise KeyboardInterrupt
-        self.signal, self.since = number, time.monotonic()
-        self._messages.put("stopping: writing a checkpoint (again to stop at once)")
-
-    def _announce(self) -> None:
-        while (message := self._messages.get()) is not None:
-            self.announce(message)
-
-
 class Tracker(tune.Callback):
     """Tune's callback in the driver. One instance follows all trials of a run."""
 
@@ -101,7 +61,7 @@ class Tracker(tune.Callback):
         self.sign = -1.0 if recipe.tune.mode == "min" else 1.0
         self.writer = MetricsWriter(self.folder / METRICS)
         self.running: dict[str, bool] = {}  # trial -> is its checkpoint for the interrupt written?
-        self.trial_best = {name: self.sign * entry["value"] for name, entry in info.trial_best.items()}
+        self.trial_best = {name: self.sign * entry.value for name, entry in info.trial_best.items()}
         self.last: dict[str, dict[str, float]] = {}
         self.errors: dict[str, str] = {}
         self._ended = False
@@ -161,12 +121,7 @@ class Tracker(tune.Callback):
         self.info.last_checkpoint = self._relative(checkpoint.path)
         value = self.last.get(name, {}).get(self.metric)
         if value is not None and not math.isnan(value):
-            entry = {
-                "trial": name,
-                "checkpoint": self._relative(checkpoint.path),
-                "metric": self.metric,
-                "value": value,
-            }
+            entry = Best(name, self._relative(checkpoint.path), self.metric, value)
             if self._better(value, self.info.trial_best.get(name)):
                 self.info.trial_best[name] = entry
             if self._better(value, self.info.best):
@@ -195,7 +150,7 @@ class Tracker(tune.Callback):
         waited = time.monotonic() - self.interrupt.since
         if all(self.running.values()) or waited > SAVE_LIMIT_S:
             self._ended = True
-            signal.raise_signal(signal.SIGUSR1)
+            signal.raise_signal(signal.SIGUSR1)  # Tune's loop ends without waiting for checkpoints
 
     # -- helpers --
 
@@ -226,8 +181,8 @@ class Tracker(tune.Callback):
                 self.notices.append(line)
                 self.show.say(line)
 
-    def _better(self, value: float, than: dict[str, Any] | None) -> bool:
-        return than is None or self.sign * value > self.sign * than["value"]
+    def _better(self, value: float, than: Best | None) -> bool:
+        return than is None or self.sign * value > self.sign * than.value
 
     def _relative(self, path: str) -> str:
         return str(Path(path).resolve().relative_to(self.folder.resolve()))
@@ -237,7 +192,7 @@ def missing(request: Any) -> str:
     """Return what a trial that has not started lacks; empty while Ray is starting it.
 
     What is free cannot tell: Ray takes it before the trial starts. A trial that lacks something has a reservation
-    (a placement group) that is still pending.
+    (a placement group) that is still pending, and on one node too little is free.
     """
     bundles = [{name: amount for name, amount in bundle.items() if amount} for bundle in request.bundles]
     groups = ray.util.placement_group_table().values()
@@ -246,7 +201,10 @@ def missing(request: Any) -> str:
     have, need = ray.available_resources(), request.required_resources
     asked = ", ".join(f"{amount:g} {name}" for name, amount in need.items())
     free = ", ".join(f"{have.get(name, 0.0):g} {name}" for name in need)
-    where = ", on no node together" if all(have.get(name, 0.0) >= need[name] for name in need) else ""
+    enough = all(have.get(name, 0.0) >= need[name] for name in need)
+    if enough and sum(node["Alive"] for node in ray.nodes()) == 1:
+        return ""  # just set free: Ray is about to start the trial
+    where = ", on no node together" if enough else ""
     return f"the next trial needs {asked}; free are {free}{where}"
 
 

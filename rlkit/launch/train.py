@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -16,13 +18,15 @@ from rlkit import registry, rllib
 from rlkit.errors import CheckpointError, RunFailed, UsageError
 from rlkit.files import sha256, write_atomic
 from rlkit.launch.experiment import Experiment
+from rlkit.launch.interrupt import Interrupt, status_of
 from rlkit.launch.progress import Progress
 from rlkit.launch.session import RaySession, demand, quiet_loggers, require, set_quiet
 from rlkit.recipe import Recipe
-from rlkit.runs import manifest, seal
+from rlkit.runs import lock, manifest, seal
 from rlkit.runs.layout import RECIPE
-from rlkit.runs.run import Run, RunInfo, new_run_folder, open_run
+from rlkit.runs.run import Run, RunInfo, Status, new_run_folder, open_run
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)  # what a disk says to a write
 RESUMABLE = ("stop", "tune.max_failures")
 
 
@@ -73,11 +77,11 @@ def train(
     elif trust:
         raise UsageError("trust goes with init_from or with a run that is resumed: nothing else is loaded")
     folder = new_run_folder(Path(out), loaded.name)
-    info = RunInfo.start(loaded, command=command, imports=registry.imports(), address=address)
-    write_atomic(folder / RECIPE, recipes.dump(loaded))
-    info.recipe_sha256 = sha256(folder / RECIPE)
-    info.write(folder)
-    return _run(Experiment(loaded, folder, info, trust=trust, quiet=quiet, verbose=verbose))
+    with lock.hold(folder, "train"):
+        info = RunInfo.start(loaded, command=command, imports=registry.imports(), address=address)
+        write_atomic(folder / RECIPE, recipes.dump(loaded))
+        info.recipe_sha256 = sha256(folder / RECIPE)
+        return _run(Experiment(loaded, folder, info, trust=trust, quiet=quiet, verbose=verbose))
 
 
 def resume(
@@ -97,7 +101,7 @@ def resume(
     write, or that was edited since.
 
     Raises:
-        UsageError: not a run folder, another override, or a run with nothing left to do.
+        UsageError: not a run folder, one that is in use, another override, or a run with nothing left to do.
         CheckpointError: the run is not this user's or was edited, or a trial's checkpoints are all damaged or not
             signed by this user. Nothing has been imported or unpickled then.
     """
@@ -109,6 +113,19 @@ def resume(
                 f"--resume: {key} cannot change in a run that goes on; {' and '.join(RESUMABLE)} can"
             )
     known = open_run(run)
+    with lock.hold(known.path, "--resume"):
+        return _resume(known, words, imports, address, trust, quiet, verbose)
+
+
+def _resume(
+    known: Run,
+    words: Sequence[str],
+    imports: Sequence[str],
+    address: str | None,
+    trust: bool,
+    quiet: bool,
+    verbose: bool,
+) -> Run:
     info = seal.verify(known.path, trust=trust)
     begun = any(known.path.glob("experiment_state-*.json"))
     if begun:
@@ -148,27 +165,77 @@ def load_recipe(recipe: Any, overrides: Mapping[str, Any] | Sequence[str]) -> Re
 
 
 def _run(experiment: Experiment) -> Run:
-    recipe, info = experiment.recipe, experiment.info
+    recipe, info, folder = experiment.recipe, experiment.info, experiment.folder
     set_quiet(experiment.verbose)
-    try:
-        check_disk(experiment.folder)
-        look_at_spaces(recipe)
-        with (
-            Progress(recipe, quiet=experiment.quiet) as show,
-            RaySession(info.address, demand(recipe), experiment.verbose) as session,
-        ):
-            _tune(experiment, session, show)
-    except KeyboardInterrupt:
-        info.status = "interrupted"
-        raise
-    except BaseException as error:
-        info.status, info.error = "failed", f"{type(error).__name__}: {error}"
-        raise
-    finally:
-        info.write(experiment.folder)
+    with Interrupt() as interrupt:
+        try:
+            info.write(folder)
+            check_disk(folder)
+            look_at_spaces(recipe)
+            with (
+                Progress(recipe, quiet=experiment.quiet) as show,
+                RaySession(
+                    info.address, demand(recipe), experiment.verbose, partial(_lost, experiment, show)
+                ) as session,
+            ):
+                _tune(experiment, session, show, interrupt)
+        except KeyboardInterrupt as error:
+            if info.status == "running":
+                info.status = getattr(error, "status", "interrupted")
+            raise
+        except BaseException as error:
+            if isinstance(error, OSError) and error.errno in FULL:
+                info.status, info.error = "failed", cannot_write(error, folder)
+                raise RunFailed(info.error) from error
+            info.status, info.error = "failed", f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            interrupt.over()
+            _write_outcome(experiment)
+    run = open_run(folder)
     if info.status == "failed":
-        raise RunFailed(info.error or "the run failed")
-    return open_run(experiment.folder)
+        words = f"\nnext: rlkit train --resume {shlex.quote(str(folder))}" if run.last_checkpoint else ""
+        raise RunFailed(f"{info.error}{words}")
+    return run
+
+
+def _write_outcome(experiment: Experiment) -> None:
+    """Write run.json; on a full disk, into the space that the lock keeps for it."""
+    try:
+        experiment.info.write(experiment.folder)
+    except OSError:
+        lock.give_space(experiment.folder)
+        try:
+            experiment.info.write(experiment.folder)
+        except OSError as error:
+            raise RunFailed(
+                f"{experiment.info.error or experiment.info.status}; {cannot_write(error, experiment.folder)}"
+            ) from error
+
+
+def _lost(experiment: Experiment, show: Progress, what: str) -> None:
+    """Write down that Ray is gone, and say how to go on: Ray's library may end this process at any moment."""
+    info = experiment.info
+    if info.status == "running":
+        info.status, info.error = "failed", what
+        _write_outcome(experiment)
+        show.say(f"{what}\nnext: rlkit train --resume {shlex.quote(str(experiment.folder))}")
+
+
+def _os_error(text: str) -> OSError | None:
+    """Return the OSError that a traceback ends with, or None."""
+    found = re.search(r"OSError: \[Errno (\d+)\] ([^:\n]+)(?:: '([^']+)')?\s*$", text)
+    return OSError(int(found[1]), found[2], found[3]) if found else None
+
+
+def cannot_write(error: OSError, folder: Path) -> str:
+    """Return what a failed write says: the path, the reason, and the bytes that are free there."""
+    where = error.filename or folder
+    try:
+        free = f" ({shutil.disk_usage(folder).free:,} bytes free)"
+    except OSError:
+        free = ""
+    return f"cannot write {where}: {error.strerror or error}{free}"
 
 
 def dry_run(
@@ -240,14 +307,16 @@ def first_trial(recipe: Recipe) -> Recipe:
     return Recipe.from_dict({**first_value(recipe.to_dict()), "tune": {}})
 
 
-def _tune(experiment: Experiment, session: RaySession, show: Progress) -> None:
+def _tune(experiment: Experiment, session: RaySession, show: Progress, interrupt: Interrupt) -> None:
     """Build once to find errors before anything trains, then hand over to Tune."""
     from ray import tune
+    from ray.tune import TuneError
 
     from rlkit.launch import initial
-    from rlkit.launch.loggers import JsonLogger, TensorBoardLogger
+    from rlkit.launch.loggers import JsonLogger
     from rlkit.launch.search import keeps_own_checkpoints, param_space, scheduler, searcher
-    from rlkit.launch.tracking import Interrupt, StopRule, Tracker
+    from rlkit.launch.trackers import trackers
+    from rlkit.launch.tracking import StopRule, Tracker
     from rlkit.launch.trial import NAMES, SCORE, TRUST, trainable
     from rlkit.metrics import path_of
 
@@ -270,39 +339,43 @@ def _tune(experiment: Experiment, session: RaySession, show: Progress) -> None:
     mode, checkpoint = recipe.tune.mode, recipe.checkpoint
     folder, parent = experiment.folder, experiment.folder.parent.resolve()
     with (
-        Interrupt(show.say) as interrupt,
+        interrupt.saving(show.say),
         rllib.tune_state_to(partial(seal.put, folder, info), parent / folder.name),
     ):
         tracker = Tracker(experiment, interrupt, show)
-        analysis = tune.run(
-            trainable(algorithm_class),
-            config=space,
-            num_samples=samples,
-            storage_path=str(parent),
-            name=folder.name,
-            stop=StopRule(recipe.stop),
-            metric=path_of(recipe.tune.metric),
-            mode=mode,
-            scheduler=scheduler(recipe),
-            search_alg=searcher(recipe),
-            max_concurrent_trials=recipe.tune.concurrent if recipe.tune.search else None,
-            max_failures=recipe.tune.max_failures,
-            checkpoint_config=tune.CheckpointConfig(
-                num_to_keep=None if keeps_own_checkpoints(recipe) else checkpoint.keep,
-                checkpoint_frequency=checkpoint.every,
-                checkpoint_at_end=True,
-                checkpoint_score_attribute=SCORE,
-                checkpoint_score_order=mode,
-            ),
-            callbacks=[tracker, JsonLogger(), TensorBoardLogger()],
-            trial_dirname_creator=trial_folder_name,
-            raise_on_failed_trial=False,
-            resume=experiment.resume is not None,
-            resume_config=_resume_config(experiment.resume),
-            sync_config=tune.SyncConfig(sync_period=2),
-            verbose=0,
-        )
-    info.status, info.error = outcome(analysis.trials, tracker, interrupt.signal)
+        try:
+            analysis = tune.run(
+                trainable(algorithm_class),
+                config=space,
+                num_samples=samples,
+                storage_path=str(parent),
+                name=folder.name,
+                stop=StopRule(recipe.stop),
+                metric=path_of(recipe.tune.metric),
+                mode=mode,
+                scheduler=scheduler(recipe),
+                search_alg=searcher(recipe),
+                max_concurrent_trials=recipe.tune.concurrent if recipe.tune.search else None,
+                max_failures=recipe.tune.max_failures,
+                checkpoint_config=tune.CheckpointConfig(
+                    num_to_keep=None if keeps_own_checkpoints(recipe) else checkpoint.keep,
+                    checkpoint_frequency=checkpoint.every,
+                    checkpoint_at_end=True,
+                    checkpoint_score_attribute=SCORE,
+                    checkpoint_score_order=mode,
+                ),
+                callbacks=[tracker, JsonLogger(), *trackers(experiment, show.say)],
+                trial_dirname_creator=trial_folder_name,
+                raise_on_failed_trial=False,
+                resume=experiment.resume is not None,
+                resume_config=_resume_config(experiment.resume),
+                sync_config=tune.SyncConfig(sync_period=2),
+                verbose=0,
+            )
+        except TuneError as error:  # what a callback raised, as text
+            raise _os_error(str(error)) or error from error
+    if info.status == "running":  # Ray was there until the end
+        info.status, info.error = outcome(analysis.trials, tracker, interrupt.signal)
 
 
 def _resume_config(resume: str | None) -> Any:
@@ -318,17 +391,15 @@ def _resume_config(resume: str | None) -> Any:
     )
 
 
-def outcome(trials: Sequence[Any], tracker: Any, signal_number: int | None) -> tuple[str, str | None]:
+def outcome(trials: Sequence[Any], tracker: Any, signal_number: int | None) -> tuple[Status, str | None]:
     """Return the run's status and, when trials failed, the message with the innermost error of the first one."""
-    import signal
-
     if signal_number is not None:
-        return ("terminated" if signal_number == signal.SIGTERM else "interrupted"), None
+        return status_of(signal_number), None
     failed = list(tracker.errors.items())
     if not failed:
         return "done", None
     name, path = failed[0]
-    text = Path(path).read_text() if Path(path).is_file() else ""
+    text = Path(path).read_text(errors="replace") if Path(path).is_file() else ""
     reason = root_cause(text)
     if "worker process has died" in reason:
         last = f" ({tracker.notices[-1].splitlines()[0]})" if tracker.notices else ""

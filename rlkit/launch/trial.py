@@ -124,8 +124,11 @@ class RecipeTrial:
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """RLlib's checkpoint, then the manifest that makes it a finished one."""
-        super().save_checkpoint(checkpoint_dir)  # type: ignore[misc]
-        rllib.record_class(Path(checkpoint_dir), self.algorithm_class)
+        try:
+            super().save_checkpoint(checkpoint_dir)  # type: ignore[misc]
+            rllib.record_class(Path(checkpoint_dir), self.algorithm_class)
+        except OSError as error:
+            raise CheckpointError(manifest.cannot_write(error, Path(checkpoint_dir))) from error
         iteration, time_total_s, result = rllib.progress_of(self)
         manifest.write(
             Path(checkpoint_dir),

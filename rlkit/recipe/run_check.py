@@ -24,6 +24,8 @@ SEARCHERS: dict[str, str | None] = {
     "random": None, "optuna": "optuna", "hyperopt": "hyperopt", "bayesopt": "bayes_opt", "ax": "ax",
     "bohb": "hpbandster", "nevergrad": "nevergrad", "hebo": "hebo", "zoopt": "zoopt",
 }  # fmt: skip
+# tracker -> the package it needs
+TRACKERS = {"wandb": "wandb", "mlflow": "mlflow", "trackio": "trackio"}
 FULL_PATHS = {metrics.FAMILIES[tidy]: tidy for tidy in ("return/", "loss/")}
 SPACE_SECTIONS = ("config", "model", "env_config", "exploration")
 SCHEDULER: Path = ("tune", "scheduler")
@@ -51,7 +53,19 @@ def check_run(
     if data.get("evaluation") is not None:
         _check_evaluation(data, config, settings, report)
     _check_learning_starts(stop, settings, report)
+    _check_track(data.get("track", ()), report)
     _check_tune(data, config, report)
+
+
+def _check_track(track: Any, report: Report) -> None:
+    """Report a tracker that is named twice, or whose package is not installed."""
+    for number, name in enumerate(track):
+        package = TRACKERS.get(name)
+        if name in track[:number]:
+            report.add(("track", number), f"{name} is named twice", "remove one", got=name)
+        elif package is not None and importlib.util.find_spec(package) is None:
+            message = f"{name} needs the package {package}, which is not installed"
+            report.add(("track", number), message, f"pip install 'rlkit-rllib[{name}]'", got=name)
 
 
 def check_spaces(data: Any, report: Report) -> None:

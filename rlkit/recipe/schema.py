@@ -133,6 +133,9 @@ class Recipe(_Section):
     stop: dict[Name, float] = _field("metric -> value; the first reached ends the run", min_length=1)
     evaluation: EvaluationSection | None = _field("evaluation during training", None)
     checkpoint: Checkpoint = _field("checkpoints", Checkpoint())
+    track: list[Literal["tensorboard", "wandb", "mlflow", "trackio"]] = _field(
+        "experiment trackers that get every result", ["tensorboard"]
+    )
     tune: Tune = _field("several trials", Tune())
 
     @model_validator(mode="before")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from rlkit.recipe import RecipeError
 from rlkit.recipe.schema import Recipe
 from rlkit.recipe.signatures import Config
 from rlkit.report.groups import TrialGroup, flatten
+from rlkit.runs.reading import open_regular, parse_object, read_bytes
 from rlkit.runs.run import Run
 from rlkit.runs.statistics import MIN_SEEDS
 
@@ -130,17 +132,17 @@ def timer_rows(group: TrialGroup, notes: list[str]) -> list[Row]:
 def _last_result(path: Path, notes: list[str]) -> dict[str, Any]:
     """The last line of a result.json; {} where there is none, with a note where it is damaged."""
     try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - TAIL))
+        with open_regular(path, limit=1 << 40) as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
             lines = file.read().splitlines()
-        values = json.loads(lines[-1]) if lines else {}
-        if not isinstance(values, dict) or not isinstance(values.get("timers", {}), dict):
-            raise ValueError("not an object with timers")
+        values = parse_object(lines[-1], str(path)) if lines else {}
+        if not isinstance(values.get("timers", {}), dict):
+            raise CheckpointError(f"{path}: expected an object with timers")
         return values
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, RecursionError) as error:
-        notes.append(f"{path}: its last line was left out ({type(error).__name__})")
+    except CheckpointError as error:
+        notes.append(f"the last line of a result.json was left out: {error}")
         return {}
 
 
@@ -149,10 +151,12 @@ def recipe_text(group: TrialGroup, notes: list[str]) -> str:
     run = group.trials[0].run
     path = run.path / "recipe.yaml"
     try:
-        return path.read_text(encoding="utf-8", errors="replace")[:100_000]
-    except OSError:
+        return read_bytes(path).decode("utf-8", errors="replace")[:100_000]
+    except FileNotFoundError:
         notes.append(f"{path}: missing")
-        return ""
+    except CheckpointError as error:
+        notes.append(str(error))
+    return ""
 
 
 def search_run(run: Run, notes: list[str]) -> bool:

@@ -45,9 +45,9 @@ def best_trial(group: TrialGroup) -> Trial | None:
 
 def _score(trial: Trial) -> float:
     """The value of a trial's best checkpoint, more is better."""
-    value = trial.run.info.trial_best.get(trial.name, {}).get("value")
+    best = trial.run.info.trial_best.get(trial.name)
     sign = -1.0 if (trial.params.get("tune") or {}).get("mode") == "min" else 1.0
-    return sign * value if isinstance(value, int | float) and math.isfinite(value) else -math.inf
+    return sign * best.value if best is not None and math.isfinite(best.value) else -math.inf
 
 
 def play_group(group: TrialGroup, *, trust: bool, notes: list[str]) -> Played | None:
@@ -63,7 +63,7 @@ def play_group(group: TrialGroup, *, trust: bool, notes: list[str]) -> Played | 
     if path is None:
         return None
     try:
-        agent = load(path, trust=trust)
+        agent = load(path, trust=trust, force=None)
         result = evaluate(agent, episodes=EPISODES, max_steps=MAX_STEPS)
     except RlkitError as error:
         notes.append(f"{group.label}: not played, {error}")
@@ -72,7 +72,11 @@ def play_group(group: TrialGroup, *, trust: bool, notes: list[str]) -> Played | 
     lines = [[name, *cells(values)] for name, values in {**found, "length": result.episode_length}.items()]
     films = []
     order = sorted(result.rows, key=lambda row: (row.ret, row.seed))
-    for what, row in (("median", order[len(order) // 2]), ("worst", order[0])):
+    median, worst = order[len(order) // 2], order[0]
+    filmed = [("median", median), ("worst", worst)]
+    if median.ret == worst.ret:  # as good as each other: one film is enough
+        filmed = [("median and worst", worst)]
+    for what, row in filmed:
         cut = f"; the first {FILMED} of {row.length} steps" if row.length > FILMED else ""
         try:
             data = _film(agent, row.seed)

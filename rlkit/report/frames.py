@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from rlkit.errors import CheckpointError, printable
 from rlkit.runs.layout import METRICS
+from rlkit.runs.reading import LARGEST_TABLE, open_regular
 from rlkit.runs.run import Run
 
 if TYPE_CHECKING:
     import pandas
 
-MAX_BYTES = 512 << 20
 HUGE = 1e300  # sums and squares of what is larger overflow
 
 
@@ -26,26 +26,26 @@ def read_frame(run: Run) -> tuple[pandas.DataFrame, list[str]]:
     import pandas
 
     path = run.path / METRICS
-    if not path.exists():
-        return run.metrics, []
-    if path.stat().st_size > MAX_BYTES:
-        raise CheckpointError(f"{path}: {path.stat().st_size:,} bytes, expected at most {MAX_BYTES:,}")
     try:
-        frame = pandas.read_csv(path, dtype={"trial": str})
+        with open_regular(path, LARGEST_TABLE) as file:
+            frame = pandas.read_csv(file, dtype={"trial": str})
         numbers = frame.drop(columns="trial").to_numpy()
         if numbers.dtype == float and not (abs(numbers[~pandas.isna(numbers)]) > HUGE).any():
             return frame.fillna({"trial": ""}), []
+    except FileNotFoundError:
+        return run.metrics, []
     except (ValueError, KeyError):
         pass  # below, line by line
     bad: list[int] = []
     try:
-        frame = pandas.read_csv(
-            path,
-            dtype=str,
-            keep_default_na=False,
-            on_bad_lines=lambda line: bad.append(len(line)),
-            engine="python",
-        )
+        with open_regular(path, LARGEST_TABLE) as file:
+            frame = pandas.read_csv(
+                file,
+                dtype=str,
+                keep_default_na=False,
+                on_bad_lines=lambda line: bad.append(len(line)),
+                engine="python",
+            )
     except pandas.errors.EmptyDataError:
         return pandas.DataFrame({"trial": pandas.Series(dtype=str)}), []
     except (ValueError, csv.Error, RecursionError) as error:  # pandas' parser and bad UTF-8 raise ValueErrors

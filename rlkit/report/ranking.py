@@ -40,7 +40,8 @@ class Ranking:
         ranked = []
         for trial, varied in zip(trials, differences(params), strict=True):
             row = rows.get(trial.name, {})
-            value = best.get(trial.name, {}).get("value", row.get(metric, math.nan))
+            named = best.get(trial.name)
+            value = named.value if named else row.get(metric, math.nan)
             steps = row.get("env_steps", 0.0)
             ranked.append(
                 RankedTrial(

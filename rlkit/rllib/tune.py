@@ -255,3 +255,30 @@ class EventWriter:
             self._trial_writer[trial].close()
         self._trial_writer[trial] = self._summary_writer_cls(folder, flush_secs=30)
         self._trial_result[trial] = {}
+
+
+def raise_of_wandb(tracker: Any, trial: Any, wait_s: float = 0.0) -> None:
+    """Raise what ended the process that writes a trial to W&B, if it has ended.
+
+    `WandbLoggerCallback` (2.60) never reads that process's result, so that a server that cannot be reached is silent.
+
+    Args:
+        tracker: any callback; other ones have no such process.
+        trial: as the callback knows it.
+        wait_s: for it to end; TimeoutError after that. 0: only look.
+    """
+    import ray
+
+    future = getattr(tracker, "_trial_logging_futures", {}).get(trial)
+    if future is None:
+        return
+    done, _ = ray.wait([future], timeout=wait_s)
+    if done:
+        ray.get(future)
+    elif wait_s:
+        raise TimeoutError(f"not everything was sent within {wait_s:g} s")
+
+
+def mlflow_run(tracker: Any, trial: Any) -> str:
+    """Return the id of a trial's run in MLflow; `MLflowLoggerCallback` (2.60) has no accessor."""
+    return str(tracker._trial_runs[trial])

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rlkit.errors import CheckpointError, UsageError, did_you_mean
+from rlkit.runs import lock
 from rlkit.runs.layout import INFO, checkpoints_in
 from rlkit.runs.run import Run
 
@@ -103,11 +104,9 @@ def row_of(path: Path) -> RunRow:
         run = Run(path)
         info, last = run.info, run.last_rows.values()
         steps = [row["env_steps"] for row in last if math.isfinite(row.get("env_steps", math.nan))]
-        best = info.best or {}
-        value = best.get("value")
+        best = info.best
         return RunRow(
-            path, str(info.name), run.status, len(run.trials), best.get("metric"),
-            float(value) if isinstance(value, int | float) else None,
+            path, info.name, run.status, len(run.trials), best.metric if best else None, best.value if best else None,
             int(max(steps)) if steps else None, age, size,
         )  # fmt: skip
     except (CheckpointError, OSError, ValueError, TypeError, AttributeError) as error:
@@ -130,13 +129,13 @@ def size_of(folder: Path) -> int:
 def cleanable(path: Path) -> Cleaning:
     """Return the checkpoints of a run that are neither a trial's best nor its last, and what a crash left half written.
 
-    A run that goes on, or that cannot be read, is left alone.
+    A run that is in use, or that cannot be read, is left alone.
     """
     found = Cleaning(path)
     try:
         run = Run(path)
         if run.status == "running":
-            found.note = "still running"
+            found.note = f"in use by {lock.holder(path) or f'process {run.info.pid} on {run.info.host}'}"
             return found
         keep = {run.checkpoint_of(run.info.best), run.last_checkpoint}
         trials = run.trials
@@ -161,12 +160,14 @@ def clean(cleanings: Sequence[Cleaning]) -> int:
     """Remove what `cleanable` found and return how many bytes that freed.
 
     Raises:
+        UsageError: a run has been resumed in the meantime.
         OSError: a folder cannot be removed; those before it are gone.
     """
     freed = 0
     for cleaning in cleanings:
-        for folder in cleaning.folders:
-            size = size_of(folder) if folder.is_dir() else folder.stat().st_size
-            shutil.rmtree(folder) if folder.is_dir() else folder.unlink()
-            freed += size
+        with lock.hold(cleaning.run, "runs clean"):
+            for folder in cleaning.folders:
+                size = size_of(folder) if folder.is_dir() else folder.stat().st_size
+                shutil.rmtree(folder) if folder.is_dir() else folder.unlink()
+                freed += size
     return freed

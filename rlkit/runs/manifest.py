@@ -8,6 +8,7 @@ signature made with a key that only this user can read. `verify` refuses a folde
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import hashlib
 import hmac
@@ -20,11 +21,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rlkit.errors import CheckpointError
+from rlkit.errors import CheckpointError, printable
 from rlkit.files import sha256, write_atomic
 from rlkit.runs import signing
 from rlkit.runs.layout import MANIFEST as NAME
 from rlkit.runs.layout import checkpoints_in, versions
+from rlkit.runs.reading import read_object, typed
 
 FORMAT = 1
 RLLIB_MARKS = (
@@ -39,10 +41,19 @@ HARMLESS = frozenset(
 )
 HARMLESS_NAMES = frozenset({".metadata.json", ".DS_Store"})
 
+FORCE = ", or try anyway with --force (Python: force=True)"
 TRUST = (
     "Loading a checkpoint runs the code inside it (RLlib stores Python pickles), with all your rights. If "
     "you trust whoever wrote this one, repeat with --trust (Python: trust=True)"
 )
+
+
+@dataclass(frozen=True)
+class File:
+    """What a file of the checkpoint must be."""
+
+    bytes: int
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -59,7 +70,7 @@ class Manifest:
     env_steps: int = 0
     versions: dict[str, str] = field(default_factory=dict)
     created: str = ""
-    files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    files: dict[str, File] = field(default_factory=dict)
     folders: list[str] = field(default_factory=list)
     extra: dict[str, Any] = field(default_factory=dict)
     signed: bool = False
@@ -116,18 +127,19 @@ def write(
         seal = {"checksum": hashlib.sha256(text).hexdigest(), "signature": signing.stamp(text)}
         write_atomic(folder / NAME, json.dumps({**body, **seal}, indent=1).encode())
     except OSError as error:
-        raise CheckpointError(f"cannot write {folder / NAME}: {_reason(error)}{_space(folder)}") from error
+        raise CheckpointError(cannot_write(error, folder / NAME)) from error
     return _manifest(folder, body, signed=seal["signature"] is not None)
 
 
-def verify(folder: str | Path, *, trust: bool = False, force: bool = False) -> Manifest:
+def verify(folder: str | Path, *, trust: bool = False, force: bool | None = None) -> Manifest:
     """Check a checkpoint before anything in it is unpickled.
 
     Args:
         folder: a checkpoint folder.
         trust: accept a checkpoint that this user did not sign, and a plain RLlib one without a manifest. A
             folder that differs from its manifest is refused all the same.
-        force: go on with another version of ray, Python or rlkit's checkpoint format.
+        force: go on with another version of ray, Python or rlkit's checkpoint format; None where the caller has no
+            such option, which the message then does not suggest.
 
     Raises:
         CheckpointError: names the file that is missing, truncated, changed or unknown; or who signed the
@@ -141,20 +153,22 @@ def verify(folder: str | Path, *, trust: bool = False, force: bool = False) -> M
         return _without_manifest(folder, trust)
     body, seal = _read(path)
     if not force:
-        _check_format(path, body)
+        _check_format(path, body, forcible=force is not None)
     text = _canonical(body)
-    if not hmac.compare_digest(str(seal["checksum"]), hashlib.sha256(text).hexdigest()):
+    if not hmac.compare_digest(
+        str(seal["checksum"]).encode("utf-8", "replace"), hashlib.sha256(text).hexdigest().encode()
+    ):
         raise CheckpointError(f"{path}: damaged or edited, it does not match its own checksum")
     signed = _check_signature(path, text, seal["signature"], trust)
     manifest = _manifest(folder, body, signed)
     _check_files(manifest)
     if not force:
-        _check_versions(manifest)
+        _check_versions(manifest, forcible=force is not None)
     return manifest
 
 
 def latest_good(
-    folder: str | Path, *, trust: bool = False, force: bool = False
+    folder: str | Path, *, trust: bool = False, force: bool | None = None
 ) -> tuple[Path | None, list[tuple[Path, str]]]:
     """Return the newest checkpoint in a trial folder that verifies, and what was passed over, with reasons.
 
@@ -187,14 +201,7 @@ def _without_manifest(folder: Path, trust: bool) -> Manifest:
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the manifest's content, and its checksum and signature apart."""
-    try:
-        body = json.loads(path.read_bytes())
-        if not isinstance(body, dict):
-            raise ValueError(f"got a {type(body).__name__}, expected an object")
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: damaged, not JSON ({error})") from error
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({_reason(error)})") from error
+    body = read_object(path)
     return body, {key: body.pop(key, None) for key in ("checksum", "signature")}
 
 
@@ -223,9 +230,9 @@ def _check_files(manifest: Manifest) -> None:
             raise CheckpointError(f"{path}: this file of the checkpoint is missing") from None
         if not stat.S_ISREG(status.st_mode):
             raise CheckpointError(f"{path}: expected a regular file, got a link or something else")
-        if status.st_size != expected["bytes"]:
+        if status.st_size != expected.bytes:
             raise CheckpointError(
-                f"{path}: damaged, {status.st_size} bytes instead of {expected['bytes']} (truncated, or not "
+                f"{path}: damaged, {status.st_size} bytes instead of {expected.bytes} (truncated, or not "
                 "copied completely)"
             )
     for path in _walk(folder):
@@ -238,46 +245,42 @@ def _check_files(manifest: Manifest) -> None:
             found = sha256(folder / relative)
         except OSError as error:
             raise CheckpointError(f"{folder / relative}: cannot be read ({_reason(error)})") from error
-        if found != expected["sha256"]:
+        if found != expected.sha256:
             raise CheckpointError(f"{folder / relative}: damaged or edited, its sha256 is not the manifest's")
 
 
-def _check_format(path: Path, body: Mapping[str, Any]) -> None:
+def _check_format(path: Path, body: Mapping[str, Any], forcible: bool) -> None:
     if body.get("format") != FORMAT:
         then = body.get("versions") if isinstance(body.get("versions"), dict) else {}
         raise CheckpointError(
             f"{path} has checkpoint format {body.get('format')} of rlkit {(then or {}).get('rlkit')}, this "
-            f"is rlkit {versions()['rlkit']} with format {FORMAT}; use that version, or try anyway with "
-            "--force (Python: force=True)"
+            f"is rlkit {versions()['rlkit']} with format {FORMAT}; use that version{FORCE * forcible}"
         )
 
 
-def _check_versions(manifest: Manifest) -> None:
+def _check_versions(manifest: Manifest, forcible: bool) -> None:
     here = versions()
     for name in ("python", "ray"):
         then = manifest.versions.get(name, "unknown")
         if _minor(then) != _minor(here[name]):
             raise CheckpointError(
                 f"{manifest.path} was written with {name} {then}, this is {name} {here[name]}; use that "
-                "version, or try anyway with --force (Python: force=True)"
+                f"version{FORCE * forcible}"
             )
 
 
 def _manifest(folder: Path, body: Mapping[str, Any], signed: bool) -> Manifest:
-    names = [name for name in Manifest.__dataclass_fields__ if name not in ("path", "signed")]
-    try:
-        fields = {name: body[name] for name in names}
-        for entry in fields["files"].values():
-            int(entry["bytes"]), str(entry["sha256"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{folder / NAME}: incomplete ({type(error).__name__}: {error})") from error
-    return Manifest(path=folder, signed=signed, **fields)
+    missing = [name for name in Manifest.__dataclass_fields__ if name not in (*body, "path", "signed")]
+    if missing:
+        raise CheckpointError(f"{folder / NAME}: incomplete, it lacks {', '.join(missing)}")
+    found = typed(Manifest, {**body, "path": str(folder), "signed": signed}, folder / NAME)
+    return dataclasses.replace(found, path=folder)
 
 
 def _inside(relative: str) -> str:
     parts = Path(relative).parts
-    if not parts or Path(relative).is_absolute() or ".." in parts:
-        raise CheckpointError(f"{NAME} names {relative!r}, which is outside the checkpoint")
+    if not parts or Path(relative).is_absolute() or ".." in parts or "\0" in relative:
+        raise CheckpointError(f"{NAME} names {printable(relative)!r}, which is outside the checkpoint")
     return relative
 
 
@@ -313,10 +316,13 @@ def _reason(error: OSError) -> str:
     return error.strerror or str(error)
 
 
-def _space(folder: Path) -> str:
+def cannot_write(error: OSError, path: Path) -> str:
+    """Return what a failed write says: the path, the reason, the bytes already there, and those that are free."""
+    folder = path if path.is_dir() else path.parent
     try:
         status = os.statvfs(folder)
-        needed = sum(path.stat().st_size for path in _walk(folder) if path.is_file())
+        there = sum(p.stat().st_size for p in _walk(folder) if p.is_file())
+        space = f" ({there:,} bytes needed so far, {status.f_bavail * status.f_frsize:,} free)"
     except OSError:
-        return ""
-    return f" ({needed:,} bytes needed, {status.f_bavail * status.f_frsize:,} free)"
+        space = ""
+    return f"cannot write {error.filename or path}: {_reason(error)}{space}"

@@ -5,12 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from rlkit.errors import CheckpointError
 from rlkit.files import write_atomic
 from rlkit.metrics import order
+from rlkit.runs.reading import LARGEST_TABLE, open_regular, read_bytes, shown
+
+COUNTS = ("iteration", "env_steps", "agent_steps", "time_s")  # 0 to 2^63 in every row
 
 
 class MetricsWriter:
@@ -57,14 +61,17 @@ class MetricsWriter:
         if not self.columns:
             return 0
         _, rows = read_metrics(self.path)
-        kept = [r for r in rows if r["trial"] != trial or float(r.get("iteration") or -1) <= after_iteration]
+        kept = [r for r in rows if r["trial"] != trial or self._iteration(r) <= after_iteration]
         if len(kept) < len(rows):
             self._rewrite(kept)
             self._note(kept)
         return len(rows) - len(kept)
 
     def _note(self, rows: list[dict[str, str]]) -> None:
-        self.last = {row["trial"]: float(row["iteration"]) for row in rows if row.get("iteration")}
+        self.last = {row["trial"]: self._iteration(row) for row in rows if row.get("iteration")}
+
+    def _iteration(self, row: Mapping[str, str]) -> float:
+        return number(self.path, row["trial"], "iteration", row.get("iteration") or "-1")
 
     def _rewrite(self, rows: Iterable[Mapping[str, str]]) -> None:
         text = io.StringIO()
@@ -75,7 +82,7 @@ class MetricsWriter:
 
     def _repair(self) -> None:
         """Cut off what follows the last line end: a row is one `write` that ends with it."""
-        data = self.path.read_bytes()
+        data = read_bytes(self.path, LARGEST_TABLE)
         if data and not data.endswith(b"\n"):
             write_atomic(self.path, data[: data.rfind(b"\n") + 1])
 
@@ -84,17 +91,73 @@ def read_metrics(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     """Read a metrics.csv as text: its columns (without `trial`) and its rows, absent values left out.
 
     Raises:
-        CheckpointError: the first column is not `trial`.
+        CheckpointError: not a metrics.csv, or one larger than 512 MB.
     """
-    with open(path, newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        columns = list(reader.fieldnames or [])
-        if columns and columns[0] != "trial":
-            raise CheckpointError(
-                f"{path}: not a metrics.csv of rlkit: the first column is {columns[0]!r}, expected 'trial'"
-            )
-        rows = [{name: cell for name, cell in row.items() if name and cell} for row in reader]
+    with _table(path) as (columns, lines):
+        rows = [{name: cell for name, cell in zip(columns, line, strict=False) if cell} for line in lines]
     return columns[1:], [row for row in rows if "trial" in row]
+
+
+def last_rows(path: Path) -> dict[str, dict[str, float]]:
+    """Return each trial's newest row of a metrics.csv as numbers, absent values left out; {} where there is no file.
+
+    Raises:
+        CheckpointError: not a metrics.csv, or one larger than 512 MB; a cell that is no number.
+    """
+    last: dict[str, list[str]] = {}
+    try:
+        with _table(path) as (columns, lines):
+            for line in lines:
+                if line:
+                    last[line[0]] = line
+    except FileNotFoundError:
+        return {}
+    return {
+        trial: {
+            name: number(path, trial, name, cell)
+            for name, cell in zip(columns[1:], line[1:], strict=False)
+            if cell
+        }
+        for trial, line in last.items()
+    }
+
+
+def number(path: Path, trial: str, column: str, cell: str) -> float:
+    """Return a cell of a metrics.csv as a number.
+
+    Raises:
+        CheckpointError: it is none, or a count that cannot be.
+    """
+    try:
+        value = float(cell)
+        if column not in COUNTS or -1 <= value < 2**63:
+            return value
+    except ValueError:
+        pass
+    expected = "a count" if column in COUNTS else "a number"
+    raise CheckpointError(
+        f"{shown(path)}: {shown(column)[:80]} of {shown(trial)[:80]} is {shown(cell)[:40]!r}, expected {expected}"
+    )
+
+
+@contextmanager
+def _table(path: Path) -> Iterator[tuple[list[str], Iterator[list[str]]]]:
+    """Give the header of a metrics.csv and its lines as cells; what is wrong with the file is a CheckpointError."""
+    try:
+        with (
+            open_regular(path, LARGEST_TABLE) as file,
+            io.TextIOWrapper(file, encoding="utf-8", newline="") as text,
+        ):
+            reader = csv.reader(text)
+            columns = next(reader, [])
+            if columns and columns[0] != "trial":
+                raise CheckpointError(
+                    f"{shown(path)}: not a metrics.csv of rlkit: the first column is {shown(columns[0])[:80]!r}, "
+                    "expected 'trial'"
+                )
+            yield columns, reader
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{shown(path)}: not a table of metrics ({shown(error)})") from None
 
 
 def _cell(value: float) -> str:

@@ -21,13 +21,14 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rlkit.errors import CheckpointError, UsageError, did_you_mean
 from rlkit.files import write_atomic
-from rlkit.runs import signing
+from rlkit.runs import lock, signing
 from rlkit.runs.layout import INFO, MANIFEST, METRICS, RECIPE, checkpoints_in, iteration_of, versions
-from rlkit.runs.metrics_csv import read_metrics
+from rlkit.runs.metrics_csv import last_rows
+from rlkit.runs.reading import LARGEST_TABLE, open_regular, read_object, shown, typed
 
 if TYPE_CHECKING:
     import pandas
@@ -35,6 +36,17 @@ if TYPE_CHECKING:
     from rlkit.recipe import Recipe
 
 FORMAT = 1
+Status = Literal["running", "done", "failed", "interrupted", "terminated"]
+
+
+@dataclass
+class Best:
+    """A checkpoint and its value; the path is relative to the run folder."""
+
+    trial: str
+    checkpoint: str
+    metric: str
+    value: float
 
 
 @dataclass
@@ -49,14 +61,14 @@ class RunInfo:
     command: str = ""
     created: str = ""  # local time with UTC offset, ISO 8601
     versions: dict[str, str] = field(default_factory=dict)
-    git: dict[str, Any] | None = None  # commit, dirty; None outside a repository
+    git: dict[str, str | bool] | None = None  # commit, dirty; None outside a repository
     imports: list[str] = field(default_factory=list)
     address: str | None = None
     seed: int | None = None
-    status: str = "running"
+    status: Status = "running"
     error: str | None = None
-    best: dict[str, Any] | None = None  # trial, checkpoint, metric, value
-    trial_best: dict[str, dict[str, Any]] = field(default_factory=dict)  # trial -> checkpoint, metric, value
+    best: Best | None = None
+    trial_best: dict[str, Best] = field(default_factory=dict)
     last_checkpoint: str | None = None
     pid: int | None = None
     host: str | None = None
@@ -102,27 +114,25 @@ class RunInfo:
         Raises:
             CheckpointError: no run.json, a damaged one, or one of another format.
         """
-        return cls.of(read_values(folder))
+        return cls.of(read_values(folder), folder)
 
     @classmethod
-    def of(cls, values: dict[str, Any]) -> RunInfo:
-        known = {f.name for f in dataclasses.fields(cls)}
-        return cls(**{key: value for key, value in values.items() if key in known})
+    def of(cls, values: dict[str, Any], folder: str | Path) -> RunInfo:
+        """Return the content of a folder's run.json, its types checked."""
+        return typed(cls, values, Path(folder) / INFO)
 
 
 def read_values(folder: str | Path) -> dict[str, Any]:
     """Return run.json's content; see `RunInfo.read`."""
     path = Path(folder) / INFO
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_object(path)
     except FileNotFoundError:
-        raise CheckpointError(f"{folder} is not a run folder: it has no {INFO}") from None
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is damaged: {error}") from None
-    version = values.get("format") if isinstance(values, dict) else None
+        raise CheckpointError(f"{shown(folder)} is not a run folder: it has no {INFO}") from None
+    version = values.get("format")
     if version != FORMAT:
         raise CheckpointError(
-            f"{folder} was written in run folder format {version}; this rlkit reads format {FORMAT}. Use "
+            f"{shown(folder)} was written in run folder format {shown(version)}; this rlkit reads format {FORMAT}. Use "
             f"the rlkit that wrote it ({INFO}, versions) or train again from its {RECIPE}"
         )
     return values
@@ -146,11 +156,9 @@ class Trial:
         """The recipe of this trial as a plain dict, search spaces replaced by their values."""
         path = self.path / "params.json"
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = read_object(path)
         except FileNotFoundError:
             return {}
-        except ValueError as error:
-            raise CheckpointError(f"{path} is damaged: {error}") from None
         return {key: value for key, value in values.items() if not key.startswith("__")}
 
     @property
@@ -171,7 +179,7 @@ class Trial:
         """The best one that run.json names for this trial, or None."""
         info = self.run.info
         named = info.trial_best.get(self.name)
-        if named is None and info.best and info.best.get("trial") == self.name:
+        if named is None and info.best and info.best.trial == self.name:
             named = info.best
         return self.run.checkpoint_of(named)
 
@@ -205,9 +213,10 @@ class Run:
 
     @property
     def status(self) -> str:
-        """running, done, failed, interrupted or terminated; a run whose process is gone is `interrupted`."""
+        """running, done, failed, interrupted or terminated; a run that nobody holds any more is `interrupted`."""
         info = self.info
-        gone = info.status == "running" and info.host == socket.gethostname() and not _alive(info.pid)
+        here = info.host == socket.gethostname()  # a lock of another machine may not be seen from here
+        gone = info.status == "running" and here and lock.holder(self.path) is None
         return "interrupted" if gone else info.status
 
     @property
@@ -223,6 +232,8 @@ class Run:
         from rlkit.recipe.tree import Reader, Unusable
 
         path = self.path / RECIPE
+        if path.exists():
+            open_regular(path).close()
         report = Report(str(path))
         try:
             values = Reader(report).read(parse(read_text(path, report), report))
@@ -234,6 +245,9 @@ class Run:
     def trials(self) -> list[Trial]:
         """In the order of their names, which is the order of their creation."""
         folders = sorted(p for p in self.path.iterdir() if p.is_dir() and _is_trial(p))
+        for folder in folders:  # a stranger's link could lead to any other folder
+            if folder.is_symlink():
+                raise CheckpointError(f"{shown(folder)}: got a link, expected the folder of a trial")
         return [Trial(p.name, p, self) for p in folders]
 
     @property
@@ -241,16 +255,16 @@ class Run:
         """The checkpoint run.json calls the best; the last one if it names none that is there."""
         return self.checkpoint_of(self.info.best) or self.last_checkpoint
 
-    def checkpoint_of(self, entry: dict[str, Any] | None) -> Path | None:
+    def checkpoint_of(self, entry: Best | None) -> Path | None:
         """The checkpoint that a `best` of run.json names, or None if it is not there.
 
         Raises:
             CheckpointError: it is outside the run folder.
         """
-        relative = Path((entry or {}).get("checkpoint") or "")
+        relative = Path(entry.checkpoint if entry else "")
         if relative.is_absolute() or ".." in relative.parts:
             raise CheckpointError(
-                f"{self.path / INFO} names the checkpoint {str(relative)!r}, expected one inside the run folder; "
+                f"{self.path / INFO} names the checkpoint {shown(relative)!r}, expected one inside the run folder; "
                 "name a checkpoint folder instead of the run"
             )
         return self.path / relative if relative.parts and _finished(self.path / relative) else None
@@ -269,24 +283,26 @@ class Run:
         import pandas
 
         path = self.path / METRICS
-        if not path.exists():
+        try:
+            with open_regular(path, LARGEST_TABLE) as file:
+                return pandas.read_csv(file, dtype={"trial": str})
+        except FileNotFoundError:
             return pandas.DataFrame(
                 {"trial": pandas.Series(dtype=str), "iteration": pandas.Series(dtype=float)}
             )
-        return pandas.read_csv(path, dtype={"trial": str})
+        except ValueError as error:  # pandas' parser, and bytes that are no UTF-8
+            raise CheckpointError(f"{shown(path)}: not a table of metrics ({shown(error)})") from None
 
     @property
     def last_rows(self) -> dict[str, dict[str, float]]:
         """Trial -> its newest row of metrics.csv, by tidy name, without the values it did not report."""
-        path = self.path / METRICS
-        _, rows = read_metrics(path) if path.exists() else ([], [])
-        return {r["trial"]: {k: float(v) for k, v in r.items() if k != "trial"} for r in rows}
+        return last_rows(self.path / METRICS)
 
     @property
     def last_metrics(self) -> dict[str, float]:
         """The newest row of the best trial; before there is one, of the trial that began first."""
-        rows, best = self.last_rows, self.info.best or {}
-        return rows.get(str(best.get("trial"))) or next((rows[name] for name in sorted(rows)), {})
+        rows, best = self.last_rows, self.info.best
+        return rows.get(best.trial if best else "") or next((rows[name] for name in sorted(rows)), {})
 
 
 def open_run(path: str | Path) -> Run:
@@ -391,18 +407,6 @@ def _runs_in(folder: Path) -> list[Path]:
         return []
     runs = [p for p in folder.iterdir() if (p / INFO).is_file()]
     return sorted(runs, key=lambda p: [int(n) for n in re.findall(r"\d+", p.name)])
-
-
-def _alive(pid: int | None) -> bool:
-    if pid is None:
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _existing(path: str | Path) -> Path:

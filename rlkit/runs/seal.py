@@ -58,7 +58,7 @@ def verify(folder: str | Path, *, trust: bool = False) -> RunInfo:
     if not trust:
         _check_signature(folder, values, signature)
         _check_links(folder)
-    info = RunInfo.of(values)
+    info = RunInfo.of(values, folder)
     recipe = sha256(folder / RECIPE) if (folder / RECIPE).is_file() else None
     if not trust and recipe != info.recipe_sha256:
         raise CheckpointError(

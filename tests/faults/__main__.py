@@ -1,0 +1,261 @@
+"""`make faults`: try every fault, write each try down, and make docs/reliability.md of what was written down.
+
+    python tests/faults                       every row; hours
+    python tests/faults --rows F3,F6 --each 5
+    python tests/faults --rows ''             only the page, from the tries that lie there
+
+A try is one line of tests/faults/tries.jsonl: row, what, tries, held, lost, seconds, problems. A line replaces an older
+one of the same row and `what`, except for kills and signals, of which each counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import corruption
+import kills
+import malformed
+import signals
+
+HERE = Path(__file__).parent
+LOG = HERE / "tries.jsonl"
+PAGE = HERE.parents[1] / "docs" / "reliability.md"
+ALGORITHMS = ("DQN", "SAC", "PPO", "MADDPG", "DRON")
+SEEDED = time.time_ns() % 2**32
+Try = dict[str, Any]
+
+ROWS = {
+    "F1": "`kill -9` of one of two env runners",
+    "F2": "`kill -9` of all env runners",
+    "F3": "`kill -9` of the driver, the trial, the raylet, the control store (GCS); then `--resume`",
+    "F4": "save, restore, compare",
+    "F5": "^C, SIGTERM, SIGHUP, twice, during the start; `kill -9` and what is left",
+    "F6": "a damaged checkpoint: every file, folder, the manifest",
+    "F7": "a full disk, a folder that cannot be written",
+    "F8": "an environment returns what it must not",
+    "F9": "an environment blocks",
+    "F10": "an environment always raises",
+    "F11": "seeds",
+    "F12": "NaN in reward, observation, loss, gradient",
+    "F13": "agents that die early, join late, end together or differently",
+    "F15": "malformed recipes",
+    "F16": "every shipped recipe",
+    "F17": "recipes, run folders and checkpoints that attack",
+    "F18": "a checkpoint of another version",
+    "F19": "a callback that raises",
+    "F20": "a soak of 200 iterations",
+    "F21": "`max_failures` without checkpoints",
+}
+KILLS = {"F1": ("runner",), "F2": ("runners",), "F3": ("driver", "trial", "raylet", "gcs")}
+TESTS = {
+    "F4": [
+        "tests/test_state.py", "tests/test_replay.py", "tests/test_ppo.py", "tests/test_maddpg.py",
+        "tests/test_exploration.py", "tests/test_exploration_intrinsic.py", "-k",
+        "restor or resum or schedules or state",
+    ],
+    "F7": ["tests/test_faults.py", "-k", "disk or written"],
+    "F8": ["tests/test_envs_contract.py"],
+    "F10": ["tests/test_runner_faults.py"],
+    "F11": ["tests/test_seeds.py"],
+    "F12": [
+        "tests/test_ppo.py", "tests/test_offpolicy.py", "tests/test_maddpg.py", "tests/test_replay.py", "-k",
+        "nan or infinite",
+    ],
+    "F13": ["tests/test_envs_pettingzoo.py", "tests/test_cases.py"],
+    "F15": ["tests/test_recipe_corpus.py", "tests/test_recipe_fuzz.py"],
+    "F16": ["tests/test_configs.py"],
+    "F17": ["tests/test_seal.py"],
+    "F18": ["tests/test_manifest.py", "-k", "version or format"],
+    "F19": ["tests/test_callbacks.py", "tests/test_launch.py", "-k", "raises"],
+    "F21": ["tests/test_recipe.py", "-k", "max_failures"],
+}  # fmt: skip
+
+
+def tests(row: str) -> Iterator[Try]:
+    """The tests that hold a row; each is a try."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder, "report.xml")
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            f"--junitxml={report}",
+            *TESTS[row],
+        ]
+        subprocess.run(command, cwd=HERE.parents[1], stdout=subprocess.DEVNULL)
+        cases = list(ElementTree.parse(report).iter("testcase"))
+    bad = [c.get("name", "") for c in cases if c.find("failure") is not None or c.find("error") is not None]
+    skipped = sum(c.find("skipped") is not None for c in cases)
+    what = " ".join(Path(word).name if word.startswith("tests/") else word for word in TESTS[row])
+    yield {
+        "row": row,
+        "what": what,
+        "tries": len(cases) - skipped,
+        "held": len(cases) - skipped - len(bad),
+        "problems": bad,
+    }
+
+
+def killed(row: str, each: int, folder: Path) -> Iterator[Try]:
+    """`each` kills of each victim, the algorithms in turn."""
+    rng = random.Random(SEEDED)
+    for number in range(each):
+        for victim in KILLS[row]:
+            algorithm = ALGORITHMS[number % len(ALGORITHMS)]
+            yield as_try(row, kills.guarded(victim, algorithm, folder / f"{victim}_{number}", rng))
+
+
+def as_try(row: str, found: kills.Killed) -> Try:
+    write = ", in a checkpoint write" if found.inside_write else ""
+    return {
+        "row": row, "what": f"{found.victim}, {found.algorithm}{write}", "tries": 1, "held": int(not found.problems),
+        "lost": found.lost, "seconds": round(found.seconds, 1), "problems": found.problems,
+    }  # fmt: skip
+
+
+def signalled(each: int, folder: Path) -> Iterator[Try]:
+    """Each case of `signals.CASES`."""
+    for number in range(each):
+        for name, case in signals.CASES.items():
+            place = folder / f"{name}_{number}".replace(" ", "_")
+            file = signals.recipe(place)
+            seconds = 0.0
+            try:
+                ended = signals.send(
+                    signals.start(file, place), place, case.numbers, while_starting=case.starting
+                )
+                bad, seconds = signals.problems(case, ended), ended.seconds
+            except Exception as error:  # a try that breaks is a try that did not hold
+                bad = [f"{type(error).__name__}: {error}"]
+            yield {
+                "row": "F5", "what": name, "tries": 1, "held": int(not bad), "seconds": round(seconds, 1),
+                "problems": bad,
+            }  # fmt: skip
+
+
+def trained(algorithm: str, folder: Path) -> Path:
+    """A finished run of an algorithm with three checkpoints."""
+    import rlkit
+
+    recipe = {**kills.recipe(algorithm), "stop": {"iterations": 3}, "checkpoint": {"every": 1}}
+    recipe["config"]["env_runners"]["num_env_runners"] = 0
+    return rlkit.train(recipe, out=folder).path
+
+
+def damaged(algorithm: str, folder: Path) -> Iterator[Try]:
+    """The corruption matrix of one algorithm's checkpoint, and `--resume` past a damaged newest one."""
+    from rlkit.runs import manifest
+
+    run = trained(algorithm, folder / algorithm)
+    newest = max(run.glob("trial_*/checkpoint_*"))
+    count, bad = corruption.matrix(newest, folder, manifest.verify)
+    yield {"row": "F6", "what": f"{algorithm}: refused before anything is unpickled", "tries": count,
+           "held": count - len(bad), "problems": bad}  # fmt: skip
+    found, bad = corruption.resume_past(newest)
+    yield {"row": "F6", "what": f"{algorithm}: --resume falls back to the checkpoint before", "tries": 1,
+           "held": int(not bad), "lost": found, "problems": bad}  # fmt: skip
+
+
+def attacked(folder: Path) -> Iterator[Try]:
+    run = trained("PPO", folder / "stranger")
+    count, bad = malformed.try_all(run, folder / "malformed")
+    yield {"row": "F17", "what": "run folders of strangers, commands over malformed files", "tries": count,
+           "held": count - len(bad), "problems": bad}  # fmt: skip
+
+
+def note(found: Try) -> None:
+    """Add a try to the log."""
+    if found["row"] not in (*KILLS, "F5") and LOG.exists():
+        older = [json.loads(line) for line in LOG.read_text().splitlines()]
+        kept = [t for t in older if (t["row"], t["what"]) != (found["row"], found["what"])]
+        LOG.write_text("".join(json.dumps(t) + "\n" for t in kept))
+    with LOG.open("a") as file:
+        file.write(json.dumps(found) + "\n")
+    print(
+        f"{found['row']:<4} {found['what']}: {found['held']} of {found['tries']}",
+        *found["problems"][:3],
+        sep="\n     ",
+    )
+
+
+def page() -> str:
+    """docs/reliability.md from the log."""
+    tries = [json.loads(line) for line in LOG.read_text().splitlines()] if LOG.exists() else []
+    lines = [
+        "# Reliability", "",
+        "What was tried, and what held. `make faults` runs the program in `tests/faults/`, which writes each try into",
+        "`tests/faults/tries.jsonl` and this page from it. A short form of the rows is",
+        "part of `make test` (`tests/test_faults.py` and the tests named below). Lost: iterations done again after",
+        "`--resume`, at most. Seconds: until the next new row after a kill, or until the process ended after a signal;",
+        "median and largest, on whatever machine ran the program. A checkpoint was written every 2 iterations.", "",
+        "| row | fault | what was tried | tries | held | lost | seconds |", "|---|---|---|---:|---:|---:|---|",
+    ]  # fmt: skip
+    for row, fault in ROWS.items():
+        own = [t for t in tries if t["row"] == row]
+        if not own:
+            lines.append(f"| {row} | {fault} | not run | 0 | – | – | – |")
+        groups: dict[str, list[Try]] = {}
+        for one in own:
+            groups.setdefault(one["what"].split(",")[0] if row in KILLS else one["what"], []).append(one)
+        for what, group in groups.items():
+            count, held = sum(t["tries"] for t in group), sum(t["held"] for t in group)
+            lost = max((t["lost"] for t in group if "lost" in t), default=None)
+            spent = sorted(t["seconds"] for t in group if "seconds" in t and t["held"])
+            times = f"{spent[len(spent) // 2]:g}, {spent[-1]:g}" if spent else "–"
+            lines.append(
+                f"| {row} | {fault} | {what} | {count} | {held} | {'–' if lost is None else lost} | {times} |"
+            )
+    bad = [
+        f"- {t['row']}, {t['what']}: {' '.join(str(p).split())[:300]}" for t in tries for p in t["problems"]
+    ]
+    if bad:
+        lines += ["", "## What did not hold", "", *bad]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rows", default=",".join(ROWS), help="rows to run, such as F3,F6")
+    parser.add_argument("--each", type=int, default=20, help="kills of each kind; signals a fifth of that")
+    parser.add_argument("--algorithms", default=",".join(ALGORITHMS), help="whose checkpoints are damaged")
+    given = parser.parse_args()
+    os.environ.setdefault("RLKIT_KEY", str(Path(tempfile.mkdtemp(prefix="rlkit-faults-"), "signing.key")))
+    with tempfile.TemporaryDirectory(prefix="rlkit-faults-") as name:
+        folder = Path(name)
+        for row in filter(None, given.rows.split(",")):
+            work: list[Callable[[], Iterator[Try]]] = []
+            if row in KILLS:
+                work.append(lambda row=row: killed(row, given.each, folder / row))  # type: ignore[misc]
+            if row == "F5":
+                work.append(lambda: signalled(max(1, given.each // 5), folder / "F5"))
+            if row == "F6":
+                work += [lambda a=a: damaged(a, folder / "F6") for a in given.algorithms.split(",")]  # type: ignore[misc]
+            if row == "F17":
+                work.append(lambda: attacked(folder / "F17"))
+            if row in TESTS:
+                work.append(lambda row=row: tests(row))  # type: ignore[misc]
+            for part in work:
+                for found in part():
+                    note(found)
+                    PAGE.write_text(page())
+    PAGE.write_text(page())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""Signals at a training: when they come, how soon it ends, what it says and what it leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import kills
+from processes import Training, wait_for
+
+
+@dataclass
+class Ended:
+    """How a training ended."""
+
+    code: int
+    seconds: float  # from the last signal to the end
+    status: str  # in run.json
+    checkpoint: bool
+    left: list[str]  # processes still there
+    out: str
+    err: str
+
+
+@dataclass(frozen=True)
+class Case:
+    """Signals, and how a training must end on them."""
+
+    numbers: tuple[int, ...]
+    code: int
+    status: str
+    starting: bool = False  # they come before anything trains
+
+
+CASES = {
+    "^C while it starts": Case((signal.SIGINT,), 130, "interrupted", starting=True),
+    "SIGTERM while it starts": Case((signal.SIGTERM,), 143, "terminated", starting=True),
+    "^C": Case((signal.SIGINT,), 130, "interrupted"),
+    "SIGTERM": Case((signal.SIGTERM,), 143, "terminated"),
+    "SIGHUP": Case((signal.SIGHUP,), 143, "terminated"),
+    "^C twice": Case((signal.SIGINT, signal.SIGINT), 130, "interrupted"),
+    "SIGTERM twice": Case((signal.SIGTERM, signal.SIGTERM), 143, "terminated"),
+    "kill -9": Case((signal.SIGKILL,), -signal.SIGKILL, "running"),
+}
+
+
+def recipe(folder: Path) -> Path:
+    """A small PPO recipe in a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "recipe.json"
+    path.write_text(json.dumps({**kills.recipe("PPO"), "name": "signalled", "checkpoint": {"every": 1}}))
+    return path
+
+
+def problems(case: Case, ended: Ended) -> list[str]:
+    """What is wrong with an end."""
+    found = []
+    if ended.code != case.code:
+        found.append(f"exit {ended.code}, expected {case.code}: {ended.err[-300:]}")
+    if ended.status != case.status:
+        found.append(f"run.json says {ended.status}, expected {case.status}")
+    if not case.starting and not ended.checkpoint:
+        found.append("no checkpoint was left")
+    if ended.left:
+        found.append(f"left: {ended.left}")
+    if ended.out.strip() and not ended.out.lstrip().startswith("{"):
+        found.append(f"stdout is not JSON: {ended.out[:200]}")
+    return found
+
+
+def start(recipe: Path, out: Path, *words: str | Path) -> Training:
+    return Training("train", recipe, "stop.iterations=100000", "--out", out, "--json", *words)
+
+
+def rows(out: Path) -> bool:
+    return any(path.stat().st_size > 200 for path in out.glob("*/*/metrics.csv"))
+
+
+def send(
+    training: Training,
+    out: Path,
+    numbers: Sequence[int],
+    *,
+    while_starting: bool = False,
+    left_s: float = 10.0,
+) -> Ended:
+    """Send signals to a training in `out`, the first once it trains, or while it starts."""
+    begun = (lambda: list(out.glob("*/*/run.json"))) if while_starting else (lambda: rows(out))
+    if not wait_for(lambda: begun() or training.process.poll() is not None, 240):
+        training.end(0)
+        raise AssertionError("the training does not begin")
+    training.look()
+    since = training.send(numbers[0])
+    for number in numbers[1:]:
+        time.sleep(0.3)
+        since = training.send(number)
+    code, said, err = training.end(60)
+    seconds = time.monotonic() - since
+    wait_for(lambda: not training.left(), left_s)
+    info = json.loads(next(out.glob("*/*/run.json")).read_text())
+    found = list(out.glob("*/*/trial_*/checkpoint_*/manifest.json"))
+    left = [training.seen[pid] for pid in training.left()]
+    for pid in training.left():
+        os.kill(pid, signal.SIGKILL)
+    return Ended(code, seconds, info["status"], bool(found), left, said, err)
