@@ -15,7 +15,7 @@ from rlkit import recipe as recipes
 from rlkit.recipe import RecipeError, spaces
 
 sys.path.insert(0, str(Path(__file__).parent / "faults"))
-from fuzz_recipes import fuzzer  # noqa: E402 (its folder is no package)
+from fuzz_recipes import fuzzer
 
 GOOD = sorted((Path(__file__).parent / "recipes" / "good").glob("*.yaml"))
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").rglob("*.yaml"))

@@ -89,7 +89,9 @@ def check_name(name: str) -> None:
         _check_listed(name, _pettingzoo_names())
         if lacking := missing_packages(name):
             family, packages = name.partition("/")[2].partition(".")[0], ", ".join(lacking)
-            raise UsageError(f"{name!r} needs {packages}, not installed; run: pip install 'pettingzoo[{family}]'")
+            raise UsageError(
+                f"{name!r} needs {packages}, not installed; run: pip install 'pettingzoo[{family}]'"
+            )
     elif name.startswith("vmas/"):
         if not _vmas_names():
             raise UsageError(
@@ -114,7 +116,9 @@ def missing_packages(name: str) -> tuple[str, ...]:
         package, _, rest = module.partition(".")
         path = (_folder(package) or Path()) / rest.replace(".", "/")
         file = path.with_suffix(".py") if path.with_suffix(".py").is_file() else path / "__init__.py"
-        for imported in re.findall(r"^(?:from|import) ([\w.]+)", file.read_text() if file.is_file() else "", re.M):
+        for imported in re.findall(
+            r"^(?:from|import) ([\w.]+)", file.read_text() if file.is_file() else "", re.M
+        ):
             if imported.startswith(("pettingzoo.", "mpe2.")):
                 waiting += [imported] if imported not in waiting else []
             elif importlib.util.find_spec(imported.partition(".")[0]) is None:

@@ -107,7 +107,7 @@ class Trackers(tune.Callback):
     def _end(self, trial: Any, failed: bool) -> None:
         seen = self._seen(trial)
         best = self.experiment.info.trial_best.get(trial.storage.trial_dir_name)
-        facts = {"best_checkpoint": str(self.experiment.folder / best["checkpoint"])} if best else {}
+        facts = {"best_checkpoint": str(self.experiment.folder / best.checkpoint)} if best else {}
         gif = self.gifs.get(trial.trial_id)
         if gif is not None and Path(gif).is_file():
             facts["video"] = gif
