@@ -15,12 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from rlkit.envs.rules import EnvRules, Fault, listed
 from rlkit.errors import did_you_mean
+
+if TYPE_CHECKING:
+    import numpy as np
 
 C, D = 0, 1
 GAMES: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {
@@ -48,6 +49,8 @@ class Automaton:
 
 def _automaton(defects: Sequence[float], after: Sequence[Any]) -> Automaton:
     """Build one; `after[z]` is the next state whatever b, by a, or by a and b."""
+    import numpy as np
+
     states = np.zeros((len(defects), 2, 2), np.int64)
     for z, row in enumerate(after):
         rows = np.asarray(row)
@@ -80,6 +83,8 @@ def strategy(name: str, game: str) -> Automaton:
     """Return a strategy in a game. Win-stay lose-shift repeats its action after a payoff above the game's mean."""
     if name != PAVLOV:
         return _automaton(*TABLES[name])
+    import numpy as np
+
     mine = np.asarray(GAMES[game], float)
     its = -mine if game in ZERO_SUM else mine.T  # (a, b) what the opponent gets
     wins = its > its.mean()

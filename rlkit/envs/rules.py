@@ -43,7 +43,7 @@ class EnvRules:
 WHERE = {
     "soccer": "rlkit.envs.soccer_styles:RULES",
     "matrix_game": "rlkit.envs.matrix_rules:RULES",
-    "tag_pool": "rlkit.envs.tag_pool:RULES",
+    "tag_pool": "rlkit.envs.tag_rules:RULES",
 }
 
 

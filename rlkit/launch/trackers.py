@@ -184,9 +184,8 @@ def _mlflow(experiment: Experiment, place: Path) -> Any:
     if uri is None:
         uri = f"sqlite:///{place / 'mlflow.db'}"
         client = mlflow.MlflowClient(uri)
-        if (
-            client.get_experiment_by_name(name) is None
-        ):  # Tune's callback would put files into the working folder
+        # Tune's callback would put files into the working folder
+        if client.get_experiment_by_name(name) is None:
             client.create_experiment(name, artifact_location=(place / "mlflow-files").as_uri())
     return MLflowLoggerCallback(uri, experiment_name=name, tags={"run": str(experiment.folder.resolve())})
 
