@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 TESTERS ?= 2  # processes that test side by side; each has a Ray of its own
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: train test test-slow lint type bench-smoke faults results clean
+.PHONY: train test test-slow lint type bench-smoke faults results docs zoo clean
 .DEFAULT_GOAL := train
 
 # torch first: with it in place nothing pulls another build of it
@@ -46,6 +46,14 @@ faults: $(VENV)/.dev
 
 results: $(VENV)/.run
 	$(BIN)/python scripts/results.py
+
+# the site, into build/site; a broken link, anchor or reference is an error
+docs: $(VENV)/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+# plays the policies of rlkit/zoo and compares with their table
+zoo: $(VENV)/.run
+	$(BIN)/python scripts/zoo.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

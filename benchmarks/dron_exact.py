@@ -12,11 +12,13 @@ import argparse
 import time
 
 import numpy as np
+from soccer_pool import memoryless
 
 from rlkit.envs.soccer import SoccerVectorEnv
 from rlkit.envs.soccer_games import SoccerGames, play
-from rlkit.envs.soccer_rules import ACTIONS, SoccerRules, pool_of, style_policy, tables
-from rlkit.envs.soccer_solver import greedy, outcome, solve, successors, value_iteration
+from rlkit.envs.soccer_rules import ACTIONS, SoccerRules, tables
+from rlkit.envs.soccer_solver import outcome, solve
+from rlkit.envs.soccer_styles import pool_of, style_policy
 
 GAMMA = 0.9
 
@@ -65,38 +67,6 @@ def speed(games: int = 64, steps: int = 3000) -> None:
     )
 
 
-def memoryless(pool_name: str, rounds: int = 40) -> float:
-    """Return the best score found by a policy of the state alone, starting from the optimum against the mixture."""
-    rules = SoccerRules()
-    table, pool, rng = tables(rules), pool_of(pool_name), np.random.default_rng(0)
-    opponents = {name: style_policy(rules, name) for name in pool}
-    states = np.arange(table.size)
-    mixture = sum(pool[name] * opponents[name] for name in pool)
-    policy = greedy(value_iteration(rules, np.asarray(mixture), GAMMA)[1])
-    best = -1.0
-    for round_ in range(rounds):
-        gain, score = np.zeros((table.size, len(ACTIONS))), 0.0
-        for name, weight in pool.items():
-            opponent = opponents[name]
-            after = table.after[states, policy]
-            values = np.zeros(table.size)
-            for _ in range(120):
-                values = np.where(table.over, 0, ((table.reward + GAMMA * values)[after] * opponent).sum(1))
-            q = successors(table, table.reward + GAMMA * values, opponent)
-            reached, here = np.zeros(table.size), np.zeros(table.size)
-            here[table.starts] = 1 / len(table.starts)
-            for t in range(rules.horizon):
-                reached += here * GAMMA**t
-                here = np.bincount(after.ravel(), (here[:, None] * opponent).ravel(), minlength=table.size)
-                here[table.over] = 0
-            gain += weight * reached[:, None] * (q - values[:, None])
-            score += weight * outcome(rules, policy, opponent).score
-        best = max(best, score)
-        better = (gain.max(axis=1) > 1e-12) & (rng.random(table.size) < (1.0 if round_ < 8 else 0.5))
-        policy = np.where(better, greedy(gain), policy)
-    return best
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -108,7 +78,8 @@ def main() -> None:
     speed()
     if arguments.memoryless:
         for pool in ("paper", "styles"):
-            print(f"{pool} pool, best policy of the state alone found: {memoryless(pool):.4f}")
+            found = memoryless(SoccerRules(), pool_of(pool))
+            print(f"{pool} pool, best policy of the state alone found: {found:.4f}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Playing soccer with opponent features and without RLlib: shared by the DRON benchmarks."""
+"""Playing against opponents with their features and without RLlib: shared by the DRON benchmarks."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ import numpy as np
 
 from rlkit.algos.opponents.history import FeatureOptions, OpponentHistory
 from rlkit.algos.opponents.inputs import Placebo
+from rlkit.envs.matrix_game import MatrixGames, Round
 from rlkit.envs.soccer_games import Moves, SoccerGames
-from rlkit.envs.soccer_rules import ACTIONS, SoccerRules
+from rlkit.envs.soccer_rules import SoccerRules
 
 
 class Player:
-    """Player A in N games: `observation` has the columns state, opponent and history that DRON's module reads."""
+    """The learner in N games: `observation` has the columns state, opponent and history that DRON's module reads."""
 
-    def __init__(self, games: SoccerGames, options: FeatureOptions, shuffle: bool = False):
+    def __init__(self, games: SoccerGames | MatrixGames, options: FeatureOptions, shuffle: bool = False):
         self.games, self.options = games, options
         self.rows = np.arange(games.count)
         states = games.observation
-        self.history = OpponentHistory(options, 1, len(ACTIONS), states.shape[1])
+        self.history = OpponentHistory(options, 1, games.action_count, states.shape[1])
         self.history.reset(self.rows)
         self.history.observe(self.rows, states)
         self.placebo = Placebo() if shuffle else None
@@ -44,18 +45,15 @@ class Player:
             self.placebo.exchange(self.rows, columns)
         return columns
 
-    def step(self, actions: np.ndarray) -> Moves:
+    def step(self, actions: np.ndarray) -> Moves | Round:
         """Play one move in every game and observe; `restart` the games that are done before the next one."""
         move = self.games.step(actions)
         if self.options.features or self.options.window:
-            onehot = np.eye(len(ACTIONS), dtype=np.float32)[move.opponent_action][:, None]
-            self.history.update(
-                self.rows,
-                onehot,
-                self._seen,
-                moves=move.moves[:, None].astype(np.float32),
-                lost=move.ball_lost,
-            )
+            onehot = np.eye(self.games.action_count, dtype=np.float32)[move.opponent_action][:, None]
+            events: dict[str, Any] = {}
+            if isinstance(move, Moves):
+                events = {"moves": move.moves[:, None].astype(np.float32), "lost": move.ball_lost}
+            self.history.update(self.rows, onehot, self._seen, **events)
             self.history.observe(self.rows, self.games.observation)
         self.observation = self._observe()
         return move

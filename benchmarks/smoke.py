@@ -50,6 +50,11 @@ SHORT: dict[str, list[str]] = {
     "offline_pendulum": ["--seeds", "1", "--iterations", "1", "--out", "/dev/null"],
     "onpolicy_command": ["--runs", "1"],
     "onpolicy_throughput": ["--runs", "1", "--seconds", "1"],
+    "opponent_modelling": [
+        *("run", "--pools", "styles", "matrix_mixed", "--methods", "concat", "--steps", "4000"),
+        *("--games", "50", "--out", f"{TMP}/rows.jsonl"),
+    ],
+    "opponent_pool": ["soccer", "{opponents: styles, width: 5, height: 4}", "--games", "100"],
     "pbt_cartpole": ["--seeds", "1", "--steps", "1000", "--out", "/dev/null"],
     "random_returns": ["--episodes", "2"],
     "seed_streams": [],
@@ -62,6 +67,7 @@ OTHERS = {
     "peer_env": "a module",
     "processes": "a module",
     "smoke": "this script",
+    "soccer_pool": "a module",
     "dron_table": "adds a row of 400k env steps to benchmarks/results/dron.jsonl",
     "dron_gate": "needs a run of dron_styles.yaml",
     "maddpg_results": "trains 300k env steps and more for each name",
@@ -74,7 +80,7 @@ PEERS = {"maddpg_speed", "offpolicy_throughput", "onpolicy_throughput", "onpolic
 def run(name: str, most: float) -> tuple[bool, str]:
     """Start one script; return whether it came to its end, and what to print."""
     with tempfile.TemporaryDirectory(prefix="rlkit-bench-") as folder:
-        words = [folder if word == TMP else word for word in SHORT[name]]
+        words = [word.replace(TMP, folder) for word in SHORT[name]]
         begin = time.monotonic()
         try:
             done = subprocess.run(

@@ -51,6 +51,13 @@ def _recipe_names(incomplete: str) -> list[str]:
     return [name for name in shipped() if name.startswith(incomplete)]
 
 
+def _policy_names(incomplete: str) -> list[str]:
+    """Complete the names of the policies that come along; the shell itself completes folders."""
+    from rlkit.recipe.shipped import policies
+
+    return [name for name in policies() if name.startswith(incomplete)]
+
+
 @app.callback()
 def root(
     version: Annotated[
@@ -181,7 +188,9 @@ def _split(words: list[str]) -> tuple[str | None, list[str]]:
 
 @app.command()
 def evaluate(
-    path: Annotated[str, typer.Argument(metavar="RUN|TRIAL|CHECKPOINT|EXPORT")],
+    path: Annotated[
+        str, typer.Argument(metavar="RUN|TRIAL|CHECKPOINT|EXPORT|zoo/NAME", autocompletion=_policy_names)
+    ],
     episodes: Annotated[int, typer.Option(min=1, help="Complete episodes.")] = 100,
     seed: Annotated[int, typer.Option(help="Episode k is reset with seed S + k.")] = 0,
     explore: Annotated[
@@ -285,6 +294,9 @@ def check(
     words: Annotated[
         list[str], typer.Argument(metavar="RECIPE... [KEY=VALUE]...", autocompletion=_recipe_names)
     ],
+    seed: Annotated[
+        bool, typer.Option("--seed", help="Train the first iterations twice, and compare bit by bit.")
+    ] = False,
     imports: Imports = [],  # noqa: B006
     as_json: AsJson = False,
 ) -> None:
@@ -309,6 +321,11 @@ def check(
             print(f"{len(recipes)} recipe{'s' if len(recipes) > 1 else ''} ok")
     if problems:
         raise typer.Exit(2)
+    if seed:
+        from rlkit.launch.seed_check import check_seed
+
+        for recipe in recipes:
+            print(check_seed(recipe, overrides, imports))
 
 
 @app.command()
@@ -337,12 +354,12 @@ def show(
 @app.command("list")
 def list_names(
     kind: Annotated[
-        str, typer.Argument(metavar="algorithms|envs|models|callbacks|curricula|explorations|recipes")
+        str, typer.Argument(metavar="algorithms|envs|models|callbacks|curricula|explorations|recipes|zoo")
     ],
     imports: Imports = [],  # noqa: B006
     as_json: AsJson = False,
 ) -> None:
-    """List the names a recipe may use."""
+    """List the names a recipe may use, and the trained policies that come along."""
     from rlkit import registry
     from rlkit.errors import did_you_mean
 
@@ -351,10 +368,14 @@ def list_names(
         from rlkit.recipe.shipped import shipped
 
         rows = {name: recipe_summary(path) for name, path in shipped().items()}
+    elif kind == "zoo":
+        from rlkit.recipe.shipped import policies, policy_summary
+
+        rows = {name: policy_summary(row) for name, row in policies().items()}
     elif kind in registry.TABLES:
         rows = {name: entry.summary for name, entry in sorted(registry.TABLES[kind].items())}
     else:
-        known = [*registry.KINDS, "recipes"]
+        known = [*registry.KINDS, "recipes", "zoo"]
         raise UsageError(f"cannot list {kind!r}{did_you_mean(kind, known)}; one of {', '.join(known)}")
     if as_json:
         print(json.dumps(rows))

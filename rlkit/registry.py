@@ -89,6 +89,11 @@ TABLES: dict[str, dict[str, Entry]] = {
         ),
         ("soccer", "soccer:soccer", "grid soccer of the DRON paper against rule agents"),
         ("soccer_two", "soccer:SoccerParallelEnv", "the same game with two players"),
+        (
+            "matrix_game",
+            "matrix_game:matrix_game",
+            "a repeated 2x2 game against strategies of the literature",
+        ),
         ("tag_pool", "tag_pool:TagPool", "simple_tag's prey against a pool of frozen hunters"),
     ),
     # A model's target is `build(observation_space, **options) -> torch.nn.Module` (rlkit.models.features).

@@ -1,4 +1,12 @@
-"""Who plays whom: the agents of an environment, their spaces, and the policies (RLModules) that play them."""
+"""Who plays whom: the agents of an environment, their spaces, and the policies (RLModules) that play them.
+
+An observation may say which actions it allows. Its mask is 1 where an action is allowed and 0 elsewhere, and lies
+beside one other key:
+
+    Discrete(n)          Dict({observation | observations | obs}: anything, action_mask: Box or MultiBinary (n,))
+    MultiDiscrete(nvec)  the masks of the choices side by side, (sum of nvec,), as in SB3's MaskablePPO, or a Tuple of
+                         (n_i,), as Gymnasium's `MultiDiscrete.sample(mask=...)` takes it
+"""
 
 from __future__ import annotations
 
@@ -9,10 +17,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 
 from rlkit.errors import UsageError
 
 Spaces = tuple[gym.Space, gym.Space]
+OBSERVATION_KEYS = ("observation", "observations", "obs")  # PettingZoo's, and those of RLlib's examples
+MASK_KEY = "action_mask"
 
 
 def leaves(space: gym.Space) -> list[gym.Space]:
@@ -21,6 +32,90 @@ def leaves(space: gym.Space) -> list[gym.Space]:
         parts = space.spaces.values() if isinstance(space, gym.spaces.Dict) else space.spaces
         return [leaf for part in parts for leaf in leaves(part)]
     return [space]
+
+
+def has_mask(observation_space: gym.Space) -> bool:
+    """Return whether an observation says which actions it allows."""
+    return isinstance(observation_space, gym.spaces.Dict) and MASK_KEY in observation_space.spaces
+
+
+def choices_of(action_space: gym.Space) -> tuple[int, ...]:
+    """Return how many actions each choice of a space has; () where it has no choices."""
+    if isinstance(action_space, gym.spaces.Discrete):
+        return (int(action_space.n),)
+    if isinstance(action_space, gym.spaces.MultiDiscrete):
+        return tuple(int(n) for n in action_space.nvec.flatten())
+    return ()
+
+
+def split_mask(
+    observation_space: gym.Space, action_space: gym.Space | None
+) -> tuple[gym.Space, str | None, tuple[int, ...]]:
+    """Return the space beside the mask, the key it stands under, and the actions of each choice; (space, None, ()).
+
+    Raises:
+        UsageError: a mask of another shape, for actions that are no choices, or beside something else than one
+            observation.
+    """
+    if action_space is None or not has_mask(observation_space):
+        return observation_space, None, ()
+    spaces = observation_space.spaces
+    sizes = choices_of(action_space)
+    if not sizes:
+        raise UsageError(
+            f"an {MASK_KEY!r} stands beside actions of {action_space}, expected Discrete or MultiDiscrete ones; give "
+            "the key another name to make it an ordinary input"
+        )
+    keys = [key for key in OBSERVATION_KEYS if key in spaces]
+    if len(spaces) != 2 or not keys:
+        raise UsageError(
+            f"got a Dict of {', '.join(map(repr, spaces))}; beside {MASK_KEY!r} a masked observation "
+            f"has one key, {' or '.join(map(repr, OBSERVATION_KEYS))}: rename it, put the rest below it in a Dict of "
+            "its own, or give the mask another name to make it an ordinary input"
+        )
+    mask = spaces[MASK_KEY]
+    several = isinstance(action_space, gym.spaces.MultiDiscrete)
+    if isinstance(mask, gym.spaces.Tuple):
+        shapes = [part.shape for part in mask.spaces]
+        fits, got = several and shapes == [(n,) for n in sizes], f"parts of shapes {shapes}"
+    else:
+        fits, got = mask.shape == (sum(sizes),), f"shape {mask.shape}"
+    if not fits:
+        in_parts = f", or a Tuple of {', '.join(f'({n},)' for n in sizes)}" if several else ""
+        raise UsageError(
+            f"the action mask has {got}, expected ({sum(sizes)},), one number for each action of {action_space}"
+            f"{in_parts}"
+        )
+    return spaces[keys[0]], keys[0], sizes
+
+
+def mask_parts(mask: Any, action_space: gym.Space) -> list[np.ndarray]:
+    """Return which actions a mask of one observation allows, (n_i,) bool for each choice."""
+    flat = np.concatenate([np.ravel(part) for part in mask]) if isinstance(mask, tuple) else np.ravel(mask)
+    return np.split(flat > 0.5, np.cumsum(choices_of(action_space))[:-1])
+
+
+def random_action(observation: Any, observation_space: gym.Space, action_space: gym.Space) -> Any:
+    """Return a random action of a space, among those that the observation allows."""
+    if not has_mask(observation_space) or not choices_of(action_space):
+        return action_space.sample()
+    masks = [part.astype(np.int8) for part in mask_parts(observation[MASK_KEY], action_space)]
+    return action_space.sample(masks[0] if isinstance(action_space, gym.spaces.Discrete) else tuple(masks))
+
+
+def check_mask(observation: Any, action_space: gym.Space) -> tuple[str, str] | None:
+    """Return (what was got, what is expected) where a mask allows nothing in some choice, else None.
+
+    Args:
+        observation: one with a mask.
+        action_space: of the same agent, with choices.
+    """
+    parts = mask_parts(observation[MASK_KEY], action_space)
+    for i, part in enumerate(parts):
+        if not part.any():
+            which = f" in choice {i}" if len(parts) > 1 else ""
+            return f"a mask that allows nothing{which}", f"at least one of {len(part)} actions allowed"
+    return None
 
 
 @dataclass(frozen=True)

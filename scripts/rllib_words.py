@@ -204,6 +204,7 @@ CLOSED_METHODS: dict[str, str] = {
 
 # argument -> what replaced it, whatever method it stands in.
 RENAMED: dict[str, str] = {
+    "algorithm_config_overrides_per_module": "rl_module.algorithm_config_overrides_per_module",
     "num_workers": "env_runners.num_env_runners",
     "num_rollout_workers": "env_runners.num_env_runners",
     "num_envs_per_worker": "env_runners.num_envs_per_env_runner",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -236,6 +237,8 @@ class Fails(gym.Env):
             raise ValueError("boom in my environment")
         if self.how == "exit":
             os._exit(3)
+        if self.how == "block":
+            time.sleep(10_000)
         return np.nan
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict]:

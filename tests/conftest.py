@@ -34,7 +34,9 @@ def ray_local() -> Iterator[None]:
     """Ray, started once, with more logical CPUs than cores so that runners and trials fit."""
     import ray
 
-    ray.init(num_cpus=CPUS, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    ray.init(
+        address="local", num_cpus=CPUS, include_dashboard=False, log_to_driver=False, configure_logging=False
+    )
     yield
     ray.shutdown()
 

@@ -178,6 +178,8 @@ class Case:
             if self.algorithm.startswith("rllib/") or kind == "TQC":
                 many = "" if self.life == "one agent" else "MultiAgent"
                 training["replay_buffer_config"] = {"type": f"{many}EpisodeReplayBuffer", "capacity": 1000}
+            if kind == "DRON":  # the other features need events of soccer
+                training["features"] = ["last_action", "clock", "frequencies"]
         runners = {
             "num_env_runners": int(self.remote), "num_envs_per_env_runner": 2, "rollout_fragment_length": 4,
         }  # fmt: skip

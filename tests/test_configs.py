@@ -45,9 +45,10 @@ def test_a_shipped_recipe_states_its_measured_result(path: Path) -> None:
 def test_a_shipped_recipe_trains_an_iteration(path: Path, ray_local: None) -> None:
     from rlkit.launch.search import first_value
 
-    recipe = recipes.load(path, SMALL)
+    offline = "data:" in path.read_text()
+    recipe = recipes.load(path, {k: v for k, v in SMALL.items() if not (offline and "sample" in k)})
     values = first_value(recipe.to_dict())
-    if "data" in values:
+    if offline:
         values["evaluation"] = {"every": 10, "episodes": 1}  # nothing else is played
     else:
         values.pop("evaluation", None)

@@ -12,8 +12,9 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.tune.registry import register_env
 
-from rlkit.algos.dron import DRON, DRONConfig, supervised_loss
+from rlkit.algos.dron import DRON, DRONConfig
 from rlkit.algos.opponents.history import PAPER_FEATURES
+from rlkit.algos.opponents.losses import gate_use, supervised_loss
 from rlkit.algos.opponents.networks import (
     HISTORY,
     OPPONENT,
@@ -21,6 +22,7 @@ from rlkit.algos.opponents.networks import (
     ConcatEncoder,
     MixtureEncoder,
     MixtureHead,
+    Normalize,
 )
 from rlkit.envs.pettingzoo import PettingZooEnv
 from rlkit.envs.soccer import SoccerParallelEnv, soccer
@@ -187,6 +189,33 @@ def test_supervised_loss_leaves_out_opponents_that_did_not_act():
 
 
 # Sampling ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("weights", "per_row", "used"),
+    [
+        ([[1.0, 0.0], [1.0, 0.0]], 1.0, 1.0),  # collapsed
+        ([[0.5, 0.5], [0.5, 0.5]], 2.0, 2.0),  # mixes without looking
+        ([[1.0, 0.0], [0.0, 1.0]], 1.0, 2.0),  # chooses, and uses both
+        ([[0.5, 0.5], [1.0, 0.0]], 1.5, 4 / 3**0.75),  # mean .75, .25: exp(-.75 ln .75 - .25 ln .25)
+    ],
+)
+def test_use_of_the_gate_worked_out_by_hand(weights, per_row, used):
+    got = gate_use(torch.tensor(weights))
+    assert [float(x) for x in got] == pytest.approx([per_row, used], abs=1e-5)
+
+
+def test_bounded_state_is_normalized_and_the_rest_left_alone():
+    space = gym.spaces.Box(np.float32([0, -2, -np.inf]), np.float32([1, 2, np.inf]))
+    got = Normalize(space)(torch.tensor([[1.0, 1.0, 5.0]]))
+    torch.testing.assert_close(got, torch.tensor([[3**0.5, 3**0.5 / 2, 5.0]]))
+    plain, scaled = (runner(network="flat", features=[], normalize_state=on).module for on in (False, True))
+    scaled.encoder.load_state_dict(plain.encoder.state_dict())
+    state = torch.rand(2, 15)
+    torch.testing.assert_close(
+        scaled.encoder({Columns.OBS: state})["encoder_out"],
+        plain.encoder({Columns.OBS: (state - 0.5) * 12**0.5})["encoder_out"],
+    )
 
 
 def test_what_the_runner_acts_on_is_what_reaches_the_learner():

@@ -32,7 +32,7 @@ class Single(gym.Env):
     def step(self, action: int) -> Any:
         self.time += 1
         wrong = self.result if self.time == 2 else {}
-        if isinstance(wrong.get("raises"), Exception):
+        if isinstance(wrong.get("raises"), BaseException):
             raise wrong["raises"]
         if "all" in wrong:
             return wrong["all"]
@@ -75,7 +75,7 @@ class Team(MultiAgentEnv):
             {},
         )
         if self.time == 2 and self.change is not None:
-            self.change(*result)
+            return self.change(*result) or result
         return result
 
     def set_task(self, task: int) -> None:
@@ -106,6 +106,10 @@ SINGLE = {
     "observation_list": ({"observation": [0.0, 0.0]}, "got list of 2; expected an array of float32"),
     "terminated_int": ({"terminated": 1}, r"terminated: got 1 \(int\); expected True or False"),
     "truncated_none": ({"truncated": None}, "truncated: got None"),
+    "info_none": ({"info": None}, "info: got NoneType None; expected a dict. Fix: return {}"),
+    "reward_text": ({"reward": "1"}, "reward: got '1'; expected one finite number"),
+    "exits": ({"raises": SystemExit(3)}, r"step\(\) in step 2 of episode 1 raised SystemExit: 3"),
+    "raises_nothing_said": ({"raises": ValueError()}, "episode 1 raised ValueError$"),
     "four_values": ({"all": (np.zeros(2, np.float32), 1.0, False, {})}, r"step\(\): got 4 values; expected"),
     "raises": ({"raises": KeyError("door")}, r"step\(\) in step 2 of episode 1 raised KeyError: 'door'"),
 }
@@ -130,8 +134,15 @@ def _edit(part: int, agent: str, value: Any) -> Callable[..., None]:
     return change
 
 
+def _replace(part: int, value: Any) -> Callable[..., tuple]:
+    return lambda *results: (*results[:part], value, *results[part + 1 :])
+
+
 def _drop(part: int, agent: str) -> Callable[..., None]:
-    return lambda *results: results[part].pop(agent)
+    def change(*results: dict) -> None:
+        del results[part][agent]
+
+    return change
 
 
 def _everybody_done_in_two_ways(
@@ -155,6 +166,14 @@ TEAM = {
     "unknown": (_edit(0, "a_2", np.zeros(2, np.float32)), "the unknown agent 'a_2'; did you mean 'a_"),
     "unknown_reward": (_edit(1, "b", 1.0), "rewards: got the unknown agent 'b'"),
     "unknown_flag": (_edit(3, "b", False), "truncateds: got the unknown agent 'b'"),
+    "rewards_list": (
+        _replace(1, [1.0, 1.0]),
+        r"step 2 of episode 1: rewards: got list \[1.0, 1.0\]; expected a dict \{agent: value\}",
+    ),
+    "observations_none": (_replace(0, None), "observations: got NoneType None; expected a dict"),
+    "flags_none": (_replace(3, None), "truncateds: got NoneType None; expected a dict"),
+    "infos_none": (_replace(4, None), "infos: got NoneType None; expected a dict"),
+    "info_none": (_edit(4, "a_1", None), "agent 'a_1', step 2 of episode 1: info: got NoneType None"),
     "no_all": (_drop(2, "__all__"), "terminateds: got .* expected a key '__all__'"),
     "flag_type": (_edit(2, "a_1", 1), r"agent 'a_1'.*terminateds: got 1 \(int\)"),
     "no_reward": (_drop(1, "a_1"), "agent 'a_1'.*rewards: got none; expected the reward of the action"),
@@ -313,18 +332,20 @@ def test_rllibs_runner_takes_a_checked_team_and_cuts_its_episodes() -> None:
 
 def test_an_environment_that_always_fails_is_given_up() -> None:
     for _ in range(3):
-        env = checked(Single(raises=ValueError("broken")), name="always failing", rebuilds=3)
+        env = checked(Single(raises=ValueError("broken")), name="always failing", run="first run")
         env.reset()
         env.step(0)
         with pytest.raises(EnvError, match="broken"):
             env.step(0)
     with pytest.raises(EnvError, match="always failing: failed 3 times in a row"):
-        checked(Single(), name="always failing", rebuilds=3)
+        checked(Single(), name="always failing", run="first run")
+    checked(Single(), name="always failing", run="second run")
+    checked(Single(), name="always failing")
 
 
 def test_a_finished_episode_starts_the_count_anew() -> None:
     for _ in range(5):
-        env = checked(Single(raises=ValueError("now and then")), name="sometimes failing", rebuilds=2)
+        env = checked(Single(raises=ValueError("now and then")), name="sometimes failing", run="sometimes")
         env.reset()
         env.step(0)
         with pytest.raises(EnvError):
@@ -354,7 +375,7 @@ def test_rllibs_rebuilding_of_a_failing_environment_ends(where: str) -> None:
 
     def make(config: dict) -> gym.Env:
         built.append(1)
-        return checked(Broken(), name=f"broken {where}")
+        return checked(Broken(), name=f"broken {where}", run=f"broken {where}")
 
     register_env(f"broken_{where}", make)
     config = (

@@ -363,11 +363,12 @@ def test_masked_actions_are_never_drawn() -> None:
     place: Any = SimpleNamespace(
         space=gym.spaces.Discrete(3),
         rng=np.random.default_rng(0),
+        allowed=lambda batch: batch["allowed"],
         own_distribution=lambda out: TorchCategorical.from_logits(out["action_dist_inputs"]),
     )
     logits = torch.tensor([[0.0, -1e38, 1.0], [-1e38, -1e38, 0.0]]).repeat(500, 1)
     for share in (0.0, 0.5, 1.0):
-        out = with_random(place, {"action_dist_inputs": logits}, share)
+        out = with_random(place, {"action_dist_inputs": logits}, {"allowed": logits.numpy() > -1.0}, share)
         taken = out["actions"].numpy().reshape(-1, 2)
         assert set(taken[:, 0]) == {0, 2}
         assert set(taken[:, 1]) == {2}

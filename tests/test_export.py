@@ -111,6 +111,7 @@ def test_opponent_features_on_tensors_are_those_of_the_history() -> None:
     """Three opponents of which some do not act in a step, all features, and a window."""
     inputs = LearnerInputs(
         gym.spaces.Box(-1.0, 1.0, (2,)),
+        None,
         ["a", "b", "c"],
         ActionCode(gym.spaces.Discrete(4)),
         FeatureOptions(window=3),
@@ -292,7 +293,7 @@ def test_masks_are_drawn_with_something_allowed() -> None:
         observation=gym.spaces.Box(0.0, 1.0, (2,)), action_mask=gym.spaces.Box(0, 1, (5,), np.int8)
     )
     rng = np.random.default_rng(0)
-    assert all(draw(space, rng)["action_mask"].any() for _ in range(200))
+    assert all(draw(space, rng, gym.spaces.Discrete(5))["action_mask"].any() for _ in range(200))
 
 
 def _stacked(rows: list[Any]) -> Any:

@@ -31,7 +31,7 @@ from torch import nn
 from rlkit import registry
 from rlkit.errors import UsageError
 from rlkit.models import check_model, cnn, mlp, module_spec, register_model
-from rlkit.models.features import split_mask
+from rlkit.roster import split_mask
 
 VECTOR = gym.spaces.Box(-1.0, 1.0, (4,), np.float32)
 IMAGE = gym.spaces.Box(0, 255, (40, 40, 3), np.uint8)
@@ -78,7 +78,7 @@ def batch_of(space: gym.Space, size: int) -> Any:
 @pytest.mark.parametrize("key", ["observation", "observations", "obs"])
 def test_the_observation_beside_a_mask_has_one_of_three_names(key: str) -> None:
     mask = gym.spaces.Box(0, 1, (3,), np.int8)
-    assert split_mask(gym.spaces.Dict({"action_mask": mask, key: VECTOR}), CHOICE) == (VECTOR, key, 3)
+    assert split_mask(gym.spaces.Dict({"action_mask": mask, key: VECTOR}), CHOICE) == (VECTOR, key, (3,))
     for wrong in ({"state": VECTOR}, {key: VECTOR, "goal": VECTOR}):
         with pytest.raises(UsageError, match="'observation' or 'observations' or 'obs'"):
             split_mask(gym.spaces.Dict({"action_mask": mask, **wrong}), CHOICE)
@@ -228,7 +228,7 @@ def test_action_masks_reach_the_heads() -> None:
     assert torch.isfinite(values[:2][mask[:2] == 1]).all()
     assert torch.isfinite(values[2]).all()
     assert q_net.forward_inference(batch)["actions"][1] == 2
-    with pytest.raises(UsageError, match=r"SAC does not take action masks"):
+    with pytest.raises(UsageError, match=r"RLlib's SAC does not take action masks"):
         module_of(SACConfig, {"name": "tiny"}, space, CHOICE)
 
 

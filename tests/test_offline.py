@@ -137,6 +137,10 @@ JUDGED = BASE + "evaluation: {{every: 1, episodes: 1}}\n"
     ("text", "message"),
     [
         (JUDGED.format("BC"), "learns from recorded episodes, and the recipe names none"),
+        (
+            JUDGED.format("BC") + "config: {reporting: {min_sample_timesteps_per_iteration: 64}}\n",
+            "an iteration would never end",
+        ),
         (JUDGED.format("BC") + "data: nowhere.npz\n", "there is no /"),
         (JUDGED.format("IQL") + "data: minari/a/b-v0\n", "IQL needs continuous actions"),
         (BASE.format("BC") + "data: minari/a/b-v0\n", "without evaluation nothing says"),

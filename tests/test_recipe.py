@@ -357,7 +357,7 @@ def test_yaml_blocks_of_the_reference_are_recipes() -> None:
 
 def test_errors_of_the_reference_are_what_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (Path(__file__).parents[1] / "docs" / "recipe.md").read_text(encoding="utf-8")
-    shown = [line[4:] for line in text.split("$ cat broken.yaml\n")[1].split("\n\n")[0].splitlines()]
+    shown = text.split("$ cat broken.yaml\n")[1].split("\n```")[0].splitlines()
     command = shown.index("$ rlkit check broken.yaml")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "broken.yaml").write_text("\n".join(shown[:command]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,9 @@ import yaml
 
 from rlkit import recipe as recipes
 from rlkit.recipe import RecipeError, spaces
+
+sys.path.insert(0, str(Path(__file__).parent / "faults"))
+from fuzz_recipes import fuzzer
 
 GOOD = sorted((Path(__file__).parent / "recipes" / "good").glob("*.yaml"))
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").rglob("*.yaml"))
@@ -143,3 +147,16 @@ def test_mutations_never_raise_anything_else(
             assert recipes.loads(recipes.dump(recipe)) == recipe, data
     assert os.listdir(tmp_path) == ["mutant.yaml"], "a mutation executed something"
     assert rejected > count // 4
+
+
+def test_mutants_that_reach_new_lines_never_raise_anything_else(tmp_path: Path) -> None:
+    own = fuzzer(seed=0, file=tmp_path / "mutant.yaml")
+    own.parents = own.parents[:: len(own.parents) // 12]
+    own.seen_by_parents()
+    known, parents = len(own.reached), len(own.parents)
+    for _ in range(150):
+        own.step()
+    assert not own.failures, own.failures[0]
+    assert len(own.reached) > known
+    assert len(own.parents) > parents, "a mutant that reached a new line was not kept"
+    assert own.refused > 30

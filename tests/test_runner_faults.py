@@ -59,6 +59,19 @@ def test_an_exception_of_a_remote_environment_ends_the_run_with_its_traceback(al
     assert 'raise ValueError("boom in my environment")' in chain(caught.value)
 
 
+def test_a_remote_environment_that_blocks_ends_the_run_with_the_line_it_is_in() -> None:
+    own = trial({**recipe(how="block"), "env_timeout_s": 1})
+    try:
+        with pytest.raises(
+            EnvRunnerError, match=r"env runner 1: .*Fails: step\(\).* has not returned for 1 s"
+        ) as caught:
+            own.train()
+    finally:
+        own.stop()
+    assert "(fail: time.sleep(10_000))" in str(caught.value)
+    assert "in step" in chain(caught.value), "the traceback leads from the runner into the environment"
+
+
 def test_a_run_shows_the_reason_once_and_fails(tmp_path: Path) -> None:
     with pytest.raises(RunFailed) as caught:
         rlkit.train(recipe("DQN", how="nan"), out=tmp_path, imports=["case_envs"])

@@ -16,11 +16,10 @@ from rlkit.envs.soccer_rules import (
     RIGHT,
     UP,
     SoccerRules,
-    pool_of,
-    style_policy,
     tables,
 )
 from rlkit.envs.soccer_solver import finite_horizon, outcome, solve, value_iteration
+from rlkit.envs.soccer_styles import STYLES, Style, pool_of, read_style, register_soccer_style, style_policy
 
 RULES = SoccerRules()
 RANDOM = np.full((tables(RULES).size, 5), 0.2)
@@ -318,7 +317,7 @@ def test_pictures_show_players_and_ball():
         ({"opponents": "offensiv"}, "did you mean 'offensive'"),
         ({"opponents": {"up": 0.5, "sideways": 0.5}}, "no soccer opponent 'sideways'"),
         ({"opponents": {"up": -1}}, "expected a positive number"),
-        ({"opponents": []}, "no opponents"),
+        ({"opponents": []}, "at least one style"),
         ({"width": 3}, "at least 4 x 2"),
         ({"goal_rows": [3, 9]}, r"within 1\.\.6"),
         ({"horizon": 0}, "at least 1 move"),
@@ -341,7 +340,81 @@ def test_bad_actions_and_options_are_refused():
         env.step(5)
 
 
+def shares(*pool) -> dict[str, float]:
+    made = pool_of(*pool)
+    return dict(zip(made.names, made.weights, strict=True))
+
+
 def test_pools_are_normalised():
-    assert pool_of({"up": 3, "down": 1}) == {"up": 0.75, "down": 0.25}
-    assert pool_of(["up", "down"]) == {"up": 0.5, "down": 0.5}
-    assert pool_of("defensive") == {"defensive": 1.0}
+    assert shares({"up": 3, "down": 1}) == {"up": 0.75, "down": 0.25}
+    assert shares(["up", "down"]) == {"up": 0.5, "down": 0.5}
+    assert shares("defensive") == {"defensive": 1.0}
+    assert shares() == {"offensive": 0.5, "defensive": 0.5}
+    assert shares(None, {"mine": GOALKEEPER}) == {"mine": 1.0}
+
+
+# Styles --------------------------------------------------------------------------------------------------------------
+
+GOALKEEPER = {
+    "advance": 1,
+    "avoid": 3,
+    "defend": 9,
+    "intercept": 1,
+    "order": ["down", "left", "right", "up", "noop"],
+}
+
+
+@pytest.mark.parametrize(
+    ("weights", "a", "b", "ball", "best"),
+    [
+        ((1, 3, 9, 1), (3, 1), (6, 3), "B", {UP, RIGHT}),  # avoid 3 outweighs advance 1; both axes away tie
+        ((3, 1, 9, 1), (3, 1), (6, 3), "B", {LEFT}),
+        ((3, 3, 9, 1), (3, 1), (6, 3), "B", {LEFT, UP, RIGHT}),  # 3 left, 3 away on either axis
+        (
+            (1, 1, 2, 3),
+            (4, 3),
+            (6, 5),
+            "A",
+            {DOWN},
+        ),  # defend 2 down and right, intercept 3 left and down: 5 down
+        ((1, 1, 3, 0.5), (4, 3), (8, 4), "A", {DOWN}),  # in front of the goal: 3 down, .5 left and down
+    ],
+)
+def test_a_style_plays_what_its_weights_say(weights, a, b, ball, best):
+    style = Style(*weights)
+    assert set(np.flatnonzero(style_policy(RULES, style)[at(a, b, ball)])) == best
+
+
+def test_order_and_noise_of_a_style_from_a_recipe():
+    style = read_style("mine", {**GOALKEEPER, "noise": 0.5})
+    policy = style_policy(RULES, style)[at((3, 1), (6, 3), "B")]
+    assert policy == pytest.approx(
+        [0.1, 0.1, 0.1, 0.6, 0.1]
+    )  # right comes before up; .5 of any, .5 + .1 of right
+    games = SoccerGames(5000, RULES, ["mine"], styles={"mine": {**GOALKEEPER, "noise": 0.5}}, seed=0)
+    games.state[:] = at((3, 1), (6, 3), "B")
+    counts = np.bincount(games.opponent_actions(), minlength=5) / 5000
+    assert counts == pytest.approx(policy, abs=0.03)
+
+
+def test_a_random_pool_is_the_same_for_the_same_seed_and_its_styles_differ():
+    one, same, other = (pool_of({"random": 4, "seed": seed}) for seed in (7, 7, 8))
+    assert one == same != other
+    policies = one.policies(RULES)
+    assert all((policies[i] != policies[j]).any() for i in range(4) for j in range(i))
+    assert SoccerVectorEnv(2, {"random": 4, "seed": 7}).games.names == (
+        "style_0",
+        "style_1",
+        "style_2",
+        "style_3",
+    )
+
+
+def test_a_registered_style_can_be_named_and_its_name_is_taken(monkeypatch):
+    monkeypatch.setattr("rlkit.envs.soccer_styles.STYLES", dict(STYLES))
+    register_soccer_style("keeper", **GOALKEEPER)
+    register_soccer_style("keeper", **GOALKEEPER)  # again, as a re-import does
+    assert shares(["keeper", "up"]) == {"keeper": 0.5, "up": 0.5}
+    for taken in ("keeper", "styles"):
+        with pytest.raises(ValueError, match="choose a new"):
+            register_soccer_style(taken, **{**GOALKEEPER, "advance": 2})

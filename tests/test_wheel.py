@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -75,6 +76,17 @@ def test_recipes_are_found_in_an_empty_folder(rlkit: Callable[..., str]) -> None
     assert rlkit("check", "dqn_cartpole") == "1 recipe ok\n"
     assert "algorithm: DQN" in rlkit("show", "dqn_cartpole")
     assert "did you mean dqn_cartpole?" in rlkit("check", "dqn_cartpol", code=2)
+
+
+def test_a_policy_that_comes_along_plays_in_an_empty_folder(
+    rlkit: Callable[..., str], tmp_path: Path
+) -> None:
+    told = json.loads(
+        rlkit("evaluate", "zoo/ppo_cartpole", "--episodes", "2", "--video", "x.gif", "--json").split("\n")[0]
+    )
+    assert told["episode_return"]["mean"] > 400
+    assert (tmp_path / "x.gif").stat().st_size > 1000
+    assert "zoo/ppo_cartpole  " in rlkit("list", "zoo")
 
 
 def test_there_is_one_version(rlkit: Callable[..., str], wheel: Path) -> None:

@@ -31,48 +31,29 @@ from typing import Any, Literal
 import torch
 from ray.rllib.algorithms.algorithm_config import NotProvided
 from ray.rllib.algorithms.dqn.dqn_learner import QF_NEXT_PREDS, QF_PREDS
-from ray.rllib.algorithms.dqn.torch.default_dqn_torch_rl_module import DefaultDQNTorchRLModule
-from ray.rllib.algorithms.dqn.torch.dqn_torch_learner import DQNTorchLearner
 from ray.rllib.connectors.common import AddObservationsFromEpisodesToBatch
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
-from torch import nn
 
-from rlkit.algos.dqn import DQN, DQNConfig
-from rlkit.algos.learning.learner import ColumnLearner
+from rlkit.algos.dqn import DQN, DQNConfig, DQNLearner, DQNModule
 from rlkit.algos.opponents.features import OpponentFeatures, Opponents
 from rlkit.algos.opponents.history import FEATURES, FeatureOptions
-from rlkit.algos.opponents.inputs import ACTION_LABEL, TYPE_LABEL, UNKNOWN
+from rlkit.algos.opponents.inputs import ACTION_LABEL, TYPE_LABEL
+from rlkit.algos.opponents.losses import gate_use, supervised_loss
 from rlkit.algos.opponents.networks import GATE, GATE_INPUTS, NETWORKS, DRONCatalog
 from rlkit.errors import did_you_mean
-from rlkit.rllib import ModelSettings, QForward
+from rlkit.rllib import ModelSettings
 
 SUPERVISE = ("none", "action", "type")
 LABELS = {"action": ACTION_LABEL, "type": TYPE_LABEL}
 OPPONENT_LOGITS = "opponent_logits"
 
 
-def supervised_loss(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cross-entropy of the opponent head and its accuracy, over the opponents that acted.
-
-    Args:
-        logits: (B, M, C).
-        labels: (B, M), or (B,) for one opponent, int64; -1 where the opponent did not act.
-    """
-    labels = labels.reshape(logits.shape[:2])
-    known = labels != UNKNOWN
-    count = known.sum().clamp(min=1)
-    losses = nn.functional.cross_entropy(
-        logits.flatten(0, 1), labels.flatten(), ignore_index=UNKNOWN, reduction="sum"
-    )
-    right = (logits.argmax(dim=-1) == labels) & known
-    return losses / count, right.sum() / count
-
-
-class DRONModule(QForward, DefaultDQNTorchRLModule):
-    """RLlib's DQN module with DRON's encoder and heads. `compute_q_values` also returns `gate` (B, K)."""
+class DRONModule(DQNModule):
+    """The DQN module with DRON's encoder and heads. `compute_q_values` also returns `gate` (B, K)."""
 
     uses_double_q: bool
+    splits_masks = True  # without a registered model too
 
     @property
     def named_outputs(self) -> dict[str, int]:
@@ -92,6 +73,8 @@ class DRONModule(QForward, DefaultDQNTorchRLModule):
         out = super().q_forward(batch, lambda _: encoded, head)
         if GATE in encoded:
             out[GATE] = encoded[GATE]
+            if encoder is self.encoder:
+                self.weights = encoded[GATE]
         return out
 
     def _forward_train(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -105,6 +88,8 @@ class DRONModule(QForward, DefaultDQNTorchRLModule):
             out = super()._forward_train(batch)
         finally:
             self.uses_double_q = double
+        if self.encoder.experts:
+            out[GATE] = self.weights.detach()
         if double:
             with torch.no_grad():
                 out[QF_NEXT_PREDS] = self.compute_q_values({Columns.OBS: batch[Columns.NEXT_OBS]})[QF_PREDS]
@@ -124,15 +109,18 @@ class DRONModule(QForward, DefaultDQNTorchRLModule):
             return self.encoder({Columns.OBS: observations})[GATE]
 
 
-class DRONTorchLearner(DQNTorchLearner):
-    """RLlib's DQN loss plus the supervised loss on the opponent."""
+class DRONLearner(DQNLearner):
+    """The DQN learner, with the supervised loss on the opponent."""
 
-    def compute_loss_for_module(
+    def compute_loss_for_module(  # type: ignore[override]  # ColumnLearner hands all on
         self, *, module_id: str, config: Any, batch: Any, fwd_out: Any
     ) -> torch.Tensor:
         loss = super().compute_loss_for_module(
             module_id=module_id, config=config, batch=batch, fwd_out=fwd_out
         )
+        if GATE in fwd_out:
+            chosen, used = gate_use(fwd_out[GATE])
+            self.metrics.log_dict({"experts_per_row": chosen, "experts_used": used}, key=module_id, window=1)
         if OPPONENT_LOGITS not in fwd_out:
             return loss
         labels = batch[f"infos/{LABELS[config.supervise]}"]
@@ -141,10 +129,6 @@ class DRONTorchLearner(DQNTorchLearner):
             {"opponent_loss": extra, "opponent_accuracy": accuracy}, key=module_id, window=1
         )
         return loss + config.supervise_weight * extra
-
-
-class DRONLearner(ColumnLearner, DRONTorchLearner):
-    """The DRON learner, updated from columns."""
 
 
 class DRONConfig(ModelSettings, DQNConfig):
@@ -178,6 +162,7 @@ class DRONConfig(ModelSettings, DQNConfig):
         self.opponent_types: int = 2
         self.opponent_actions: int | None = None
         self.shuffle_features: bool = False
+        self.normalize_state: bool = False
 
     def training(
         self,
@@ -196,6 +181,7 @@ class DRONConfig(ModelSettings, DQNConfig):
         opponent_types: int = NotProvided,
         opponent_actions: int | None = NotProvided,
         shuffle_features: bool = NotProvided,
+        normalize_state: bool = NotProvided,
         **kwargs: Any,
     ) -> DRONConfig:
         """Set DRON's options, and DQN's.
@@ -219,6 +205,8 @@ class DRONConfig(ModelSettings, DQNConfig):
             opponent_types: number of types.
             opponent_actions: number of the opponents' actions, if not as many as the learner's own.
             shuffle_features: a placebo: every game gets the opponent features of another one.
+            normalize_state: bring the bounded parts of the state to mean 0 and deviation 1, as if they were uniform
+                between their bounds.
         """
         super().training(**kwargs)
         given = {
@@ -226,7 +214,7 @@ class DRONConfig(ModelSettings, DQNConfig):
             "opponents": opponents, "features": features, "clock_horizon": clock_horizon, "history": history,
             "encoder_size": encoder_size, "supervise": supervise, "supervise_weight": supervise_weight,
             "opponent_types": opponent_types, "opponent_actions": opponent_actions,
-            "shuffle_features": shuffle_features,
+            "shuffle_features": shuffle_features, "normalize_state": normalize_state,
         }  # fmt: skip
         for name, value in given.items():
             if value is not NotProvided:
@@ -290,6 +278,7 @@ class DRONConfig(ModelSettings, DQNConfig):
                 "supervise": self.supervise,
                 "opponent_types": self.opponent_types,
                 "opponent_actions": self.opponent_actions,
+                "normalize_state": self.normalize_state,
             }
         }
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from pydantic import Field
 
 from rlkit.algos.options import Options, Positive
-from rlkit.algos.rules import Rules
+from rlkit.algos.rules import Fault, Rules, Settings
+from rlkit.envs.rules import opponent_types
 
 
 class DRONOptions(Options):
@@ -20,4 +23,24 @@ class DRONOptions(Options):
     opponent_types: Positive = 2
 
 
-DRON = Rules(options=DRONOptions)
+def check_dron(settings: Settings) -> Iterator[Fault]:
+    """Types need an environment that labels them, and as many classes as it has types."""
+    supervise = settings.get("training", "supervise")
+    if "type" not in (supervise.candidates() if hasattr(supervise, "candidates") else (supervise,)):
+        return
+    types = opponent_types(settings.env, settings.env_config)
+    if types == 0:
+        lacking = f"{settings.env} labels no types of opponents (infos['opponent_type'])"
+        yield (
+            ("config", "training", "supervise"),
+            lacking,
+            "use supervise: action, or an environment that does",
+        )
+    elif types is not None and any(n < types for n in settings.numbers("training", "opponent_types")):
+        got = settings.get("training", "opponent_types")
+        place = "opponent_types" if settings.given("training", "opponent_types") else "supervise"
+        message = f"opponent_types is {got}, {settings.env} has {types} types of opponents here"
+        yield ("config", "training", place), message, f"write opponent_types: {types}"
+
+
+DRON = Rules(options=DRONOptions, check=check_dron)

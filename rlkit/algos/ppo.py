@@ -21,7 +21,7 @@ advantages and value targets equal those of its GAE connector (tests/test_ppo.py
    number, not inf.
 
 New words of `training`, each off by default: `clip_param` as a schedule, `standardize_advantages`, `stop_kl`,
-`vf_clip_range` (see `PPOConfig.training`).
+`vf_clip_range`, `normalize_observations`, `normalize_rewards` (see `PPOConfig.training`).
 
 Legend: B rows of a minibatch, A action numbers; ratio is π(a|s) / π_old(a|s).
 """
@@ -58,9 +58,10 @@ from rlkit.algos.onpolicy.team_learner import TeamLearner
 from rlkit.algos.onpolicy.team_module import Team
 from rlkit.algos.sampling.array_runner import ArrayEnvRunner
 from rlkit.algos.sampling.episode_runner import default_runner
+from rlkit.algos.sampling.normalise import NormalizeObservations
 from rlkit.algos.sampling.team_fragment import TeamFragment, of_episodes
 from rlkit.algos.sampling.team_runner import TeamEnvRunner
-from rlkit.errors import UsageError
+from rlkit.errors import RunFailed, UsageError
 from rlkit.replay.episodes import joint_columns
 
 STANDARDIZED_OVER = ("batch", "minibatch")
@@ -106,6 +107,9 @@ class PPOConfig(TeamCritics, RLlibPPOConfig):
         self.standardize_advantages = "batch"
         self.stop_kl: float | None = None
         self.vf_clip_range: float | None = None
+        self.normalize_observations = False
+        self.normalize_rewards = False
+        self.overlap_sampling = False
         self.array_fragments = True  # what `ArrayEnvRunner` and `TeamEnvRunner` return
 
     def training(
@@ -115,6 +119,9 @@ class PPOConfig(TeamCritics, RLlibPPOConfig):
         standardize_advantages: Literal["batch", "minibatch"] = NotProvided,
         stop_kl: float | None = NotProvided,
         vf_clip_range: float | None = NotProvided,
+        normalize_observations: bool = NotProvided,
+        normalize_rewards: bool = NotProvided,
+        overlap_sampling: bool = NotProvided,
         critic: Literal["centralized", "local"] | dict[str, Literal["centralized", "local"]] = NotProvided,
         critic_input: Literal["observations", "state"] = NotProvided,
         normalize_values: Literal["running", "popart"] | None = NotProvided,
@@ -130,6 +137,12 @@ class PPOConfig(TeamCritics, RLlibPPOConfig):
             stop_kl: Ends the updates of a training step before the first minibatch whose KL divergence exceeds it
                 (Spinning Up's and Stable-Baselines3's `target_kl`, which both multiply by 1.5).
             vf_clip_range: Keeps new values within this range of the old ones in the value loss (OpenAI baselines).
+            normalize_observations: The module sees observations in units of their running mean and deviation, clipped
+                to ±10 (`rlkit.algos.sampling.normalise`); one agent, a Box of floats.
+            normalize_rewards: The learner sees rewards in units of the running deviation of discounted returns
+                (`rlkit.algos.onpolicy.reward_norm`); one agent.
+            overlap_sampling: Remote env runners sample the next batch while the learner updates, with weights one
+                training step old.
             critic: What value functions see: their own agent's observation (`local`), or the whole team
                 (`centralized`, MAPPO); or one word per policy, `"*"` for all others.
             critic_input: A centralised critic reads all agents' `observations`, or the environment's global `state`.
@@ -147,6 +160,12 @@ class PPOConfig(TeamCritics, RLlibPPOConfig):
             self.stop_kl = stop_kl
         if vf_clip_range is not NotProvided:
             self.vf_clip_range = vf_clip_range
+        if overlap_sampling is not NotProvided:
+            self.overlap_sampling = overlap_sampling
+        if normalize_observations is not NotProvided:
+            self.normalize_observations = normalize_observations
+        if normalize_rewards is not NotProvided:
+            self.normalize_rewards = normalize_rewards
         return self
 
     def validate(self) -> None:
@@ -174,6 +193,29 @@ class PPOConfig(TeamCritics, RLlibPPOConfig):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"{name}: got {value}, expected a positive number, or null for none")
+
+        if self.overlap_sampling and not self.num_env_runners and not self.in_evaluation:
+            raise ValueError(
+                "overlap_sampling: got true with num_env_runners: 0, expected remote env runners; write "
+                "num_env_runners: 1 or more, or leave it out"
+            )
+        for name in ("normalize_observations", "normalize_rewards"):
+            if getattr(self, name) and self.is_multi_agent:
+                raise ValueError(
+                    f"{name}: got true for several agents, expected one agent; leave it out, and write "
+                    "normalize_values: running for a centralised critic"
+                )
+        if self.normalize_rewards and self.num_learners > 1:
+            raise ValueError(
+                f"normalize_rewards: the rewards are scaled for one learner, got num_learners: {self.num_learners}; "
+                "write 0 or 1"
+            )
+
+    def build_env_to_module_connector(self, env: Any = None, spaces: Any = None, device: Any = None) -> Any:
+        pipeline = super().build_env_to_module_connector(env, spaces, device)
+        if self.normalize_observations:
+            pipeline.prepend(NormalizeObservations())
+        return pipeline
 
     def get_default_learner_class(self) -> Any:
         return PPOLearner
@@ -224,6 +266,11 @@ class PPOLearner(TeamLearner, OnPolicyLearner, PPOTorchLearner):
         if entropy_coeff:
             loss = loss - entropy_coeff * entropy
         total, kl = mean(loss), zero
+        if self._gate is None and not torch.isfinite(total):  # RLlib's pipeline would make a number of it
+            raise RunFailed(
+                f"the loss of module {module_id!r} is {total.item()}, expected a finite number. No weight was changed; "
+                "lower the learning rate, clip gradients (grad_clip), or scale rewards and observations"
+            )
         kl_coeff = float(self.curr_kl_coeffs_per_module[module_id]) if config.use_kl_loss else 0.0
         if kl_coeff or (wanted and (config.use_kl_loss or config.stop_kl is not None)):
             before = distribution(module.get_exploration_action_dist_cls())
@@ -289,11 +336,16 @@ class PPO(OnPolicy, RLlibPPO):
 
     def why_rllib(self) -> str | None:
         reason = super().why_rllib()
-        if reason and self.config.judges_team:
-            raise UsageError(
-                f"critic: centralized learns from columns, and RLlib's learner pipeline is needed because {reason}; "
-                "remove that, or write critic: local"
-            )
+        columns = {
+            "critic: centralized": self.config.judges_team,
+            "normalize_rewards: true": self.config.normalize_rewards,
+        }
+        for word, given in columns.items():
+            if reason and given:
+                raise UsageError(
+                    f"{word} learns from columns, and RLlib's learner pipeline is needed because {reason}; remove "
+                    "one of them"
+                )
         return reason
 
     def by_module(self, samples: Sequence[Any]) -> Fragments:

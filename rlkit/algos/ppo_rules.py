@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from rlkit.algos.rules import Fault, Rules, Settings
+from rlkit.algos.rules import Fault, Rules, Settings, candidates
+
+RECURRENT = ("lstm", "gru", "attention")  # registered models that keep a state
+SEQUENCE = 20  # max_seq_len where a recipe says nothing
 
 
 def iteration_steps(settings: Settings) -> float:
@@ -14,9 +17,42 @@ def iteration_steps(settings: Settings) -> float:
 
 
 def check_ppo(settings: Settings) -> Iterator[Fault]:
-    """Yield what is wrong with fragments and with critics."""
+    """Yield what is wrong with fragments, sequences, critics, and what one agent or a remote runner is needed for."""
     yield from check_fragments(settings)
+    yield from check_sequences(settings)
     yield from check_critic(settings)
+    overlaps = True in candidates(settings.get("training", "overlap_sampling"))
+    if overlaps and not settings.least("env_runners", "num_env_runners", 1):
+        yield (
+            ("config", "training", "overlap_sampling"),
+            "overlap_sampling needs remote env runners, and num_env_runners is 0",
+            "write num_env_runners: 1 or more, or leave overlap_sampling out",
+        )
+
+
+def check_sequences(settings: Settings) -> Iterator[Fault]:
+    """A sequence cannot be longer than the fragment it is cut from."""
+    length = settings.model.get("max_seq_len", SEQUENCE)
+    keeps_state = settings.model.get("name") in RECURRENT or settings.model.get("use_lstm") is True
+    if not keeps_state or not isinstance(length, int):
+        return
+    name, batch = settings.batch()
+    runners = max(1, int(settings.least("env_runners", "num_env_runners")))
+    envs = max(1, int(settings.least("env_runners", "num_envs_per_env_runner", 1)))
+    fragments = settings.numbers("env_runners", "rollout_fragment_length")
+    shared = f"{name} over {runners} runners x {envs} environments"
+    if not fragments and batch and settings.get("env_runners", "batch_mode") == "truncate_episodes":
+        total = min(batch) * max(1, int(settings.least("learners", "num_learners")))
+        fragments = [max(1.0, total // (runners * envs))]
+    if fragments and min(fragments) < length:
+        given = settings.given("env_runners", "rollout_fragment_length")
+        source = "rollout_fragment_length" if given else shared
+        yield (
+            ("model", "max_seq_len"),
+            f"max_seq_len {length} is longer than a fragment of {min(fragments):g} steps ({source}): sequences end "
+            "where a fragment does",
+            f"write max_seq_len: {min(fragments):g}, or fragments of at least {length} steps",
+        )
 
 
 def check_critic(settings: Settings) -> Iterator[Fault]:

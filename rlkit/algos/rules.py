@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel
@@ -28,6 +28,8 @@ class Settings:
         default: `(method, argument) -> value` of the algorithm.
         action: `"Discrete"` or `"Box"` where it is known without making the environment.
         single_agent: the environment is known to have one agent.
+        model: the section `model`.
+        env_config: the environment's arguments.
     """
 
     algorithm: str
@@ -37,6 +39,8 @@ class Settings:
     default: Callable[[str, str], Any]
     action: str | None = None
     single_agent: bool = False
+    model: Mapping[str, Any] = field(default_factory=dict)
+    env_config: Mapping[str, Any] = field(default_factory=dict)
 
     def given(self, method: str, argument: str) -> bool:
         return argument in self.config.get(method, {})
@@ -61,10 +65,14 @@ class Settings:
         return "train_batch_size", [size / learners for size in self.numbers("training", "train_batch_size")]
 
 
+def candidates(value: Any) -> tuple[Any, ...]:
+    """Return a value as a 1-tuple, or the candidates of a search space."""
+    return tuple(value.candidates()) if hasattr(value, "candidates") else (value,)
+
+
 def numbers(value: Any) -> list[float]:
     """Return the numbers among the candidates of a value."""
-    items = value.candidates() if hasattr(value, "candidates") else (value,)
-    return [x for x in items if isinstance(x, int | float) and not isinstance(x, bool)]
+    return [x for x in candidates(value) if isinstance(x, int | float) and not isinstance(x, bool)]
 
 
 @dataclass(frozen=True)

@@ -41,14 +41,12 @@ def configure(config: Any, curriculum: Mapping[str, Any], total_steps: float | N
 
 def _wrap_environment(config: Any) -> None:
     """Environments in processes of their own cannot be wrapped afterwards: register a creator that wraps them."""
-    from ray.tune.registry import register_env
-
     from rlkit.curriculum.task_env import TaskEnvCreator
 
     name = (
         f"curriculum/{config.env if isinstance(config.env, str) else getattr(config.env, '__name__', 'env')}"
     )
-    register_env(name, TaskEnvCreator(rllib.env_creator_of(config)))
+    rllib.register_env(name, TaskEnvCreator(rllib.env_creator_of(config)))
     config.environment(env=name)
 
 

@@ -22,5 +22,6 @@ __getattr__, __all__ = lazy_names(
         "is_multi_agent": "envs.names",
         "make_env": "envs.names",
         "natural_order": "envs.pettingzoo",
+        "register_soccer_style": "envs.soccer_styles",
     },
 )

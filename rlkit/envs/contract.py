@@ -8,6 +8,7 @@ every value is first put to a cheap test that is exact when it passes; only a va
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
@@ -17,17 +18,24 @@ from ray.rllib.env.env_errors import StepFailedRecreateEnvError
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
 from rlkit.envs.observation_check import explain, predicate
+from rlkit.envs.watchdog import Blocked, Watched, watch
 from rlkit.errors import EnvError, did_you_mean
+from rlkit.roster import MASK_KEY, check_mask, choices_of, has_mask
 
 # Failures in a row, without a finished episode between them, after which no environment is made again.
 REBUILDS = 3
 
-# Failures in a row, per environment name. At module level, because RLlib unpickles the env creator for each rebuild.
+# Failures in a row of each run. At module level, because RLlib unpickles the env creator for each rebuild.
 _failures: dict[str, int] = {}
 
 
 def checked(
-    env: gym.Env, *, bounds: bool = True, name: str | None = None, rebuilds: int = REBUILDS
+    env: gym.Env,
+    *,
+    bounds: bool = True,
+    name: str | None = None,
+    run: str | None = None,
+    limit_s: float | None = None,
 ) -> gym.Env:
     """Wrap an environment, single- or multi-agent, so that it is checked in every step.
 
@@ -35,16 +43,17 @@ def checked(
         env: a `gym.Env` or a `MultiAgentEnv`.
         bounds: also require observations to lie within their space's bounds (up to 1e-5, relative).
         name: how messages call it; default: its id, its metadata's name, or its class.
-        rebuilds: how often RLlib may build it anew after failures with no finished episode in between, per
-            process. RLlib's `restart_failed_sub_environments` alone would rebuild for ever an environment
-            that always fails.
+        run: whose failures are counted, in this process: after three with no finished episode in between no other
+            environment of this run is made. RLlib's `restart_failed_sub_environments` alone would build for ever one
+            that always fails. None: nothing is counted.
+        limit_s: seconds that one `reset` or `step` may take (`rlkit.envs.watchdog`); None: any time.
 
     Returns:
         A wrapper with the attributes and methods of `env`, `unwrapped` and `render()` included. For a
         `MultiAgentEnv` it is a `MultiAgentEnv`.
 
     Raises:
-        EnvError: the environment has used up its rebuilds; later, from `reset` and `step`, a broken contract
+        EnvError: the run has used up its environments; later, from `reset` and `step`, a broken contract
             or an exception of the environment.
     """
     if name is None:
@@ -53,50 +62,88 @@ def checked(
             if env.spec is not None
             else (env.metadata or {}).get("name") or type(env.unwrapped).__name__
         )
-    if _failures.get(name, 0) >= rebuilds:
+    if run is not None and _failures.get(run, 0) >= REBUILDS:
         raise EnvError(
-            f"{name}: failed {_failures[name]} times in a row without finishing an episode; giving up"
+            f"{name}: failed {_failures[run]} times in a row without finishing an episode; giving up"
         )
+    contract = _Contract(name, bounds, run, limit_s)
     if isinstance(env.unwrapped, MultiAgentEnv):
-        return CheckedMultiAgentEnv(env, name, bounds)
-    return CheckedEnv(env, name, bounds)
+        return CheckedMultiAgentEnv(env, contract)
+    return CheckedEnv(env, contract)
+
+
+# What the call of an environment may end with: `sys.exit()` too, which would end a process of Ray without a word.
+BROKEN = (Exception, SystemExit, Blocked)
 
 
 class _Contract:
     """Where an environment is (episode, step), and how its errors are raised."""
 
-    def __init__(self, name: str, bounds: bool):
+    def __init__(self, name: str, bounds: bool, run: str | None, limit_s: float | None):
         self.name = name
         self.bounds = bounds
+        self.run = run
         self.episode = 0
         self.step = 0
+        self.call = Watched(name, limit_s or math.inf)
+        if limit_s is not None:
+            watch(self.call)
 
     def fail(self, field: str, got: str, expected: str, fix: str, agent: str | None = None) -> NoReturn:
         who = f"agent {agent!r}, " if agent is not None else ""
         where = (
             f"step {self.step} of episode {self.episode}" if self.step else f"reset of episode {self.episode}"
         )
-        _failures[self.name] = _failures.get(self.name, 0) + 1
+        self._count()
         raise EnvError(f"{self.name}: {who}{where}: {field}: got {got}; expected {expected}. Fix: {fix}")
 
-    def raised(self, error: Exception) -> NoReturn:
-        _failures[self.name] = _failures.get(self.name, 0) + 1
+    def raised(self, error: BaseException) -> NoReturn:
+        """Raise what a call of the environment ended with."""
+        self.call.busy = ""
+        self._count()
+        if isinstance(error, Blocked):
+            raise self.call.error() from error
         call = f"step() in step {self.step}" if self.step else "reset()"
-        raise EnvError(
-            f"{self.name}: {call} of episode {self.episode} raised {type(error).__name__}: {error}"
-        ) from error
+        kind = type(error).__name__
+        said = f"{kind}: {error}" if str(error) else kind
+        raise EnvError(f"{self.name}: {call} of episode {self.episode} raised {said}") from error
+
+    def _count(self) -> None:
+        if self.run is not None:
+            _failures[self.run] = _failures.get(self.run, 0) + 1
 
     def begin(self, env: Any, seed: int | None, options: dict | None, fields: str) -> Any:
         """Reset an environment, and return what it gave."""
         self.episode, self.step = self.episode + 1, 0
+        call = self.call
+        call.here(f" of episode {self.episode}")
+        call.calls += 1
+        call.busy = "reset"
         try:
             result = env.reset(seed=seed, options=options)
         except StepFailedRecreateEnvError:
+            call.busy = ""
             raise
-        except Exception as error:
+        except BROKEN as error:
             self.raised(error)
+        call.busy = ""
         self.unpack(result, fields)
+        if result.__class__ is not tuple:
+            result = tuple(result)
         return result
+
+    def mapping(self, field: str, value: Any) -> None:
+        """Check that what a multi-agent environment gave is a mapping by agent."""
+        if not isinstance(value, Mapping):
+            got = f"{type(value).__name__} {value!r:.60}"
+            self.fail(
+                field, got, "a dict {agent: value}", f"return {field} as a dict, {{}} where it is empty"
+            )
+
+    def info(self, value: Any, agent: str | None = None) -> None:
+        if not isinstance(value, dict):
+            got = f"{type(value).__name__} {value!r:.60}"
+            self.fail("info", got, "a dict", "return {} where there is nothing to say", agent)
 
     def unpack(self, result: Any, fields: str) -> None:
         names = fields.split(", ")
@@ -110,6 +157,13 @@ class _Contract:
         problem = explain(space, value, self.bounds)
         if problem is not None:
             self.fail(*problem, agent=agent)
+
+    def mask(self, actions: gym.Space, value: Any, agent: str | None = None) -> None:
+        """Refuse the observation of an agent that has to act, but may do nothing."""
+        problem = check_mask(value, actions)
+        if problem is not None:
+            fix = "allow what can be done (a pass, say), or end the episode of this agent"
+            self.fail(f"observation[{MASK_KEY!r}]", *problem, fix, agent)
 
     def reward(self, value: Any, agent: str | None = None) -> None:
         """Look closely at a reward that is not a finite float."""
@@ -126,43 +180,57 @@ class _Contract:
         return bool(value)
 
     def finished(self) -> None:
-        _failures.pop(self.name, None)
+        if self.run is not None:
+            _failures.pop(self.run, None)
 
 
 class CheckedEnv(gym.Wrapper):
     """A single-agent environment whose every reset and step is checked."""
 
-    def __init__(self, env: gym.Env, name: str, bounds: bool):
+    def __init__(self, env: gym.Env, contract: _Contract):
         super().__init__(env)
-        self.contract = _Contract(name, bounds)
-        self._fits = predicate(env.observation_space, bounds)
+        self.contract, self._call = contract, contract.call
+        self._fits = predicate(env.observation_space, contract.bounds)
+        self._masked = masked_actions(env.observation_space, env.action_space)
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[Any, dict]:
         result = self.contract.begin(self.env, seed, options, "observation, info")
         if not self._fits(result[0]):
             self.contract.observation(self.observation_space, result[0])
+        if result[1].__class__ is not dict:
+            self.contract.info(result[1])
+        if self._masked is not None:
+            self.contract.mask(self._masked, result[0])
         return result
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict]:
-        contract = self.contract
+        contract, call = self.contract, self._call
         contract.step += 1
+        call.calls += 1
+        call.busy = "step"
         try:
             result = self.env.step(action)
         except StepFailedRecreateEnvError:
+            call.busy = ""
             raise
-        except Exception as error:
+        except BROKEN as error:
             contract.raised(error)
+        call.busy = ""
         if result.__class__ is not tuple or len(result) != 5:
             contract.unpack(result, "observation, reward, terminated, truncated, info")
-        observation, reward, terminated, truncated, _ = result
+        observation, reward, terminated, truncated, info = result
         if not self._fits(observation):
             contract.observation(self.observation_space, observation)
         if reward.__class__ is not float or reward - reward != 0.0:
             contract.reward(reward)
+        if info.__class__ is not dict:
+            contract.info(info)
         if (terminated is not False and contract.flag("terminated", terminated)) | (
             truncated is not False and contract.flag("truncated", truncated)
         ):
             contract.finished()
+        elif self._masked is not None:
+            contract.mask(self._masked, observation)
         return result
 
     def __getattr__(self, name: str) -> Any:  # Gymnasium 1 forwards no attributes
@@ -174,7 +242,7 @@ class CheckedEnv(gym.Wrapper):
 class CheckedMultiAgentEnv(MultiAgentEnv):
     """A multi-agent environment whose every reset and step is checked. `env` is the one inside."""
 
-    def __init__(self, env: MultiAgentEnv, name: str, bounds: bool):
+    def __init__(self, env: MultiAgentEnv, contract: _Contract):
         self.env = env
         inner = env.unwrapped
         self.agents = list(inner.agents)
@@ -183,9 +251,11 @@ class CheckedMultiAgentEnv(MultiAgentEnv):
         self.observation_spaces, self.action_spaces = inner.observation_spaces, inner.action_spaces
         self.observation_space, self.action_space = inner.observation_space, inner.action_space
         self.render_mode, self.metadata = inner.render_mode, inner.metadata
-        self.contract = _Contract(name, bounds)
+        self.contract, self._call = contract, contract.call
         self._spaces = {agent: inner.get_observation_space(agent) for agent in self.possible_agents}
-        self._fits = {agent: predicate(space, bounds) for agent, space in self._spaces.items()}
+        self._fits = {agent: predicate(space, contract.bounds) for agent, space in self._spaces.items()}
+        found = {a: masked_actions(space, inner.get_action_space(a)) for a, space in self._spaces.items()}
+        self._masked = {agent: space for agent, space in found.items() if space is not None}
         self._known = frozenset(self.possible_agents)
         self._seen: set[str] = set()
         self._done: set[str] = set()
@@ -206,32 +276,45 @@ class CheckedMultiAgentEnv(MultiAgentEnv):
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[dict, dict]:
         self._seen, self._done = set(), set()
         result = self.contract.begin(self.env, seed, options, "observations, infos")
+        self._mappings(("observations", result[0]), ("infos", result[1]))
         if not result[0]:
             self.contract.fail(
                 "observations", "none", "at least one agent's", "return the agents that act first"
             )
         self._observations(result[0])
+        self._masks(result[0])
         self.agents = self.env.unwrapped.agents
         return result
 
     def step(self, action_dict: dict) -> tuple[dict, dict, dict, dict, dict]:
-        contract = self.contract
+        contract, call = self.contract, self._call
         contract.step += 1
+        call.calls += 1
+        call.busy = "step"
         try:
             result = self.env.step(action_dict)
         except StepFailedRecreateEnvError:
+            call.busy = ""
             raise
-        except Exception as error:
+        except BROKEN as error:
             contract.raised(error)
+        call.busy = ""
         if result.__class__ is not tuple or len(result) != 5:
             contract.unpack(result, "observations, rewards, terminateds, truncateds, infos")
         observations, rewards, terminated, truncated, infos = result
+        for value in result:
+            if value.__class__ is not dict:
+                names = ("observations", "rewards", "terminateds", "truncateds", "infos")
+                self._mappings(*zip(names, result, strict=True))
         self._observations(observations)
         for agent, reward in rewards.items():
             if reward.__class__ is not float or reward - reward != 0.0:
                 contract.reward(reward, agent)
         if not rewards.keys() <= self._known:
             self._unknown("rewards", rewards)
+        for agent, info in infos.items():
+            if info.__class__ is not dict:
+                contract.info(info, agent)
         if self._done:
             self._revived(observations, rewards, infos)
         if "__all__" not in terminated:
@@ -247,6 +330,8 @@ class CheckedMultiAgentEnv(MultiAgentEnv):
         if cut:
             self._last_observation(action_dict, observations, truncated)
         over = terminated["__all__"] or truncated.get("__all__", False)
+        if not over:
+            self._masks(observations)
         if over:
             contract.finished()
         elif (ended or cut) and self._seen <= self._done:
@@ -259,6 +344,13 @@ class CheckedMultiAgentEnv(MultiAgentEnv):
         self.agents = self.env.unwrapped.agents
         return result
 
+    def _mappings(self, *given: tuple[str, Any]) -> None:
+        for field, value in given:
+            self.contract.mapping(field, value)
+            if field == "infos":
+                for agent, info in value.items():
+                    self.contract.info(info, agent)
+
     def _observations(self, observations: Mapping[str, Any]) -> None:
         fits = self._fits
         for agent, observation in observations.items():
@@ -268,6 +360,12 @@ class CheckedMultiAgentEnv(MultiAgentEnv):
             elif not test(observation):
                 self.contract.observation(self._spaces[agent], observation, agent)
         self._seen.update(observations)
+
+    def _masks(self, observations: Mapping[str, Any]) -> None:
+        """Look at the masks of agents that have to act."""
+        for agent, space in self._masked.items():
+            if agent in observations and agent not in self._done:
+                self.contract.mask(space, observations[agent], agent)
 
     def _unknown(self, field: str, given: Mapping[str, Any]) -> None:
         agent = next(agent for agent in given if agent not in self._known and agent != "__all__")
@@ -337,3 +435,8 @@ class CheckedMultiAgentEnv(MultiAgentEnv):
 
     def __str__(self) -> str:
         return f"<checked {self.env}>"
+
+
+def masked_actions(observation_space: gym.Space, action_space: gym.Space) -> gym.Space | None:
+    """Return the action space where observations say which of its actions they allow, else None."""
+    return action_space if has_mask(observation_space) and choices_of(action_space) else None

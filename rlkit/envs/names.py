@@ -87,6 +87,11 @@ def check_name(name: str) -> None:
     """
     if name.startswith("pettingzoo/"):
         _check_listed(name, _pettingzoo_names())
+        if lacking := missing_packages(name):
+            family, packages = name.partition("/")[2].partition(".")[0], ", ".join(lacking)
+            raise UsageError(
+                f"{name!r} needs {packages}, not installed; run: pip install 'pettingzoo[{family}]'"
+            )
     elif name.startswith("vmas/"):
         if not _vmas_names():
             raise UsageError(
@@ -100,6 +105,25 @@ def check_name(name: str) -> None:
         )
     else:
         _check_gymnasium(name)
+
+
+@cache
+def missing_packages(name: str) -> tuple[str, ...]:
+    """Return what the modules of a PettingZoo environment import and nobody installed, read off their source."""
+    found: set[str] = set()
+    waiting = [name.partition("/")[2] if "/mpe2." in name else f"pettingzoo.{name.partition('/')[2]}"]
+    for module in waiting:
+        package, _, rest = module.partition(".")
+        path = (_folder(package) or Path()) / rest.replace(".", "/")
+        file = path.with_suffix(".py") if path.with_suffix(".py").is_file() else path / "__init__.py"
+        for imported in re.findall(
+            r"^(?:from|import) ([\w.]+)", file.read_text() if file.is_file() else "", re.M
+        ):
+            if imported.startswith(("pettingzoo.", "mpe2.")):
+                waiting += [imported] if imported not in waiting else []
+            elif importlib.util.find_spec(imported.partition(".")[0]) is None:
+                found.add(imported.partition(".")[0])
+    return tuple(sorted(found))
 
 
 def _check_listed(name: str, names: Iterable[str]) -> None:
@@ -155,6 +179,23 @@ def make_env(name: str, env_config: Mapping[str, Any] | None = None) -> gym.Env 
 
         return VmasEnv(name.partition("/")[2], **kwargs)
     return _make_gymnasium(name, kwargs)
+
+
+def make_vector(name: str, env_config: Mapping[str, Any]) -> Any:
+    """Make the vector environment that a Gymnasium id has of its own; `env_config` holds `num_envs`.
+
+    Raises:
+        UsageError: it has none.
+    """
+    import gymnasium
+    from gymnasium.envs import registration
+
+    check_name(name)
+    if registration.spec(name).vector_entry_point is None:
+        raise UsageError(f"{name!r} has no vector environment of its own")
+    kwargs = dict(env_config)
+    count = kwargs.pop("num_envs")
+    return gymnasium.make_vec(name, num_envs=count, vectorization_mode="vector_entry_point", **kwargs)
 
 
 def adapt(env: Any) -> gym.Env | MultiAgentEnv:

@@ -31,12 +31,11 @@ from pettingzoo import ParallelEnv
 
 from rlkit.envs.soccer_games import Moves, SoccerGames
 from rlkit.envs.soccer_rules import ACTIONS, MIRRORED, STATE_FEATURES, SoccerRules
+from rlkit.envs.soccer_styles import Opponents
 
 OPPONENT_ACTION, OPPONENT_MOVES, BALL_LOST = "opponent_action", "opponent_moves", "ball_lost"
 OPPONENT_TYPE = "opponent_type"
 PLAYER_A, PLAYER_B = "player_a", "player_b"
-
-OpponentPool = str | Sequence[str] | Mapping[str, float]
 
 
 def observation_space() -> gym.spaces.Box:
@@ -52,8 +51,10 @@ class SoccerEnv(gym.Env):
     """One game at a time against an opponent from a pool.
 
     Args:
-        opponents: `paper` (offensive and defensive), `styles` (up and down), one style, a list of styles, or
-            {style: weight}. Can be set later; it holds from the next reset on.
+        opponents: `paper` (offensive and defensive), `styles` (up and down), one style, a list of styles, {style:
+            weight}, or {random: 4, seed: 7}; by default all of `styles`, or `paper`. Can be set later; it holds
+            from the next reset on.
+        styles: styles of your own, by name, see `rlkit.envs.soccer_styles`.
         switch_probability, switch_at: the style changes within a game, see `SoccerGames`.
         render_mode: `rgb_array` or `ansi`.
         field: width, height, goal_rows, horizon, steal_probability: see `SoccerRules`.
@@ -65,8 +66,9 @@ class SoccerEnv(gym.Env):
 
     def __init__(
         self,
-        opponents: OpponentPool = "paper",
+        opponents: Opponents | None = None,
         *,
+        styles: Mapping[str, Any] | None = None,
         switch_probability: float = 0.0,
         switch_at: Sequence[int] = (),
         render_mode: str | None = None,
@@ -77,6 +79,7 @@ class SoccerEnv(gym.Env):
         self._switching: dict[str, Any] = {
             "switch_probability": switch_probability,
             "switch_at": tuple(switch_at),
+            "styles": styles,
         }
         self.observation_space = observation_space()
         self.action_space = gym.spaces.Discrete(len(ACTIONS))
@@ -84,12 +87,12 @@ class SoccerEnv(gym.Env):
         self.opponents = opponents
 
     @property
-    def opponents(self) -> OpponentPool:
+    def opponents(self) -> Opponents | None:
         """The pool of opponents."""
         return self._opponents
 
     @opponents.setter
-    def opponents(self, opponents: OpponentPool) -> None:
+    def opponents(self, opponents: Opponents | None) -> None:
         self.games = SoccerGames(1, self.rules, opponents, **self._switching, seed=self.np_random)
         self._opponents = opponents
 
@@ -138,8 +141,9 @@ class SoccerVectorEnv(gym.vector.VectorEnv):
     def __init__(
         self,
         num_envs: int,
-        opponents: OpponentPool = "paper",
+        opponents: Opponents | None = None,
         *,
+        styles: Mapping[str, Any] | None = None,
         switch_probability: float = 0.0,
         switch_at: Sequence[int] = (),
         render_mode: str | None = None,
@@ -152,7 +156,9 @@ class SoccerVectorEnv(gym.vector.VectorEnv):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         switching: dict[str, Any] = {"switch_probability": switch_probability, "switch_at": switch_at}
-        self.games = SoccerGames(num_envs, self.rules, opponents, **switching, seed=self.np_random)
+        self.games = SoccerGames(
+            num_envs, self.rules, opponents, styles=styles, **switching, seed=self.np_random
+        )
         self._ended = np.zeros(num_envs, bool)
 
     def reset(
@@ -193,9 +199,31 @@ class SoccerVectorEnv(gym.vector.VectorEnv):
         return tuple(draw(self.rules, int(state), self.render_mode) for state in self.games.state)
 
 
-def soccer(num_envs: int | None = None, **options: Any) -> SoccerEnv | SoccerVectorEnv:
+def soccer(
+    num_envs: int | None = None,
+    opponents: Any = None,
+    *,
+    styles: dict[str, Any] | None = None,
+    switch_probability: float = 0.0,
+    switch_at: Sequence[int] = (),
+    render_mode: str | None = None,
+    width: int = 9,
+    height: int = 6,
+    goal_rows: Sequence[int] | None = None,
+    horizon: int = 100,
+    steal_probability: float = 1.0,
+) -> SoccerEnv | SoccerVectorEnv:
     """Make the one-player game, vectorised if `num_envs` is given (RLlib's vector entry point passes it)."""
-    return SoccerEnv(**options) if num_envs is None else SoccerVectorEnv(num_envs, **options)
+    options: dict[str, Any] = {
+        "styles": styles, "switch_probability": switch_probability, "switch_at": switch_at, "render_mode": render_mode,
+        "width": width, "height": height, "goal_rows": goal_rows, "horizon": horizon,
+        "steal_probability": steal_probability,
+    }  # fmt: skip
+    return (
+        SoccerEnv(opponents, **options)
+        if num_envs is None
+        else SoccerVectorEnv(num_envs, opponents, **options)
+    )
 
 
 class SoccerParallelEnv(ParallelEnv):

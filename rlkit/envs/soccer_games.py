@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rlkit.envs.soccer_rules import ACTIONS, SoccerRules, pool_of, style_policy, tables
+from rlkit.envs.soccer_rules import ACTIONS, SoccerRules, tables
+from rlkit.envs.soccer_styles import Opponents, Style, best_actions, check_switching, pool_of
 
 
 class Moves(NamedTuple):
@@ -40,7 +41,7 @@ class SoccerGames:
     Args:
         count: N.
         rules: the game.
-        opponents: see `pool_of`. Each game draws its opponent's style at its start.
+        opponents, styles: see `pool_of`. Each game draws its opponent's style at its start.
         switch_probability: chance per move that another style of the pool takes over.
         switch_at: moves at which another style of the pool takes over, for example (50,).
         seed: of starts, styles and the opponents' random ties.
@@ -54,27 +55,30 @@ class SoccerGames:
         ValueError: a wrong pool, or switching with a single style.
     """
 
+    action_count = len(ACTIONS)
+
     def __init__(
         self,
         count: int,
         rules: SoccerRules | None = None,
-        opponents: str | Sequence[str] | Mapping[str, float] = "paper",
+        opponents: Opponents | None = None,
         *,
+        styles: Mapping[str, Any] | None = None,
         switch_probability: float = 0.0,
         switch_at: Sequence[int] = (),
         seed: Any = None,
     ):
         self.rules = rules or SoccerRules()
         self.tables = tables(self.rules)
-        pool = pool_of(opponents)
-        self.names = tuple(pool)
-        self.weights = np.array(list(pool.values()))
-        if not 0.0 <= switch_probability <= 1.0:
-            raise ValueError(f"got switch_probability {switch_probability}, expected a number in [0, 1]")
-        if (switch_probability or switch_at) and len(pool) < 2:
-            raise ValueError(f"switching needs at least two opponents, got {list(pool)}")
+        pool = pool_of(opponents, styles)
+        check_switching(pool, switch_probability, switch_at)
+        self.names = pool.names
+        self.weights = np.array(pool.weights)
         self.switch_probability, self.switch_at = switch_probability, tuple(switch_at)
-        self._choices, self._ways = _choices(self.rules, self.names)
+        self._choices, self._ways = _choices(self.rules, pool.styles)
+        self._noise = np.array(
+            [style.noise % 1.0 for style in pool.styles]
+        )  # one that is all noise has five ways
         self.rng = np.random.default_rng(seed)
         self.count = count
         self.state = np.zeros(count, np.int64)
@@ -99,7 +103,11 @@ class SoccerGames:
         """Draw B's actions, (N,)."""
         ways = self._ways[self.style, self.state]
         pick = (self.rng.random(self.count) * ways).astype(np.int64)
-        return self._choices[self.style, self.state, pick]
+        actions = self._choices[self.style, self.state, pick]
+        if self._noise.any():
+            noisy = self.rng.random(self.count) < self._noise[self.style]
+            actions = np.where(noisy, self.rng.integers(0, len(ACTIONS), self.count), actions)
+        return actions
 
     def step(self, actions: np.ndarray, opponent_actions: np.ndarray | None = None) -> Moves:
         """Play one move. Games that are done stay as they are until `reset`.
@@ -137,17 +145,17 @@ class SoccerGames:
 
 
 @lru_cache(maxsize=64)
-def _choices(rules: SoccerRules, names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+def _choices(rules: SoccerRules, styles: tuple[Style, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Return every style's actions, its best ones first, (styles, S, b), and how many are best: equally likely."""
-    policies = np.stack([style_policy(rules, name) for name in names])
-    return np.argsort(-policies, axis=-1, kind="stable").astype(np.int8), (policies > 0).sum(axis=-1)
+    best = np.stack([best_actions(rules, style) for style in styles])
+    return np.argsort(~best, axis=-1, kind="stable").astype(np.int8), best.sum(axis=-1)
 
 
 def play(
     policy: np.ndarray,
     games: int,
     rules: SoccerRules | None = None,
-    opponents: str | Sequence[str] | Mapping[str, float] = "paper",
+    opponents: Opponents | None = None,
     seed: int = 0,
     batch: int = 1000,
 ) -> dict[str, dict[str, float]]:

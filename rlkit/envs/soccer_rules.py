@@ -1,4 +1,4 @@
-"""The soccer game of He et al. (ICML 2016) as tables, and its rule agents.
+"""The soccer game of He et al. (ICML 2016) as tables. Its rule agents: `rlkit.envs.soccer_styles`.
 
 Two players on a grid of `width` x `height` cells, x = 1..width, y = 1..height. A attacks the goal at x =
 width, B the goal at x = 1; both goals span `goal_rows`. A cannot enter x = 1 nor B x = width: walls stop a
@@ -14,13 +14,10 @@ Legend: S states, a action of A, b action of B.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
-
-from rlkit.errors import did_you_mean
 
 ACTIONS = ("up", "down", "left", "right", "noop")
 UP, DOWN, LEFT, RIGHT, NOOP = range(5)
@@ -223,87 +220,3 @@ class SoccerTables:
 def tables(rules: SoccerRules) -> SoccerTables:
     """Return the tables of a game; built once per process (about 20 ms at 9 x 6)."""
     return SoccerTables(rules)
-
-
-@dataclass(frozen=True)
-class Style:
-    """A rule agent: the weights of its atoms in tenths, and the order in which ties are broken (None: at random).
-
-    With the ball it adds `offence` x advance and `defence` x avoid; without, `defence` x defend and `offence`
-    x intercept; it plays the action with the largest sum.
-    """
-
-    offence: int
-    defence: int
-    order: tuple[int, ...] | None = None
-
-
-STYLES: dict[str, Style | None] = {
-    "offensive": Style(9, 1),
-    "defensive": Style(1, 9),
-    "up": Style(9, 1, (UP, LEFT, RIGHT, DOWN, NOOP)),
-    "down": Style(9, 1, (DOWN, LEFT, RIGHT, UP, NOOP)),
-    "random": None,
-}
-POOLS: dict[str, dict[str, float]] = {
-    "paper": {"offensive": 0.5, "defensive": 0.5},
-    "styles": {"up": 0.5, "down": 0.5},
-}
-
-
-@lru_cache(maxsize=64)
-def style_policy(rules: SoccerRules, name: str) -> np.ndarray:
-    """Return the rule agent's action probabilities as player B, (S, b) float64. As player A, mirror state and action.
-
-    Raises:
-        ValueError: there is no such style.
-    """
-    if name not in STYLES:
-        raise ValueError(
-            f"there is no soccer opponent {name!r}{did_you_mean(name, STYLES)}; known: {', '.join(STYLES)}"
-        )
-    table = tables(rules)
-    style = STYLES[name]
-    if style is None:
-        return np.full((table.size, len(ACTIONS)), 1 / len(ACTIONS))
-    want = table.scores
-    with_ball = style.offence * want["advance"] + style.defence * want["avoid"]
-    without = style.defence * want["defend"] + style.offence * want["intercept"]
-    scores = np.where((table.ball == 0)[:, None], with_ball, without)
-    best = scores == scores.max(axis=1, keepdims=True)
-    if style.order is not None:
-        rank = np.argsort(style.order)  # place of each action in the order
-        first = np.where(best, rank, len(ACTIONS)).argmin(axis=1)
-        best = np.arange(len(ACTIONS)) == first[:, None]
-    return best / best.sum(axis=1, keepdims=True)
-
-
-def pool_of(opponents: str | Sequence[str] | Mapping[str, float]) -> dict[str, float]:
-    """Return the opponents of a game with their probabilities, which sum to 1.
-
-    Args:
-        opponents: a name of `POOLS` or `STYLES`, a list of styles (equally likely), or {style: weight}.
-
-    Raises:
-        ValueError: an unknown name, no opponent, or weights that are not positive numbers.
-    """
-    if isinstance(opponents, str):
-        if opponents not in POOLS and opponents not in STYLES:
-            known = [*POOLS, *STYLES]
-            raise ValueError(
-                f"there is no soccer opponent or pool {opponents!r}{did_you_mean(opponents, known)}; "
-                f"known pools: {', '.join(POOLS)}; styles: {', '.join(STYLES)}"
-            )
-        opponents = POOLS.get(opponents, {opponents: 1.0})
-    weights = dict(opponents) if isinstance(opponents, Mapping) else dict.fromkeys(opponents, 1.0)
-    if not weights:
-        raise ValueError("got no opponents, expected at least one style: " + ", ".join(STYLES))
-    for name, weight in weights.items():
-        if name not in STYLES:
-            raise ValueError(
-                f"there is no soccer opponent {name!r}{did_you_mean(name, STYLES)}; known: {', '.join(STYLES)}"
-            )
-        if not (isinstance(weight, int | float) and 0 < weight < float("inf")):
-            raise ValueError(f"opponents.{name}: got weight {weight!r}, expected a positive number")
-    total = sum(weights.values())
-    return {name: weight / total for name, weight in weights.items()}

@@ -8,12 +8,14 @@ Legend: S states, a action of A, b action of B, P (S, b) the opponent's action p
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from rlkit.envs.soccer_rules import ACTIONS, SoccerRules, SoccerTables, pool_of, style_policy, tables
+from rlkit.envs.soccer_rules import ACTIONS, SoccerRules, SoccerTables, tables
+from rlkit.envs.soccer_styles import Opponents, pool_of
 
 
 @dataclass(frozen=True)
@@ -133,24 +135,26 @@ def outcome(rules: SoccerRules, policy: np.ndarray, opponent: np.ndarray) -> Exp
 
 def solve(
     rules: SoccerRules | None = None,
-    opponents: str | Sequence[str] | Mapping[str, float] = "paper",
+    opponents: Opponents | None = None,
     gamma: float = 0.9,
+    styles: Mapping[str, Any] | None = None,
 ) -> Solution:
     """Solve the game against every opponent of a pool (see `pool_of`)."""
     rules = rules or SoccerRules()
-    pool = pool_of(opponents)
-    policy_of = {name: style_policy(rules, name) for name in pool}
-    best = {name: greedy(value_iteration(rules, policy_of[name], gamma)[1]) for name in pool}
-    known = {name: outcome(rules, best[name], policy_of[name]) for name in pool}
-    mixture = sum((weight * policy_of[name] for name, weight in pool.items()), np.zeros(()))
-    one = greedy(value_iteration(rules, np.asarray(mixture), gamma)[1])
-    blind = {name: outcome(rules, one, policy_of[name]) for name in pool}
+    pool = pool_of(opponents, styles)
+    policies = pool.policies(rules)
+    weights = dict(zip(pool.names, pool.weights, strict=True))
+    policy_of = dict(zip(pool.names, policies, strict=True))
+    best = {name: greedy(value_iteration(rules, policy_of[name], gamma)[1]) for name in weights}
+    known = {name: outcome(rules, best[name], policy_of[name]) for name in weights}
+    one = greedy(value_iteration(rules, np.tensordot(pool.weights, policies, 1), gamma)[1])
+    blind = {name: outcome(rules, one, policy_of[name]) for name in weights}
     return Solution(
         known=known,
-        known_score=sum(pool[name] * known[name].score for name in pool),
+        known_score=sum(weights[name] * known[name].score for name in weights),
         blind=blind,
-        blind_score=sum(pool[name] * blind[name].score for name in pool),
-        clock_score=sum(weight * finite_horizon(rules, policy_of[name]) for name, weight in pool.items()),
+        blind_score=sum(weights[name] * blind[name].score for name in weights),
+        clock_score=sum(weight * finite_horizon(rules, policy_of[name]) for name, weight in weights.items()),
         policies=best,
         blind_policy=one,
     )

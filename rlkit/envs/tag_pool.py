@@ -12,12 +12,13 @@ hunters did (`opponent_action`, three actions) and, for supervision alone, which
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
 
+from rlkit.envs.rules import EnvRules, Fault
 from rlkit.errors import did_you_mean
 
 PREY = "agent_0"
@@ -50,6 +51,24 @@ def surround(prey: np.ndarray, velocity: np.ndarray, index: int) -> np.ndarray:
 HUNTERS: dict[str, Hunter] = {"chase": chase, "lead": lead, "surround": surround}
 
 
+def faults(env_config: Mapping[str, Any]) -> Iterator[Fault]:
+    """Yield what is wrong with the opponents of an `env_config`."""
+    pool = env_config.get("opponents")
+    if pool is None:
+        return
+    if not pool:
+        yield ("opponents",), "got no opponents", f"use some of {', '.join(HUNTERS)}"
+    for name, weight in pool.items():
+        if name not in HUNTERS:
+            message = f"there are no hunters {name!r}{did_you_mean(name, HUNTERS)}"
+            yield ("opponents", name), message, f"use some of {', '.join(HUNTERS)}"
+        elif not 0 < weight < float("inf"):
+            yield ("opponents", name), f"got weight {weight}, expected a positive number", "write 1"
+
+
+RULES = EnvRules(faults, lambda env_config: len(env_config.get("opponents") or HUNTERS))
+
+
 class TagPool(gym.Env):
     """simple_tag from the prey's side.
 
@@ -74,15 +93,8 @@ class TagPool(gym.Env):
         from mpe2 import simple_tag_v3
 
         pool = dict(opponents) if opponents is not None else dict.fromkeys(HUNTERS, 1.0)
-        for name, weight in pool.items():
-            if name not in HUNTERS:
-                raise ValueError(
-                    f"there are no hunters {name!r}{did_you_mean(name, HUNTERS)}; known: {list(HUNTERS)}"
-                )
-            if weight <= 0:
-                raise ValueError(f"opponents.{name}: got weight {weight}, expected a positive number")
-        if not pool:
-            raise ValueError(f"got no opponents, expected some of {list(HUNTERS)}")
+        for path, message, fix in faults({"opponents": pool}):
+            raise ValueError(f"{'.'.join(map(str, path))}: {message}; fix: {fix}")
         self.names = tuple(pool)
         self.weights = np.array(list(pool.values())) / sum(pool.values())
         self.game = simple_tag_v3.parallel_env(max_cycles=max_cycles, render_mode=render_mode)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import torch
 from ray.rllib.algorithms.dqn.default_dqn_rl_module import QF_PREDS
@@ -22,8 +21,6 @@ from rlkit.exploration.runner import (
     uniform_logp,
 )
 from rlkit.exploration.schedule import Schedule
-
-MASKED = -1e30  # logits and Q-values at or below are forbidden actions
 
 
 class AdditiveNoise(Explorer):
@@ -81,7 +78,7 @@ class RandomThenPolicy(Explorer):
         out = forward(batch)
         if self.timesteps is not None and t >= self.timesteps:
             return out
-        return with_random(self.place, out, share=1.0)
+        return with_random(self.place, out, batch, share=1.0)
 
 
 class EpsilonGreedyPolicy(Explorer):
@@ -94,7 +91,7 @@ class EpsilonGreedyPolicy(Explorer):
 
     def __call__(self, forward: Forward, batch: Batch, t: int) -> dict[str, Any]:
         self._now = self.schedule(t)
-        return with_random(self.place, forward(batch), share=self._now)
+        return with_random(self.place, forward(batch), batch, share=self._now)
 
     def report(self) -> dict[str, float]:
         return {"epsilon": self._now}
@@ -148,7 +145,7 @@ class UpperConfidence(Explorer):
         with np.errstate(divide="ignore", invalid="ignore"):
             bonus = self.c * np.sqrt(np.log(np.maximum(tried.sum(1, keepdims=True), 1.0)) / tried)
         bonus[tried == 0] = np.inf
-        scores = np.where(flat <= MASKED, -np.inf, flat + bonus)
+        scores = np.where(np.isneginf(flat), -np.inf, flat + bonus)
         # ties, above all between actions never tried, are broken at random
         best = scores == scores.max(1, keepdims=True)
         actions = (best * self.place.rng.random(best.shape)).argmax(1)
@@ -174,28 +171,19 @@ def q_values(module: Any, batch: Batch) -> tuple[dict[str, Any], torch.Tensor]:
     return out, values[QF_PREDS].detach()
 
 
-def with_random(place: Place, out: dict[str, Any], share: float) -> dict[str, Any]:
-    """Replace a `share` of the rows' actions by uniform ones (among those not masked), with the mix's logp."""
-    space, rng = place.space, place.rng
+def with_random(place: Place, out: dict[str, Any], batch: Batch, share: float) -> dict[str, Any]:
+    """Replace a `share` of the rows' actions by uniform ones (among those allowed), with the mix's logp."""
+    space, rng, allowed = place.space, place.rng, place.allowed(batch)
     if Columns.ACTION_DIST_INPUTS not in out:  # a Q-module that has chosen already
         actions = out[Columns.ACTIONS]
-        drawn = uniform_actions(space, actions.shape[0], rng)
+        drawn = uniform_actions(space, actions.shape[0], rng, allowed)
         return {**out, Columns.ACTIONS: _mixed(actions, drawn, share, rng)}
     distribution = place.own_distribution(out)
     actions = distribution.sample()
-    logits = out[Columns.ACTION_DIST_INPUTS]
-    legal = None
-    if isinstance(space, gym.spaces.Discrete):
-        legal = (logits > MASKED).cpu().numpy().reshape(-1, logits.shape[-1])
     rows = len(actions.reshape(-1, *(space.shape or ())))
-    if legal is not None and not legal.all():
-        drawn = (legal * rng.random(legal.shape)).argmax(1)
-        log_uniform = torch.as_tensor(-np.log(legal.sum(1)), dtype=torch.float32, device=logits.device)
-    else:
-        drawn = uniform_actions(space, rows, rng)
-        log_uniform = torch.full((rows,), uniform_logp(space), device=logits.device)
-    mixed = _mixed(actions, drawn, share, rng)
+    mixed = _mixed(actions, uniform_actions(space, rows, rng, allowed), share, rng)
     own = distribution.logp(mixed)
+    log_uniform = torch.as_tensor(uniform_logp(space, rows, allowed), dtype=own.dtype, device=own.device)
     log_uniform = log_uniform.reshape(own.shape)
     if share >= 1.0:
         logp = log_uniform

@@ -47,7 +47,7 @@ class NoisyWeights(Explorer):
 
     def __call__(self, forward: Forward, batch: Batch, t: int) -> dict[str, Any]:
         if t < self.random_timesteps:
-            return with_random(self.place, forward(batch), share=1.0)
+            return with_random(self.place, forward(batch), batch, share=1.0)
         self.follow(self.place.rows[0])
         self._batch = batch
         out: dict[str, Any] = dict(self.twin.forward_inference(batch))
@@ -55,7 +55,7 @@ class NoisyWeights(Explorer):
             own = self.place.module.get_inference_action_dist_cls()
             inputs = out.pop(Columns.ACTION_DIST_INPUTS)
             out[Columns.ACTIONS] = own.from_logits(inputs).to_deterministic().sample()
-        return with_random(self.place, out, share=self.epsilon) if self.discrete else out
+        return with_random(self.place, out, batch, share=self.epsilon) if self.discrete else out
 
     def follow(self, episode: Any) -> None:
         """Draw new noise with a new episode of the first environment; put the same noise on new weights."""
@@ -89,7 +89,8 @@ class NoisyWeights(Explorer):
         modules = (self.place.module, self.twin)
         if self.discrete and hasattr(self.place.module, "compute_q_values"):
             clean, noisy = (torch.log_softmax(q_values(module, batch)[1], dim=-1) for module in modules)
-            return float((clean.exp() * (clean - noisy)).sum(-1).mean())
+            apart = torch.where(clean.isneginf(), 0.0, clean.exp() * (clean - noisy))  # -inf: not allowed
+            return float(apart.sum(-1).mean())
         make = self.place.module.get_inference_action_dist_cls().from_logits
         policies = [make(m.forward_inference(batch)[Columns.ACTION_DIST_INPUTS]) for m in modules]
         if self.discrete:

@@ -22,6 +22,8 @@ from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
 
 from rlkit import rllib, seeds
 from rlkit.callbacks.base import Callback
+from rlkit.models.masks import legal_of
+from rlkit.roster import choices_of
 
 Batch = Mapping[str, Any]
 Forward = Callable[..., dict[str, Any]]
@@ -54,6 +56,11 @@ class Place:
     def rows(self) -> list[Any]:
         """What each row of the module's batch belongs to: the episode's id, with several agents (id, agent)."""
         return rllib.batch_rows(self.env_runner, self.module_id)
+
+    def allowed(self, batch: Batch) -> np.ndarray | None:
+        """Which actions the batch's masks allow, (B, A) bool, choices side by side; None without masks."""
+        found = legal_of(batch[Columns.OBS]) if choices_of(self.module.action_space) else None
+        return None if found is None else found.reshape(-1, found.shape[-1]).cpu().numpy()
 
     def own_distribution(self, out: Mapping[str, Any]) -> Any:
         """The distribution the module would sample its action from."""
@@ -218,8 +225,17 @@ def action_spaces(config: Any) -> dict[Any, gym.Space]:
     return {None: space}
 
 
-def uniform_actions(space: gym.Space, rows: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw `rows` actions uniformly from a Discrete, MultiDiscrete or bounded Box space."""
+def uniform_actions(
+    space: gym.Space, rows: int, rng: np.random.Generator, allowed: np.ndarray | None = None
+) -> np.ndarray:
+    """Draw `rows` actions uniformly from a Discrete, MultiDiscrete or bounded Box space.
+
+    Args:
+        allowed: (rows, A) bool, of a Discrete or MultiDiscrete space: draw among these.
+    """
+    if allowed is not None:
+        drawn = [(part * rng.random(part.shape)).argmax(1) for part in _choices(space, allowed)]
+        return drawn[0] if isinstance(space, gym.spaces.Discrete) else np.stack(drawn, axis=1)
     if isinstance(space, gym.spaces.Discrete):
         return rng.integers(space.n, size=rows)
     if isinstance(space, gym.spaces.MultiDiscrete):
@@ -229,13 +245,22 @@ def uniform_actions(space: gym.Space, rows: int, rng: np.random.Generator) -> np
     raise ValueError(f"cannot draw uniformly from {space}; bound its Box")
 
 
-def uniform_logp(space: gym.Space) -> float:
-    """Log density of `uniform_actions`."""
+def uniform_logp(space: gym.Space, rows: int, allowed: np.ndarray | None = None) -> np.ndarray:
+    """Log density of `uniform_actions`, (rows,)."""
+    if allowed is not None:
+        counts = [part.sum(axis=1).clip(min=1) for part in _choices(space, allowed)]
+        return -np.log(counts).sum(axis=0)
     if isinstance(space, gym.spaces.Discrete):
-        return -float(np.log(space.n))
-    if isinstance(space, gym.spaces.MultiDiscrete):
-        return -float(np.log(space.nvec).sum())
-    return -float(np.log(space.high - space.low).sum())
+        value = -float(np.log(space.n))
+    elif isinstance(space, gym.spaces.MultiDiscrete):
+        value = -float(np.log(space.nvec).sum())
+    else:
+        value = -float(np.log(space.high - space.low).sum())
+    return np.full(rows, value)
+
+
+def _choices(space: gym.Space, allowed: np.ndarray) -> list[np.ndarray]:
+    return np.split(allowed, np.cumsum(choices_of(space))[:-1], axis=1)
 
 
 def tensor_like(values: np.ndarray | Sequence[Any], like: torch.Tensor) -> torch.Tensor:

@@ -17,7 +17,7 @@ from rlkit.envs.make import env_creator
 from rlkit.errors import UsageError
 from rlkit.launch import faults
 from rlkit.launch.spaces import read_roster, whom
-from rlkit.roster import PolicyMapping, Roster, policy_map
+from rlkit.roster import MASK_KEY, PolicyMapping, Roster, has_mask, policy_map
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
@@ -38,10 +38,10 @@ def build(recipe: Recipe) -> AlgorithmConfig:
         UsageError: what the recipe asks for does not fit together, as far as it can be known before training.
     """
     config: AlgorithmConfig = registry.resolve("algorithms", recipe.algorithm)()
-    rllib.register_env(recipe.env, env_creator(recipe.env))
+    rllib.register_env(recipe.env, env_creator(recipe.env, recipe.env_timeout_s))
     config.environment(env=recipe.env, env_config=dict(recipe.env_config))
     config.debugging(seed=recipe.seed)
-    faults.defaults(config)
+    faults.defaults(config, recipe.env_timeout_s)
     if config.min_time_s_per_iteration is not None:
         # IMPALA and APPO report every 10 s by default: `stop: {env_steps: …}`, read at a report, came four times late.
         config.reporting(min_time_s_per_iteration=min(SECONDS, config.min_time_s_per_iteration))
@@ -141,17 +141,22 @@ def _refuse_masks(config: AlgorithmConfig, recipe: Recipe, roster: Roster) -> No
     Raises:
         UsageError: names the agent and the model that obeys the mask.
     """
-    from rlkit.models.features import MASK_KEY, has_mask
-
-    default = config.get_default_rl_module_spec()
-    if getattr(getattr(default, "module_class", None), "takes_registered_models", False):
-        return  # rlkit's own modules split the observation themselves
-    for agent, (observation, action) in roster.spaces.items():
-        if has_mask(observation, action):
+    if _splits_masks(config):
+        return
+    for agent, (observation, _) in roster.spaces.items():
+        if has_mask(observation):
             raise UsageError(
                 f"{whom(recipe, agent)} observes an {MASK_KEY!r}, which RLlib's default network does not obey: it "
                 "would take illegal actions; write model: {name: mlp}, or name: cnn for pictures"
             )
+
+
+def _splits_masks(config: AlgorithmConfig) -> bool:
+    """Whether the algorithm's own networks take the mask off their observations (MADDPG, DRON)."""
+    module_class = getattr(config.get_default_rl_module_spec(), "module_class", None)
+    return getattr(module_class, "takes_registered_models", False) or getattr(
+        module_class, "splits_masks", False
+    )
 
 
 def _flatten_observations(config: AlgorithmConfig, roster: Roster) -> None:
@@ -159,15 +164,24 @@ def _flatten_observations(config: AlgorithmConfig, roster: Roster) -> None:
 
     RLlib's own connector does it; without it RLlib has no encoder for these spaces (2.60, Catalog).
     """
-    if all(isinstance(observation, gym.spaces.Box) for observation, _ in roster.spaces.values()):
+    # a mask is taken off by the networks themselves, or there is none
+    plain = [agent for agent, (observation, _) in roster.spaces.items() if not has_mask(observation)]
+    if all(isinstance(roster.spaces[agent][0], gym.spaces.Box) for agent in plain):
         return
-    config.env_runners(env_to_module_connector=functools.partial(_flatten, not roster.single))
+    agents = None if len(plain) == len(roster.spaces) else plain
+    config.env_runners(env_to_module_connector=functools.partial(_flatten, not roster.single, agents))
 
 
-def _flatten(multi_agent: bool, env: Any = None, spaces: Any = None, device: Any = None) -> Any:
+def _flatten(
+    multi_agent: bool,
+    agents: list[Any] | None = None,
+    env: Any = None,
+    spaces: Any = None,
+    device: Any = None,
+) -> Any:
     from ray.rllib.connectors.env_to_module import FlattenObservations
 
-    return FlattenObservations(multi_agent=multi_agent)
+    return FlattenObservations(multi_agent=multi_agent, agent_ids=agents)
 
 
 def _module(config: AlgorithmConfig, model: Mapping[str, Any], models: Any) -> Any:

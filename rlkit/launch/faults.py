@@ -26,11 +26,20 @@ DEATHS = "env_runner_failures"  # in a result: one line for each failure since t
 RESTARTS = "env_runner_restarts"  # in a result: how many failures were followed by a restart, since the start
 
 
-def defaults(config: Any) -> None:
-    """Set what rlkit wants where RLlib's defaults would hide a failure; called before the recipe's own words."""
+def defaults(config: Any, env_timeout_s: float) -> None:
+    """Set what rlkit wants where RLlib's defaults would hide a failure; called before the recipe's own words.
+
+    Args:
+        config: an AlgorithmConfig.
+        env_timeout_s: of the recipe. The run ends after two `sample_timeout_s` without a step: later than that, because
+            the environment's watchdog can say which call is blocked.
+    """
     config.fault_tolerance(
         num_consecutive_env_runner_failures_tolerance=TOLERANCE, delay_between_env_runner_restarts_s=0.0
     )
+    config.env_runners(sample_timeout_s=max(config.sample_timeout_s, env_timeout_s / 2 + 20))
+    # RLlib's check of a MultiAgentEnv (2.60) blames the API for what an environment raises; `checked` says what it was.
+    config.environment(disable_env_checking=True)
     if config.is_online and not config.min_sample_timesteps_per_iteration:
         config.reporting(min_sample_timesteps_per_iteration=1)  # no iteration without an env step
 

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from rlkit.errors import UsageError, did_you_mean
+from rlkit.recipe.shipped import find_policy
 from rlkit.roster import matches
 
 Weights = dict[str, np.ndarray]
@@ -65,12 +66,14 @@ class Plan:
 
 
 def sources(init_from: str | Mapping[str, str]) -> dict[str, str]:
-    """Return glob of modules -> path, with the path made absolute; `#module` at its end stays."""
+    """Return glob of modules -> path, absolute unless it names the zoo; `#module` at its end stays."""
     given = {"*": init_from} if isinstance(init_from, str) else dict(init_from)
     found = {}
     for glob, text in given.items():
         path, mark, module = text.partition("#")
-        found[glob] = f"{Path(path).expanduser().absolute()}{mark}{module}"
+        shipped = find_policy(path) != Path(path)
+        place = path if shipped else Path(path).expanduser().absolute()
+        found[glob] = f"{place}{mark}{module}"
     return found
 
 
@@ -110,8 +113,9 @@ def _read(path: str, trust: bool) -> dict[str, Weights]:
     from rlkit.play import bundle
     from rlkit.play.agent import verified
 
-    if bundle.is_bundle(path):
-        return bundle.read_weights(path)
+    place = find_policy(path)
+    if bundle.is_bundle(place):
+        return bundle.read_weights(place)
     notes = verified(path, trust=trust)
     from rlkit.play.restore import read_modules
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import signal
 import threading
 import warnings
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from rlkit import rllib
 from rlkit.errors import UsageError
 from rlkit.launch import processes
+from rlkit.launch.cluster import JOIN_S, prepare_embedded, prepare_to_join, refused
 from rlkit.recipe.signatures import Config
 
 if TYPE_CHECKING:
@@ -107,7 +107,8 @@ class RaySession:
             return
         import ray
 
-        self._up.wait()
+        if not self._up.wait(JOIN_S if self.address else None):
+            return  # a cluster that never answered: Ray goes on trying in a daemon thread
         if self._heir is not None:
             self._heir.dismiss()
         self._over.set()
@@ -121,11 +122,14 @@ class RaySession:
         Raises:
             UsageError: the cluster at `address` cannot be reached.
         """
-        if self._thread is not None:
-            self._up.wait()
+        if self._thread is not None and not self._up.wait(JOIN_S if self.address else None):
+            raise UsageError(refused(str(self.address), f"no answer in {JOIN_S:.0f} s"))
+        if isinstance(self._error, UsageError):
+            raise self._error
+        if self._error is not None and self.address:
+            raise UsageError(refused(self.address, self._error)) from self._error
         if self._error is not None:
-            where = f"--address {self.address}" if self.address else "starting Ray"
-            raise UsageError(f"{where}: {type(self._error).__name__}: {self._error}") from self._error
+            raise UsageError(f"starting Ray: {type(self._error).__name__}: {self._error}") from self._error
 
     def _start(self) -> None:
         """Start Ray, then stay: its processes end with the thread that started them (PR_SET_PDEATHSIG)."""
@@ -133,6 +137,10 @@ class RaySession:
             import ray
 
             rllib.print_to_stderr()
+            if self.address:
+                prepare_to_join(self.address)
+            else:
+                prepare_embedded()
             # Ray's processes inherit the mask: a SIGTERM to the whole process group (timeout, Slurm, systemd) must
             # leave them alive until the checkpoint is written. Ray ends them with SIGKILL where SIGTERM does not.
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
@@ -146,19 +154,18 @@ class RaySession:
                 # RLlib's multi-agent episodes (2.60) iterate over sets of agent ids: with another order in every
                 # process the same seed gave other noise and other batches.
                 os.environ.setdefault("PYTHONHASHSEED", "0")
-                options.update(num_cpus=self.num_cpus, include_dashboard=False, _node_ip_address="127.0.0.1")
+                options.update(address="local", num_cpus=self.num_cpus, include_dashboard=False)
                 # The control store is a process beside this one: where it is gone it does not come back.
                 os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
-                _token()
-            ray.init(**options)
+            with rllib.loopback_only(not self.address):
+                ray.init(**options)
             if not self.address:
-                self._heir = processes.Heir(
-                    {
-                        pid: args
-                        for pid, args in processes.of_ray().items()
-                        if any(a in args for a in processes.AGENTS)
-                    }
-                )
+                agents = {
+                    pid: args
+                    for pid, args in processes.of_ray().items()
+                    if any(a in args for a in processes.AGENTS)
+                }
+                self._heir = processes.Heir(agents)
         except BaseException as error:
             self._error = error
         finally:
@@ -176,20 +183,6 @@ class RaySession:
                 name = Path(gone[0].split()[0]).name
                 self.on_loss(f"Ray's {name} ended: it was killed, or the machine ran out of memory")
                 return
-
-
-def _token() -> None:
-    """Give Ray a token of this run where it cannot keep one in the user's home (`~/.ray/auth_token`, 2.60)."""
-    if "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ:
-        return
-    folder = Path("~/.ray").expanduser()
-    try:
-        folder.mkdir(exist_ok=True)
-        kept = (folder / "auth_token").is_file() or os.access(folder, os.W_OK)
-    except OSError:
-        kept = False
-    if not kept:
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
 def demand(recipe: Recipe) -> int:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 
 from rlkit.envs.make import make_bare
 from rlkit.errors import EnvError, RlkitError, UsageError
-from rlkit.roster import Roster, Spaces, leaves
+from rlkit.roster import Roster, Spaces, has_mask, leaves, random_action, split_mask
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
@@ -46,7 +46,7 @@ def _roster(recipe: Recipe) -> Roster:
         UsageError: an agent without a declared space.
     """
     try:
-        env = make_bare(recipe.env, recipe.env_config)
+        env = make_bare(recipe.env, recipe.env_config, recipe.env_timeout_s)
     except RlkitError:
         raise
     except Exception as error:
@@ -99,6 +99,11 @@ def refuse(recipe: Recipe) -> None:
     plain = all(isinstance(observation, gym.spaces.Box) for observation, _ in roster.spaces.values())
     for agent, (observation, action) in roster.spaces.items():
         who = whom(recipe, agent)
+        if has_mask(observation):
+            try:
+                split_mask(observation, action)
+            except UsageError as error:
+                raise UsageError(f"{recipe.algorithm}: {who}: {error}") from error
         if DISCRETE_ALONE in line and not isinstance(action, gym.spaces.Discrete):
             other = "SAC or PPO" if isinstance(action, gym.spaces.Box) else "PPO"
             raise UsageError(
@@ -118,6 +123,45 @@ def refuse(recipe: Recipe) -> None:
                 _refuse_default(part, plain, who)
             elif "name" not in (recipe.model or {}):
                 _refuse_start(part, who, "")
+    _refuse_idle_fields(recipe, roster)
+    _refuse_vectors(recipe)
+
+
+def _refuse_vectors(recipe: Recipe) -> None:
+    """`gym_env_vectorize_mode: vector_entry_point` asks an environment for all its copies at once."""
+    if recipe.config.get("env_runners", {}).get("gym_env_vectorize_mode") != "vector_entry_point":
+        return
+    try:
+        env = make_bare(recipe.env, {**recipe.env_config, "num_envs": 2}, recipe.env_timeout_s)
+        env.close()
+        given = "" if isinstance(env, gym.vector.VectorEnv) else f"its maker returned {type(env).__name__}"
+    except Exception as error:
+        given = f"{type(error).__name__}: {error}"
+    if given:
+        raise UsageError(
+            f"config.env_runners.gym_env_vectorize_mode: vector_entry_point makes {recipe.env} with num_envs and expects "
+            f"a gymnasium.vector.VectorEnv; {given}; write gym_env_vectorize_mode: sync, or give it such a maker"
+        )
+
+
+def _refuse_idle_fields(recipe: Recipe, roster: Roster) -> None:
+    """Say which fields of `model` have no effect for what any agent observes and does."""
+    from rlkit.recipe.without_effect import idle_fields
+
+    found: list[dict[str, str]] = []
+    for observation, action in roster.spaces.values():
+        pictures = any(
+            isinstance(part, gym.spaces.Box) and len(part.shape) == 3 for part in leaves(observation)
+        )
+        sees = "picture" if pictures and isinstance(observation, gym.spaces.Box) else "vector"
+        acts = {gym.spaces.Box: "Box", gym.spaces.Dict: None, gym.spaces.Tuple: None}.get(
+            type(action), "Discrete"
+        )
+        idle = idle_fields(recipe.algorithm, recipe.model or {}, sees, acts)
+        found.append({field: f"model.{field}: {message}; {fix}" for field, message, fix in idle})
+    for field in found[0] if found else ():
+        if all(field in fields for fields in found):
+            raise UsageError(found[0][field])
 
 
 def _refuse_default(part: gym.Space, plain: bool, who: str) -> None:
@@ -163,7 +207,10 @@ def check_spaces(config: AlgorithmConfig, recipe: Recipe) -> Any:
         read_data(recipe.data).check_fit(recipe.env, *roster.spaces[None])
     if getattr(config, "sampling", None) == "joint" and not roster.single:
         _refuse_changing_roster(recipe)
-    spaces = module_spaces(config, roster)
+    spaces, pieces = module_spaces(config, roster)
+    for piece in pieces:
+        if hasattr(piece, "check_infos"):
+            _check_infos(recipe, piece)
     try:
         return config.get_multi_rl_module_spec(spaces=spaces).build()
     except UsageError:
@@ -187,15 +234,8 @@ def _refuse_changing_roster(recipe: Recipe) -> None:
     Raises:
         UsageError: names the step and who is there.
     """
-    from rlkit.models.features import MASK_KEY, has_mask
-
-    env = make_bare(recipe.env, recipe.env_config)
-    spaces = read_roster(recipe).spaces
-
-    def act(agent: Any, seen: Any) -> Any:
-        observation, action = spaces[agent]
-        masked = has_mask(observation, action) and isinstance(action, gym.spaces.Discrete)
-        return action.sample(seen[MASK_KEY].astype("int8") if masked else None)
+    env = make_bare(recipe.env, recipe.env_config, recipe.env_timeout_s)
+    spaces, act = read_roster(recipe).spaces, _random_actions(recipe)
 
     def refused(what: str) -> UsageError:
         return UsageError(
@@ -207,8 +247,6 @@ def _refuse_changing_roster(recipe: Recipe) -> None:
         return sorted(map(str, agents))
 
     try:
-        for _, space in spaces.values():
-            space.seed(0)
         seen, _ = env.reset(seed=0)
         for step in range(REHEARSED):
             if set(seen) != set(spaces):
@@ -225,8 +263,48 @@ def _refuse_changing_roster(recipe: Recipe) -> None:
         env.close()
 
 
-def module_spaces(config: AlgorithmConfig, roster: Roster) -> dict[str, Spaces]:
-    """Return what each module observes and acts in, behind the connectors, as an EnvRunner would see it."""
+def _random_actions(recipe: Recipe) -> Callable[[Any, Any], Any]:
+    """Return `act(agent, observation)`, which draws legal actions, equal ones in every call of this function."""
+    spaces = read_roster(recipe).spaces
+    for _, space in spaces.values():
+        space.seed(0)
+    return lambda agent, seen: random_action(seen, *spaces[agent])
+
+
+def _check_infos(recipe: Recipe, connector: Any) -> None:
+    """Play one episode with random actions, until each agent has acted, and show the infos to a connector.
+
+    Raises:
+        UsageError: names the agent, the step, and what its infos lack.
+    """
+    env = make_bare(recipe.env, recipe.env_config, recipe.env_timeout_s)
+    act, single = _random_actions(recipe), read_roster(recipe).single
+    missing, acted = set(read_roster(recipe).spaces), set()
+    try:
+        seen, _ = env.reset(seed=0)
+        for step in range(1, REHEARSED + 1):
+            actions = (
+                {None: act(None, seen)} if single else {agent: act(agent, seen[agent]) for agent in seen}
+            )
+            acted |= set(actions)
+            seen, _, terminated, truncated, infos = env.step(actions[None] if single else actions)
+            for agent in acted & ({None} if single else set(seen)):
+                missing.discard(agent)
+                try:
+                    connector.check_infos(agent, infos if single else infos.get(agent, {}), step)
+                except EnvError as error:
+                    raise UsageError(f"{whom(recipe, agent)}, {error}") from None
+            ends = (
+                (terminated, truncated) if single else (terminated.get("__all__"), truncated.get("__all__"))
+            )
+            if any(ends) or not missing:
+                return
+    finally:
+        env.close()
+
+
+def module_spaces(config: AlgorithmConfig, roster: Roster) -> tuple[dict[str, Spaces], list[Any]]:
+    """Return what each module observes and acts in behind the connectors, as an EnvRunner would see it, and these."""
     from rlkit.algos.sampling.actions import module_space
 
     if roster.single:
@@ -237,11 +315,13 @@ def module_spaces(config: AlgorithmConfig, roster: Roster) -> dict[str, Spaces]:
         )
     pipeline = config.build_env_to_module_connector(spaces={"__env_single__": given})
     if roster.single:
-        return {"default_policy": (pipeline.observation_space, module_space(given[1]))}
-    return {
-        m: (pipeline.observation_space[m], module_space(pipeline.action_space[m]))
-        for m in pipeline.observation_space.spaces
-    }
+        spaces = {"default_policy": (pipeline.observation_space, module_space(given[1]))}
+    else:
+        spaces = {
+            m: (pipeline.observation_space[m], module_space(pipeline.action_space[m]))
+            for m in pipeline.observation_space.spaces
+        }
+    return spaces, list(pipeline.connectors)
 
 
 def whom(recipe: Recipe, agent: object) -> str:

@@ -27,6 +27,7 @@ from rlkit.runs.run import Best
 
 SAVE_LIMIT_S = 25.0
 WAIT_LIMIT_S = 20.0  # a trial starts within 10 s when the resources it asks for are free
+NOTICES_EVERY_S = 2.0
 
 
 class StopRule(tune.Stopper):
@@ -66,6 +67,8 @@ class Tracker(tune.Callback):
         self._ended = False
         self._placed = experiment.resume is None
         self._trust = experiment.trust or signing.read_key() is None  # without a key nothing can be signed
+        self.notices: list[str] = []
+        self._asked_for_notices = 0.0
         self._idle_since: float | None = None  # no trial is running since then
 
     # -- Tune's hooks --
@@ -134,11 +137,13 @@ class Tracker(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         self.running.pop(name_of(trial), None)
+        self._tell_notices(every_s=0.0)
         self.errors[name_of(trial)] = str(Path(trial.path or self.folder) / "error.txt")
         self.show.trial(name_of(trial), "failed")
 
     def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
         self._tell_of_waiting(trials)
+        self._tell_notices()
         if self.interrupt.signal is None or self._ended:
             return
         self.show.stopping()
@@ -166,6 +171,15 @@ class Tracker(tune.Callback):
             if lacks:
                 self._idle_since = math.inf
                 self.show.say(f"waiting for Ray: {lacks}")
+
+    def _tell_notices(self, every_s: float = NOTICES_EVERY_S) -> None:
+        """Show what processes of the run had to say, such as that an environment has blocked for a minute."""
+        now = time.monotonic()
+        if now - self._asked_for_notices > every_s:
+            self._asked_for_notices = now
+            for line in rllib.take_notices():
+                self.notices.append(line)
+                self.show.say(line)
 
     def _better(self, value: float, than: Best | None) -> bool:
         return than is None or self.sign * value > self.sign * than.value

@@ -316,8 +316,9 @@ def _tune(experiment: Experiment, session: RaySession, show: Progress, interrupt
     from ray.tune import TuneError
 
     from rlkit.launch import initial
-    from rlkit.launch.loggers import JsonLogger, TensorBoardLogger
+    from rlkit.launch.loggers import JsonLogger
     from rlkit.launch.search import keeps_own_checkpoints, param_space, scheduler, searcher
+    from rlkit.launch.trackers import trackers
     from rlkit.launch.tracking import StopRule, Tracker
     from rlkit.launch.trial import NAMES, SCORE, TRUST, trainable
     from rlkit.metrics import path_of
@@ -326,7 +327,7 @@ def _tune(experiment: Experiment, session: RaySession, show: Progress, interrupt
     if not experiment.verbose:
         quiet_loggers()
     registry.resolve("algorithms", recipe.algorithm)  # imports RLlib while Ray starts
-    # `rehearse` registers names with Tune, which fails in a Ray that is half started (ray 2.60, its job has no id)
+    # `rehearse` registers names with Tune, which fails in a Ray that is half started (ray 2.60: its job has no id)
     session.wait()
     example, taken = rehearse(recipe, weights=experiment.resume is None, trust=experiment.trust)
     if taken:
@@ -366,7 +367,7 @@ def _tune(experiment: Experiment, session: RaySession, show: Progress, interrupt
                     checkpoint_score_attribute=SCORE,
                     checkpoint_score_order=mode,
                 ),
-                callbacks=[tracker, JsonLogger(), TensorBoardLogger()],
+                callbacks=[tracker, JsonLogger(), *trackers(experiment, show.say)],
                 trial_dirname_creator=trial_folder_name,
                 raise_on_failed_trial=False,
                 resume=experiment.resume is not None,
@@ -403,6 +404,12 @@ def outcome(trials: Sequence[Any], tracker: Any, signal_number: int | None) -> t
     name, path = failed[0]
     text = Path(path).read_text(errors="replace") if Path(path).is_file() else ""
     reason = root_cause(text)
+    if "worker process has died" in reason:
+        last = f" ({tracker.notices[-1].splitlines()[0]})" if tracker.notices else ""
+        reason = (
+            f"its process ended without an exception{last}: killed, out of memory, os._exit, or a crash in native "
+            "code, of the environment for example"
+        )
     more = f" ({len(failed)} of {len(trials)} trials failed)" if len(trials) > 1 else ""
     return "failed", f"{name} failed{more}: {reason}\nThe traceback is in {path}"
 

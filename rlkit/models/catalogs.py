@@ -9,7 +9,8 @@ RLlib's modules, heads and losses stay as they are. A catalog tells them which e
     BC                          the model and the policy head
 
 With an action mask the encoder hands the mask on behind the features, (B, F + A), and the head takes it off
-again, so that it works in all of RLlib's modules without changing them.
+again, so that it works in all of RLlib's modules without changing them. A module with a true attribute `masks` (rlkit's
+DQN) masks its outputs itself; its heads only take the mask off.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from ray.rllib.algorithms.sac.sac_catalog import SACCatalog
 from ray.rllib.algorithms.tqc.tqc_catalog import TQCCatalog
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.models.base import ENCODER_OUT, Encoder
+from ray.rllib.core.models.catalog import Catalog
 from ray.rllib.core.models.configs import ModelConfig, RecurrentEncoderConfig
 from ray.rllib.core.models.torch.base import TorchModel
 from ray.rllib.core.models.torch.primitives import TorchMLP
@@ -35,22 +37,22 @@ from ray.rllib.models.utils import get_initializer_fn
 from torch import nn
 
 from rlkit.errors import UsageError
-from rlkit.models.features import MASK_KEY, ModelRef, as_float, measure, split_mask
+from rlkit.models.features import ModelRef, as_float, measure
+from rlkit.models.masks import ILLEGAL_LOGIT, ILLEGAL_Q, legal, masked
 from rlkit.rllib import EncoderHook
+from rlkit.roster import MASK_KEY, split_mask
 
 KEY = "rlkit_model"  # where a module's `model_config` holds `ModelRef.to_dict()`
-ILLEGAL_LOGIT = -1e9  # finite: a Categorical's entropy and KL stay numbers
-ILLEGAL_Q = float("-inf")  # RLlib's DQN draws random actions among Q-values that are not -inf
 
 
 @dataclass
 class FeaturesConfig(ModelConfig):
-    """How to build the encoder around a custom model. `size` is F, `masked` is A or 0."""
+    """How to build the encoder around a custom model. `size` is F, `masked` the actions of each choice, or ()."""
 
     model: ModelRef = None  # type: ignore[assignment]  # dataclass inheritance demands a default
     space: gym.Space = None
     key: str | None = None
-    masked: int = 0
+    masked: tuple[int, ...] = ()
     size: int = 0
 
     @property
@@ -108,7 +110,7 @@ class RecurrentFeaturesEncoder(TorchModel, Encoder):
 def _observation(raw: Any, config: FeaturesConfig) -> tuple[Any, torch.Tensor | None]:
     if config.key is None:
         return as_float(raw, config.space), None
-    return as_float(raw[config.key], config.space), raw[MASK_KEY].float()
+    return as_float(raw[config.key], config.space), legal(raw[MASK_KEY]).float()
 
 
 def _with_mask(features: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
@@ -118,20 +120,20 @@ def _with_mask(features: torch.Tensor, mask: torch.Tensor | None) -> torch.Tenso
 class MaskedHead(nn.Module):
     """A head behind a masked encoder. `illegal` replaces the outputs of illegal actions; None: the mask is dropped.
 
-    A row without a single legal action (the observation after a game's end) is left as it is.
+    Args:
+        size: F.
+        choices: actions of each choice.
     """
 
-    def __init__(self, head: nn.Module, size: int, illegal: float | None):
+    def __init__(self, head: nn.Module, size: int, choices: tuple[int, ...], illegal: float | None):
         super().__init__()
-        self.head, self.size, self.illegal = head, size, illegal
+        self.head, self.size, self.choices, self.illegal = head, size, choices, illegal
 
     def forward(self, inputs: torch.Tensor, **kwargs: Any) -> torch.Tensor:
         outputs = self.head(inputs[..., : self.size])
         if self.illegal is None:
             return outputs
-        legal = inputs[..., self.size :] > 0.5
-        keep = legal | ~legal.any(dim=-1, keepdim=True)
-        return torch.where(keep, outputs, torch.full_like(outputs, self.illegal))
+        return masked(outputs, inputs[..., self.size :] > 0.5, self.choices, self.illegal)
 
 
 class QEncoder(TorchModel, Encoder):
@@ -183,13 +185,14 @@ class _Custom(EncoderHook):
     def encoder_config(self, observation_space: gym.Space, action_space: gym.Space) -> ModelConfig:
         settings, given = self.settings, self.settings[KEY]
         model = ModelRef(given["name"], given["target"], given["options"])
-        space, key, masked = split_mask(observation_space, action_space)
+        space, key, choices = split_mask(observation_space, action_space)
         size, recurrent = measure(model, space)
-        features = FeaturesConfig(model=model, space=space, key=key, masked=masked, size=size)
+        features = FeaturesConfig(model=model, space=space, key=key, masked=choices, size=size)
         self.features = features
-        if masked and self.illegal is None:
+        if choices and self.illegal is None:
             raise UsageError(
-                f"{self.family} does not take action masks; use PPO or DQN, or drop {MASK_KEY!r}"
+                f"RLlib's {self.family} does not take action masks, its loss takes logarithms of all probabilities; "
+                f"use rlkit's {self.family}, PPO or DQN, or drop {MASK_KEY!r}"
             )
         if (recurrent or settings["use_lstm"]) and not self.recurrent:
             raise UsageError(f"{self.family} takes no recurrent model: RLlib's module keeps no state")
@@ -198,9 +201,10 @@ class _Custom(EncoderHook):
                 raise UsageError(f"the model {model.name!r} is recurrent itself; leave out model.use_lstm")
             return RecurrentFeaturesConfig(features=features, input_dims=None, hidden_dim=size, num_layers=1)
         if settings["use_lstm"]:
-            if not isinstance(space, gym.spaces.Box | gym.spaces.Discrete) or masked:
+            if not isinstance(space, gym.spaces.Box | gym.spaces.Discrete) or choices:
                 raise UsageError(
-                    f"model.use_lstm: RLlib's LSTM takes plain observations, got {observation_space}"
+                    f"model.use_lstm: RLlib's LSTM takes plain observations, got {observation_space}; write "
+                    "model: {name: lstm}, which takes any, masked ones too"
                 )
             return RecurrentEncoderConfig(
                 recurrent_layer_type="lstm",
@@ -230,7 +234,8 @@ class _Custom(EncoderHook):
             nn.init.zeros_(layers[-1].bias)
         if not self.features.masked:
             return head
-        return MaskedHead(head, self.features.output_dims[0], self.illegal if masks else None)
+        illegal = self.illegal if masks else None
+        return MaskedHead(head, self.features.output_dims[0], self.features.masked, illegal)
 
 
 class CustomPPOCatalog(_Custom, PPOCatalog):
@@ -262,11 +267,21 @@ class CustomDQNCatalog(_Custom, DQNCatalog):
     def build_af_head(self, framework: str) -> nn.Module:
         head = self._finish(super().build_af_head(framework), masks=True)
         if isinstance(head, MaskedHead) and self.num_atoms > 1:
-            raise UsageError(f"training.num_atoms is {self.num_atoms}: with an action mask it has to be 1")
+            raise UsageError(
+                f"training.num_atoms is {self.num_atoms}: RLlib's DQN takes an action mask with 1 alone; rlkit's DQN "
+                "takes any"
+            )
         return head
 
     def build_vf_head(self, framework: str) -> nn.Module:
         return self._finish(super().build_vf_head(framework))
+
+
+class MaskingDQNCatalog(CustomDQNCatalog):
+    """DQN whose module masks the Q-values itself, those of distributions too."""
+
+    def build_af_head(self, framework: str) -> nn.Module:
+        return self._finish(super(CustomDQNCatalog, self).build_af_head(framework))
 
 
 class CustomSACCatalog(_Custom, SACCatalog):
@@ -297,7 +312,7 @@ class CustomSACCatalog(_Custom, SACCatalog):
         return config.build()
 
     def build_pi_head(self, framework: str) -> nn.Module:
-        return self._finish(super().build_pi_head(framework), "pi_gain")
+        return self._finish(super().build_pi_head(framework), "pi_gain", masks=True)
 
     def build_qf_head(self, framework: str) -> nn.Module:
         return self._finish(super().build_qf_head(framework))
@@ -307,3 +322,16 @@ class CustomTQCCatalog(CustomSACCatalog, TQCCatalog):
     """TQC: SAC with a head of quantiles."""
 
     family = "TQC"
+
+
+class MaskingSACCatalog(CustomSACCatalog):
+    """SAC whose module keeps logarithms of impossible actions out of its losses."""
+
+    illegal = ILLEGAL_LOGIT
+
+
+# what takes a catalog's place for a module with a true attribute `masks`
+MASKING: dict[type[Catalog], type[Catalog]] = {
+    CustomDQNCatalog: MaskingDQNCatalog,
+    CustomSACCatalog: MaskingSACCatalog,
+}

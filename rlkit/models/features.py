@@ -13,8 +13,8 @@ networks and losses are the algorithm's. B batch, T time, F features; A actions.
 A recurrent module has `initial_state() -> dict[str, Tensor]` (without B) and is called as `module(obs, state)`
 with observations (B, T, …) and a dict of (B, …); it returns features (B, T, F) and the next state.
 
-An observation `Dict(observation=…, action_mask=Box(n,))` of an agent with Discrete(n) actions is split: the
-module sees `observation` alone, the mask goes to the policy or Q head. `observations` and `obs` are accepted too.
+An observation `Dict(observation=…, action_mask=…)` is split (`rlkit.roster.split_mask`): the module sees `observation`
+alone, the mask goes to the policy or Q head.
 """
 
 from __future__ import annotations
@@ -33,8 +33,6 @@ from torch import nn
 from rlkit.errors import UsageError, did_you_mean
 
 Build = Callable[..., nn.Module]
-OBSERVATION_KEYS = ("observation", "observations", "obs")  # PettingZoo's, and those of RLlib's examples
-MASK_KEY = "action_mask"
 
 
 @dataclass(frozen=True)
@@ -121,37 +119,6 @@ def check_options(name: str, build: Build, options: Mapping[str, Any], also: tup
     for p in parameters:
         if p.default is p.empty and p.kind is not p.VAR_POSITIONAL and p.name not in options:
             raise UsageError(f"model.{p.name}: the model {name!r} needs this option")
-
-
-def has_mask(observation_space: gym.Space, action_space: gym.Space | None) -> bool:
-    """Return whether an observation says which of an agent's Discrete actions are legal."""
-    masked = isinstance(observation_space, gym.spaces.Dict) and MASK_KEY in observation_space.spaces
-    return masked and isinstance(action_space, gym.spaces.Discrete)
-
-
-def split_mask(
-    observation_space: gym.Space, action_space: gym.Space | None
-) -> tuple[gym.Space, str | None, int]:
-    """Return the space the module sees, the key it stands under, and the number of masked actions (0: no mask).
-
-    Raises:
-        UsageError: a mask of another shape than (n,), or beside something else than one observation.
-    """
-    if not has_mask(observation_space, action_space) or not isinstance(action_space, gym.spaces.Discrete):
-        return observation_space, None, 0
-    keys = [key for key in OBSERVATION_KEYS if key in observation_space.spaces]
-    if len(observation_space.spaces) != 2 or not keys:
-        raise UsageError(
-            f"got a Dict of {', '.join(map(repr, observation_space.spaces))}; beside {MASK_KEY!r} a masked observation "
-            f"has one key, {' or '.join(map(repr, OBSERVATION_KEYS))}: rename it, put the rest below it in a Dict of "
-            "its own, or give the mask another name to make it an ordinary input"
-        )
-    size = int(action_space.n)
-    if observation_space[MASK_KEY].shape != (size,):
-        raise UsageError(
-            f"the action mask has shape {observation_space[MASK_KEY].shape}, expected ({size},), one per action"
-        )
-    return observation_space[keys[0]], keys[0], size
 
 
 def as_float(observation: Any, space: gym.Space) -> Any:

@@ -7,7 +7,8 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from rlkit.errors import UsageError, did_you_mean
-from rlkit.models.features import ModelRef, check_options, measure, split_mask
+from rlkit.models.features import ModelRef, check_options, measure
+from rlkit.roster import split_mask
 
 if TYPE_CHECKING:
     import gymnasium as gym

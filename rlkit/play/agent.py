@@ -21,6 +21,8 @@ from rlkit.errors import CheckpointError, UsageError, did_you_mean
 from rlkit.play import bundle
 from rlkit.play.answers import ALONE, Answer, has_q_values, named_outputs
 from rlkit.play.observations import as_rows
+from rlkit.recipe.shipped import find_policy
+from rlkit.roster import MASK_KEY, check_mask, choices_of, has_mask
 from rlkit.runs import manifest
 from rlkit.runs.manifest import Manifest
 
@@ -65,9 +67,11 @@ class Agent:
             ...), a list for nested spaces. Multi-agent: a dict by agent, or a list of them.
 
         Raises:
-            UsageError: an observation of another shape, an unknown agent, or another batch size than before.
+            UsageError: an observation of another shape, a mask that allows nothing, an unknown agent, or another batch
+                size than before.
         """
         rows, batched = self._split(obs)
+        self._check_masks(rows)
         memories = self._see(rows, reward, _infos(info, len(rows), batched))
         answers = self.policy.act(memories, explore=self.explore if explore is None else explore)
         actions = [self._unpack(answer.actions) for answer in answers]
@@ -203,6 +207,24 @@ class Agent:
                 raise UsageError(f"agent {agent!r}: for a batch give a list of dicts, one per environment")
         return found
 
+    def _check_masks(self, rows: Sequence[Any]) -> None:
+        """Refuse observations whose mask allows nothing."""
+        for number, row in enumerate(rows):
+            by_agent = row if self.policy.multi_agent else {ALONE: row}
+            for agent, observation in by_agent.items():
+                seen, does = self.observation_space, self.action_space
+                if self.policy.multi_agent:
+                    seen, does = seen[agent], does[agent]
+                if not has_mask(seen) or not choices_of(does):
+                    continue
+                problem = check_mask(observation, does)
+                if problem is not None:
+                    who = f"agent {agent!r}, " if self.policy.multi_agent else ""
+                    raise UsageError(
+                        f"{who}row {number}: {MASK_KEY!r}: got {problem[0]}, expected {problem[1]}; an agent that can "
+                        "do nothing does not act"
+                    )
+
     def _split_actions(self, actions: Any, rows: int, batched: bool) -> list[dict[Any, Any]] | None:
         if actions is None:
             return None
@@ -254,7 +276,8 @@ def load(
     If a run's best checkpoint is damaged, the newest intact one of its trial takes its place, with a word on stderr.
 
     Args:
-        path: the folder; or a bundle or ONNX file of `rlkit export`, which need neither `trust` nor `force`.
+        path: the folder; or a bundle or ONNX file of `rlkit export`, or a policy that comes along (`zoo/NAME`, see
+            `rlkit list zoo`), which need neither `trust` nor `force`.
         imports: modules that define the user's own models or connectors, beside those noted at training.
         trust: accept a checkpoint this user did not write, or a plain RLlib one; loading runs code inside it.
         force: accept one of another version of ray, Python or rlkit.
@@ -264,6 +287,7 @@ def load(
         CheckpointError: what is missing, damaged, not trusted or of another version.
         UsageError: no such path.
     """
+    path = find_policy(path)
     if bundle.is_bundle(path):
         registry.load_plugins(imports)
         graphs, notes = bundle.read(path)

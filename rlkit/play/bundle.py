@@ -272,7 +272,7 @@ def _weights(folder: Path, said: Mapping[str, Any]) -> dict[str, Any]:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
     except ImportError:
-        raise UsageError(f"{folder}: to read a bundle, {EXTRA}") from None
+        raise UsageError(f"{folder}: to read a bundle, pip install safetensors") from None
     try:
         return load_file(path)
     except (SafetensorError, ValueError, OSError) as error:

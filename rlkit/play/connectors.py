@@ -197,9 +197,13 @@ class ConnectorPolicy(Policy):
 
 
 def policy_of(modules: Any, env_to_module: Any, module_to_env: Any, env_steps: int = 0) -> Policy:
-    """Return the policy of modules and connectors; the short way if every connector is RLlib's default."""
+    """Return the policy of modules and connectors.
+
+    The short way if every connector is RLlib's default or says what it does to an array of observations, `rows`.
+    """
     several = is_multi_agent(env_to_module)
-    plain = extras(env_to_module, OBSERVING, several) == [] and extras(module_to_env, ACTING, several) == []
+    before, after = extras(env_to_module, OBSERVING, several), extras(module_to_env, ACTING, several)
+    plain = before is not None and all(hasattr(piece, "rows") for piece in before) and after == []
     kind = DirectPolicy if plain else ConnectorPolicy
     return kind(modules, env_to_module, module_to_env, env_steps)
 

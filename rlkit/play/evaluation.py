@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Evaluation", "during_training", "evaluate", "statistics"]
 
+MOST_EPISODES = 1_000_000  # in memory about 500 MB of rows
 DRAWS = 20_000_000  # numbers drawn for a bootstrap interval at most: 10,000 resamples of up to 2,000 episodes
 
 
@@ -172,6 +173,11 @@ class EvaluationOptions:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{name} must be at least 1, got {value}")
+        if self.episodes > MOST_EPISODES:
+            raise UsageError(
+                f"got {self.episodes:,} episodes, expected at most {MOST_EPISODES:,}: each is kept as a row, and the "
+                "interval of a mean narrows with the square root of their number; play them in parts, with --seed"
+            )
 
     def agent(self, path: str | Path | Agent) -> Agent:
         """Load an agent, unless it is one."""
@@ -309,15 +315,17 @@ def make_checked(agent: Agent, name: str, config: Mapping[str, Any], render: boo
     """Make an environment, with its curriculum's tasks; check that its spaces are those of the checkpoint."""
     from rlkit.curriculum.evaluation_env import prepared_from
     from rlkit.envs.make import make_env
+    from rlkit.envs.watchdog import ENV_TIMEOUT_S
 
     extra = {"render_mode": "rgb_array"} if render else {}
     recipe = agent.manifest.recipe or {}
+    limit_s = recipe.get("env_timeout_s", ENV_TIMEOUT_S)
     own = (name, dict(config)) == (recipe.get("env"), recipe.get("env_config") or {})
     try:
         env = prepared_from(
             recipe.get("curriculum") if own and not is_bundle(agent.manifest.path) else None,
             agent.manifest.path,
-            lambda task: make_env(name, {**config, **task, **extra}),
+            lambda task: make_env(name, {**config, **task, **extra}, limit_s=limit_s),
         )
     except (TypeError, UsageError) as error:
         if render:

@@ -51,14 +51,25 @@ def during_training(
         num_envs: environments stepped as one batch; 32, or as many as there are episodes.
     """
     environment = None if recipe is None else (recipe.env, dict(recipe.env_config))
-    return TrainingEvaluation(environment, episodes, seed, num_envs or BLOCK)
+    limit_s = None if recipe is None else recipe.env_timeout_s
+    return TrainingEvaluation(environment, episodes, seed, num_envs or BLOCK, limit_s)
 
 
 class TrainingEvaluation:
     """See `during_training`. Environments and connectors are kept from one evaluation to the next."""
 
-    def __init__(self, environment: tuple[str, dict[str, Any]] | None, episodes: int, seed: int, slots: int):
+    limit_s: float | None = None
+
+    def __init__(
+        self,
+        environment: tuple[str, dict[str, Any]] | None,
+        episodes: int,
+        seed: int,
+        slots: int,
+        limit_s: float | None,
+    ):
         self.environment = environment
+        self.limit_s = limit_s
         self.episodes = episodes
         self.seed = seed
         self.slots = slots
@@ -116,7 +127,7 @@ class TrainingEvaluation:
         if self.environment is not None:
             from rlkit.envs.make import make_env
 
-            return make_env(self.environment[0], {**self.environment[1], **task})
+            return make_env(self.environment[0], {**self.environment[1], **task}, limit_s=self.limit_s)
         return env_creator_of(config)(arguments)
 
     def __getstate__(self) -> dict[str, Any]:

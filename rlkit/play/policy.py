@@ -55,6 +55,7 @@ class Policy:
         self._clip = any(c.clip_actions for c in scaling)
         self._maps: dict[Any, actions.ActionMap] = {}
         rllib.freeze_connectors(env_to_module)
+        self._pieces = [piece for piece in env_to_module.connectors if hasattr(piece, "rows")]
 
     @property
     def multi_agent(self) -> bool:
@@ -181,7 +182,7 @@ class _Latest:
 
 
 class DirectPolicy(Policy):
-    """RLlib's default connectors done on arrays."""
+    """RLlib's default connectors done on arrays, and those with a method `rows`."""
 
     @property
     def memoryless(self) -> bool:
@@ -263,7 +264,10 @@ class DirectPolicy(Policy):
     def _batch(self, name: str, memories: Sequence[_Latest], where: list[tuple[int, Any]]) -> dict[str, Any]:
         """Return {obs: (B, O)}, or {obs: (B, 1, O), state_in: (B, ...)} for a recurrent module."""
         module = self.modules[name]
-        batch = {Columns.OBS: acting.stack([memories[index].observations[agent] for index, agent in where])}
+        seen: Any = [memories[index].observations[agent] for index, agent in where]
+        for piece in self._pieces:
+            seen = piece.rows(seen)
+        batch = {Columns.OBS: acting.stack(seen)}
         if module.is_stateful():
             batch[Columns.OBS] = acting.with_time(batch[Columns.OBS])
             states = [memories[index].states.get(agent) for index, agent in where]

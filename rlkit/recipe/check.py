@@ -9,7 +9,7 @@ from typing import Any
 
 from rlkit import registry
 from rlkit.algos.rules import Settings
-from rlkit.errors import did_you_mean
+from rlkit.errors import UsageError, did_you_mean
 from rlkit.recipe import default_space
 from rlkit.recipe import overrides as overriding
 from rlkit.recipe.config_check import check_config
@@ -21,7 +21,7 @@ from rlkit.recipe.problems import Mark, Problem, RecipeError, Report, Unusable, 
 from rlkit.recipe.run_check import check_run, check_spaces
 from rlkit.recipe.scalars import read_scalar
 from rlkit.recipe.schema import Recipe, validated
-from rlkit.recipe.shipped import find_recipe
+from rlkit.recipe.shipped import find_policy, find_recipe
 from rlkit.recipe.signatures import Config
 from rlkit.recipe.source import parse, read_text
 from rlkit.recipe.tree import Node, Reader
@@ -154,7 +154,7 @@ def _check_meaning(data: dict[str, Any], report: Report) -> None:
     env, env_config = sound.get("env", ""), sound.get("env_config", {})
     settings = Settings(
         config.algorithm, env, config.line, sound.get("config", {}), config.default,
-        action_of(env, env_config), bool(env) and is_single_agent(env),
+        action_of(env, env_config), bool(env) and is_single_agent(env), sound.get("model") or {}, env_config,
     )  # fmt: skip
     minibatch, (name, batch) = settings.numbers("training", "minibatch_size"), settings.batch()
     if batch and minibatch and max(minibatch) > min(batch):
@@ -166,7 +166,19 @@ def _check_meaning(data: dict[str, Any], report: Report) -> None:
     for rules in config.rules:
         for path, message, fix in rules.check(settings) if rules.check else ():
             report.add(path, message, fix, key=path[-1] == "lr")
+    _check_sources(sound.get("init_from"), report)
     check_run(sound, _keys(data, "stop"), config, settings, report)
+
+
+def _check_sources(init_from: Any, report: Report) -> None:
+    """Report a policy of the zoo that does not exist; folders are looked at when a run starts."""
+    by_glob = init_from if isinstance(init_from, Mapping) else {None: init_from}
+    for glob, source in by_glob.items():
+        try:
+            find_policy(str(source or "").partition("#")[0])
+        except UsageError as error:
+            path = ("init_from",) if glob is None else ("init_from", glob)
+            report.add(path, str(error), "name one of `rlkit list zoo`, or a run, a checkpoint or a bundle")
 
 
 def _keys(data: Mapping[str, Any], section: str) -> list[str]:

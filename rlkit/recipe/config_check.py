@@ -19,6 +19,16 @@ IMPORTING = (
 )  # fmt: skip
 
 
+PER_MODULE = "algorithm_config_overrides_per_module"
+# Arguments of `training` that say how much is sampled, kept and drawn, or how a learner is made: never of one module.
+OF_ALL_MODULES = (
+    "train_batch_size", "train_batch_size_per_learner", "num_epochs", "minibatch_size", "shuffle_batch_per_epoch",
+    "replay_buffer_config", "training_intensity", "num_steps_sampled_before_learning_starts", "learner_config_dict",
+    "store_buffer_in_checkpoints", "add_default_connectors_to_learner_pipeline", "broadcast_interval",
+    "circular_buffer_num_batches", "circular_buffer_iterations_per_batch",
+)  # fmt: skip
+
+
 def check_config(methods: Mapping[str, Any], names: Any, config: Config, report: Report) -> None:
     """Report unknown methods and arguments, wrong types, out-of-range values, and what RLlib would ignore.
 
@@ -65,7 +75,27 @@ def check_arguments(config: Config, method: str, arguments: Mapping[str, Any], r
             report.add(path, message, REGISTER, got=value, key=True)
         elif not _imports(value, path, report):
             usable[argument] = value
+            if argument == PER_MODULE and isinstance(value, Mapping):
+                _check_per_module(config, value, path, report)
     check_values(usable, rows, ("config", method), report, owner=method, noun="argument", rules=config.rules)
+
+
+def _check_per_module(config: Config, overrides: Mapping[str, Any], path: Path, report: Report) -> None:
+    """Report overrides of single modules that are no argument of `training`, or one of all modules together."""
+    rows = config.arguments("training")
+    for module, values in overrides.items():
+        given = values if isinstance(values, Mapping) else {}
+        usable: dict[str, Any] = {}
+        for argument, value in given.items():
+            here: Path = (*path, module, argument)
+            if argument in OF_ALL_MODULES and argument in rows:
+                message = f"{argument} holds for all modules together; an override of one has no effect"
+                report.add(here, message, f"write config.training.{argument}", key=True)
+            elif reasons := refusal(config, "training", argument, rows):
+                report.add(here, *reasons, key=True)
+            else:
+                usable[argument] = value
+        check_values(usable, rows, (*path, module), report, owner=module, noun="argument", rules=config.rules)
 
 
 def refusal(config: Config, method: str, argument: str, rows: Rows) -> tuple[str, str] | None:

@@ -100,6 +100,10 @@ def _check_arguments(data: Mapping[str, Any], name: str, report: Report) -> None
                 "remove it",
                 key=True,
             )
+    if (sampled := given.get("reporting", {}).get("min_sample_timesteps_per_iteration")) not in (None, 0):
+        message = f"{name} samples nothing, and an iteration would never end"
+        fix = "remove it; offline_data.dataset_num_iters_per_learner says how many updates an iteration has"
+        report.add(("config", "reporting", "min_sample_timesteps_per_iteration"), message, fix, got=sampled)
     learners = given.get("learners", {}).get("num_learners")
     if learners:
         message = f"{name} learns in the trial's own process"

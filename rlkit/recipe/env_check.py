@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from rlkit import envs, registry
+from rlkit.envs import rules as env_rules
 from rlkit.errors import UsageError, did_you_mean
 from rlkit.recipe.options import check_values
 from rlkit.recipe.problems import Path, Report
 from rlkit.recipe.signatures import Config, options, table
+from rlkit.recipe.spaces import variants
 
 # Arguments that change neither the agents nor their names.
 SAME_AGENTS = {
@@ -77,6 +79,11 @@ def _check_arguments(name: str, given: Mapping[str, Any], report: Report) -> Non
             rows = {**rows, **(PETTINGZOO if name in table()["mpe2"] else GYMNASIUM)}
     if rows is not None:
         check_values(given, rows, ("env_config",), report, owner=name, noun="argument")
+    rules = env_rules.rules_of(name)
+    if rules is not None and not report.has(("env_config",)):
+        for variant in variants(given):
+            for path, message, fix in rules.faults(variant):
+                report.add(("env_config", *path), message, fix)
 
 
 def action_of(name: str, env_config: Mapping[str, Any]) -> str | None:

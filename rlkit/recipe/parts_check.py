@@ -11,6 +11,7 @@ from rlkit.recipe.env_check import action_of
 from rlkit.recipe.options import check_values
 from rlkit.recipe.problems import Path, Report, instead
 from rlkit.recipe.signatures import Config, options, table
+from rlkit.recipe.without_effect import idle_fields
 from rlkit.recipe.words import OLD_MODEL_KEYS
 
 _SINGULAR = {"models": "model", "callbacks": "callback", "explorations": "exploration"}
@@ -31,6 +32,9 @@ def check_parts(data: Mapping[str, Any], config: Config, report: Report) -> None
         _check_registered_model(data["model"], report)
     else:
         _check_default_model(data.get("model", {}), report)
+    algorithm, acts = config.algorithm, action_of(data.get("env", ""), data.get("env_config", {}))
+    for field, message, fix in idle_fields(algorithm, data.get("model", {}), acts=acts):
+        report.add(("model", field), message, fix, key=True)
     _check_named("explorations", data.get("exploration", {}), "type", ("exploration",), report)
     _check_exploration_fits(data, config, report)
     _check_curriculum(data, report)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,6 +24,9 @@ SEARCHERS: dict[str, str | None] = {
     "random": None, "optuna": "optuna", "hyperopt": "hyperopt", "bayesopt": "bayes_opt", "ax": "ax",
     "bohb": "hpbandster", "nevergrad": "nevergrad", "hebo": "hebo", "zoopt": "zoopt",
 }  # fmt: skip
+# tracker -> the package it needs
+TRACKERS = {"wandb": "wandb", "mlflow": "mlflow", "trackio": "trackio"}
+FULL_PATHS = {metrics.FAMILIES[tidy]: tidy for tidy in ("return/", "loss/")}
 SPACE_SECTIONS = ("config", "model", "env_config", "exploration")
 SCHEDULER: Path = ("tune", "scheduler")
 
@@ -40,6 +44,8 @@ def check_run(
     for name, value in stop.items():
         if name in COUNTERS and value <= 0:
             report.add(("stop", name), f"{name} must be above 0", "write a positive number", got=value)
+        elif name in ("iteration", "iterations") and value % 1:
+            report.add(("stop", name), f"{name} are whole", f"write {math.ceil(value)}", got=value)
     if "iteration" in stop and "iterations" in stop:
         report.add(("stop", "iterations"), "iteration and iterations are the same", "remove one", key=True)
     check_metric(data.get("checkpoint", {}).get("best"), ("checkpoint", "best"), data, report)
@@ -47,7 +53,19 @@ def check_run(
     if data.get("evaluation") is not None:
         _check_evaluation(data, config, settings, report)
     _check_learning_starts(stop, settings, report)
+    _check_track(data.get("track", ()), report)
     _check_tune(data, config, report)
+
+
+def _check_track(track: Any, report: Report) -> None:
+    """Report a tracker that is named twice, or whose package is not installed."""
+    for number, name in enumerate(track):
+        package = TRACKERS.get(name)
+        if name in track[:number]:
+            report.add(("track", number), f"{name} is named twice", "remove one", got=name)
+        elif package is not None and importlib.util.find_spec(package) is None:
+            message = f"{name} needs the package {package}, which is not installed"
+            report.add(("track", number), message, f"pip install 'rlkit-rllib[{name}]'", got=name)
 
 
 def check_spaces(data: Any, report: Report) -> None:
@@ -93,11 +111,17 @@ def check_metric(name: str | None, path: Path, data: Any, report: Report, *, key
     if name.startswith("curriculum/") and data.get("curriculum") is None:
         fix = "add the section, or choose another metric"
         report.add(path, f"{name} needs a section `curriculum`", fix, key=key)
-    _check_owner(name.removeprefix("eval/"), path, data, report, key=key)
+    _check_owner(name.removeprefix("eval/").removeprefix("evaluation/"), path, data, report, key=key)
 
 
 def _check_owner(name: str, path: Path, data: Mapping[str, Any], report: Report, *, key: bool) -> None:
-    """Report `return/<agent>` and `loss/<module>/<name>` of agents and modules that the recipe does not have."""
+    """Report `return/<agent>` and `loss/<module>/<name>` of agents and modules that the recipe does not have.
+
+    RLlib's full paths mean the same.
+    """
+    for path_of_rllib, tidy in FULL_PATHS.items():
+        if name.startswith(path_of_rllib):
+            name = tidy + name.removeprefix(path_of_rllib)
     family, _, rest = name.partition("/")
     env, policies = data.get("env", ""), data.get("policies")
     if family not in ("return", "loss") or not env or report.has(("env",)) or report.has(("policies",)):

@@ -121,6 +121,7 @@ class Recipe(_Section):
     env: Name = _field("Gymnasium id, registered name, pettingzoo/<module>.<env> or vmas/<scenario>")
     env_config: dict[Name, Any] = _field("keyword arguments of the environment", {})
     data: Name | None = _field("recorded episodes of BC, MARWIL, CQL, IQL: a file, or minari/<id>", None)
+    env_timeout_s: float = _field("seconds that one `reset`, `step` or constructor may take", 300.0, gt=0)
     seed: int | None = _field("seed of everything random; null: not seeded", 0, ge=0, le=2**31 - 1)
     config: dict[Name, dict[Name, Any]] = _field("RLlib's AlgorithmConfig: method -> its arguments", {})
     model: Model | None = _field("a registered model and its options, or RLlib's own fields", None)
@@ -132,6 +133,9 @@ class Recipe(_Section):
     stop: dict[Name, float] = _field("metric -> value; the first reached ends the run", min_length=1)
     evaluation: EvaluationSection | None = _field("evaluation during training", None)
     checkpoint: Checkpoint = _field("checkpoints", Checkpoint())
+    track: list[Literal["tensorboard", "wandb", "mlflow", "trackio"]] = _field(
+        "experiment trackers that get every result", ["tensorboard"]
+    )
     tune: Tune = _field("several trials", Tune())
 
     @model_validator(mode="before")

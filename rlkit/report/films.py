@@ -72,7 +72,11 @@ def play_group(group: TrialGroup, *, trust: bool, notes: list[str]) -> Played | 
     lines = [[name, *cells(values)] for name, values in {**found, "length": result.episode_length}.items()]
     films = []
     order = sorted(result.rows, key=lambda row: (row.ret, row.seed))
-    for what, row in (("median", order[len(order) // 2]), ("worst", order[0])):
+    median, worst = order[len(order) // 2], order[0]
+    filmed = [("median", median), ("worst", worst)]
+    if median.ret == worst.ret:  # as good as each other: one film is enough
+        filmed = [("median and worst", worst)]
+    for what, row in filmed:
         cut = f"; the first {FILMED} of {row.length} steps" if row.length > FILMED else ""
         try:
             data = _film(agent, row.seed)

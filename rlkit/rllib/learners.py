@@ -198,11 +198,14 @@ def freeze_connectors(pipeline: Any) -> None:
     """Stop connectors from learning, and put their tensors on the CPU.
 
     `MeanStdFilter` goes on updating its statistics unless `_update_stats` is False (2.60: its constructor
-    only); `NumpyToTensor` keeps the device it was saved with.
+    only); rlkit's `NormalizeObservations` learns for an env runner alone; `NumpyToTensor` keeps the device it was saved
+    with.
     """
     for connector in pipeline.connectors:
         if hasattr(connector, "_update_stats"):
             connector._update_stats = False
+        if hasattr(connector, "runner"):
+            connector.runner = None
         if hasattr(connector, "_device"):
             connector._device = None
 

@@ -1,7 +1,10 @@
-"""Tune: trials, their state and checkpoints on disk, log files, and what Ray prints."""
+"""Tune: trials, their state and checkpoints on disk, log files; what Ray prints and where it listens."""
 
 from __future__ import annotations
 
+import os
+import sys
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -161,6 +164,75 @@ def print_to_stderr() -> None:
     worker.print_to_stdstream = to_stderr
 
 
+@contextmanager
+def loopback_only(wanted: bool) -> Iterator[None]:
+    """Let a Ray that is started inside the block listen on the loopback address alone, where that is `wanted`.
+
+    With any other address of the node its GCS, raylet and workers listen on all interfaces, and 127.0.0.1 given as
+    `_node_ip_address` is replaced by the machine's own (`resolve_ip_for_localhost`, 2.60, _private/services.py). A Ray
+    that is told it is no part of a cluster, as on macOS, takes the loopback address by itself. Its other processes read
+    the variable, this one has read it already.
+    """
+    if not wanted:
+        yield
+        return
+    from ray._private import ray_constants
+
+    name, before = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, ray_constants.ENABLE_RAY_CLUSTER
+    given = os.environ.get(name)
+    os.environ[name], ray_constants.ENABLE_RAY_CLUSTER = "0", False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+        if given is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = given
+
+
+def send_token() -> None:
+    """Authenticate with this user's token, if there is one and RAY_AUTH_MODE says nothing.
+
+    Ray does so for the address "auto", never for one that is given (2.60, _private/worker.py).
+    """
+    from ray._private.authentication import authentication_token_setup as setup
+
+    setup.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+
+
+NOTICES = b"rlkit/notice/"
+
+
+def tell_driver(text: str) -> None:
+    """Leave a line for the driver of this run, from any thread of any of its processes; without Ray it goes to stderr.
+
+    Ray's key-value store (2.60, `experimental.internal_kv`) is the one way that needs no actor that answers.
+    """
+    import ray
+    from ray.experimental import internal_kv
+
+    if not ray.is_initialized() or ray.get_runtime_context().worker.mode != ray.WORKER_MODE:
+        print(text, file=sys.stderr, flush=True)
+        return
+    job = ray.get_runtime_context().get_job_id().encode()
+    internal_kv._internal_kv_put(NOTICES + job + b"/" + uuid.uuid4().hex.encode(), text.encode())
+
+
+def take_notices() -> list[str]:
+    """Return and remove what the processes of this run have left for its driver."""
+    import ray
+    from ray.experimental import internal_kv
+
+    prefix = NOTICES + ray.get_runtime_context().get_job_id().encode() + b"/"
+    found = []
+    for key in internal_kv._internal_kv_list(prefix):
+        text = internal_kv._internal_kv_get(key)
+        internal_kv._internal_kv_del(key)
+        found.append(text.decode() if text is not None else "")
+    return found
+
+
 class ResultFile:
     """Mixin before Tune's JsonLoggerCallback: which file a trial's results go to."""
 
@@ -183,3 +255,30 @@ class EventWriter:
             self._trial_writer[trial].close()
         self._trial_writer[trial] = self._summary_writer_cls(folder, flush_secs=30)
         self._trial_result[trial] = {}
+
+
+def raise_of_wandb(tracker: Any, trial: Any, wait_s: float = 0.0) -> None:
+    """Raise what ended the process that writes a trial to W&B, if it has ended.
+
+    `WandbLoggerCallback` (2.60) never reads that process's result, so that a server that cannot be reached is silent.
+
+    Args:
+        tracker: any callback; other ones have no such process.
+        trial: as the callback knows it.
+        wait_s: for it to end; TimeoutError after that. 0: only look.
+    """
+    import ray
+
+    future = getattr(tracker, "_trial_logging_futures", {}).get(trial)
+    if future is None:
+        return
+    done, _ = ray.wait([future], timeout=wait_s)
+    if done:
+        ray.get(future)
+    elif wait_s:
+        raise TimeoutError(f"not everything was sent within {wait_s:g} s")
+
+
+def mlflow_run(tracker: Any, trial: Any) -> str:
+    """Return the id of a trial's run in MLflow; `MLflowLoggerCallback` (2.60) has no accessor."""
+    return str(tracker._trial_runs[trial])

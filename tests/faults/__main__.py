@@ -62,7 +62,7 @@ TESTS = {
     "F4": [
         "tests/test_state.py", "tests/test_replay.py", "tests/test_ppo.py", "tests/test_maddpg.py",
         "tests/test_exploration.py", "tests/test_exploration_intrinsic.py", "-k",
-        "restor or resum or schedules or state",
+        "restore or resum or schedules or state",
     ],
     "F7": ["tests/test_faults.py", "-k", "disk or written"],
     "F8": ["tests/test_envs_contract.py"],

@@ -16,11 +16,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from rlkit.algos.centralised.losses import FORBIDDEN
 from rlkit.algos.centralised.networks import Bank, LoopBank, StackedBank, stack_key
 from rlkit.algos.centralised.rows import ByAgent, CriticInput, Rows, from_start
-from rlkit.algos.centralised.spaces import Actions, masked
+from rlkit.algos.centralised.spaces import Actions
 from rlkit.algos.learning.adam import AdamStep, clip_each
 from rlkit.algos.learning.minibatches import averaged
+from rlkit.models.masks import masked
 
 
 class Training(NamedTuple):
@@ -104,7 +106,9 @@ class ActorGroup(Group):
     def logits(self, bank: Bank, vectors: ByAgent, legal: ByAgent) -> torch.Tensor:
         """Return (n, g B, L) for observation vectors, forbidden actions masked."""
         logits = bank(self.batch(vectors))
-        return masked(logits, self.batch(legal)) if self.players[0][0] in legal else logits
+        if self.players[0][0] not in legal:
+            return logits
+        return masked(logits, self.batch(legal), self.kind.choices, FORBIDDEN)
 
     def next_logits(self, rows: Rows) -> torch.Tensor:
         """Return (n, g B, L) of the target actors in the next observations."""
@@ -254,9 +258,8 @@ def make_actors(
     members = []
     for name, module in modules.items():
         how, nets = training(name), ([module.actors[index]], [module.target_actors[index]])
-        members.append(
-            Member(name, module.players, nets[0], nets[1] if how.trained else None, how, module.kind.key)
-        )
+        key = module.kind.key, module.vector.key is None  # with a mask or without
+        members.append(Member(name, module.players, nets[0], nets[1] if how.trained else None, how, key))
     return [ActorGroup(*parts, kind=modules[parts[0][0]].kind) for parts in grouped(members, stack)]
 
 

@@ -22,6 +22,7 @@ from ray.rllib.core.rl_module.apis import InferenceOnlyAPI
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from torch import nn
 
+from rlkit.algos.centralised.losses import FORBIDDEN
 from rlkit.algos.centralised.networks import RecurrentNet, make_net
 from rlkit.algos.centralised.rows import CriticInput
 from rlkit.algos.centralised.spaces import (
@@ -32,9 +33,9 @@ from rlkit.algos.centralised.spaces import (
     Normalizer,
     ObservationVector,
     action_kind,
-    masked,
 )
 from rlkit.exploration.schedule import Schedule
+from rlkit.models.masks import masked
 from rlkit.replay.episodes import PRESENT
 
 OPTIONS = "maddpg"
@@ -123,7 +124,9 @@ class MADDPGModule(TorchRLModule, InferenceOnlyAPI):
             logits, out[Columns.STATE_OUT] = actor.run(x, batch[Columns.STATE_IN])
         else:
             logits = self.act(actor, x, batch)
-        out[Columns.ACTION_DIST_INPUTS] = masked(logits, mask)
+        out[Columns.ACTION_DIST_INPUTS] = (
+            logits if mask is None else masked(logits, mask, self.kind.choices, FORBIDDEN)
+        )
         return out
 
     def _forward_inference(self, batch: Mapping[str, Any], **kwargs: Any) -> dict[str, Any]:

@@ -21,6 +21,7 @@ import torch
 
 from rlkit.algos.centralised.options import LOCAL
 from rlkit.algos.centralised.spaces import Joint
+from rlkit.models.masks import stuck
 from rlkit.replay.buffer import (
     ACTIONS,
     MASK,
@@ -106,7 +107,7 @@ class Rows:
 
     Attributes:
         observations, next_observations: vectors by agent.
-        legal, next_legal: action masks by agent, for the agents that have one.
+        legal, next_legal: what masks allow by agent, (K, B, L) bool, for the agents that have one.
         codes: action codes by agent.
         rewards, terminated, valid: by agent, (K, B). `valid`: the agent acted, and what followed is known; None where
             all rows are valid.
@@ -187,6 +188,9 @@ def read_rows(columns: Mapping[str, Any], joint: Joint, config: Any, normalizers
     def by_agent(values: torch.Tensor) -> ByAgent:
         return {a: values[..., i] for i, a in enumerate(agents)}
 
+    terminated = by_agent(columns[TERMINATEDS])
+    for agent, allowed in next_legal.items():  # nothing to do is worth nothing
+        terminated[agent] = terminated[agent] | stuck(allowed, joint.kinds[agent].choices)
     return Rows(
         observations=observations,
         next_observations=following,
@@ -194,7 +198,7 @@ def read_rows(columns: Mapping[str, Any], joint: Joint, config: Any, normalizers
         next_legal=next_legal,
         codes=codes,
         rewards=by_agent(columns[REWARDS]),
-        terminated=by_agent(columns[TERMINATEDS]),
+        terminated=terminated,
         valid=None if everywhere else by_agent(valid),
         next_present=None if everywhere else by_agent(there),
         discount=config.gamma ** columns[N_STEP],

@@ -21,9 +21,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from rlkit.algos.centralised.losses import FORBIDDEN, gumbel, gumbel_softmax, smoothed
-from rlkit.models.features import as_float, split_mask, zeros
+from rlkit.algos.centralised.losses import gumbel, gumbel_softmax, smoothed
+from rlkit.models.features import as_float, zeros
+from rlkit.models.masks import legal_of
 from rlkit.replay.columns import Column, pick
+from rlkit.roster import split_mask
 
 ACCEPTED = "a bounded Box, Discrete or MultiDiscrete"
 
@@ -48,10 +50,10 @@ class ObservationVector:
         self.size = sum(self.sizes)
 
     def split(self, observations: Any) -> tuple[Any, torch.Tensor | None]:
-        """Return observations without their action mask, and the mask (..., n) or None."""
+        """Return observations without their action mask, and what it allows, (..., L) bool, or None."""
         if self.key is None:
             return observations, None
-        return observations[self.key], observations["action_mask"]
+        return observations[self.key], legal_of(observations)
 
     def __call__(self, observations: Any) -> torch.Tensor:
         """Return (..., O) for observations without a mask."""
@@ -114,6 +116,7 @@ class BoxActions:
     """
 
     discrete = False
+    choices: tuple[int, ...] = ()
 
     def __init__(self, space: gym.spaces.Box, normalized: bool):
         self.shape = tuple(space.shape)
@@ -234,15 +237,6 @@ def action_kind(space: gym.Space, normalized: bool) -> Actions:
     raise ValueError(
         f"MADDPG has no actor for {space}, expected {ACCEPTED}; wrap the environment so that its agents act in one"
     )
-
-
-def masked(logits: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    """Put forbidden actions (mask 0) out of reach, (B, n); a row without any allowed action stays as it is."""
-    if mask is None:
-        return logits
-    allowed = mask > 0
-    allowed = allowed | ~allowed.any(dim=-1, keepdim=True)
-    return torch.where(allowed, logits, torch.full_like(logits, FORBIDDEN))
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import ray
 import torch
 from ray.rllib.algorithms.algorithm import Algorithm
@@ -34,12 +35,15 @@ from ray.rllib.utils.numpy import convert_to_numpy
 from rlkit import rllib
 from rlkit.algos.onpolicy.episodes import fragments_of
 from rlkit.algos.onpolicy.kl import attach_kl_coeffs
-from rlkit.algos.onpolicy.learner import OnPolicyLearner
+from rlkit.algos.onpolicy.learner import OnPolicyLearner, check_finite
+from rlkit.algos.onpolicy.reward_norm import attach_reward_norm
 from rlkit.algos.sampling.array_episodes import ArrayFragment
 from rlkit.algos.sampling.team_fragment import TeamFragment
 from rlkit.errors import RunFailed, UsageError
 
 logger = logging.getLogger(__name__)
+
+SAMPLE = "sample"  # tag of the calls that sample ahead
 
 Fragments = dict[str, list[Any]]  # by module: `ArrayFragment`s, or `TeamFragment`s for critics of teams
 
@@ -54,6 +58,7 @@ class OnPolicy(Algorithm):
         self._decided = False
         self._states: dict[str, Any] = {}  # initial states of the modules that have one, numpy
         attach_kl_coeffs(self)
+        self._reward_norm = attach_reward_norm(self)
 
     def training_step(self) -> None:
         """Sample, learn, sync: see the module's docstring."""
@@ -68,6 +73,8 @@ class OnPolicy(Algorithm):
             samples = self.sample()
         if not samples:
             return
+        if self.config.overlap_sampling:
+            self._sample_ahead()
         sampled = self._steps(NUM_ENV_STEPS_SAMPLED_LIFETIME) - before
         learn = self.learn_as_rllib if self._reason else self.learn
         with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
@@ -108,18 +115,33 @@ class OnPolicy(Algorithm):
         return samples
 
     def _ask_runners(self) -> list[tuple[Any, Any]]:
-        """Let every runner sample once; return what each sampled, and its metrics."""
-        group = self.env_runner_group
-        job = _Sample(self._steps(NUM_ENV_STEPS_SAMPLED_LIFETIME), bool(self._reason))
+        """Let every runner sample once; return what each sampled, and its metrics.
+
+        With `overlap_sampling` they may have been asked before.
+        """
+        group, timeout = self.env_runner_group, self.config.sample_timeout_s
         if group.num_remote_env_runners() == 0:
-            return [job(group.local_env_runner)]
-        answers = group.foreach_env_runner(
-            job, local_env_runner=False, timeout_seconds=self.config.sample_timeout_s
-        )
+            return [self._sample_job()(group.local_env_runner)]
+        if self.config.overlap_sampling:
+            if not group.num_in_flight_async_reqs(SAMPLE):
+                self._sample_ahead()
+            ready = group.fetch_ready_async_reqs(tags=SAMPLE, timeout_seconds=timeout)
+            answers = [answer for _, answer in sorted(ready, key=lambda pair: pair[0])]
+        else:
+            answers = group.foreach_env_runner(
+                self._sample_job(), local_env_runner=False, timeout_seconds=timeout
+            )
         for _, metrics in answers:
             if isinstance(metrics, UsageError):
                 raise metrics
         return list(answers)
+
+    def _sample_ahead(self) -> None:
+        """Ask all runners for a fragment and go on; they play it with the weights they have now."""
+        self.env_runner_group.foreach_env_runner_async(self._sample_job(), tag=SAMPLE)
+
+    def _sample_job(self) -> _Sample:
+        return _Sample(self._steps(NUM_ENV_STEPS_SAMPLED_LIFETIME), bool(self._reason))
 
     def _wait_for_runners(self) -> None:
         """Give runners that died time to come back; RLlib restores them before the next training step.
@@ -147,6 +169,13 @@ class OnPolicy(Algorithm):
     def learn(self, samples: list[Any], sampled: int) -> list[Any]:
         """Update every trained module in one learner call; return the learner's metrics."""
         fragments = self.by_module(samples)
+        if self._reward_norm is not None:
+            self._reward_norm.learn(samples, DEFAULT_MODULE_ID)
+            fragments = {
+                m: [self._reward_norm.scaled(part) for part in parts] for m, parts in fragments.items()
+            }
+            where = (LEARNER_RESULTS, DEFAULT_MODULE_ID, "reward_deviation")
+            self.metrics.log_value(where, self._reward_norm.deviation, window=1)
         given = fragments if self.learner_group.is_local else ray.put(fragments)
         job = _Update(given, sampled, self._timesteps())
         return [answer.get() for answer in self.learner_group.foreach_learner(job)]
@@ -174,6 +203,8 @@ class OnPolicy(Algorithm):
     def learn_as_rllib(self, samples: list[Any], sampled: int) -> list[Any]:
         """Update from episodes, through RLlib's learner pipeline and its minibatches."""
         config = self.config
+        for episode in samples:
+            check_rewards(episode)
         results: list[Any] = self.learner_group.update(
             episodes=samples,
             timesteps=self._timesteps(),
@@ -241,6 +272,19 @@ class _Update:
         if isinstance(fragments, ray.ObjectRef):
             fragments = ray.get(fragments)
         return learner.update_from_fragments(fragments, env_steps=self.sampled, timesteps=self.timesteps)
+
+
+def check_rewards(episode: Any) -> None:
+    """Refuse an episode with a reward that is NaN or inf; RLlib's pipeline makes a number of it and goes on.
+
+    Raises:
+        RunFailed: names the module.
+    """
+    parts = getattr(episode, "agent_episodes", None)
+    for part in parts.values() if parts is not None else (episode,):
+        check_finite(
+            part.module_id or DEFAULT_MODULE_ID, "reward", np.asarray(part.get_rewards(), np.float64)
+        )
 
 
 def _initial_states(learner: Any) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from rlkit import rllib
 from rlkit.algos.opponents.graph import OpponentGraph
 from rlkit.algos.opponents.history import ActionCode, FeatureOptions
 from rlkit.algos.opponents.inputs import MOVES, LearnerInputs, Placebo
+from rlkit.algos.sampling.actions import module_space
 from rlkit.roster import matches
 
 Opponents = Sequence[str] | Mapping[str, Sequence[str]]
@@ -126,10 +127,10 @@ class OpponentFeatures(ConnectorV2):
         if not names or any(c in name for name in names for c in "*?["):
             names = ["opponent"]
         opponent = actions if self.opponent_actions is None else gym.spaces.Discrete(self.opponent_actions)
-        return self._build(space, names, ActionCode(opponent))
+        return self._build(space, actions, names, ActionCode(opponent))
 
     def _learner(self, agent: str, space: gym.Space, opponents: list[str], actions: Any) -> LearnerInputs:
-        codes = {o: ActionCode(actions[o]) for o in opponents}
+        codes = {o: ActionCode(module_space(actions[o])) for o in opponents}  # what episodes hold
         sizes = {o: code.size for o, code in codes.items()}
         if len({(code.size, code.discrete) for code in codes.values()}) > 1:
             raise ValueError(
@@ -142,13 +143,24 @@ class OpponentFeatures(ConnectorV2):
                 f"supervise: the opponents of {agent!r} have {code.size} actions, expected {expected}; "
                 f"set opponent_actions: {code.size}"
             )
-        return self._build(space, opponents, code)
+        return self._build(space, actions[agent], opponents, code)
 
-    def _build(self, space: gym.Space, opponents: list[str], code: ActionCode) -> LearnerInputs:
+    def _build(
+        self, space: gym.Space, actions: gym.Space, opponents: list[str], code: ActionCode
+    ) -> LearnerInputs:
         return LearnerInputs(
-            space, opponents, code, self.options, label_actions=self.label_actions, label_types=self.label_types,
-            placebo=self.placebo,
+            space, actions, opponents, code, self.options, label_actions=self.label_actions,
+            label_types=self.label_types, placebo=self.placebo,
         )  # fmt: skip
+
+    def check_infos(self, agent: str | None, info: Mapping[str, Any], t: int) -> None:
+        """Look whether an info of a step that `agent` made (None: the only one) tells what its features need.
+
+        Raises:
+            EnvError: names what is missing.
+        """
+        if agent in self._learners:
+            self._learners[agent].check(info, t, alone=agent is None)
 
     def arrays(self, num_envs: int) -> OpponentArrays | None:
         """Return the columnar twin of a single-agent environment's (`rlkit.algos.sampling.connectors`)."""

@@ -25,6 +25,7 @@ from rlkit.algos.opponents.history import DECAY, STATISTICS
 from rlkit.algos.opponents.inputs import ACTION, HISTORY, LOST, MOVES, OPPONENT, STATE, LearnerInputs
 from rlkit.algos.sampling.graph import Flatten, Piece, Tensor
 from rlkit.errors import UsageError
+from rlkit.roster import MASK_KEY
 
 SEEN, BEGUN = "opponent_seen", "begun"
 
@@ -49,7 +50,7 @@ class OpponentGraph(Piece):
         self.options, self.code, self.moves_first = inputs.options, inputs.code, moves_first
         self.opponents = inputs.opponents
         self.space: gym.Space = inputs.out
-        self.flatten = Flatten(inputs.space, ())
+        self.flatten, self.key = Flatten(inputs.seen, ()), inputs.key
         m, a, self.state_size = len(inputs.opponents), inputs.code.size, inputs.out[STATE].shape[0]
         acted = Tensor((m,), "int64") if inputs.code.discrete else Tensor((m, a))
         self.inputs = {ACTION: acted, SEEN: Tensor((m,), "bool")}
@@ -71,17 +72,21 @@ class OpponentGraph(Piece):
     def forward(
         self, batch: dict[str, Any], given: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]
     ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-        begun, seen = state[BEGUN], given[SEEN]
+        begun = state[BEGUN]
         if self.moves_first:
-            steps = torch.maximum(begun, seen.any(dim=-1).float())
+            steps = torch.maximum(begun, given[SEEN].any(dim=-1).float())
         else:
             steps = begun
         after = self._updated(given, state)
         after = {
             name: torch.where(_wide(steps, value) > 0.5, value, state[name]) for name, value in after.items()
         }
-        states = self.flatten({Columns.OBS: batch[Columns.OBS]}, {}, {})[0][Columns.OBS]
+        observed = batch[Columns.OBS]
+        seen = observed if self.key is None else observed[self.key]
+        states = self.flatten({Columns.OBS: seen}, {}, {})[0][Columns.OBS]
         columns = {STATE: states}
+        if self.key is not None:
+            columns[MASK_KEY] = observed[MASK_KEY]
         if OPPONENT in self.space.spaces:
             columns[OPPONENT] = self._features(after)
         if self.options.window:

@@ -12,7 +12,9 @@ import gymnasium as gym
 import numpy as np
 
 from rlkit.algos.opponents.history import STATISTICS, ActionCode, FeatureOptions, OpponentHistory
+from rlkit.algos.sampling import acting
 from rlkit.errors import EnvError
+from rlkit.roster import MASK_KEY, split_mask
 
 STATE, OPPONENT, HISTORY = "state", "opponent", "history"
 ACTION, MOVES, LOST, TYPE = "opponent_action", "opponent_moves", "ball_lost", "opponent_type"
@@ -26,7 +28,8 @@ class LearnerInputs:
     """The opponents, features and labels of one learner.
 
     Args:
-        space: the environment's observation space of this learner.
+        space: the environment's observation space of this learner. An action mask in it goes to the module as it is.
+        actions: of this learner.
         opponents: names of the modelled opponents.
         code: how their actions become vectors.
         options: which features.
@@ -44,6 +47,7 @@ class LearnerInputs:
     def __init__(
         self,
         space: gym.Space,
+        actions: gym.Space | None,
         opponents: Sequence[str],
         code: ActionCode,
         options: FeatureOptions,
@@ -57,10 +61,12 @@ class LearnerInputs:
                 f"supervise: action needs opponents with Discrete actions, got {code.space}; "
                 "use supervise: type or none"
             )
-        flat = gym.spaces.flatten_space(space)
+        seen, key, _ = split_mask(space, actions)
+        flat = gym.spaces.flatten_space(seen)
         if not isinstance(flat, gym.spaces.Box):
             raise ValueError(f"observations: got {space}, expected a space that can be flattened to a vector")
-        self.space, self.opponents, self.code, self.options = space, list(opponents), code, options
+        self.space, self.actions, self.seen, self.key = space, actions, seen, key
+        self.opponents, self.code, self.options = list(opponents), code, options
         self.label_actions, self.label_types, self.placebo = label_actions, label_types, placebo
         size = int(np.prod(flat.shape))
         self.history = OpponentHistory(options, len(opponents), code.size, size)
@@ -70,15 +76,17 @@ class LearnerInputs:
             parts[OPPONENT] = _unbounded(len(opponents), self.history.size)
         if options.window:
             parts[HISTORY] = _unbounded(len(opponents), options.window, self.history.entry_size)
+        if key is not None:
+            parts[MASK_KEY] = space[MASK_KEY]
         if isinstance(space, gym.spaces.Dict) and space.spaces.keys() == parts.keys():
             raise ValueError(f"observations: got {space}, whose keys this connector uses itself; rename one")
         self.out = gym.spaces.Dict(parts)
-        self._vectors = isinstance(space, gym.spaces.Box) and len(space.shape) == 1
+        self._vectors = isinstance(seen, gym.spaces.Box) and len(seen.shape) == 1
 
     def anew(self) -> LearnerInputs:
         """Return the same with an empty history of its own."""
         return LearnerInputs(
-            self.space, self.opponents, self.code, self.options, label_actions=self.label_actions,
+            self.space, self.actions, self.opponents, self.code, self.options, label_actions=self.label_actions,
             label_types=self.label_types, placebo=self.placebo,
         )  # fmt: skip
 
@@ -121,6 +129,17 @@ class LearnerInputs:
                 "let the environment put it there, or use supervise: action or none"
             )
         return info[TYPE]
+
+    def check(self, info: Mapping[str, Any], t: int, *, alone: bool) -> None:
+        """Raise what `step` and `told` would for this info; `alone`: of a single-agent environment.
+
+        Raises:
+            EnvError: names what is missing.
+        """
+        if alone:
+            self.told(info, t)
+        for key in (MOVES, LOST) if self.options.needs_events else ():
+            self._event(info, key, t)
 
     def step(
         self,
@@ -170,15 +189,23 @@ class LearnerInputs:
         """Return what the module sees now: `state` (B, S), `opponent` (B, M, F), `history` (B, M, H, S + A + 1).
 
         Args:
-            observations: the environment's, B of them or one array.
+            observations: the environment's, a list of B or nested arrays (B, ...). Its mask stays `action_mask` (B, A).
         """
+        columns = {}
+        if self.key is not None and isinstance(observations, list):
+            columns[MASK_KEY] = np.stack([observation[MASK_KEY] for observation in observations])
+            observations = [observation[self.key] for observation in observations]
+        elif self.key is not None:
+            columns[MASK_KEY], observations = observations[MASK_KEY].copy(), observations[self.key]
         if self._vectors:
             states = np.asarray(observations, np.float32)
         else:
-            flat = [gym.spaces.flatten(self.space, observation) for observation in observations]
+            if not isinstance(observations, list):
+                observations = [acting.row(observations, i) for i in range(len(rows))]
+            flat = [gym.spaces.flatten(self.seen, observation) for observation in observations]
             states = np.stack(flat).astype(np.float32)
         self.history.observe(rows, states)
-        columns = {STATE: states}
+        columns[STATE] = states
         if self.history.size:
             columns[OPPONENT] = self.history.features(rows)
         if self.options.window:
@@ -204,7 +231,7 @@ class Placebo:
         pick = np.take_along_axis(draws, others.argmax(axis=0)[None], axis=0)[0]
         found = others.any(axis=0) & (self.filled > 0)
         put = (self.next + np.arange(len(rows))) % POOL
-        for name in set(columns) - {STATE}:
+        for name in set(columns) - {STATE, MASK_KEY}:
             own = columns[name]
             pool = self.seen.setdefault(name, np.zeros((POOL, *own.shape[1:]), np.float32))
             shown = found.reshape(-1, *(1,) * (own.ndim - 1))

@@ -15,6 +15,7 @@ Legend: B rows, S state, M opponents, F features, H window, D window entry, h hi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +25,8 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.core.models.base import ENCODER_OUT
 from ray.rllib.models.torch.torch_distributions import TorchCategorical
 from torch import nn
+
+from rlkit.roster import MASK_KEY, has_mask
 
 STATE, OPPONENT, HISTORY = "state", "opponent", "history"
 GATE = "gate"
@@ -40,10 +43,34 @@ def sizes(space: gym.Space) -> dict[str, tuple[int, ...]]:
     if isinstance(space, gym.spaces.Box) and len(space.shape) == 1:
         return {STATE: tuple(space.shape)}
     if isinstance(space, gym.spaces.Dict) and STATE in space.spaces:
-        return {name: tuple(part.shape or ()) for name, part in space.spaces.items()}
+        return {name: tuple(part.shape or ()) for name, part in space.spaces.items() if name != MASK_KEY}
+    if has_mask(space):
+        beside = [part for name, part in space.spaces.items() if name != MASK_KEY]
+        if len(beside) == 1 and isinstance(beside[0], gym.spaces.Box):
+            return {STATE: (math.prod(beside[0].shape),)}
     raise ValueError(
         f"DRON's networks got observations {space}, expected a vector or what OpponentFeatures writes"
     )
+
+
+class Normalize(nn.Module):
+    """Bring bounded values to mean 0 and deviation 1, as if they were uniform between their bounds; leave others alone.
+
+    Args:
+        space: whose `low` and `high` (S,) are the bounds.
+    """
+
+    def __init__(self, space: gym.spaces.Box):
+        super().__init__()
+        low, high = torch.as_tensor(space.low).double(), torch.as_tensor(space.high).double()
+        bounded = torch.isfinite(low) & torch.isfinite(high) & (high > low)
+        middle = torch.where(bounded, (low + high) / 2, 0.0)
+        deviation = torch.where(bounded, (high - low) / 12**0.5, 1.0)
+        self.register_buffer("middle", middle.float(), persistent=False)
+        self.register_buffer("deviation", deviation.float(), persistent=False)
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        return (values - self.middle) / self.deviation
 
 
 class Encoder(nn.Module):
@@ -74,6 +101,7 @@ class Encoder(nn.Module):
             self.opponent_size += encoder_size
         self.output_size = hidden
         self.head: nn.Linear | None = None
+        self.normalize: Normalize | None = None
 
     def add_head(self, classes: int) -> None:
         """Add the head that predicts an opponent's action or type from its hidden layer."""
@@ -87,6 +115,10 @@ class Encoder(nn.Module):
         """
         if torch.is_tensor(observation):
             observation = {STATE: observation}
+        observation = {name: part for name, part in observation.items() if name != MASK_KEY}
+        if len(observation) == 1 and STATE not in observation:  # beside a mask, without opponent features
+            (alone,) = observation.values()
+            observation = {STATE: alone.flatten(1).float()}
         got = {name: tuple(part.shape[1:]) for name, part in observation.items()}
         if got != self.shapes:
             raise ValueError(
@@ -99,7 +131,8 @@ class Encoder(nn.Module):
             b, m = window.shape[:2]
             code = self.history(window.flatten(0, 1))[0][:, -1].view(b, m, -1)
             opponent = code if opponent is None else torch.cat([opponent, code], dim=-1)
-        return observation[STATE], opponent
+        state = observation[STATE]
+        return state if self.normalize is None else self.normalize(state), opponent
 
     def opponent_hidden(self, observation: Any) -> torch.Tensor:
         """Return the hidden layer that reads each opponent, (B, M, h)."""
@@ -227,6 +260,8 @@ def build_encoder(space: gym.Space, options: Mapping[str, Any]) -> Encoder:
         encoder = ConcatEncoder(*args)
     else:
         encoder = MixtureEncoder(*args, experts=int(options["experts"]), gate_inputs=options["gate_inputs"])
+    if options.get("normalize_state"):
+        encoder.normalize = Normalize(space[STATE] if isinstance(space, gym.spaces.Dict) else space)
     return encoder
 
 

@@ -47,6 +47,7 @@ class ArrayFragment:
         times: (N,) int64, steps that the episodes in row 0 had before this fragment.
         infos: T + 1 lists of N dicts, beside `obs`; None unless asked for.
         weights_seq_no: number of the weights that acted.
+        runner: index of the env runner.
     """
 
     obs: Any
@@ -62,6 +63,7 @@ class ArrayFragment:
     times: np.ndarray | None = None
     infos: list[list[dict[str, Any]]] | None = None
     weights_seq_no: int = 0
+    runner: int = 0
 
     @property
     def done(self) -> np.ndarray:
@@ -218,7 +220,7 @@ class EpisodeMaker:
 
 
 def fragment_of(
-    iterations: Iterations, *, clocks: np.ndarray, infos: bool = False, weights: int = 0
+    iterations: Iterations, *, clocks: np.ndarray, infos: bool = False, weights: int = 0, runner: int = 0
 ) -> ArrayFragment:
     """Return a sample as one fragment.
 
@@ -226,6 +228,7 @@ def fragment_of(
         clocks: (N,) steps that the episodes had before the sample.
         infos: whether to give them along.
         weights: number of the weights that acted.
+        runner: index of the env runner.
     """
     begin = iterations.before
     outputs = {
@@ -251,6 +254,7 @@ def fragment_of(
         times=clocks,
         infos=iterations.infos[begin:] if infos else None,
         weights_seq_no=weights,
+        runner=runner,
     )
 
 

@@ -190,7 +190,12 @@ class ArrayEnvRunner(ShortWay, SingleEpisodeRunner):
             if self._sees_end:
                 self._pause(now, maker, began)
             infos_too = bool(getattr(self.config, "array_fragment_infos", False))
-            return [fragment_of(iterations, clocks=began, infos=infos_too, weights=self.weights_number)]
+            return [
+                fragment_of(
+                    iterations, clocks=began, infos=infos_too, weights=self.weights_number,
+                    runner=self.worker_index or 0,
+                )
+            ]  # fmt: skip
         return self._episodes(now, maker, began, ids, finished)
 
     def _wants_fragment(self) -> bool:

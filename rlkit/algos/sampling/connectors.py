@@ -9,7 +9,7 @@ Beside the default pieces an array runner can have
 
 - a connector with a columnar twin, which does to the observations of all environments at once what the piece does item
   by item: RLlib's `FlattenObservations` and, for a Box, `MeanStdFilter`, and any piece with a method
-  `arrays(num_envs) -> ArrayConnector`;
+  `arrays(num_envs) -> ArrayConnector` (`rlkit.algos.sampling.normalise`);
 - in a team, a `PerEpisode`, whose column stays the same for an agent as long as its episode lasts: RLlib's runner calls
   it in every step, the joint runner asks once per episode.
 

@@ -24,6 +24,7 @@ from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from rlkit import rllib
 from rlkit.algos.sampling.actions import module_space
 from rlkit.algos.sampling.connectors import repair
+from rlkit.algos.sampling.normalise import learns
 from rlkit.rllib.episodes import EnvEpisode
 
 
@@ -83,6 +84,8 @@ class SingleEpisodeRunner(rllib.RunnerInside, SingleAgentEnvRunner):
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         repair(self.pipelines[1])
+        if not self.config.in_evaluation:
+            learns(self.pipelines[0], self.worker_index or 0)
 
     def get_spaces(self) -> dict[str, tuple[Any, Any]]:
         return _spaces_of_modules(super().get_spaces())

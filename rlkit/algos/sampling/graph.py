@@ -224,6 +224,22 @@ class Normalise(Piece):
         return {**batch, Columns.OBS: nest(self.space, iter(values))}, {}
 
 
+class Scale(Piece):
+    """(x - mean) / deviation, clipped, for one Box, in float64."""
+
+    def __init__(self, mean: np.ndarray, deviation: np.ndarray, clip: float):
+        super().__init__()
+        self.clip = clip
+        self.register_buffer("mean", torch.as_tensor(np.asarray(mean, np.float64)))
+        self.register_buffer("deviation", torch.as_tensor(np.asarray(deviation, np.float64)))
+
+    def forward(
+        self, batch: dict[str, Any], given: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]
+    ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        scaled = (batch[Columns.OBS].double() - self.mean) / self.deviation
+        return {**batch, Columns.OBS: scaled.clamp(-self.clip, self.clip).float()}, {}
+
+
 def as_module_input(observations: Any) -> Any:
     """Return nested observations as the acting core's `stack` makes them: float64 becomes float32."""
     return map_tensors(lambda x: x.float() if x.dtype == torch.float64 else x, observations)

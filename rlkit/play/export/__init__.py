@@ -58,8 +58,9 @@ def export(
     out, kind = _target(out)
     from rlkit.play.agent import load
     from rlkit.play.bundle import is_bundle
+    from rlkit.recipe.shipped import find_policy
 
-    if is_bundle(path):
+    if is_bundle(find_policy(path)):
         raise UsageError(f"{path} is an export itself; give the checkpoint it came from")
     agent = load(path, imports=imports, trust=trust, force=force)
     from rlkit.files import Pending, swap_folder

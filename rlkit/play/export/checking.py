@@ -16,6 +16,7 @@ import numpy as np
 from rlkit.errors import RlkitError, UsageError
 from rlkit.play.answers import ALONE
 from rlkit.play.graph_policy import GraphPolicy
+from rlkit.roster import MASK_KEY, choices_of, has_mask
 
 EPISODES, STEPS = 8, 12
 TOLERANCE = 1e-5
@@ -68,7 +69,10 @@ def compare(policy: Any, made: GraphPolicy, seed: int = 0) -> Comparison:
     feeds = {agent: made.members[agent].feeds for agent in agents}
     for step in range(STEPS):
         for i in range(EPISODES):
-            seen = {a: draw(spaces[a] if policy.multi_agent else spaces, rng) for a in agents}
+            seen = {
+                a: draw(spaces[a] if policy.multi_agent else spaces, rng, made.members[a].action_space)
+                for a in agents
+            }
             infos = {a: _info(feeds[a], made, rng) for a in agents}
             for memories, side in sides:
                 if policy.multi_agent:
@@ -114,15 +118,20 @@ def compare_actions(space: gym.Space, ours: Any, theirs: Any, result: Comparison
     return result.with_numbers(ours, theirs, True) if continuous else result.with_choice(ours, theirs)
 
 
-def draw(space: gym.Space, rng: np.random.Generator) -> Any:
-    """Return an observation; of an unbounded Box standard normal numbers, of a mask one with a legal action."""
+def draw(space: gym.Space, rng: np.random.Generator, actions: gym.Space | None = None) -> Any:
+    """Return an observation; of an unbounded Box standard normal numbers, of a mask one with allowed actions.
+
+    Args:
+        actions: of the agent that observes; without them a mask is drawn like other numbers.
+    """
     if isinstance(space, gym.spaces.Dict):
         found = {key: draw(part, rng) for key, part in space.spaces.items()}
-        mask = found.get("action_mask")
-        if mask is not None and np.ndim(mask) == 1 and set(space.spaces) != {"action_mask"}:
-            legal = rng.random(mask.shape) < 0.5
-            legal[rng.integers(len(legal))] = True
-            found["action_mask"] = legal.astype(mask.dtype)
+        if actions is not None and has_mask(space) and choices_of(actions):
+            mask = space[MASK_KEY]
+            parts = mask.spaces if isinstance(mask, gym.spaces.Tuple) else [mask]
+            dtype = parts[0].dtype
+            drawn = [_allowed(size, rng).astype(dtype) for size in choices_of(actions)]
+            found[MASK_KEY] = tuple(drawn) if isinstance(mask, gym.spaces.Tuple) else np.concatenate(drawn)
         return found
     if isinstance(space, gym.spaces.Tuple):
         return tuple(draw(part, rng) for part in space.spaces)
@@ -135,6 +144,13 @@ def draw(space: gym.Space, rng: np.random.Generator) -> Any:
     low, high = (np.clip(side.astype(np.float64), -BOUND, BOUND) for side in (space.low, space.high))
     even, bounded = rng.uniform(low, high), (np.abs(low) < BOUND) & (np.abs(high) < BOUND)
     return np.where(bounded, even, np.clip(rng.standard_normal(space.shape), low, high)).astype(space.dtype)
+
+
+def _allowed(size: int, rng: np.random.Generator) -> np.ndarray:
+    """Return (size,) bool with at least one true."""
+    allowed = rng.random(size) < 0.5
+    allowed[rng.integers(size)] = True
+    return allowed
 
 
 def _info(feeds: Any, made: GraphPolicy, rng: np.random.Generator) -> dict[str, Any]:
@@ -178,7 +194,7 @@ def compare_graphs(path: Any, graphs: Mapping[Any, Any]) -> Comparison:
         fed: list[torch.Tensor] = []
         for graph in graphs.values():
             rows = int(rng.integers(1, EPISODES + 1))
-            seen = [draw(graph.observation_space, rng) for _ in range(rows)]
+            seen = [draw(graph.observation_space, rng, graph.action_space) for _ in range(rows)]
             fed += [_filled(port, place, graph, seen, rng) for place, port in enumerate(graph.inputs)]
         with torch.no_grad():
             ours, theirs = team(*fed), run(fed)

@@ -188,7 +188,7 @@ def write_bundle(
     try:
         from safetensors.torch import save_file
     except ImportError:
-        raise UsageError(f"writing a bundle needs safetensors: {EXTRA}") from None
+        raise UsageError("writing a bundle needs safetensors: pip install safetensors") from None
     said = describe(notes, greedy, sampled)
     weights: dict[str, torch.Tensor] = {}
     said["graphs"] = []

@@ -1,0 +1,116 @@
+"""Recipes against published figures: train seeds, play 100 greedy episodes of each, one JSON line per run.
+
+    python benchmarks/zoo.py run ppo_acrobot [--seeds 0 1 2] [KEY=VALUE ...] [--variant default] [--out FOLDER]
+    python benchmarks/zoo.py show [ppo_acrobot ...]
+
+`run` calls `rlkit train` and `rlkit evaluate`, and appends to benchmarks/results/<recipe>.jsonl what is not there
+yet: recipe, seed, variant and its KEY=VALUE, env steps, mean and interval of the best checkpoint's and of the last
+checkpoint's greedy returns over 100 episodes (seeds 0 to 99, which neither training nor the choice of the checkpoint
+saw), and the seconds of the training. `show` prints the means over seeds beside the published figure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+EPISODES = 100
+# rl-baselines3-zoo, benchmark.md, PPO: one run each
+PUBLISHED = {
+    "ppo_cartpole": 500.0, "ppo_acrobot": -73.5, "ppo_pendulum": -172.2, "ppo_lunarlander": 242.1,
+    "ppo_hopper": 2410.0, "ppo_halfcheetah": 5819.0,
+}  # fmt: skip
+
+
+def rlkit(*arguments: str) -> dict[str, Any]:
+    """Run a command of rlkit and return the JSON of its last line."""
+    command = [sys.executable, "-m", "rlkit", *arguments, "--json"]
+    out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    found: dict[str, Any] = json.loads(out.strip().splitlines()[-1])
+    return found
+
+
+def one(recipe: str, seed: int, variant: str, overrides: list[str], out: str) -> dict[str, Any]:
+    """Train one seed and evaluate its best and its last checkpoint."""
+    begin = time.monotonic()
+    run = rlkit("train", str(ROOT / "configs" / f"{recipe}.yaml"), f"seed={seed}", *overrides, "--out", out)
+    row: dict[str, Any] = {
+        "recipe": recipe, "seed": seed, "variant": variant, "overrides": overrides,
+        "env_steps": int(run["env_steps"]), "train_s": round(time.monotonic() - begin, 1),
+    }  # fmt: skip
+    for which in ("best", "last"):
+        played = rlkit("evaluate", run[f"{which}_checkpoint"], "--episodes", str(EPISODES), "--seed", "0")
+        found = played["episode_return"]
+        row[which], row[f"{which}_ci95"] = round(found["mean"], 2), [round(x, 2) for x in found["ci95"]]
+    return row
+
+
+def rows(recipe: str) -> list[dict[str, Any]]:
+    """Return the rows of a recipe measured so far."""
+    path = RESULTS / f"{recipe}.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines() if line] if path.exists() else []
+
+
+def run(recipe: str, seeds: list[int], variant: str, overrides: list[str], out: str) -> None:
+    """Train what is missing, one process after the other."""
+    for seed in seeds:
+        if any((row["seed"], row["variant"]) == (seed, variant) for row in rows(recipe)):
+            continue
+        line = json.dumps(one(recipe, seed, variant, overrides, out))
+        print(line, flush=True)
+        with (RESULTS / f"{recipe}.jsonl").open("a") as file:
+            file.write(f"{line}\n")
+
+
+def show(recipes: list[str]) -> None:
+    """Print a table of means over seeds."""
+    print("| recipe | variant | seeds | best checkpoint | last checkpoint | published | |")
+    print("|---|---|---|---|---|---|---|")
+    for recipe in recipes:
+        found = rows(recipe)
+        for variant in dict.fromkeys(row["variant"] for row in found):
+            mine = sorted((r for r in found if r["variant"] == variant), key=lambda r: r["seed"])
+            best, last = ([row[which] for row in mine] for which in ("best", "last"))
+            bar = PUBLISHED.get(recipe)
+            verdict = "" if bar is None else "PASS" if statistics.fmean(best) >= bar else "FAIL"
+            cells = [f"{statistics.fmean(v):.1f} ({', '.join(f'{x:.1f}' for x in v)})" for v in (best, last)]
+            print(f"| {recipe} | {variant} | {len(mine)} | {' | '.join(cells)} | {bar or ''} | {verdict} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("do", choices=["run", "show"])
+    parser.add_argument("what", nargs="*", help="recipe, then KEY=VALUE; for show any number of recipes")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--variant", default="default")
+    parser.add_argument("--out", help="where runs are kept; default: a folder that is removed")
+    given = parser.parse_intermixed_args()
+    if given.do == "show":
+        known = sorted(path.stem for path in RESULTS.glob("ppo_*.jsonl"))
+        show(given.what or known)
+        return
+    if not given.what:
+        parser.error("name a recipe")
+    recipe, *overrides = given.what
+    if overrides and given.variant == "default":
+        parser.error("give rows with KEY=VALUE a name: --variant NAME")
+    with tempfile.TemporaryDirectory() as folder:
+        run(recipe, given.seeds, given.variant, overrides, given.out or folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""What recipes must know of the arguments of rlkit's own environments: faults, and how many opponent types there are.
+
+A module of rules imports neither ray nor torch; it is imported when a recipe uses its environment.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rlkit import registry
+
+Fault = tuple[tuple[str | int, ...], str, str]
+"""Path within `env_config`, what is wrong, and the fix."""
+
+
+@dataclass(frozen=True)
+class EnvRules:
+    """Of one environment.
+
+    Attributes:
+        faults: yields what is wrong with an `env_config`.
+        types: number of opponent types that it puts into `infos["opponent_type"]`, for a sound `env_config`.
+    """
+
+    faults: Callable[[Mapping[str, Any]], Iterator[Fault]]
+    types: Callable[[Mapping[str, Any]], int]
+
+
+# environment -> its rules
+WHERE = {
+    "soccer": "rlkit.envs.soccer_styles:RULES",
+    "matrix_game": "rlkit.envs.matrix_rules:RULES",
+    "tag_pool": "rlkit.envs.tag_pool:RULES",
+}
+
+
+def rules_of(env: str) -> EnvRules | None:
+    """Return the rules of an environment, or None if it has none."""
+    if env not in WHERE:
+        return None
+    module, _, attribute = WHERE[env].partition(":")
+    found: EnvRules = getattr(importlib.import_module(module), attribute)
+    return found
+
+
+def opponent_types(env: str, env_config: Mapping[str, Any]) -> int | None:
+    """Return how many types of opponents an environment labels: 0 for none, None where that is not known."""
+    rules = rules_of(env)
+    if rules is not None:
+        return None if any(rules.faults(env_config)) else rules.types(env_config)
+    entry = registry.TABLES["envs"].get(env)
+    return None if entry is not None and not entry.module.startswith("rlkit.") else 0

@@ -1,0 +1,116 @@
+"""`rlkit check --seed RECIPE`: does the recipe's seed decide everything? It is trained twice, and compared bit by bit.
+
+Each time a fresh process trains the first iterations into a folder of its own. Compared are the metrics of each
+iteration, as they stand in metrics.csv with every digit, and then the weights of the last checkpoint. Clocks are left
+out.
+"""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rlkit.errors import RunFailed, UsageError
+from rlkit.files import write_atomic
+
+ITERATIONS = 3
+CLOCKS = ("time", "per_s", "duration", "throughput", "_s")  # a metric whose name ends so, or holds the first
+
+
+def check_seed(
+    recipe: str, overrides: Sequence[str] = (), imports: Sequence[str] = (), iterations: int = ITERATIONS
+) -> str:
+    """Train a recipe's first iterations twice; return one line that says what is equal.
+
+    Args:
+        recipe: a file, or the name of a shipped one.
+        overrides: `config.training.lr=1e-3`. imports: modules that register names.
+        iterations: to train, each time.
+
+    Raises:
+        RecipeError: the recipe is wrong.
+        UsageError: it has no seed.
+        RunFailed: something differs, or a training failed; names the first difference.
+    """
+    from rlkit import recipe as recipes
+    from rlkit import registry
+    from rlkit.launch.train import first_trial
+    from rlkit.runs.metrics_csv import read_metrics
+    from rlkit.runs.run import open_run
+
+    registry.begin(imports)
+    loaded = recipes.load(recipe, overrides)
+    if loaded.seed is None:
+        raise UsageError(f"{recipe}: seed is null, so no two runs are alike; write seed: 0")
+    with tempfile.TemporaryDirectory(prefix="rlkit-seed-") as folder:
+        file = Path(folder, "recipe.yaml")
+        write_atomic(
+            file, recipes.dump(recipes.Recipe.from_dict(_short(first_trial(loaded).to_dict(), iterations)))
+        )
+        runs = [_train(file, Path(folder, name), imports) for name in ("first", "second")]
+        trials = [open_run(run).trials[0] for run in runs]
+        tables = [read_metrics(run / "metrics.csv")[1] for run in runs]
+        compared = _compare_metrics(*tables)
+        weights = [_weights(trial.checkpoints[-1]) for trial in trials]
+        for name in weights[0]:
+            if weights[0][name] != weights[1].get(name):
+                raise RunFailed(f"{loaded.name}: all metrics are equal, the weights of {name} differ")
+        steps = int(float(tables[0][-1]["env_steps"]))
+    return (
+        f"{loaded.name}: seed {loaded.seed}, {iterations} iterations, {steps:,} env steps, trained twice: "
+        f"{compared} metrics and {len(weights[0])} arrays of weights are equal bit by bit"
+    )
+
+
+def _short(recipe: dict[str, Any], iterations: int) -> dict[str, Any]:
+    """Return the recipe with another end; an evaluation takes place in the last iteration."""
+    recipe = {**recipe, "stop": {"iteration": iterations}, "tune": {}}
+    if recipe.get("evaluation"):
+        recipe["evaluation"] = {**recipe["evaluation"], "every": iterations}
+    return recipe
+
+
+def _train(file: Path, out: Path, imports: Sequence[str]) -> Path:
+    words = [sys.executable, "-m", "rlkit", "train", str(file), "--out", str(out), "--quiet"]
+    words += [word for name in imports for word in ("--import", name)]
+    done = subprocess.run(words, capture_output=True, text=True)
+    if done.returncode:
+        said = (done.stderr.strip() or done.stdout.strip()).splitlines() or ["nothing was said"]
+        raise RunFailed(f"the training ended with {done.returncode}: {said[-1].removeprefix('error: ')}")
+    return next(out.glob("*/*/run.json")).parent
+
+
+def _compare_metrics(first: list[dict[str, str]], second: list[dict[str, str]]) -> int:
+    """Return how many numbers are equal.
+
+    Raises:
+        RunFailed: the first that is not, in the order of iterations and columns.
+    """
+    count = 0
+    for row, other in zip(first, second, strict=True):
+        for name in [*row, *(name for name in other if name not in row)]:
+            if name.endswith(CLOCKS) or "time" in name:
+                continue
+            if row.get(name) != other.get(name):
+                raise RunFailed(
+                    f"iteration {row['iteration']}: {name} differs first: {row.get(name)} and {other.get(name)}. Look "
+                    "for an environment that ignores reset(seed=…), remote runners or learners whose order is not "
+                    "fixed, and random numbers drawn outside of rlkit's streams (docs/decisions.md, seeds)"
+                )
+            count += 1
+    return count
+
+
+def _weights(checkpoint: Path) -> dict[str, bytes]:
+    """Return the bytes of each array of each module, by name. The checkpoint was written by this process's child."""
+    found: dict[str, bytes] = {}
+    for file in sorted(checkpoint.rglob("module_state.pkl")):
+        state = pickle.loads(file.read_bytes())
+        for name, array in state.items():
+            found[f"{file.parent.name}/{name}"] = array.tobytes()
+    return found

@@ -1,0 +1,170 @@
+"""Embedded Ray is embedded and listens on loopback alone; `--address` uses the user's token, or ends soon."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from rlkit.errors import UsageError
+from rlkit.launch import cluster
+from rlkit.launch.session import RaySession
+
+EMBEDDED = """
+import os, time
+import ray
+from rlkit.launch.session import RaySession, set_quiet
+
+set_quiet(False)
+with RaySession(None, 2, False) as session:
+    session.wait()
+    worker = ray.remote(num_cpus=1)(lambda: os.getpid())
+    ray.get(worker.remote())
+    print(int(ray.cluster_resources()["CPU"]), flush=True)
+    input()
+"""
+LOOPBACK = {
+    "0100007F",
+    "0000000000000000FFFF00000100007F",
+    "00000000000000000000000001000000",
+}  # 127.0.0.1, ::1
+
+
+def listening(ancestor: int) -> list[str]:
+    """Addresses, as /proc/net/tcp writes them, on which a process and its descendants listen."""
+    parents, sockets = {}, set()
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parents[int(status.parent.name)] = int(status.read_text().rpartition(")")[2].split()[1])
+    family = [ancestor]
+    for process in family:
+        family += [child for child, parent in parents.items() if parent == process]
+        with contextlib.suppress(OSError):
+            for handle in Path(f"/proc/{process}/fd").iterdir():
+                with contextlib.suppress(OSError):
+                    sockets.add(os.readlink(handle))
+    rows = [
+        row.split()
+        for name in ("tcp", "tcp6")
+        for row in Path("/proc/net", name).read_text().splitlines()[1:]
+    ]
+    return [row[1].partition(":")[0] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in sockets]
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads the sockets from /proc")
+def test_embedded_ray_joins_nobody_and_listens_on_loopback_alone(tmp_path: Path) -> None:
+    """Beside a RAY_ADDRESS where nobody answers, and with a home in which Ray cannot write a token."""
+    env = {**os.environ, "RAY_ADDRESS": "127.0.0.1:1", "HOME": "/dev/null"}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", EMBEDDED], env=env, cwd=tmp_path, **pipes) as own:
+        assert own.stdout.readline() == "2\n"
+        found = listening(own.pid)
+        own.communicate("\n", timeout=60)
+    assert own.returncode == 0
+    assert len(found) >= 5, "GCS, raylet, agent, driver and worker listen"
+    assert set(found) <= LOOPBACK
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("127.0.0.1:1", r"nothing answers there .*ray start --head"),
+        ("local", r"leave --address out to run embedded"),
+        ("ray://127.0.0.1:10001", r"expected HOST:PORT of a cluster's GCS"),
+        ("10.0.0.5", r"write HOST:PORT"),
+        ("10.0.0.5:99999", r"write HOST:PORT"),
+    ],
+)
+def test_an_address_where_no_cluster_is_ends_with_its_reason(address: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        cluster.prepare_to_join(address)
+
+
+def test_a_cluster_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = RaySession("10.0.0.5:6379", 1, False)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("rlkit.launch.session.prepare_to_join", lambda address: signal.pause())
+    monkeypatch.setattr("rlkit.launch.session.JOIN_S", 0.1)
+    with session, pytest.raises(UsageError, match=r"no answer in 0 s.*RAY_AUTH_TOKEN"):
+        session.wait()
+
+
+def test_the_message_names_the_token_that_was_sent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in (cluster.MODE, cluster.TOKEN, cluster.TOKEN_PATH):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert "no token was found" in cluster.refused("a:1", "refused")
+    file = tmp_path / ".ray" / "auth_token"
+    file.parent.mkdir()
+    file.write_text("x")
+    assert f"the token of {file} was sent" in cluster.refused("a:1", "refused")
+    monkeypatch.setenv(cluster.TOKEN, "y")
+    assert f"the token of the variable {cluster.TOKEN} was sent" in cluster.refused("a:1", "refused")
+    monkeypatch.setenv(cluster.MODE, "disabled")
+    assert "RAY_AUTH_MODE is 'disabled', so no token was sent" in cluster.refused("a:1", "refused")
+
+
+@pytest.mark.slow
+def test_a_run_joins_a_cluster_of_plain_ray_start(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    folder = Path(tempfile.mkdtemp(prefix="ray-"))  # the paths of Ray's sockets have to be short
+    words = [
+        "--block",
+        "--head",
+        f"--port={port}",
+        f"--temp-dir={folder}",
+        "--num-cpus=2",
+        "--include-dashboard=false",
+    ]
+    ray = Path(sys.executable).with_name("ray")
+    env = {k: v for k, v in os.environ.items() if k != cluster.MODE}
+    head = subprocess.Popen(
+        [ray, "start", *words],
+        env=env,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        until = time.monotonic() + 60
+        while not (folder / "ray_current_cluster").exists() and time.monotonic() < until:
+            time.sleep(0.2)
+        recipe = Path(__file__).parents[1] / "configs" / "dqn_cartpole.yaml"
+        train = [
+            sys.executable,
+            "-m",
+            "rlkit",
+            "train",
+            str(recipe),
+            "stop.iterations=1",
+            "--out",
+            str(tmp_path / "runs"),
+        ]
+        done = subprocess.run(
+            [*train, "--address", f"127.0.0.1:{port}"], env=env, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stderr
+        wrong = {**env, cluster.TOKEN: "0" * 64}
+        done = subprocess.run(
+            [*train, "--address", f"127.0.0.1:{port}"], env=wrong, capture_output=True, text=True
+        )
+        assert done.returncode == 2
+        assert "the token of the variable RAY_AUTH_TOKEN was sent" in done.stderr
+    finally:
+        head.terminate()  # with --block it ends what it started
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            head.wait(60)
+        if head.poll() is None:
+            os.killpg(head.pid, signal.SIGKILL)
+        shutil.rmtree(folder, ignore_errors=True)

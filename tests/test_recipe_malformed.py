@@ -1,0 +1,223 @@
+"""170 recipes that are wrong in one value each: refused with a line, a reason and a fix, and nothing is run."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from rlkit import recipe as recipes
+from rlkit.recipe import RecipeError
+
+BASE: dict[str, dict[str, Any]] = {
+    "DQN": {"algorithm": "DQN", "env": "CartPole-v1"},
+    "PPO": {"algorithm": "PPO", "env": "CartPole-v1"},
+    "SAC": {"algorithm": "SAC", "env": "Pendulum-v1"},
+    "MADDPG": {"algorithm": "MADDPG", "env": "pettingzoo/mpe2.simple_spread_v3"},
+}
+# algorithm -> [(where, a value that is wrong there)]
+WRONG: dict[str, list[tuple[str, Any]]] = {
+    "DQN": [
+        ("config.training.gamma", -0.1),
+        ("config.training.gamma", 1.5),
+        ("config.training.lr", 0),
+        ("config.training.lr", -1),
+        ("config.training.lr", [[0, 0.001], [100, -1]]),
+        ("config.training.lr", [[100, 0.001], [0, 0.0001]]),
+        ("config.training.lr", [[5, 0.001]]),
+        ("config.training.train_batch_size_per_learner", 0),
+        ("config.training.train_batch_size", -4),
+        ("config.training.tau", 2.0),
+        ("config.training.n_step", 0),
+        ("config.training.n_step", [3, 1]),
+        ("config.training.target_network_update_freq", -1),
+        ("config.training.num_steps_sampled_before_learning_starts", -5),
+        ("config.training.grad_clip", -1),
+        ("config.training.grad_clip", 0),
+        ("config.training.grad_clip_by", "foo"),
+        ("config.training.adam_epsilon", -1),
+        ("config.training.num_atoms", 0),
+        ("config.training.v_min", 10),
+        ("config.training.sigma0", -1),
+        ("config.training.replay_buffer_config", {"type": "Nope"}),
+        ("config.training.replay_buffer_config", {"capacity": 0}),
+        ("config.training.replay_buffer_config", {"capacity": -1}),
+        (
+            "config.training.replay_buffer_config",
+            {"capacity": 8, "type": "PrioritizedEpisodeReplayBuffer", "alpha": -1},
+        ),
+        ("config.training.training_intensity", -1),
+        ("config.training.double_q", "maybe"),
+        ("config.training.epsilon", [[0, 2.0], [100, 0.1]]),
+        ("config.env_runners.num_env_runners", -1),
+        ("config.env_runners.num_envs_per_env_runner", 0),
+        ("config.env_runners.num_envs_per_env_runner", -2),
+        ("config.env_runners.rollout_fragment_length", 0),
+        ("config.env_runners.rollout_fragment_length", "x"),
+        ("config.env_runners.batch_mode", "some"),
+        ("config.env_runners.sample_timeout_s", -1),
+        ("config.env_runners.num_cpus_per_env_runner", -1),
+        ("config.env_runners.num_env_runners", 1000000000),
+        ("config.env_runners.num_envs_per_env_runner", 1000000000),
+        ("config.env_runners.explore", "x"),
+        ("config.env_runners.gym_env_vectorize_mode", "x"),
+        ("exploration", {"type": "EpsilonGreedy", "initial_epsilon": 3.0}),
+        ("exploration", {"type": "EpsilonGreedy", "final_epsilon": -0.5}),
+        ("exploration", {"type": "EpsilonGreedy", "epsilon_timesteps": -1}),
+        ("exploration", {"type": "EpsilonGreedy", "epsilon_timesteps": 0}),
+        ("exploration", {"type": "EpsilonGreedy", "warmup_timesteps": -1}),
+        ("exploration", {"type": "SoftQ", "temperature": 0}),
+        ("exploration", {"type": "SoftQ", "temperature": -1}),
+        ("model", {"name": "mlp", "hiddens": []}),
+        ("model", {"name": "mlp", "hiddens": [1000000000]}),
+        ("model", {"name": "mlp", "hiddens": 64}),
+        ("model", {"fcnet_hiddens": [0]}),
+        ("model", {"fcnet_hiddens": [-64]}),
+        ("model", {"fcnet_activation": "foo"}),
+        ("model", {"name": "gru", "hidden": 0}),
+        ("model", {"use_lstm": True, "lstm_cell_size": 0}),
+        ("model", {"use_lstm": True, "max_seq_len": 0}),
+        ("model", {"head_fcnet_hiddens": [-1]}),
+        ("stop", {"return/ghost": 1}),
+        ("stop", {"loss/ghost/x": 1}),
+        ("stop", {"env_steps": -1}),
+        ("stop", {"iterations": 0.5}),
+        ("stop", {"iterations": 0}),
+        ("stop", {"time_s": 0}),
+        ("stop", {"env_steps": 0}),
+        ("stop", {"a/b/c/d": 1}),
+        ("stop", {"eval/return/ghost": 1}),
+        ("checkpoint", {"every": -1}),
+        ("checkpoint", {"keep": 0}),
+        ("checkpoint", {"best": "return/ghost"}),
+        ("checkpoint", {"best": ""}),
+        ("checkpoint", {"best": "env_steps_x"}),
+        ("evaluation", {"every": 1, "episodes": 1000000000}),
+        ("evaluation", {"every": 0}),
+        ("evaluation", {"episodes": 0}),
+        ("tune", {"samples": 0}),
+        ("tune", {"samples": 1000000000000}),
+        ("tune", {"concurrent": 0}),
+        ("tune", {"metric": "return/ghost"}),
+        ("tune", {"max_failures": -1}),
+        ("tune", {"samples": 100000}),
+        ("seed", -1),
+        ("seed", 1099511627776),
+        ("seed", "a"),
+        ("seed", True),
+        ("name", "../x"),
+        ("name", "a/b"),
+        ("name", ""),
+        ("name", "-x"),
+        ("name", "a\nb"),
+        (
+            "name",
+            "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+        ),
+        ("env", "CartPole-v99"),
+        ("env", "cartpole"),
+        ("env", "CartPole"),
+        ("env", ""),
+        ("env_config", {"max_episode_steps": 0}),
+        ("env_config", {"max_episode_steps": -1}),
+        ("env_config", {"foo": 1}),
+        ("env_config", {"render_mode": "foo"}),
+        ("env_timeout_s", 0),
+        ("env_timeout_s", -1),
+        ("env_timeout_s", None),
+        ("env_timeout_s", "x"),
+        ("config.fault_tolerance", {"num_consecutive_env_runner_failures_tolerance": -1}),
+        ("config.learners", {"num_learners": -1}),
+        ("config.learners", {"num_gpus_per_learner": -1}),
+        ("config.learners", {"num_gpus_per_learner": 99}),
+        ("config.reporting", {"min_sample_timesteps_per_iteration": -1}),
+        ("config.reporting", {"min_time_s_per_iteration": -1}),
+        ("config.reporting", {"metrics_num_episodes_for_smoothing": 0}),
+        ("config.debugging", {"seed": 3}),
+        ("config.environment", {"env": "x"}),
+        ("config.framework", {"framework": "tf2"}),
+        ("config.resources", {"num_gpus": 1}),
+        ("config.evaluation", {"evaluation_interval": 1}),
+        ("config.evaluation", {"evaluation_duration": -1}),
+        ("config.multi_agent", {"policies": {"a": 1}}),
+        ("config.callbacks", {"callbacks_class": "x"}),
+        ("config.checkpointing", {"export_native_model_files": True}),
+        ("config.offline_data", {"input_": "/x"}),
+        ("config.api_stack", {"enable_rl_module_and_learner": False}),
+        ("callbacks", [{"name": "nope"}]),
+        ("callbacks", [{}]),
+        ("init_from", "/nonexist"),
+        ("init_from", ""),
+        ("policies", {"a": {"agents": ["*"]}}),
+    ],
+    "PPO": [
+        ("config.training.clip_param", -1),
+        ("config.training.clip_param", 0),
+        ("config.training.lambda_", 2),
+        ("config.training.lambda_", -1),
+        ("config.training.minibatch_size", 0),
+        ("config.training.num_epochs", 0),
+        ("config.training.kl_coeff", -1),
+        ("config.training.kl_target", -1),
+        ("config.training.entropy_coeff", -1),
+        ("config.training.entropy_coeff", [[0, 0.1], [10, -0.1]]),
+        ("config.training.vf_loss_coeff", -1),
+        ("config.training.vf_clip_param", -1),
+        ("config.training.minibatch_size", 1000000),
+        ("config.training.train_batch_size", 0),
+        ("config.training.train_batch_size", -1),
+    ],
+    "SAC": [
+        ("config.training.alpha_lr", -1),
+        ("config.training.initial_alpha", -1),
+        ("config.training.initial_alpha", 0),
+        ("config.training.target_entropy", "foo"),
+        ("config.training.twin_q", "x"),
+        ("config.training.tau", -1),
+        ("config.training.actor_lr", 0),
+        ("config.training.n_step", [1, 0]),
+    ],
+    "MADDPG": [
+        ("env", "CartPole-v1"),
+        ("policies", {"a": {"agents": ["ghost*"]}}),
+        ("policies", {"a": {"agents": []}}),
+        ("policies", {}),
+        ("stop", {"return/ghost": 1}),
+        ("checkpoint", {"best": "return/agent_9"}),
+        ("stop", {"loss/ghost/critic": 1}),
+        ("env_config", {"N": 0}),
+        ("env_config", {"N": -3}),
+        ("env_config", {"max_cycles": 0}),
+        ("env_config", {"local_ratio": 7.0}),
+        ("config.training.tau", 5),
+        ("config.training.actor_lr", -1),
+        ("config.training.gumbel_temperature", 0),
+        ("policies", {"": {"agents": ["*"]}}),
+        ("policies", {"a/b": {"agents": ["*"]}}),
+    ],
+}
+
+
+def put(recipe: dict[str, Any], where: str, value: Any) -> None:
+    *path, last = where.split(".")
+    for key in path:
+        recipe = recipe.setdefault(key, {})
+    recipe[last] = value
+
+
+CASES = [(algorithm, where, value) for algorithm, rows in WRONG.items() for where, value in rows]
+
+
+def test_there_are_many() -> None:
+    assert len(CASES) >= 160
+
+
+@pytest.mark.parametrize(("algorithm", "where", "value"), CASES, ids=lambda part: str(part)[:40])
+def test_a_wrong_value_is_refused(algorithm: str, where: str, value: Any) -> None:
+    given = {"name": "wrong", **copy.deepcopy(BASE[algorithm]), "stop": {"env_steps": 1000}}
+    put(given, where, value)
+    with pytest.raises(RecipeError) as caught:
+        recipes.from_mapping(given)
+    assert all(problem.fix for problem in caught.value.problems)
+    assert any(where.split(".")[0] in str(problem) for problem in caught.value.problems)

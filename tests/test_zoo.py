@@ -1,0 +1,70 @@
+"""The policies that come along: found by name, as their table says, small, and without pickles."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import rlkit
+from rlkit.errors import UsageError
+from rlkit.launch.initial import sources
+from rlkit.recipe import check
+from rlkit.recipe.shipped import TABLE, ZOO, find_policy, policies, policy_summary, shipped
+
+ROWS = json.loads(TABLE.read_text())
+
+
+def test_every_folder_has_a_row_and_every_row_a_folder() -> None:
+    assert {folder.name for folder in ZOO.iterdir() if folder.is_dir()} == set(ROWS)
+    assert {row["recipe"] for row in ROWS.values()} <= set(shipped())
+    assert list(policies()) == [f"zoo/{name}" for name in sorted(ROWS)]
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_policy_is_two_small_files_that_name_no_place(name: str) -> None:
+    files = {file.name: file for file in (ZOO / name).iterdir()}
+    assert set(files) == {"bundle.json", "weights.safetensors"}
+    assert sum(file.stat().st_size for file in files.values()) < 400_000
+    assert str(Path.home()) not in files["bundle.json"].read_text()
+    assert rlkit.load(f"zoo/{name}").manifest.env_steps == ROWS[name]["env_steps"]
+
+
+def test_a_row_is_what_an_evaluation_says() -> None:
+    row = ROWS["ppo_cartpole"]
+    found = rlkit.evaluate("zoo/ppo_cartpole", episodes=5, seed=row["seed"])
+    assert found.env == row["env"]
+    assert row["min"] <= min(r.ret for r in found.rows) <= row["max"]
+
+
+def test_an_agent_acts_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert rlkit.load("zoo/ppo_cartpole").act(np.zeros(4, np.float32)) in (0, 1)
+
+
+def test_a_folder_of_that_name_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "zoo" / "ppo_cartpole").mkdir(parents=True)
+    assert find_policy("zoo/ppo_cartpole") == Path("zoo/ppo_cartpole")
+
+
+def test_a_wrong_name_is_an_error_that_offers_the_right_one(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="did you mean 'zoo/ppo_cartpole'"):
+        rlkit.load("zoo/ppo_cartpol")
+    recipe = tmp_path / "a.yaml"
+    recipe.write_text("algorithm: PPO\nenv: CartPole-v1\ninit_from: zoo/ppo_cartpol\nstop: {env_steps: 10}\n")
+    (problem,) = check(recipe)
+    assert "did you mean 'zoo/ppo_cartpole'" in str(problem)
+
+
+def test_a_recipe_keeps_the_name_of_the_policy_it_begins_with() -> None:
+    assert sources("zoo/ppo_cartpole") == {"*": "zoo/ppo_cartpole"}
+    assert Path(sources("somewhere")["*"]).is_absolute()
+
+
+def test_a_summary_has_environment_return_and_origin() -> None:
+    text = policy_summary(ROWS["ppo_cartpole"])
+    assert text.startswith("CartPole-v1: ")
+    assert "ppo_cartpole with seed" in text
