@@ -183,9 +183,8 @@ def _run(experiment: Experiment) -> Run:
             stopped = interrupt.stopped
             if info.status == "running":
                 info.status = stopped.status if stopped else "interrupted"
-            raise (
-                stopped or error
-            ) from None  # Ray makes a new KeyboardInterrupt of one that comes inside `ray.get`
+            # Ray makes a new KeyboardInterrupt of one that comes inside `ray.get`
+            raise stopped or error from None
         except BaseException as error:
             if isinstance(error, OSError) and error.errno in FULL:
                 info.status, info.error = "failed", cannot_write(error, folder)
