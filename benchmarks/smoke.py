@@ -33,11 +33,13 @@ SHORT: dict[str, list[str]] = {
     ],
     "curriculum_sparse": ["--seeds", "1", "--steps", "2000"],
     "curriculum_unlearnable": ["--seeds", "1", "--steps", "2000", "--types", "random"],
+    "dqn_cartpole_seeds": ["report"],
     "dron_bare": ["--steps", "3000"],
     "dron_exact": [],
     "dron_wall_clock": ["--repeats", "1", "--steps", "3000"],
     "env_check_cost": [],
     "evaluate_cost": ["--episodes", "2", "--repeats", "1"],
+    "illegal_actions": ["--steps", "2500"],
     "joint_runner": ["--seconds", "0.5"],
     "launch_overhead": ["--runs", "1"],
     "maddpg_run": ["--seconds", "2"],
@@ -49,7 +51,9 @@ SHORT: dict[str, list[str]] = {
     "offpolicy_update": ["--rounds", "1"],
     "offline_pendulum": ["--seeds", "1", "--iterations", "1", "--out", "/dev/null"],
     "onpolicy_command": ["--runs", "1"],
+    "onpolicy_growth": ["--normalize", "--runs", "1", "--seconds", "1"],
     "onpolicy_throughput": ["--runs", "1", "--seconds", "1"],
+    "opponent_features": ["styles", "--updates", "20"],
     "opponent_modelling": [
         *("run", "--pools", "styles", "matrix_mixed", "--methods", "concat", "--steps", "4000"),
         *("--games", "50", "--out", f"{TMP}/rows.jsonl"),
@@ -58,12 +62,15 @@ SHORT: dict[str, list[str]] = {
     "pbt_cartpole": ["--seeds", "1", "--steps", "1000", "--out", "/dev/null"],
     "random_returns": ["--episodes", "2"],
     "seed_streams": [],
+    "team_results": ["show"],
+    "team_throughput": ["--runs", "1", "--seconds", "1", "--peers"],
     "with_without": ["configs/ppo_cartpole.yaml", "stop.env_steps=1500", "--seeds", "0", "--out", TMP],
 }
 # not started by themselves: modules, and scripts that need a finished run or hours of training
 OTHERS = {
     "before_after": "needs another tree of rlkit",
     "dron_games": "a module",
+    "export_fidelity": "needs a finished run",
     "peer_env": "a module",
     "processes": "a module",
     "smoke": "this script",
@@ -72,9 +79,10 @@ OTHERS = {
     "dron_gate": "needs a run of dron_styles.yaml",
     "maddpg_results": "trains 300k env steps and more for each name",
     "mountaincar": "trains ten runs of 120k env steps",
+    "zoo": "trains recipes to their published budgets",
     "offpolicy_command": "trains SAC or DQN to its bar in each library",
 }
-PEERS = {"maddpg_speed", "offpolicy_throughput", "onpolicy_throughput", "onpolicy_command"}
+PEERS = {"maddpg_speed", "team_throughput", "offpolicy_throughput", "onpolicy_throughput", "onpolicy_command"}
 
 
 def run(name: str, most: float) -> tuple[bool, str]:

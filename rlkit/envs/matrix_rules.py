@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from rlkit.envs.rules import EnvRules, Fault
+from rlkit.envs.rules import EnvRules, Fault, listed
 from rlkit.errors import did_you_mean
 
 C, D = 0, 1
@@ -125,6 +125,9 @@ def faults(env_config: Mapping[str, Any]) -> Iterator[Fault]:
     if opponents is not None and (not isinstance(opponents, str | Sequence | Mapping) or not opponents):
         message = f"got {opponents!r}, expected at least one strategy"
         yield ("opponents",), message, f"use some of {', '.join(STRATEGIES)}"
+        return
+    if isinstance(opponents, list | tuple) and (wrong := list(listed(opponents))):
+        yield from wrong
         return
     weights = _weights(opponents)
     known = [*POOLS, *STRATEGIES] if isinstance(opponents, str) else list(STRATEGIES)

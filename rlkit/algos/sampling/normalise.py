@@ -8,8 +8,9 @@ Updating Formulae and a Pairwise Algorithm for Computing Sample Variances, 1979)
 evaluations, agents and exports they stand still.
 
 Each runner keeps moments of its own, and all of them know what the others had at the last merge. So a merge replaces
-and never adds: it may be repeated, or miss a runner, and no observation counts twice. RLlib's MeanStdFilter (2.60)
-merges all that a runner knows, which includes what was merged before, and counts that again each time.
+and never adds: it may be repeated, or miss a runner, and no observation counts twice. RLlib's MeanStdFilter (2.60) adds
+what is new to each runner; where a merge is not heard by all, as when a runner is started anew, it adds that again. It
+also takes one observation at a time: 9 times the CPU for 8 environments.
 
 Legend: N environments, O the shape of one observation.
 """
