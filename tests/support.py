@@ -331,9 +331,8 @@ def main() -> int:
 
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore")
-    os.environ["PYTHONPATH"] = (
-        f"{os.environ.get('PYTHONPATH', '')}:{Path(__file__).parent}"  # of remote runners
-    )
+    # Remote runners read it.
+    os.environ["PYTHONPATH"] = f"{os.environ.get('PYTHONPATH', '')}:{Path(__file__).parent}"
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, configure_logging=False)
     register()
     names = [word for word in sys.argv[1:] if word != "--docs"]

@@ -189,9 +189,8 @@ def test_links_and_anchors_of_a_page_exist(page: str) -> None:
     ):
         path = (ROOT / page).parent / target if target else ROOT / page
         assert path.exists(), f"{page} links to {target}"
-        generated = (
-            path.name == "recipe-reference.md"
-        )  # its headings come when the site is built; strict mkdocs looks there
+        # Its headings come when the site is built; strict mkdocs looks there.
+        generated = path.name == "recipe-reference.md"
         if anchor and not generated:
             assert anchor in anchors(str(path.resolve().relative_to(ROOT))), f"{page}: {target}#{anchor}"
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import signal
 import threading
 import warnings
@@ -158,7 +157,6 @@ class RaySession:
                 options.update(address="local", num_cpus=self.num_cpus, include_dashboard=False)
                 # The control store is a process beside this one: where it is gone it does not come back.
                 os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
-                _token()
             with rllib.loopback_only(not self.address):
                 ray.init(**options)
             if not self.address:
@@ -185,20 +183,6 @@ class RaySession:
                 name = Path(gone[0].split()[0]).name
                 self.on_loss(f"Ray's {name} ended: it was killed, or the machine ran out of memory")
                 return
-
-
-def _token() -> None:
-    """Give Ray a token of this run where it cannot keep one in the user's home (`~/.ray/auth_token`, 2.60)."""
-    if "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ:
-        return
-    folder = Path("~/.ray").expanduser()
-    try:
-        folder.mkdir(exist_ok=True)
-        kept = (folder / "auth_token").is_file() or os.access(folder, os.W_OK)
-    except OSError:
-        kept = False
-    if not kept:
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
 def demand(recipe: Recipe) -> int:

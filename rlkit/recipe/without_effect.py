@@ -42,13 +42,8 @@ def idle_fields(
     if walked is None:
         return
     network = REGISTERED if "name" in model else "default"
-    stateless = model.get("name") in (
-        None,
-        "mlp",
-        "cnn",
-        "multi_input",
-        "entities",
-    )  # others may keep a state
+    # Models of other names may keep a state.
+    stateless = model.get("name") in (None, "mlp", "cnn", "multi_input", "entities")
     lstm = model.get("use_lstm", False)
     fields = signatures()["model_config"]
     known = {
