@@ -2,6 +2,7 @@
 
 import math
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from rlkit import registry
 from rlkit.algos.dqn import epsilon_greedy, masked_q, without_stuck
 from rlkit.algos.sac import log_probs, reachable_entropy
 from rlkit.envs.contract import checked
@@ -27,16 +29,19 @@ S = gym.spaces
 
 
 @pytest.fixture(scope="module")
-def illegal() -> Any:
-    """The benchmark, by the name under which its classes are pickled."""
+def illegal() -> Iterator[Any]:
+    """The benchmark, by the name under which its classes are pickled; its environments are forgotten afterwards."""
+    known = set(registry.TABLES["envs"])
     sys.path.insert(0, BENCHMARKS)
     try:
         import illegal_actions
 
         illegal_actions.register()
-        return illegal_actions
     finally:
         sys.path.remove(BENCHMARKS)
+    yield illegal_actions
+    for name in set(registry.TABLES["envs"]) - known:
+        del registry.TABLES["envs"][name]
 
 
 # Equations --------------------------------------------------------------------------------------------------
