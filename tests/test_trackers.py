@@ -106,7 +106,7 @@ def test_a_tracker_that_fails_is_told_of_once_and_the_others_go_on(play: Any, wh
 
 def written(tmp_path: Path, track: str) -> Path:
     file = tmp_path / "a.yaml"
-    file.write_text(f"algorithm: DQN\nenv: CartPole-v1\nstop: {{env_steps: 10}}\ntrack: {track}\n")
+    file.write_text(f"algorithm: DQN\nenv: CartPole-v1\nstop: {{env_steps: 10000}}\ntrack: {track}\n")
     return file
 
 

@@ -106,7 +106,8 @@ def test_a_shipped_recipe_trains(rlkit: Callable[..., str], tmp_path: Path) -> N
 def test_the_wheel_holds_every_file_of_the_package_and_no_other(wheel: Path) -> None:
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     package = {f for f in (ROOT / "rlkit").rglob("*") if f.is_file() and "__pycache__" not in f.parts}
-    recipes = {f"rlkit/configs/{f.relative_to(ROOT / 'configs')}" for f in (ROOT / "configs").rglob("*.yaml")}
+    shipped = [f for suffix in ("yaml", "npz") for f in (ROOT / "configs").rglob(f"*.{suffix}")]
+    recipes = {f"rlkit/configs/{f.relative_to(ROOT / 'configs')}" for f in shipped}
     assert names == {str(f.relative_to(ROOT)) for f in package} | recipes
     licence = [n for n in zipfile.ZipFile(wheel).namelist() if n.endswith("licenses/LICENSE")]
     assert licence
