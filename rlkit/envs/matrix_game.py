@@ -20,13 +20,13 @@ from typing import Any, ClassVar, NamedTuple
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode
-from gymnasium.vector.utils import batch_space
 
 from rlkit.envs.matrix_rules import GAMES, faults, pool_of, strategy
+from rlkit.envs.pool_games import OPPONENT_ACTION, OPPONENT_TYPE, PoolGameEnv, PoolVectorEnv
 
-OPPONENT_ACTION, OPPONENT_TYPE = "opponent_action", "opponent_type"
 FIRST = 0  # of the observations; 1 + 2 a + b after both have played
 SEEN = np.eye(5, dtype=np.float32)
+OBSERVED = gym.spaces.Box(0.0, 1.0, (len(SEEN),), np.float32)
 Opponents = str | Sequence[str] | Mapping[str, float]
 
 
@@ -118,30 +118,14 @@ class MatrixGames:
         self._inner[games] = 0
 
 
-class MatrixGameEnv(gym.Env):
+class MatrixGameEnv(PoolGameEnv):
     """One game at a time. `reset(options={"opponent": "grim"})` chooses the strategy of that episode."""
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
 
     def __init__(self, **options: Any):
         self.games = MatrixGames(1, **options, seed=self.np_random)
-        self.observation_space = gym.spaces.Box(0.0, 1.0, (len(SEEN),), np.float32)
-        self.action_space = gym.spaces.Discrete(2)
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
-        super().reset(seed=seed)
-        self.games.rng = self.np_random
-        self.games.reset()
-        if options and "opponent" in options:
-            names = self.games.names
-            if options["opponent"] not in names:
-                raise ValueError(
-                    f"got options.opponent {options['opponent']!r}, expected one of {list(names)}"
-                )
-            self.games.style[:] = names.index(options["opponent"])
-        return self.games.observation[0], {OPPONENT_TYPE: int(self.games.style[0])}
+        self.observation_space, self.action_space = OBSERVED, gym.spaces.Discrete(2)
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         if action not in (0, 1):
@@ -154,44 +138,21 @@ class MatrixGameEnv(gym.Env):
         return self.games.observation[0], float(played.reward[0]), False, bool(played.done[0]), info
 
 
-class MatrixGameVectorEnv(gym.vector.VectorEnv):
+class MatrixGameVectorEnv(PoolVectorEnv):
     """`num_envs` games stepped as arrays, with autoreset in the next step."""
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": [], "autoreset_mode": AutoresetMode.NEXT_STEP}
 
     def __init__(self, num_envs: int, **options: Any):
-        self.num_envs = num_envs
-        self.single_observation_space = gym.spaces.Box(0.0, 1.0, (len(SEEN),), np.float32)
-        self.single_action_space = gym.spaces.Discrete(2)
-        self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.action_space = batch_space(self.single_action_space, num_envs)
+        super().__init__(num_envs, OBSERVED, gym.spaces.Discrete(2))
         self.games = MatrixGames(num_envs, **options, seed=self.np_random)
-        self._ended = np.zeros(num_envs, bool)
-
-    def reset(
-        self, *, seed: int | list[int] | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
-        super().reset(seed=seed[0] if isinstance(seed, list) else seed)
-        self.games.rng = self.np_random
-        self.games.reset()
-        self._ended[:] = False
-        return self.games.observation, self._types()
 
     def step(
         self, actions: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        fresh = self._ended
-        played = self.games.step(np.asarray(actions))
-        reward, done = played.reward.astype(np.float64), played.done
-        if fresh.any():
-            self.games.reset(np.flatnonzero(fresh))
-            reward[fresh], done = 0.0, done & ~fresh
-        self._ended = done
-        info = {OPPONENT_ACTION: played.opponent_action, f"_{OPPONENT_ACTION}": ~fresh, **self._types()}
+        move, reward, done, played = self.play(actions)
+        info = {OPPONENT_ACTION: move.opponent_action, f"_{OPPONENT_ACTION}": played, **self.types()}
         return self.games.observation, reward, np.zeros(self.num_envs, bool), done, info
-
-    def _types(self) -> dict[str, np.ndarray]:
-        return {OPPONENT_TYPE: self.games.style.copy(), f"_{OPPONENT_TYPE}": np.ones(self.num_envs, bool)}
 
 
 def matrix_game(

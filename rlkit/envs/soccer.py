@@ -26,15 +26,14 @@ from typing import Any, ClassVar
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode
-from gymnasium.vector.utils import batch_space
 from pettingzoo import ParallelEnv
 
+from rlkit.envs.pool_games import OPPONENT_ACTION, OPPONENT_TYPE, PoolGameEnv, PoolVectorEnv
 from rlkit.envs.soccer_games import Moves, SoccerGames
 from rlkit.envs.soccer_rules import ACTIONS, MIRRORED, STATE_FEATURES, SoccerRules
 from rlkit.envs.soccer_styles import Opponents
 
-OPPONENT_ACTION, OPPONENT_MOVES, BALL_LOST = "opponent_action", "opponent_moves", "ball_lost"
-OPPONENT_TYPE = "opponent_type"
+OPPONENT_MOVES, BALL_LOST = "opponent_moves", "ball_lost"
 PLAYER_A, PLAYER_B = "player_a", "player_b"
 
 
@@ -47,7 +46,7 @@ def _rules(goal_rows: Sequence[int] | None = None, **field: Any) -> SoccerRules:
     return SoccerRules(goal_rows=None if goal_rows is None else (goal_rows[0], goal_rows[-1]), **field)
 
 
-class SoccerEnv(gym.Env):
+class SoccerEnv(PoolGameEnv):
     """One game at a time against an opponent from a pool.
 
     Args:
@@ -96,21 +95,6 @@ class SoccerEnv(gym.Env):
         self.games = SoccerGames(1, self.rules, opponents, **self._switching, seed=self.np_random)
         self._opponents = opponents
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
-        super().reset(seed=seed)
-        self.games.rng = self.np_random
-        self.games.reset()
-        if options and "opponent" in options:
-            names = self.games.names
-            if options["opponent"] not in names:
-                raise ValueError(
-                    f"got options.opponent {options['opponent']!r}, expected one of {list(names)}"
-                )
-            self.games.style[:] = names.index(options["opponent"])
-        return self.games.observation[0], {OPPONENT_TYPE: int(self.games.style[0])}
-
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         move = self.games.step(np.array([_action(action)]))
         info = {
@@ -126,7 +110,7 @@ class SoccerEnv(gym.Env):
         return draw(self.rules, int(self.games.state[0]), self.render_mode)
 
 
-class SoccerVectorEnv(gym.vector.VectorEnv):
+class SoccerVectorEnv(PoolVectorEnv):
     """`num_envs` games at once, stepped as arrays; the same game as `SoccerEnv`, with autoreset in the next step.
 
     For RLlib: `env_runners(gym_env_vectorize_mode="vector_entry_point")`.
@@ -149,49 +133,24 @@ class SoccerVectorEnv(gym.vector.VectorEnv):
         render_mode: str | None = None,
         **field: Any,
     ):
-        self.num_envs, self.rules = num_envs, _rules(**field)
-        self.render_mode = _known_mode(render_mode, self.metadata)
-        self.single_observation_space = observation_space()
-        self.single_action_space = gym.spaces.Discrete(len(ACTIONS))
-        self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.action_space = batch_space(self.single_action_space, num_envs)
+        super().__init__(num_envs, observation_space(), gym.spaces.Discrete(len(ACTIONS)))
+        self.rules, self.render_mode = _rules(**field), _known_mode(render_mode, self.metadata)
         switching: dict[str, Any] = {"switch_probability": switch_probability, "switch_at": switch_at}
         self.games = SoccerGames(
             num_envs, self.rules, opponents, styles=styles, **switching, seed=self.np_random
         )
-        self._ended = np.zeros(num_envs, bool)
-
-    def reset(
-        self, *, seed: int | list[int] | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
-        super().reset(seed=seed[0] if isinstance(seed, list) else seed)
-        self.games.rng = self.np_random
-        self.games.reset()
-        self._ended[:] = False
-        return self.games.observation, {
-            OPPONENT_TYPE: self.games.style.copy(),
-            f"_{OPPONENT_TYPE}": np.ones(self.num_envs, bool),
-        }
 
     def step(
         self, actions: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        fresh = self._ended
-        move = self.games.step(np.asarray(actions))
-        reward, done = move.reward.astype(np.float64), move.done
-        if fresh.any():
-            self.games.reset(np.flatnonzero(fresh))
-            reward[fresh], done = 0.0, done & ~fresh
-        self._ended = done
-        played = ~fresh
-        info: dict[str, Any] = {}
+        move, reward, done, played = self.play(actions)
+        info: dict[str, Any] = self.types()
         for name, values in (
             (OPPONENT_ACTION, move.opponent_action),
             (OPPONENT_MOVES, move.moves),
             (BALL_LOST, move.ball_lost),
         ):
             info[name], info[f"_{name}"] = values, played
-        info[OPPONENT_TYPE], info[f"_{OPPONENT_TYPE}"] = self.games.style.copy(), np.ones(self.num_envs, bool)
         return self.games.observation, reward, done, np.zeros(self.num_envs, bool), info
 
     def render(self) -> tuple[np.ndarray | str | None, ...]:

@@ -256,8 +256,9 @@ def dry_run(
     loaded = load_recipe(recipe, overrides)
     registry.begin(imports, loaded.to_dict())
     set_quiet(False)
-    quiet_loggers()
     look_at_spaces(loaded)
+    registry.resolve("algorithms", loaded.algorithm)
+    quiet_loggers()  # after the import of RLlib, which sets levels of its own
     rehearse(loaded)
     agents = len(read_roster(first_trial(loaded)).spaces)
     return f"{loaded.name}: {loaded.algorithm} on {loaded.env} ({agents} agent{'s' if agents > 1 else ''}) can train"
@@ -323,9 +324,9 @@ def _tune(experiment: Experiment, session: RaySession, show: Progress, interrupt
     from rlkit.metrics import path_of
 
     recipe, info = experiment.recipe, experiment.info
-    if not experiment.verbose:
-        quiet_loggers()
     registry.resolve("algorithms", recipe.algorithm)  # imports RLlib while Ray starts
+    if not experiment.verbose:
+        quiet_loggers()  # after that import, which sets levels of its own
     # `rehearse` registers names with Tune, which fails in a Ray that is half started (ray 2.60: its job has no id)
     session.wait()
     example, taken = rehearse(recipe, weights=experiment.resume is None, trust=experiment.trust)

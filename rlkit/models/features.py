@@ -184,6 +184,18 @@ def measure(model: ModelRef, space: gym.Space) -> tuple[int, bool]:
     return sizes[2], recurrent
 
 
+def measure_stateless(model: ModelRef, space: gym.Space, fix: str) -> int:
+    """Return F of a model that must keep no state.
+
+    Raises:
+        UsageError: as `measure`, or it keeps a state.
+    """
+    features, recurrent = measure(model, space)
+    if recurrent:
+        raise UsageError(f"the model {model.name!r} keeps a state, expected one without; {fix}")
+    return features
+
+
 def _run(model: ModelRef, module: nn.Module, space: gym.Space, batch: int, recurrent: bool) -> int:
     """Check one forward pass and return F."""
     lead = (batch, 3) if recurrent else (batch,)

@@ -25,7 +25,7 @@ from torch import nn
 from rlkit.algos.centralised.spaces import ObservationVector
 from rlkit.models.conv import cnn
 from rlkit.models.dense import ACTIVATIONS, MLP, mlp, orthogonal_
-from rlkit.models.features import ModelRef, measure
+from rlkit.models.features import ModelRef, measure_stateless
 
 HIDDENS = (64, 64)
 # fields of RLlib's DefaultModelConfig that mean something here
@@ -76,7 +76,7 @@ class Encoders(nn.Module):
             else:
                 vector, model = part
                 self.encoders[str(i)] = model.build(vector.space)
-                width += measure(model, vector.space)[0]
+                width += measure_stateless(model, vector.space, "write model: {use_lstm: true}")
         self.trunk = MLP(width, hiddens, "relu", False, None)
         self.features = hiddens[-1]
 
