@@ -13,8 +13,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel, ConfigDict, Field, StrictBool, StrictStr, TypeAdapter, WithJsonSchema, create_model,
-)  # fmt: skip
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictStr,
+    TypeAdapter,
+    WithJsonSchema,
+    create_model,
+)
 from pydantic_core import ValidationError
 
 from rlkit.algos.options import number, schedule, whole

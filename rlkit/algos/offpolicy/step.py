@@ -11,7 +11,6 @@ What RLlib's words mean here is in `rlkit.algos.offpolicy.config`.
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +38,8 @@ from ray.rllib.utils.numpy import convert_to_numpy
 from rlkit import rllib, seeds, state
 from rlkit.algos.learning.minibatches import arrays_of, map_arrays, shard
 from rlkit.algos.offpolicy.config import OffPolicyConfig
-from rlkit.errors import RunFailed, UsageError
+from rlkit.algos.sampling.patience import Patience
+from rlkit.errors import UsageError
 from rlkit.replay import Replay
 from rlkit.replay.buffer import ACTIONS, OBS, STATE_IN, WEIGHTS, NStep
 from rlkit.replay.columns import Column
@@ -63,7 +63,7 @@ class OffPolicy(Algorithm):
         super().setup(config)
         self.replays: dict[str, Replay] = {}
         self._carry = 0.0
-        self._last_answer = time.monotonic()
+        self._patience = Patience()
         self.recurrent = self._initial_states()
         if self.recurrent and (self.config.prioritized or self.config.n_step != 1):
             raise ValueError(
@@ -148,9 +148,9 @@ class OffPolicy(Algorithm):
         with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
             episodes, results = self.sample()
         if not results:
-            self._wait_for_runners()
+            self._patience.wait(self.env_runner_group, self.config.sample_timeout_s)
             return
-        self._last_answer = time.monotonic()
+        self._patience.answered()
         self.metrics.aggregate(results, key=ENV_RUNNER_RESULTS)
         with self.metrics.log_time((TIMERS, REPLAY_BUFFER_ADD_DATA_TIMER)):
             self.add_to_replay(episodes)
@@ -168,22 +168,6 @@ class OffPolicy(Algorithm):
             self.metrics.aggregate(self.learn(updates, sampled), key=LEARNER_RESULTS)
         with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
             self.sync_weights()
-
-    def _wait_for_runners(self) -> None:
-        """Give runners that died time to come back; RLlib restores them before the next training step.
-
-        Raises:
-            RunFailed: none has answered for twice `sample_timeout_s`.
-        """
-        group, timeout = self.env_runner_group, self.config.sample_timeout_s or 60.0
-        silent = time.monotonic() - self._last_answer
-        if silent > 2 * timeout:
-            raise RunFailed(
-                f"no env runner has answered for {silent:.0f} s ({group.num_healthy_remote_env_runners()} of "
-                f"{group.num_remote_env_runners()} are alive); raise env_runners(sample_timeout_s={timeout:g}) for a "
-                f"slow environment, or lower rollout_fragment_length"
-            )
-        time.sleep(0.2)
 
     def _env_steps(self) -> int:
         return int(self.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), default=0))
