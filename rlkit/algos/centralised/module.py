@@ -34,6 +34,7 @@ from rlkit.algos.centralised.spaces import (
     ObservationVector,
     action_kind,
 )
+from rlkit.errors import UsageError
 from rlkit.exploration.schedule import Schedule
 from rlkit.models.masks import masked
 from rlkit.replay.episodes import PRESENT
@@ -78,6 +79,10 @@ class MADDPGModule(TorchRLModule, InferenceOnlyAPI):
             make_net([self.vector], 0, self.kind.size, self.model_config, "pi_gain")
             for _ in range(self.sub_policies)
         )
+        if self.is_stateful() and type(self) is not MADDPGModule:
+            raise UsageError(
+                f"a recurrent model together with {type(self).__name__} (ensemble_size, infer_policies): choose one"
+            )
         self.normalizer: Any = Normalizer(self.vector.size) if options["normalize_observations"] else None
         self.joint: Joint | None = None if self.inference_only else options.get("joint")
         if self.joint is None:

@@ -39,6 +39,8 @@ from ray.rllib.utils.numpy import convert_to_numpy
 from rlkit import rllib, seeds, state
 from rlkit.algos.learning.minibatches import arrays_of, map_arrays, shard
 from rlkit.algos.offpolicy.config import OffPolicyConfig
+from rlkit.algos.offpolicy.sequences import check_sequences
+from rlkit.algos.rules import SEQUENCE
 from rlkit.errors import RunFailed, UsageError
 from rlkit.replay import Replay
 from rlkit.replay.buffer import ACTIONS, MASK, OBS, STATE_IN, WEIGHTS, NStep
@@ -52,7 +54,6 @@ if TYPE_CHECKING:
 # rows drawn at once for uniform replay, in bytes of columns
 MAX_CHUNK_BYTES = 64 * 2**20
 SAMPLE = "sample"
-DEFAULT_SEQUENCE = 20  # RLlib's max_seq_len
 
 __all__ = ["OffPolicy", "OffPolicyConfig"]
 
@@ -66,6 +67,11 @@ class OffPolicy(Algorithm):
         self._carry = 0.0
         self._last_answer = time.monotonic()
         self.recurrent, self.sequences = self._states()
+        if self.recurrent and getattr(self.config, "num_atoms", 1) != 1:
+            raise ValueError(
+                f"num_atoms: got {self.config.num_atoms} with the recurrent modules {sorted(self.recurrent)}, expected "
+                "1: RLlib's distributional loss reads single steps"
+            )
         if self.recurrent and (self.config.prioritized or self.config.n_step != 1):
             raise ValueError(
                 f"the recurrent modules {sorted(self.recurrent)} learn from sequences, drawn uniformly and one step "
@@ -99,7 +105,7 @@ class OffPolicy(Algorithm):
             lengths = {mid: module.model_config.get("max_seq_len") for mid, module in keep.items()}
             return (
                 {mid: convert_to_numpy(module.get_initial_state()) for mid, module in keep.items()},
-                {mid: int(length or DEFAULT_SEQUENCE) for mid, length in lengths.items()},
+                {mid: int(length or SEQUENCE) for mid, length in lengths.items()},
             )
 
         return next(iter(self.learner_group.foreach_learner(found))).get()
@@ -148,9 +154,7 @@ class OffPolicy(Algorithm):
         batch[WEIGHTS] = replay.weights(rows, float(config.replay_buffer_config.get("beta") or 0.0))
         return rows, batch
 
-    def draw_sequences(
-        self, replay: Replay, length: int, updates: int
-    ) -> tuple[np.ndarray, dict[str, Any]]:
+    def draw_sequences(self, replay: Replay, length: int, updates: int) -> tuple[np.ndarray, dict[str, Any]]:
         """Draw K minibatches of sequences; return their first rows (K, B) and their columns (K, B, T, ...).
 
         Raises:
@@ -377,24 +381,6 @@ def _update(
         chunks, num_updates=num_updates, env_steps=env_steps, timesteps=timesteps, feedback=feedback
     )
     return results, td_errors
-
-
-def check_sequences(module_id: str, length: int, burn_in: int, batch: int) -> None:
-    """Refuse sequences that nothing can be learned from.
-
-    Raises:
-        ValueError: a burn-in that takes whole sequences, or a batch shorter than one.
-    """
-    if burn_in >= length:
-        raise ValueError(
-            f"burn_in_len {burn_in} leaves nothing of the sequences of module {module_id!r}, got max_seq_len {length}; "
-            f"expected a burn_in_len of at most {length - 1}"
-        )
-    if batch < length:
-        raise ValueError(
-            f"a batch of {batch} steps (train_batch_size_per_learner x num_learners) is shorter than one sequence of "
-            f"module {module_id!r}, got max_seq_len {length}; raise the one or lower the other"
-        )
 
 
 def _is_trained(config: AlgorithmConfig, module_id: str) -> bool:
