@@ -79,7 +79,7 @@ class MADDPGModule(TorchRLModule, InferenceOnlyAPI):
             make_net([self.vector], 0, self.kind.size, self.model_config, "pi_gain")
             for _ in range(self.sub_policies)
         )
-        if self.is_stateful() and type(self) is not MADDPGModule:
+        if isinstance(self.actors[0], RecurrentNet) and type(self) is not MADDPGModule:
             raise UsageError(
                 f"a recurrent model together with {type(self).__name__} (ensemble_size, infer_policies): choose one"
             )
