@@ -23,7 +23,8 @@ from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from torch import nn
 
 from rlkit.algos.centralised.losses import FORBIDDEN
-from rlkit.algos.centralised.networks import RecurrentNet, make_net
+from rlkit.algos.centralised.memory import RecurrentNet
+from rlkit.algos.centralised.networks import make_net
 from rlkit.algos.centralised.rows import CriticInput
 from rlkit.algos.centralised.spaces import (
     Actions,
@@ -81,7 +82,7 @@ class MADDPGModule(TorchRLModule, InferenceOnlyAPI):
         )
         if isinstance(self.actors[0], RecurrentNet) and type(self) is not MADDPGModule:
             raise UsageError(
-                f"a recurrent model together with {type(self).__name__} (ensemble_size, infer_policies): choose one"
+                f"{type(self).__name__} learns from single steps, and the model keeps a state: choose one of them"
             )
         self.normalizer: Any = Normalizer(self.vector.size) if options["normalize_observations"] else None
         self.joint: Joint | None = None if self.inference_only else options.get("joint")
