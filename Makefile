@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 TESTERS ?= 2  # processes that test side by side; each has a Ray of its own
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: train test test-slow lint type bench-smoke faults results docs zoo clean
+.PHONY: train test test-slow lint type bench-smoke faults support results docs zoo clean
 .DEFAULT_GOAL := train
 
 # torch first: with it in place nothing pulls another build of it
@@ -39,6 +39,10 @@ type: $(VENV)/.dev
 # every script of benchmarks/ in a short form, peers in environments of their own; minutes each on first use
 bench-smoke: $(VENV)/.dev
 	$(BIN)/python benchmarks/smoke.py
+
+# what trains with what: docs/support.md; an hour
+support: $(VENV)/.dev
+	$(BIN)/python tests/support.py --docs
 
 # every fault of docs/reliability.md, tried; hours
 faults: $(VENV)/.dev

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from rlkit.algos.opponents.inputs import Placebo
 from rlkit.envs.matrix_game import MatrixGames, Round
 from rlkit.envs.soccer_games import Moves, SoccerGames
 from rlkit.envs.soccer_rules import SoccerRules
+from rlkit.envs.soccer_styles import Opponents
 
 
 class Player:
@@ -72,7 +73,7 @@ def evaluate(
     options: FeatureOptions,
     games: int,
     *,
-    opponents: str | Sequence[str] | Mapping[str, float],
+    opponents: Opponents,
     rules: SoccerRules | None = None,
     seed: int = 0,
     batch: int = 250,

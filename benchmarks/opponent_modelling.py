@@ -160,6 +160,7 @@ def train(pool: str, method: str, seed: int, steps: int, games: int) -> dict[str
             "parameters": sum(p.numel() for p in module.parameters()),
             "trained": play(act, options, recipe.env, dict(recipe.env_config), games, 20_000 + seed),
         }  # fmt: skip
+        result |= {"variant": method, "final": result["trained"]["score"]}  # the words of docs/results.md
         if unseen is not None:
             arguments = {**recipe.env_config, "opponents": unseen}
             result["unseen"] = play(act, options, recipe.env, arguments, games, 30_000 + seed)

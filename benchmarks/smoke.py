@@ -33,11 +33,13 @@ SHORT: dict[str, list[str]] = {
     ],
     "curriculum_sparse": ["--seeds", "1", "--steps", "2000"],
     "curriculum_unlearnable": ["--seeds", "1", "--steps", "2000", "--types", "random"],
+    "dqn_cartpole_seeds": ["report"],
     "dron_bare": ["--steps", "3000"],
     "dron_exact": [],
     "dron_wall_clock": ["--repeats", "1", "--steps", "3000"],
     "env_check_cost": [],
     "evaluate_cost": ["--episodes", "2", "--repeats", "1"],
+    "illegal_actions": ["--steps", "2500"],
     "joint_runner": ["--seconds", "0.5"],
     "launch_overhead": ["--runs", "1"],
     "maddpg_run": ["--seconds", "2"],
@@ -51,6 +53,7 @@ SHORT: dict[str, list[str]] = {
     "onpolicy_command": ["--runs", "1"],
     "onpolicy_growth": ["--normalize", "--runs", "1", "--seconds", "1"],
     "onpolicy_throughput": ["--runs", "1", "--seconds", "1"],
+    "opponent_features": ["styles", "--updates", "20"],
     "opponent_modelling": [
         *("run", "--pools", "styles", "matrix_mixed", "--methods", "concat", "--steps", "4000"),
         *("--games", "50", "--out", f"{TMP}/rows.jsonl"),
@@ -59,12 +62,15 @@ SHORT: dict[str, list[str]] = {
     "pbt_cartpole": ["--seeds", "1", "--steps", "1000", "--out", "/dev/null"],
     "random_returns": ["--episodes", "2"],
     "seed_streams": [],
+    "team_results": ["show"],
+    "team_throughput": ["--runs", "1", "--seconds", "1", "--peers"],
     "with_without": ["configs/ppo_cartpole.yaml", "stop.env_steps=1500", "--seeds", "0", "--out", TMP],
 }
 # not started by themselves: modules, and scripts that need a finished run or hours of training
 OTHERS = {
     "before_after": "needs another tree of rlkit",
     "dron_games": "a module",
+    "export_fidelity": "needs a finished run",
     "peer_env": "a module",
     "processes": "a module",
     "smoke": "this script",
@@ -76,7 +82,7 @@ OTHERS = {
     "zoo": "trains recipes to their published budgets",
     "offpolicy_command": "trains SAC or DQN to its bar in each library",
 }
-PEERS = {"maddpg_speed", "offpolicy_throughput", "onpolicy_throughput", "onpolicy_command"}
+PEERS = {"maddpg_speed", "team_throughput", "offpolicy_throughput", "onpolicy_throughput", "onpolicy_command"}
 
 
 def run(name: str, most: float) -> tuple[bool, str]:

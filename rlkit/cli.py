@@ -5,11 +5,13 @@ Exit codes: 0 done, 1 run failed, 2 recipe or usage error, 130 interrupted, 143 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -127,13 +129,14 @@ def train(
         print(launch.dry_run(loaded, overrides if file else (), imports=imports))
         return
     options: dict[str, Any] = {"imports": imports, "address": address, "quiet": quiet, "verbose": verbose}
-    if resume is not None:
-        run = launch.resume(resume, overrides, trust=trust, **options)
-    else:
-        command = shlex.join(["rlkit", *sys.argv[1:]])
-        run = launch.train(
-            loaded, overrides if file else (), out=out, command=command, trust=trust, **options
-        )
+    command = shlex.join(["rlkit", *sys.argv[1:]])
+    with _stdout_for_results():
+        if resume is not None:
+            run = launch.resume(resume, overrides, trust=trust, **options)
+        else:
+            run = launch.train(
+                loaded, overrides if file else (), out=out, command=command, trust=trust, **options
+            )
     result = launch.summary(run)
     if as_json:
         print(json.dumps(result))
@@ -246,11 +249,13 @@ def evaluate(
             )
         from rlkit.play.crossplay import cross_play
 
-        result = cross_play([path, *versus], agents, matrix=matrix, **options)
+        with _stdout_for_results():
+            result = cross_play([path, *versus], agents, matrix=matrix, **options)
     else:
         from rlkit.play import evaluation
 
-        result = evaluation.evaluate(path, **options)
+        with _stdout_for_results():
+            result = evaluation.evaluate(path, **options)
     if as_json:
         print(json.dumps(result.to_json()))
     else:
@@ -445,6 +450,20 @@ def migrate(
         print(path)
     if any(result.stops for result in found):
         raise typer.Exit(2)
+
+
+@contextlib.contextmanager
+def _stdout_for_results() -> Iterator[None]:
+    """Send to stderr what environments print while a command works, those in C and in child processes too."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _plugins(imports: list[str]) -> None:

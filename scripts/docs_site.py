@@ -28,9 +28,8 @@ TOP = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG
 PACKAGES = ("rlkit", "rlkit.algos", "rlkit.callbacks", "rlkit.curriculum", "rlkit.envs", "rlkit.exploration",
             "rlkit.models", "rlkit.replay")  # fmt: skip
 LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)#\s]+)(#[^)\s]*)?(?=\))")
-NAMED = re.compile(
-    r"\[(?:docs/)?([\w-]+)\.md\]\("
-)  # a link whose text is a file's name: the name of the page is enough
+# A link whose text is a file's name: the name of the page is enough.
+NAMED = re.compile(r"\[(?:docs/)?([\w-]+)\.md\]\(")
 FENCE = re.compile(r"^(```+).*?^\1\s*?$", re.M | re.S)
 MARKER = re.compile(r"^<!-- reference: (.+?) -->$", re.M)
 log = logging.getLogger("mkdocs.hooks.rlkit")

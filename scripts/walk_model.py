@@ -229,6 +229,58 @@ def dumped(content: dict[str, Any]) -> str:
     )
 
 
+def markdown(content: dict[str, Any]) -> str:
+    """The table as docs/without-effect.md shows it."""
+    lines = [
+        "# Words without effect", "",
+        "What RLlib accepts and nothing reads. `rlkit check` refuses it with the fix; what depends on the",
+        "environment's spaces is refused before Ray starts. Written by `scripts/walk_model.py` and",
+        "`scripts/walk_sections.py`, which change or watch every field and argument and say what they can see.", "",
+        "## Fields of `model:`", "",
+        "`default` is RLlib's own network, `registered` is `model: {name: …}`. A field that is not named here works",
+        "everywhere.", "",
+        "| field | algorithms | no effect for |", "|---|---|---|",
+    ]  # fmt: skip
+    rows: dict[tuple[str, str], list[str]] = {}
+    for family in content["families"]:
+        for field, contexts in family["idle"].items():
+            where = (
+                "all"
+                if set(contexts) >= set(family["contexts"])
+                else ", ".join(in_words(contexts, family["contexts"]))
+            )
+            rows.setdefault((field, where), []).extend(family["algorithms"])
+    fields = list(dict.fromkeys(signatures.table()["model_config"]))
+    for (field, where), algorithms in sorted(rows.items(), key=lambda row: fields.index(row[0][0])):
+        lines.append(f"| `{field}` | {', '.join(algorithms)} | {where} |")
+    lines += ["", "Fields that need another one:", "", "| field | needs |", "|---|---|"]
+    lines += [
+        f"| `{field}` | {', '.join(f'`{name}`' for name in needs)} |"
+        for field, needs in content["needs"].items()
+    ]
+    unread = content["unread"]
+    lines += ["", "## Arguments of `config:`", "", f"Watched: {', '.join(unread['walked'])}.", ""]
+    lines += ["| argument | nobody reads it for |", "|---|---|"]
+    for argument, algorithms in unread["arguments"].items():
+        lines.append(
+            f"| `{argument}` | {'all of these' if algorithms == unread['walked'] else ', '.join(algorithms)} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def in_words(contexts: list[str], walked: list[str]) -> list[str]:
+    """Name contexts by the one part of them that they have in common and the others lack; else one by one."""
+    parts = {part for context in walked for part in [*context.split("/"), "no LSTM"]}
+
+    def has(context: str, part: str) -> bool:
+        return "lstm" not in context if part == "no LSTM" else part in context.split("/")
+
+    for part in sorted(parts):
+        if {context for context in walked if has(context, part)} == set(contexts):
+            return [part]
+    return contexts
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--check", action="store_true", help="only say whether the file is fresh")
@@ -239,6 +291,7 @@ def main() -> int:
     fresh = TABLE.exists() and TABLE.read_text(encoding="utf-8") == text
     if not fresh and not only_check:
         TABLE.write_text(text, encoding="utf-8")
+        DOCS.write_text(markdown(json.loads(text)), encoding="utf-8")
     print("fresh" if fresh else f"{'stale' if only_check else 'written'}: {TABLE.name}")
     return int(only_check and not fresh)
 

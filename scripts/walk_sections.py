@@ -26,13 +26,15 @@ from pathlib import Path
 from typing import Any
 
 TESTS = Path(__file__).resolve().parents[1] / "tests"
-sys.path.insert(0, str(TESTS))
+sys.path[:0] = [str(TESTS), str(Path(__file__).parent)]
 os.environ["PYTHONPATH"] = f"{os.environ.get('PYTHONPATH', '')}:{TESTS}"  # for Ray's workers
 
-from rlkit import registry
-from rlkit.recipe.config_check import refusal
-from rlkit.recipe.options import is_code
-from rlkit.recipe.signatures import METHODS, Config
+import walk_model  # noqa: E402
+
+from rlkit import registry  # noqa: E402
+from rlkit.recipe.config_check import refusal  # noqa: E402
+from rlkit.recipe.options import is_code  # noqa: E402
+from rlkit.recipe.signatures import METHODS, Config  # noqa: E402
 
 # Functions of a config that carry its values about, and read them for nothing else.
 CARRIERS = {
@@ -40,6 +42,30 @@ CARRIERS = {
     "__init__", "__setattr__", "serialize", "get_state", "items", "keys", "values", "experimental", "resources",
     "__reduce__", "__getstate__", "__deepcopy__", "callbacks", "model_dump",
 }  # fmt: skip
+
+
+# Methods that other checks speak of: recipe/data_check.py, and what a recipe does not call.
+ELSEWHERE = {"offline_data", "checkpointing"}
+# Who reads what the walk cannot see.
+UNSEEN = {
+    "training.grad_clip_by": "the learner, where grad_clip is set",
+    "training.normalize_values": "the centralised critic of a team",
+    "training.train_batch_size": "the config, where train_batch_size_per_learner is null",
+    "training.tau": "the update of target networks, after target_network_update_freq",
+    "training.burn_in_len": "the replay of modules with a state",
+    "training.teams": "the ensembles of MADDPG",
+    "training.infer_batch_size": "MADDPG with inferred policies",
+    "training.infer_entropy_coeff": "MADDPG with inferred policies",
+    "training.lr": "nobody in MADDPG, whose rules refuse it",
+    "env_runners.episode_lookback_horizon": "runners of episodes; MADDPG's others have none",
+    "learners.num_cpus_per_learner": "the group of remote learners",
+    "learners.custom_resources_per_learner": "the group of remote learners",
+    "learners.max_requests_in_flight_per_learner": "the group of remote learners",
+    "learners.local_gpu_idx": "a learner on a GPU",
+    "fault_tolerance.delay_between_env_runner_restarts_s": "the manager of runners, when one failed",
+    "fault_tolerance.env_runner_restore_timeout_s": "the algorithm, when a runner failed",
+    "fault_tolerance.restart_failed_sub_environments": "a runner whose environment failed",
+}
 
 
 @contextmanager
@@ -107,8 +133,8 @@ def reads(algorithm: str) -> set[str]:
     for values in recipes(algorithm):
         forget_rosters()
         recipe = from_mapping(values)
-        config = build(recipe)
         with watched() as seen:
+            config = build(recipe)
             check_spaces(config, recipe)
             algo = config.build_algo()
             try:
@@ -126,16 +152,17 @@ def unread(algorithm: str) -> list[str]:
     """Return `method.argument` of what a recipe may set and nothing read."""
     config, seen = Config(algorithm), reads(algorithm)
     names = []
-    for method in METHODS:
+    for method in set(METHODS) - ELSEWHERE:
         rows = config.arguments(method)
         for argument, row in rows.items():
-            known = refusal(config, method, argument, rows) is None and not is_code(row)
-            if known and not {argument, f"_{argument}"} & seen:
-                names.append(f"{method}.{argument}")
+            name, known = f"{method}.{argument}", refusal(config, method, argument, rows) is None
+            if known and name not in UNSEEN and not is_code(row) and not {argument, f"_{argument}"} & seen:
+                names.append(name)
     return names
 
 
 def main() -> None:
+    """Walk the algorithms that are given, or all, and write what is found into the table."""
     import ray
     import support
 
@@ -144,13 +171,23 @@ def main() -> None:
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, configure_logging=False)
     support.register()
     for algorithm in sys.argv[1:] or registry.TABLES["algorithms"]:
-        try:
-            print(json.dumps([algorithm, unread(algorithm)]), flush=True)
-        except Exception as error:
-            import traceback
+        write(algorithm, unread(algorithm))
 
-            traceback.print_exc()
-            print("FAILED", algorithm, type(error).__name__, str(error)[:300], flush=True)
+
+def write(algorithm: str, names: list[str]) -> None:
+    """Put what nothing read for one algorithm into the table: {argument: [algorithms]}."""
+    content = json.loads(walk_model.TABLE.read_text(encoding="utf-8"))
+    known = content.get("unread", {"walked": [], "arguments": {}})
+    walked = {*known["walked"], algorithm}
+    found = {name: {*users} - {algorithm} for name, users in known["arguments"].items()}
+    for name in names:
+        found[name] = {*found.get(name, ()), algorithm}
+    order = [name for name in registry.TABLES["algorithms"] if name in walked]
+    arguments = {name: [a for a in order if a in users] for name, users in sorted(found.items()) if users}
+    content["unread"] = {"walked": order, "arguments": arguments}
+    walk_model.TABLE.write_text(walk_model.dumped(content), encoding="utf-8")
+    walk_model.DOCS.write_text(walk_model.markdown(content), encoding="utf-8")
+    print(f"{algorithm}: nothing reads {len(names)} arguments")
 
 
 if __name__ == "__main__":

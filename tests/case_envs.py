@@ -255,8 +255,22 @@ class Fails(gym.Env):
         return np.full(1, value, np.float32), 1.0, self.t == 5, False, {}
 
 
+class TwoFail(Two):
+    """Two agents, and a reset that always raises."""
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[dict, dict]:
+        raise ValueError("boom in the reset of two")
+
+
 SEVERAL = {"waves": Waves, "turns": Turns, "two": Two, "wander": Wander}
-for name, make in {**SEVERAL, "seven": Seven, "draw": Draw, "draw_two": DrawTwo, "fails": Fails}.items():
+for name, make in {
+    **SEVERAL,
+    "seven": Seven,
+    "draw": Draw,
+    "draw_two": DrawTwo,
+    "fails": Fails,
+    "two_fail": TwoFail,
+}.items():
     rlkit.register_env(f"case_{name}", make)
 
 

@@ -1,6 +1,7 @@
 """What each algorithm takes: actions, observations, and ways agents come and go, tried one by one.
 
     python tests/support.py [ALGORITHM ...]    # each cell that is refused or wrong, and counts (an hour for all)
+    make support                               # all of them, and docs/support.md
 
 A cell is a recipe that is built, checked as `rlkit train` checks it, and trained for two iterations with one greedy
 evaluation after each. It is *right* if every action lay in its space (value, shape and dtype) and came from exactly
@@ -11,11 +12,13 @@ has to be *refused* before training. Anything else is a failure.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import warnings
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -27,6 +30,7 @@ import rlkit
 S = gym.spaces
 ALL = "__all__"
 STEPS = 6
+DOCS = Path(__file__).parents[1] / "docs" / "support.md"
 VECTOR = S.Box(-1, 1, (3,), np.float32)
 HALF = S.Box(np.array([0, -1], np.float32), np.array([np.inf, 1], np.float32))
 ACTIONS: dict[str, gym.Space] = {
@@ -264,6 +268,11 @@ def compare(case: Case, result: dict[str, Any]) -> Iterator[str]:
         yield f"losses {losses}"
 
 
+def usual(algorithm: str) -> str:
+    """Return the action space that an algorithm is tried with where spaces are not the question."""
+    return "Box" if algorithm.removeprefix("rllib/") in ("SAC", "TQC") else "Discrete"
+
+
 def cases(algorithms: Sequence[str] = (*TRAINED, *RLLIBS)) -> Iterator[Case]:
     """Yield the cells of the full table.
 
@@ -272,32 +281,72 @@ def cases(algorithms: Sequence[str] = (*TRAINED, *RLLIBS)) -> Iterator[Case]:
     """
     for algorithm in algorithms:
         own = algorithm in TRAINED
-        usual = "Box" if algorithm.removeprefix("rllib/") in ("SAC", "TQC") else "Discrete"
         for life in LIVES if own else ("one agent", "turns"):
             yield from (Case(algorithm, acts, life=life) for acts in ACTIONS)
             if own:
-                yield Case(algorithm, usual, life=life, remote=True)
+                yield Case(algorithm, usual(algorithm), life=life, remote=True)
         for life in ("one agent", "turns") if own else ():
-            yield from (Case(algorithm, usual, sees, life) for sees in OBSERVATIONS)
+            yield from (Case(algorithm, usual(algorithm), sees, life) for sees in OBSERVATIONS)
 
 
-def main() -> None:
+MARKS = {"right": "yes", "refused": "refused", "wrong": "WRONG"}
+
+
+def markdown(outcomes: Mapping[Case, Outcome]) -> str:
+    """Return docs/support.md: a table for each way agents come and go, one for observations, one for remote runners."""
+    lines = [
+        "# What trains with what", "",
+        "`yes`: two iterations and two evaluations went right: every action lay in its space and came from the",
+        "agents whose turn it was; returns, lengths and steps were the environment's. `refused`: `rlkit train` says",
+        "why before it starts. Environments: two agents for six steps, or one, with the default network.",
+        "Written by `make support`.", "",
+    ]  # fmt: skip
+
+    def table(title: str, rows: Iterable[str], cases: Callable[[str, str], Case]) -> None:
+        algorithms = list(dict.fromkeys(case.algorithm for case in outcomes))
+        found = {row: [outcomes.get(cases(name, row)) for name in algorithms] for row in rows}
+        lines.extend(
+            [f"## {title}", "", f"| | {' | '.join(algorithms)} |", "|---" * (len(algorithms) + 1) + "|"]
+        )
+        for row, cells in found.items():
+            if any(cells):
+                marks = [MARKS[cell.kind] if cell else "" for cell in cells]
+                lines.append(f"| {row} | {' | '.join(marks)} |")
+        lines.append("")
+
+    for life in LIVES:
+        table(f"Actions, {life}", ACTIONS, lambda name, acts, life=life: Case(name, acts, life=life))
+    for life in ("one agent", "turns"):
+        table(
+            f"Observations, {life}", OBSERVATIONS,
+            lambda name, sees, life=life: Case(name, usual(name), sees, life),
+        )  # fmt: skip
+    table("A remote runner", LIVES, lambda name, life: Case(name, usual(name), life=life, remote=True))
+    return "\n".join(lines)
+
+
+def main() -> int:
     """Print each cell that is not right, and what became of it; then the counts by algorithm."""
     import ray
 
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore")
+    # Remote runners read it.
+    os.environ["PYTHONPATH"] = f"{os.environ.get('PYTHONPATH', '')}:{Path(__file__).parent}"
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, configure_logging=False)
     register()
-    counts: dict[str, Counter[str]] = defaultdict(Counter)
-    for case in cases(sys.argv[1:] or (*TRAINED, *RLLIBS)):
-        outcome = attempt(case)
-        counts[case.algorithm][outcome.kind] += 1
+    names = [word for word in sys.argv[1:] if word != "--docs"]
+    outcomes: dict[Case, Outcome] = {}
+    for case in cases(names or (*TRAINED, *RLLIBS)):
+        outcome = outcomes[case] = attempt(case)
         if outcome.kind != "right":
             print(case, outcome.kind, outcome.message, flush=True)
-    for algorithm, found in counts.items():
-        print(algorithm, dict(found))
+    for algorithm in dict.fromkeys(case.algorithm for case in outcomes):
+        print(algorithm, dict(Counter(o.kind for case, o in outcomes.items() if case.algorithm == algorithm)))
+    if "--docs" in sys.argv:
+        DOCS.write_text(markdown(outcomes), encoding="utf-8")
+    return int(any(outcome.kind == "wrong" for outcome in outcomes.values()))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -268,3 +268,14 @@ def test_sigterm_leaves_a_checkpoint_and_a_run_that_goes_on(
     result = call("train", recipe, "stop.iterations=100000", "--out", tmp_path / "runs", "--json", "--quiet")
     assert result.code == 143
     _check_interrupted(result.out, "terminated")
+
+
+def test_what_an_environment_prints_is_no_result(capfd: pytest.CaptureFixture[str]) -> None:
+    with cli._stdout_for_results():
+        print("from Python")
+        os.system("echo from a child")
+    print("{}")
+    out, err = capfd.readouterr()
+    assert out == "{}\n"
+    assert "from Python" in err
+    assert "from a child" in err

@@ -32,11 +32,8 @@ with RaySession(None, 2, False) as session:
     print(int(ray.cluster_resources()["CPU"]), flush=True)
     input()
 """
-LOOPBACK = {
-    "0100007F",
-    "0000000000000000FFFF00000100007F",
-    "00000000000000000000000001000000",
-}  # 127.0.0.1, ::1
+# 127.0.0.1 (of IPv4, and mapped into IPv6) and ::1, as /proc writes them
+LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
 
 
 def listening(ancestor: int) -> list[str]:

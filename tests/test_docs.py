@@ -1,7 +1,7 @@
 """README.md and docs/: every fenced block is tried, every link leads somewhere, references are made.
 
-A block's language says what is tried: `yaml` is checked as a recipe; in `sh` commands, options and files must exist, and
-overrides of a shipped recipe are checked; `python` compiles, its imports from rlkit exist, and after a line
+A block's language says what is tried: `yaml` is checked as a recipe; in `sh` commands, options and files must exist,
+and overrides of a shipped recipe are checked; `python` compiles, its imports from rlkit exist, and after a line
 `<!-- runs -->` it is run. Blocks with a title are the tutorial's files: its test writes them and runs the commands, one
 training shortened to one iteration and the others as dry runs.
 """
@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import ast
 import importlib
+import os
 import re
 import runpy
 import shlex
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -187,9 +189,8 @@ def test_links_and_anchors_of_a_page_exist(page: str) -> None:
     ):
         path = (ROOT / page).parent / target if target else ROOT / page
         assert path.exists(), f"{page} links to {target}"
-        generated = (
-            path.name == "recipe-reference.md"
-        )  # its headings come when the site is built; strict mkdocs looks there
+        # Its headings come when the site is built; strict mkdocs looks there.
+        generated = path.name == "recipe-reference.md"
         if anchor and not generated:
             assert anchor in anchors(str(path.resolve().relative_to(ROOT))), f"{page}: {target}#{anchor}"
 
@@ -313,7 +314,7 @@ SHORT = ["stop={env_steps: 1024}", "evaluation={every: 1, episodes: 2}"]
 
 
 def test_the_tutorial_runs(
-    folder: Path, ray_local: None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """From its empty folder on: all files, all commands. Of the four trainings one is run, the others are dry runs."""
     blocks = [block for block in BLOCKS if block.page == "docs/tutorial.md"]
@@ -332,21 +333,25 @@ def test_the_tutorial_runs(
             kept = [word for word in words if not word.startswith(("stop=", "evaluation", "tune."))]
             words = [*kept, *SHORT, *([] if words[2] == "lessons.yaml" and len(kept) == 5 else ["--dry-run"])]
         words += {"evaluate": ["--episodes", "3"], "report": ["--no-videos"]}.get(words[1], [])
-        said[line] = run(
-            [w for w in words if w not in ("100",) or words[1] != "evaluate"][: len(words)],
-            monkeypatch,
-            capfd,
-        )
+        if words[1] == "train" and "--dry-run" not in words:
+            # In a process of its own, with the Ray it starts: the trial finds the callback's class by its module.
+            env = {**os.environ, "RAY_ADDRESS": ""}
+            command = [sys.executable, "-m", *words]
+            done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+            said[line] = done.stdout
+        else:
+            said[line] = run(words, monkeypatch, capfd)
         if words[1] == "train" and "--dry-run" not in words:
             for copy in ("with_lessons", "without"):
                 shutil.copytree("runs/lessons", f"runs/{copy}")
-    assert "2 recipes ok" not in said.values()
+    assert said["rlkit check bridge.yaml --import parts.py"] == "1 recipe ok\n"
     assert "status     done" in said["rlkit train lessons.yaml --import parts.py"]
     assert "custom/planks" in next(folder.glob("runs/lessons/*/metrics.csv")).read_text().splitlines()[0]
     assert "3 episodes" in said["rlkit evaluate runs/lessons --import parts.py --episodes 100"]
     assert re.fullmatch(r"\d+ planks, (across|fallen)\n", said["python act.py"])
     assert (folder / "bridge.png").stat().st_size > 10_000
-    assert "compare" in (folder / "report.html").read_text()
+    assert "with_lessons" in (folder / "report.html").read_text()
 
 
 def test_the_tutorial_s_recipes_are_those_it_compares() -> None:

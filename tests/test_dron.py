@@ -197,7 +197,7 @@ def test_supervised_loss_leaves_out_opponents_that_did_not_act():
         ([[1.0, 0.0], [1.0, 0.0]], 1.0, 1.0),  # collapsed
         ([[0.5, 0.5], [0.5, 0.5]], 2.0, 2.0),  # mixes without looking
         ([[1.0, 0.0], [0.0, 1.0]], 1.0, 2.0),  # chooses, and uses both
-        ([[0.5, 0.5], [1.0, 0.0]], 1.5, 4 / 3**0.75),  # mean .75, .25: exp(-.75 ln .75 - .25 ln .25)
+        ([[0.5, 0.5], [1.0, 0.0]], 2**0.5, 4 / 3**0.75),  # exp(ln 2 / 2); mean .75 and .25
     ],
 )
 def test_use_of_the_gate_worked_out_by_hand(weights, per_row, used):
@@ -260,6 +260,7 @@ def test_training_moves_every_part_and_logs_the_opponent_head():
         ]
         assert learned[-1]["opponent_loss"] < learned[0]["opponent_loss"]
         assert learned[-1]["opponent_accuracy"] > 0.6  # chance is below .5
+        assert 1 <= learned[-1]["experts_per_row"] <= learned[-1]["experts_used"] + 1e-5 <= 3 + 1e-4
     finally:
         algorithm.stop()
 

@@ -368,7 +368,11 @@ DOCS = Path(__file__).parents[1] / "docs" / "evaluation.md"
 def test_the_python_in_the_documentation_runs_and_the_walk_ends_at_the_agents_action(
     agents: dict[str, Agent],
 ) -> None:
-    use, walk = re.findall(r"```python\n(.*?)```", DOCS.read_text(), flags=re.DOTALL)
+    use, walk = (
+        block
+        for block in re.findall(r"```python\n(.*?)```", DOCS.read_text(), flags=re.DOTALL)
+        if "path" in block
+    )
     names: dict[str, Any] = {"gym": gym, "np": np, "path": agents["dqn"].manifest.path}
     exec(compile(use, str(DOCS), "exec"), names)
     assert names["values"].argmax() == names["action"]
@@ -378,11 +382,14 @@ def test_the_python_in_the_documentation_runs_and_the_walk_ends_at_the_agents_ac
     assert names["action"] == pytest.approx(agents["sac_filtered"].act(obs), abs=1e-3)
 
 
-def test_a_trace_names_the_keys_of_a_dict() -> None:
-    from rlkit.play.recording import _names
+def test_a_trace_names_the_keys_of_a_dict_that_all_agents_have() -> None:
+    from rlkit.play.recording import observation_names
 
     space = gym.spaces.Dict(
         speed=gym.spaces.Box(-1, 1, (1,)), arm=gym.spaces.Dict(angle=gym.spaces.Box(-1, 1, (2,)))
     )
     expected = ["observation/arm/angle_0", "observation/arm/angle_1", "observation/speed_0"]
-    assert _names("observation", space) == expected
+    assert observation_names(space, multi_agent=False) == expected
+    assert observation_names(gym.spaces.Dict(a=space, b=space), multi_agent=True) == expected
+    other = gym.spaces.Dict(a=space, b=gym.spaces.Box(-1, 1, (3,)))
+    assert observation_names(other, multi_agent=True) == []

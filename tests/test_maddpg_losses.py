@@ -11,7 +11,8 @@ import torch
 
 from rlkit.algos.centralised import inferred, losses
 from rlkit.algos.centralised.losses import FORBIDDEN
-from rlkit.algos.centralised.spaces import action_kind, masked
+from rlkit.algos.centralised.spaces import action_kind
+from rlkit.models.masks import masked
 
 
 def test_targets_bootstrap_unless_terminated() -> None:
@@ -108,14 +109,14 @@ def test_discrete_actions_become_one_hots() -> None:
 def test_forbidden_actions_are_never_chosen() -> None:
     torch.manual_seed(0)
     kind = action_kind(gym.spaces.Discrete(3), True)
-    logits = masked(torch.zeros(500, 3), torch.tensor([0, 1, 0]).expand(500, 3))
+    logits = masked(torch.zeros(500, 3), torch.tensor([False, True, False]).expand(500, 3), [3])
     for codes in (
         kind.target(logits, 0, 0),
         kind.relaxed(logits, 1.0, True),
         kind.relaxed(logits, 1.0, False),
     ):
         assert codes[:, 1].tolist() == pytest.approx([1.0] * 500)
-    nothing = masked(torch.tensor([[1.0, 2.0, 3.0]]), torch.zeros(1, 3))
+    nothing = masked(torch.tensor([[1.0, 2.0, 3.0]]), torch.zeros(1, 3, dtype=torch.bool), [3])
     assert nothing.tolist() == [[1.0, 2.0, 3.0]]
 
 

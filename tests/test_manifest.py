@@ -199,7 +199,7 @@ def test_another_version_names_both(
     here = manifest.versions()
     monkeypatch.setattr(manifest, "versions", lambda: {**here, name: other})
     with pytest.raises(CheckpointError) as raised:
-        manifest.verify(checkpoint)
+        manifest.verify(checkpoint, force=False)
     assert f"written with {name} {here[name]}, this is {name} {other}" in str(raised.value)
     assert "--force" in str(raised.value)
     assert manifest.verify(checkpoint, force=True).signed
@@ -214,7 +214,7 @@ def test_a_patch_version_is_no_obstacle(checkpoint: Path, monkeypatch: pytest.Mo
 def test_another_format_names_both(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(manifest, "FORMAT", 2)
     with pytest.raises(CheckpointError, match=r"has checkpoint format 1 of rlkit .* with format 2.*--force"):
-        manifest.verify(checkpoint)
+        manifest.verify(checkpoint, force=False)
     assert manifest.verify(checkpoint, force=True).signed
 
 

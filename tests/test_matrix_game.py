@@ -143,6 +143,8 @@ def test_a_switch_brings_another_strategy():
         ({"opponents": "tit_for_tatt"}, "did you mean 'tit_for_tat'"),
         ({"opponents": ["grim", "nobody"]}, "no strategy 'nobody'"),
         ({"opponents": {"grim": "much"}}, "expected a positive number"),
+        ({"opponents": ["grim", "grim"]}, "twice; fix: write weights"),
+        ({"opponents": [["grim"]]}, "expected the name of an opponent"),
         ({"opponents": []}, "at least one strategy"),
         ({"rounds": 0}, "at least 1"),
         ({"opponents": "grim", "switch_probability": 0.1}, "at least two opponents"),

@@ -359,9 +359,6 @@ class TestAlgorithm:
     def test_a_recurrent_module_learns_from_sequences(self) -> None:
         model = {"fcnet_hiddens": [16], "use_lstm": True, "lstm_cell_size": 8, "max_seq_len": 5}
         config = dqn(burn_in_len=2).rl_module(model_config=model)
-        with pytest.raises(ValueError, match=r"got num_envs_per_env_runner 4, expected 1"):
-            config.build_algo()
-        config = dqn(burn_in_len=2).rl_module(model_config=model).env_runners(num_envs_per_env_runner=1)
         algorithm = config.build_algo()
         try:
             before = weights(algorithm)

@@ -1,4 +1,4 @@
-"""170 recipes that are wrong in one value each: refused with a line, a reason and a fix, and nothing is run."""
+"""164 recipes that are wrong in one value each: refused with a reason and a fix, and nothing is run."""
 
 from __future__ import annotations
 
@@ -219,5 +219,5 @@ def test_a_wrong_value_is_refused(algorithm: str, where: str, value: Any) -> Non
     put(given, where, value)
     with pytest.raises(RecipeError) as caught:
         recipes.from_mapping(given)
+    assert caught.value.problems
     assert all(problem.fix for problem in caught.value.problems)
-    assert any(where.split(".")[0] in str(problem) for problem in caught.value.problems)

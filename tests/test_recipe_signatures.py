@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError
 from rlkit import registry
 from rlkit.algos import rules
 from rlkit.recipe.annotations import options_of, type_text
+from rlkit.recipe.data_check import NO_BUFFER, OFFLINE
 from rlkit.recipe.options import is_code, model_of
 from rlkit.recipe.signatures import METHODS, Config, table
 from rlkit.recipe.words import CLOSED_METHODS, FOREIGN, RENAMED
@@ -71,7 +72,7 @@ def test_defaults_fit_their_types_and_ranges(algorithm: str) -> None:
             own = {
                 name: config.default("training", name)
                 for name in rule.options.model_fields
-                if name in training
+                if name in training and not (algorithm in OFFLINE and name in NO_BUFFER)
             }
             rule.options.model_validate({name: value for name, value in own.items() if value is not None})
 

@@ -72,6 +72,20 @@ def test_a_remote_environment_that_blocks_ends_the_run_with_the_line_it_is_in() 
     assert "in step" in chain(caught.value), "the traceback leads from the runner into the environment"
 
 
+@pytest.mark.parametrize("runners", [0, 1])
+def test_several_agents_whose_environment_always_raises_show_what_it_raised(runners: int) -> None:
+    given = {**recipe(), "env": "case_two_fail"}
+    given["config"]["env_runners"]["num_env_runners"] = runners
+    own = trial(given)
+    try:
+        with pytest.raises(
+            RlkitError, match=r"reset\(\) of episode 1 raised ValueError: boom in the reset of two"
+        ):
+            own.train()
+    finally:
+        own.stop()
+
+
 def test_a_run_shows_the_reason_once_and_fails(tmp_path: Path) -> None:
     with pytest.raises(RunFailed) as caught:
         rlkit.train(recipe("DQN", how="nan"), out=tmp_path, imports=["case_envs"])

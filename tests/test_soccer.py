@@ -317,6 +317,8 @@ def test_pictures_show_players_and_ball():
         ({"opponents": "offensiv"}, "did you mean 'offensive'"),
         ({"opponents": {"up": 0.5, "sideways": 0.5}}, "no soccer opponent 'sideways'"),
         ({"opponents": {"up": -1}}, "expected a positive number"),
+        ({"opponents": ["up", "up"]}, "twice; fix: write weights"),
+        ({"opponents": [["up"]]}, "expected the name of an opponent"),
         ({"opponents": []}, "at least one style"),
         ({"width": 3}, "at least 4 x 2"),
         ({"goal_rows": [3, 9]}, r"within 1\.\.6"),
@@ -370,13 +372,7 @@ GOALKEEPER = {
         ((1, 3, 9, 1), (3, 1), (6, 3), "B", {UP, RIGHT}),  # avoid 3 outweighs advance 1; both axes away tie
         ((3, 1, 9, 1), (3, 1), (6, 3), "B", {LEFT}),
         ((3, 3, 9, 1), (3, 1), (6, 3), "B", {LEFT, UP, RIGHT}),  # 3 left, 3 away on either axis
-        (
-            (1, 1, 2, 3),
-            (4, 3),
-            (6, 5),
-            "A",
-            {DOWN},
-        ),  # defend 2 down and right, intercept 3 left and down: 5 down
+        ((1, 1, 2, 3), (4, 3), (6, 5), "A", {DOWN}),  # defend 2 and intercept 3: 5 down
         ((1, 1, 3, 0.5), (4, 3), (8, 4), "A", {DOWN}),  # in front of the goal: 3 down, .5 left and down
     ],
 )
@@ -388,9 +384,8 @@ def test_a_style_plays_what_its_weights_say(weights, a, b, ball, best):
 def test_order_and_noise_of_a_style_from_a_recipe():
     style = read_style("mine", {**GOALKEEPER, "noise": 0.5})
     policy = style_policy(RULES, style)[at((3, 1), (6, 3), "B")]
-    assert policy == pytest.approx(
-        [0.1, 0.1, 0.1, 0.6, 0.1]
-    )  # right comes before up; .5 of any, .5 + .1 of right
+    # right comes before up: .5 of it, and .5 of any
+    assert policy == pytest.approx([0.1, 0.1, 0.1, 0.6, 0.1])
     games = SoccerGames(5000, RULES, ["mine"], styles={"mine": {**GOALKEEPER, "noise": 0.5}}, seed=0)
     games.state[:] = at((3, 1), (6, 3), "B")
     counts = np.bincount(games.opponent_actions(), minlength=5) / 5000

@@ -25,12 +25,33 @@ SPACES = ["Discrete(start)", "Box, half-bounded", "Box, integers", "Dict"]
     [
         *(Case("rllib/PPO", acts, life=life) for acts in SPACES for life in ("one agent", "turns")),
         Case("IMPALA", "Box, half-bounded", life="turns"),
+        Case("APPO", "Discrete(start)", life="one agent"),
+        Case("TQC", "Box, half-bounded", life="one agent"),
+        Case("rllib/DQN", "Discrete(start)", life="one agent"),
+        Case("rllib/SAC", "Box, integers", life="one agent"),
     ],
     ids=lambda case: f"{case.algorithm} {case.acts} {case.life}",
 )
 def test_actions_of_rllibs_runners_lie_in_their_space(case: Case) -> None:
     support.register()
     assert support.attempt(case) == support.Outcome("right")
+
+
+def test_opponents_actions_are_counted_as_the_module_counts_them() -> None:
+    support.register()
+    assert support.attempt(Case("DRON", "Discrete(start)", life="turns")) == support.Outcome("right")
+
+
+def test_the_table_shows_every_kind_of_outcome() -> None:
+    outcomes = {
+        Case("PPO", life="one agent"): support.Outcome("right"),
+        Case("DQN", life="one agent"): support.Outcome("wrong", "an error"),
+        Case("DQN", "Box", life="one agent"): support.Outcome("refused", "DQN needs discrete actions"),
+    }
+    text = support.markdown(outcomes)
+    assert "| | PPO | DQN |" in text
+    assert "| Discrete | yes | WRONG |" in text
+    assert "| Box |  | refused |" in text
 
 
 @pytest.mark.parametrize("acts", ["Box, scalar", "MultiDiscrete, matrix", "Box"])
@@ -48,6 +69,7 @@ def test_a_team_acts_in_spaces_that_are_reshaped(acts: str) -> None:
         (Case("MADDPG", sees="Discrete(start)"), r"return Discrete\(5\)"),
         (Case("PPO", sees="matrix", life="one agent"), r"observes \(2, 3\).*model: \{name: mlp\}"),
         (Case("DQN", "MultiDiscrete", life="one agent"), r"DQN needs discrete actions"),
+        (Case("DRON", life="one agent"), r"cell_one, step 1: infos .* shows no opponent to model"),
     ],
     ids=lambda value: f"{value.algorithm} {value.sees} {value.life}" if isinstance(value, Case) else "",
 )

@@ -62,7 +62,8 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         said: list[str] = []
         facts: list[Any] = []
         monkeypatch.setitem(trackers.TELL, "Notes", lambda tracker, seen, given: facts.append(given))
-        info = SimpleNamespace(trial_best={"trial_0": {"checkpoint": "trial_0/checkpoint_000002"}})
+        best = SimpleNamespace(checkpoint="trial_0/checkpoint_000002")
+        info = SimpleNamespace(trial_best={"trial_0": best})
         experiment: Any = SimpleNamespace(folder=tmp_path / "runs" / "a" / "now", info=info)
         makers = {name: (lambda e, p, note=note: note) for name, note in notes.items()}
         callback, one = trackers.Trackers(experiment, makers, said.append), trial()
@@ -90,7 +91,7 @@ def test_a_tracker_gets_tidy_names_the_recipe_the_best_checkpoint_and_the_gif(
     assert row["env_steps"] == steps == 640
     assert row["episode_return"] == 12.5
     assert "timesteps_total" not in row
-    best = tmp_path / "runs" / "a" / "now" / "trial_0" / "checkpoint_000002"
+    best = tmp_path.resolve() / "runs" / "a" / "now" / "trial_0" / "checkpoint_000002"
     assert facts == [{"best_checkpoint": str(best), "video": str(tmp_path / "x.gif")}]
 
 
@@ -112,7 +113,8 @@ def written(tmp_path: Path, track: str) -> Path:
 def test_a_package_that_is_not_installed_is_an_error_with_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "mlflow" else find(name))
     (problem,) = check(written(tmp_path, "[tensorboard, mlflow]"))
     assert "pip install 'rlkit-rllib[mlflow]'" in str(problem)
 

@@ -1,4 +1,4 @@
-"""Fields of `model:` and arguments of sections that change nothing are refused, and the table of them is walked anew."""
+"""Fields of `model:` and arguments of sections that change nothing are refused; the table of them is walked anew."""
 
 from __future__ import annotations
 
@@ -51,6 +51,25 @@ def test_every_algorithm_was_walked(walker: ModuleType) -> None:
     assert [row["algorithms"] for row in table()["families"]] == list(walker.families().values())
 
 
+def test_the_docs_are_those_of_the_table(walker: ModuleType) -> None:
+    assert walker.DOCS.read_text() == walker.markdown(table())
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "section", "argument", "value"),
+    [
+        ("PPO", "learners", "learner_config_dict", {"mine": 1}),
+        ("DQN", "training", "num_epochs", 3),
+        ("PPO", "evaluation", "evaluation_sample_timeout_s", 5.0),
+    ],
+)
+def test_arguments_that_nothing_reads_are_refused(
+    algorithm: str, section: str, argument: str, value: Any
+) -> None:
+    with pytest.raises(RecipeError, match=f"nothing reads {section}.{argument}"):
+        from_mapping({**recipe(algorithm), "config": {section: {argument: value}}})
+
+
 def recipe(algorithm: str = "PPO", env: str = "CartPole-v1", **model: Any) -> dict[str, Any]:
     return {"algorithm": algorithm, "env": env, "model": model, "stop": {"env_steps": 100_000}}
 
@@ -87,6 +106,7 @@ def test_fields_without_effect_are_refused(values: dict[str, Any], message: str)
         recipe(fcnet_hiddens=[32], head_fcnet_hiddens=[16], head_fcnet_activation="elu"),
         recipe("PPO", "Pendulum-v1", free_log_std=True),
         recipe("SAC", "Pendulum-v1", name="mlp", fusionnet_hiddens=[32]),
+        recipe(name="gru", max_seq_len=32),
         recipe("DQN", use_lstm={"grid_search": [True, False]}, lstm_cell_size=64),
     ],
 )

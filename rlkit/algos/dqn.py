@@ -66,7 +66,7 @@ def without_stuck(batch: Mapping[str, Any], sizes: tuple[int, ...]) -> Mapping[s
     """Return a batch in which nothing is bootstrapped from where the next observation allows nothing.
 
     Args:
-        batch: `next_obs`, and `terminateds` (B,).
+        batch: `new_obs`, and `terminateds` (B,).
         sizes: actions of each choice.
     """
     allowed = legal_of(batch[Columns.NEXT_OBS])

@@ -45,9 +45,8 @@ def _make_bare(name: str, env_config: Mapping[str, Any]) -> Any:
     from rlkit.envs import names
 
     if name not in registry.TABLES["envs"]:
-        vector = "num_envs" in env_config and not names.is_multi_agent(
-            name
-        )  # VMAS has an argument of this name
+        # VMAS has an argument of this name
+        vector = "num_envs" in env_config and not names.is_multi_agent(name)
         return (names.make_vector if vector else names.make_env)(name, env_config)
     env = registry.resolve("envs", name)(**env_config)
     return env if isinstance(env, VectorEnv) else names.adapt(env)

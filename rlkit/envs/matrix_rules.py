@@ -15,12 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from rlkit.envs.rules import EnvRules, Fault
+from rlkit.envs.rules import EnvRules, Fault, listed
 from rlkit.errors import did_you_mean
+
+if TYPE_CHECKING:
+    import numpy as np
 
 C, D = 0, 1
 GAMES: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {
@@ -48,6 +49,8 @@ class Automaton:
 
 def _automaton(defects: Sequence[float], after: Sequence[Any]) -> Automaton:
     """Build one; `after[z]` is the next state whatever b, by a, or by a and b."""
+    import numpy as np
+
     states = np.zeros((len(defects), 2, 2), np.int64)
     for z, row in enumerate(after):
         rows = np.asarray(row)
@@ -80,6 +83,8 @@ def strategy(name: str, game: str) -> Automaton:
     """Return a strategy in a game. Win-stay lose-shift repeats its action after a payoff above the game's mean."""
     if name != PAVLOV:
         return _automaton(*TABLES[name])
+    import numpy as np
+
     mine = np.asarray(GAMES[game], float)
     its = -mine if game in ZERO_SUM else mine.T  # (a, b) what the opponent gets
     wins = its > its.mean()
@@ -125,6 +130,9 @@ def faults(env_config: Mapping[str, Any]) -> Iterator[Fault]:
     if opponents is not None and (not isinstance(opponents, str | Sequence | Mapping) or not opponents):
         message = f"got {opponents!r}, expected at least one strategy"
         yield ("opponents",), message, f"use some of {', '.join(STRATEGIES)}"
+        return
+    if isinstance(opponents, list | tuple) and (wrong := list(listed(opponents))):
+        yield from wrong
         return
     weights = _weights(opponents)
     known = [*POOLS, *STRATEGIES] if isinstance(opponents, str) else list(STRATEGIES)

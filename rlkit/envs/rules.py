@@ -6,7 +6,7 @@ A module of rules imports neither ray nor torch; it is imported when a recipe us
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,16 @@ from rlkit import registry
 
 Fault = tuple[tuple[str | int, ...], str, str]
 """Path within `env_config`, what is wrong, and the fix."""
+
+
+def listed(names: Sequence[Any]) -> Iterator[Fault]:
+    """Yield what is wrong with a list of opponents: an entry that is no name, or one that stands there twice."""
+    for index, name in enumerate(names):
+        if not isinstance(name, str):
+            yield ("opponents", index), f"got {name!r}, expected the name of an opponent", "write names"
+        elif name in names[:index]:
+            message = f"{name} is in the list twice"
+            yield ("opponents", index), message, f"write weights: {{{name}: 2, …}}"
 
 
 @dataclass(frozen=True)
@@ -33,7 +43,7 @@ class EnvRules:
 WHERE = {
     "soccer": "rlkit.envs.soccer_styles:RULES",
     "matrix_game": "rlkit.envs.matrix_rules:RULES",
-    "tag_pool": "rlkit.envs.tag_pool:RULES",
+    "tag_pool": "rlkit.envs.tag_rules:RULES",
 }
 
 

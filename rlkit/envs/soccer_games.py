@@ -76,9 +76,8 @@ class SoccerGames:
         self.weights = np.array(pool.weights)
         self.switch_probability, self.switch_at = switch_probability, tuple(switch_at)
         self._choices, self._ways = _choices(self.rules, pool.styles)
-        self._noise = np.array(
-            [style.noise % 1.0 for style in pool.styles]
-        )  # one that is all noise has five ways
+        # one that is all noise has five ways instead
+        self._noise = np.array([style.noise % 1.0 for style in pool.styles])
         self.rng = np.random.default_rng(seed)
         self.count = count
         self.state = np.zeros(count, np.int64)

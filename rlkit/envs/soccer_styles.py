@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from rlkit.envs.rules import EnvRules, Fault
+from rlkit.envs.rules import EnvRules, Fault, listed
 from rlkit.envs.soccer_rules import ACTIONS, DOWN, LEFT, NOOP, RIGHT, UP, SoccerRules, tables
 from rlkit.errors import did_you_mean
 
@@ -199,6 +199,8 @@ def pool_of(opponents: Opponents | None = None, styles: Mapping[str, Any] | None
     if not isinstance(opponents, Mapping | Sequence) or not opponents:
         message = f"got {opponents!r}, expected at least one style"
         raise PoolError(("opponents",), message, f"use some of {', '.join(known)}")
+    for path, message, fix in () if isinstance(opponents, Mapping) else listed(opponents):
+        raise PoolError(path, message, fix)
     weights = dict(opponents) if isinstance(opponents, Mapping) else dict.fromkeys(opponents, 1.0)
     for name, weight in weights.items():
         if name not in known:

@@ -12,14 +12,13 @@ hunters did (`opponent_action`, three actions) and, for supervision alone, which
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
 
-from rlkit.envs.rules import EnvRules, Fault
-from rlkit.errors import did_you_mean
+from rlkit.envs.tag_rules import HUNTERS, faults
 
 PREY = "agent_0"
 NOOP, LEFT, RIGHT, DOWN, UP = range(5)
@@ -48,25 +47,7 @@ def surround(prey: np.ndarray, velocity: np.ndarray, index: int) -> np.ndarray:
     return prey + RING * np.array([np.cos(angle), np.sin(angle)])
 
 
-HUNTERS: dict[str, Hunter] = {"chase": chase, "lead": lead, "surround": surround}
-
-
-def faults(env_config: Mapping[str, Any]) -> Iterator[Fault]:
-    """Yield what is wrong with the opponents of an `env_config`."""
-    pool = env_config.get("opponents")
-    if pool is None:
-        return
-    if not pool:
-        yield ("opponents",), "got no opponents", f"use some of {', '.join(HUNTERS)}"
-    for name, weight in pool.items():
-        if name not in HUNTERS:
-            message = f"there are no hunters {name!r}{did_you_mean(name, HUNTERS)}"
-            yield ("opponents", name), message, f"use some of {', '.join(HUNTERS)}"
-        elif not 0 < weight < float("inf"):
-            yield ("opponents", name), f"got weight {weight}, expected a positive number", "write 1"
-
-
-RULES = EnvRules(faults, lambda env_config: len(env_config.get("opponents") or HUNTERS))
+PLAYS: dict[str, Hunter] = dict(zip(HUNTERS, (chase, lead, surround), strict=True))
 
 
 class TagPool(gym.Env):
@@ -124,7 +105,7 @@ class TagPool(gym.Env):
         """Choose by what a hunter sees: its velocity and position first, the prey and its velocity last."""
         velocity, prey, prey_velocity = seen[0:2], seen[-4:-2], seen[-2:]
         # a hunter drifts on with its velocity: steer to where it would miss
-        gap = HUNTERS[self.names[self._type]](prey, prey_velocity, index) - 0.3 * velocity
+        gap = PLAYS[self.names[self._type]](prey, prey_velocity, index) - 0.3 * velocity
         if np.abs(gap).max() < 0.02:
             return NOOP
         if abs(gap[0]) > abs(gap[1]):

@@ -41,10 +41,12 @@ class Interrupt:
     Attributes:
         signal: the first one that came while trials could be saved; None so far.
         since: when it came, by `time.monotonic`.
+        stopped: what was raised to end the run at once; None so far.
     """
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self.stopped: Stopped | None = None
         self.since = math.inf
         self._graceful = False
         self._previous: dict[int, Any] = {}
@@ -95,7 +97,8 @@ class Interrupt:
         if number == signal.SIGHUP:
             leave_terminal()
         if self.signal is not None or not self._graceful:
-            raise Stopped(self.signal or number)
+            self.stopped = Stopped(self.signal or number)
+            raise self.stopped
         self.signal, self.since = number, time.monotonic()
         self._messages.put("stopping: writing a checkpoint (again to stop at once)")
 

@@ -139,8 +139,9 @@ def _refuse_vectors(recipe: Recipe) -> None:
         given = f"{type(error).__name__}: {error}"
     if given:
         raise UsageError(
-            f"config.env_runners.gym_env_vectorize_mode: vector_entry_point makes {recipe.env} with num_envs and expects "
-            f"a gymnasium.vector.VectorEnv; {given}; write gym_env_vectorize_mode: sync, or give it such a maker"
+            f"config.env_runners.gym_env_vectorize_mode: vector_entry_point makes {recipe.env} with num_envs and "
+            f"expects a gymnasium.vector.VectorEnv; {given}; write gym_env_vectorize_mode: sync, or give it such "
+            "a maker"
         )
 
 

@@ -9,10 +9,12 @@ A tracker that fails is told of once, and the training goes on without it.
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import logging
 import math
 import os
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -107,7 +109,8 @@ class Trackers(tune.Callback):
     def _end(self, trial: Any, failed: bool) -> None:
         seen = self._seen(trial)
         best = self.experiment.info.trial_best.get(trial.storage.trial_dir_name)
-        facts = {"best_checkpoint": str(self.experiment.folder / best.checkpoint)} if best else {}
+        folder = self.experiment.folder.resolve()
+        facts = {"best_checkpoint": str(folder / best.checkpoint)} if best else {}
         gif = self.gifs.get(trial.trial_id)
         if gif is not None and Path(gif).is_file():
             facts["video"] = gif
@@ -136,7 +139,8 @@ class Trackers(tune.Callback):
 
     def _try(self, name: str, call: Callable[[], None]) -> None:
         try:
-            call()
+            with contextlib.redirect_stdout(sys.stderr):  # stdout belongs to results; trackio prints
+                call()
         except Exception as error:
             self.active.pop(name, None)
             text = printable(error).strip().splitlines()
@@ -171,25 +175,27 @@ def _mlflow(experiment: Experiment, place: Path) -> Any:
     import mlflow
     from ray.air.integrations.mlflow import MLflowLoggerCallback
 
+    # its own 7 retries of 120 s would stop the training for minutes
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
     uri, name = os.environ.get("MLFLOW_TRACKING_URI"), experiment.recipe.name
     if uri is None:
         uri = f"sqlite:///{place / 'mlflow.db'}"
         client = mlflow.MlflowClient(uri)
-        if (
-            client.get_experiment_by_name(name) is None
-        ):  # Tune's callback would put files into the working folder
+        # Tune's callback would put files into the working folder
+        if client.get_experiment_by_name(name) is None:
             client.create_experiment(name, artifact_location=(place / "mlflow-files").as_uri())
-    return MLflowLoggerCallback(uri, experiment_name=name, tags={"run": str(experiment.folder)})
+    return MLflowLoggerCallback(uri, experiment_name=name, tags={"run": str(experiment.folder.resolve())})
 
 
 def _tell_mlflow(tracker: Any, trial: Shown, facts: Mapping[str, str]) -> None:
     import mlflow
 
     client, run = mlflow.MlflowClient(tracker.tracking_uri), rllib.mlflow_run(tracker, trial)
-    for key, value in facts.items():
-        client.set_tag(run, key, value)
+    if "best_checkpoint" in facts:
+        client.set_tag(run, "best_checkpoint", facts["best_checkpoint"])
     if "video" in facts:
         client.log_artifact(run, facts["video"])
 

@@ -180,9 +180,11 @@ def _run(experiment: Experiment) -> Run:
             ):
                 _tune(experiment, session, show, interrupt)
         except KeyboardInterrupt as error:
+            stopped = interrupt.stopped
             if info.status == "running":
-                info.status = getattr(error, "status", "interrupted")
-            raise
+                info.status = stopped.status if stopped else "interrupted"
+            # Ray makes a new KeyboardInterrupt of one that comes inside `ray.get`
+            raise (stopped or error) from None
         except BaseException as error:
             if isinstance(error, OSError) and error.errno in FULL:
                 info.status, info.error = "failed", cannot_write(error, folder)

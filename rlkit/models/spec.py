@@ -140,7 +140,8 @@ def _catalog(config: AlgorithmConfig, settings: Mapping[str, Any]) -> type[Catal
                 if key in settings and key not in takes:
                     given = "share" if key == "vf_share_layers" else key
                     raise UsageError(f"model.{given}: {algorithm} has no such part; leave it out")
-            return catalog
+            masks = getattr(module_class, "masks", False)
+            return catalogs.MASKING.get(catalog, catalog) if masks else catalog
     # Such a module builds them from model_config itself.
     if getattr(module_class, "takes_registered_models", False):
         return None

@@ -134,9 +134,9 @@ def onnx_policy(said: Mapping[str, Any], session: Any, where: str) -> GraphPolic
     def run(number: int, inputs: Sequence[Port], outputs: Sequence[Port]) -> Run:
         prefix = said["graphs"][number].get("prefix", "")
         names = [prefix + port.name for port in outputs]
-        # The others in the file get no rows.
+        # The others in the file get one row: onnxruntime (1.32) aborts the process on a GRU or LSTM without rows.
         others = {
-            name: np.zeros((0, *(port.shape[1:])), _onnx_dtype(port.type, where))
+            name: np.zeros((1, *(port.shape[1:])), _onnx_dtype(port.type, where))
             for name, port in every.items()
             if prefix and not name.startswith(prefix)
         }

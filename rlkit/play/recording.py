@@ -109,8 +109,8 @@ class Video:
 class Trace:
     """One CSV row per step and agent, in the order of the episodes.
 
-    Columns: episode, seed, t, agent (multi-agent only), observation_0… (with a Dict's keys in a single-agent
-    environment: observation/position_0…), action_0…, reward, terminated, truncated,
+    Columns: episode, seed, t, agent (multi-agent only), observation_0… (with a Dict's keys, where they are those of
+    all agents: observation/position_0…), action_0…, reward, terminated, truncated,
     q_0… where a module has Q-values (one per action, or the value of a continuous action), and a module's other
     outputs by their names (gate_0…: the weights of DRON's experts). The observation is what the environment gave,
     before connectors; the action is what it got. Observations of more than 1,024 numbers (pictures) are left out.
@@ -131,7 +131,7 @@ class Trace:
             actions,
             choices if self.wants_q_values else 0,
         )
-        self._named = [] if self.multi_agent else _names("observation", policy.observation_space)
+        self._named = observation_names(policy.observation_space, self.multi_agent)
         self.outputs: dict[str, int] = {}
         for module in policy.modules.values():
             for name, width in named_outputs(module).items():
@@ -268,6 +268,13 @@ class Measuring:
 
 def _widest(space: Any, multi_agent: bool, size: Any) -> int:
     return max((size(s) for s in space.spaces.values()), default=0) if multi_agent else size(space)
+
+
+def observation_names(space: Any, multi_agent: bool) -> list[str]:
+    """Return the names of the columns of an observation; empty where agents have different ones."""
+    named = [_names("observation", part) for part in (space.spaces.values() if multi_agent else [space])]
+    longest = max(named, key=len, default=[])
+    return longest if all(names == longest[: len(names)] for names in named) else []
 
 
 def _names(prefix: str, space: gym.Space) -> list[str]:

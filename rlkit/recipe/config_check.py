@@ -10,6 +10,7 @@ from rlkit.recipe.options import REGISTER, check_values, is_code
 from rlkit.recipe.problems import Path, Report, instead
 from rlkit.recipe.signatures import METHODS, Config, Rows
 from rlkit.recipe.spaces import variants
+from rlkit.recipe.without_effect import is_unread
 from rlkit.recipe.words import CLOSED_METHODS, FOREIGN, RENAMED
 
 # Keys that RLlib or Ray would turn into an import, wherever they stand in an argument.
@@ -70,6 +71,9 @@ def check_arguments(config: Config, method: str, arguments: Mapping[str, Any], r
         path: Path = ("config", method, argument)
         if reasons := refusal(config, method, argument, rows):
             report.add(path, *reasons, key=True)
+        elif value != rows[argument].get("default") and is_unread(config.algorithm, method, argument):
+            message = f"nothing reads {method}.{argument} when a recipe trains {config.algorithm}"
+            report.add(path, message, "remove it (docs/without-effect.md)", key=True)
         elif is_code(rows[argument]):
             message = f"{method}.{argument} takes a class or function, which a recipe cannot name"
             report.add(path, message, REGISTER, got=value, key=True)

@@ -1,4 +1,4 @@
-"""Words that change nothing: fields of `model:` that no network of an algorithm reads, as walks over RLlib found them.
+"""Words that change nothing: fields of `model:` and arguments of `config:`, as walks over RLlib found them.
 
 `without_effect.json` is written by scripts/walk_model.py and scripts/walk_sections.py, which say what they can see.
 A context is `network/observations/actions[/lstm]`, such as `default/vector/Discrete/lstm`.
@@ -24,6 +24,11 @@ def table() -> dict[str, Any]:
     return loaded
 
 
+def is_unread(algorithm: str, method: str, argument: str) -> bool:
+    """Whether nothing reads an argument of a section method when a recipe trains this algorithm."""
+    return algorithm in table()["unread"]["arguments"].get(f"{method}.{argument}", ())
+
+
 def idle_fields(
     algorithm: str, model: Mapping[str, Any], sees: str | None = None, acts: str | None = None
 ) -> Iterator[tuple[str, str, str]]:
@@ -36,7 +41,10 @@ def idle_fields(
     walked = next((row for row in table()["families"] if algorithm in row["algorithms"]), None)
     if walked is None:
         return
-    network, lstm = REGISTERED if "name" in model else "default", model.get("use_lstm", False)
+    network = REGISTERED if "name" in model else "default"
+    # Models of other names may keep a state.
+    stateless = model.get("name") in (None, "mlp", "cnn", "multi_input", "entities")
+    lstm = model.get("use_lstm", False)
     fields = signatures()["model_config"]
     known = {
         "network": network,
@@ -50,9 +58,13 @@ def idle_fields(
     for field, value in model.items():
         if field not in fields or value == fields[field].get("default"):
             continue
+        if field == "max_seq_len" and network == REGISTERED:
+            continue  # such a model may be recurrent itself
         needs = table()["needs"].get(field, {})
         unmet = next((name for name in needs if not model.get(name)), None)
         idle = walked["idle"].get(field, [])
+        if field == "max_seq_len" and not stateless:
+            continue
         if unmet is not None and (
             unmet != "use_lstm" or any("lstm" in context for context in walked["contexts"])
         ):

@@ -325,4 +325,6 @@ def cannot_write(error: OSError, path: Path) -> str:
         space = f" ({there:,} bytes needed so far, {status.f_bavail * status.f_frsize:,} free)"
     except OSError:
         space = ""
-    return f"cannot write {error.filename or path}: {_reason(error)}{space}"
+    named = str(error.filename or "")
+    where = path if Path(named).name.startswith(".writing_") else named or path
+    return f"cannot write {where}: {_reason(error)}{space}"

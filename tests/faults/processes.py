@@ -66,6 +66,8 @@ class Training:
             cwd=cwd,
             env={**kept, **env},
             start_new_session=True,
+            # Under nohup it would be ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
         )
         self.pid = self.process.pid
         self.seen: dict[int, str] = {}

@@ -31,9 +31,9 @@ def supervised_loss(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.T
 def gate_use(weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return how a gate uses its experts: the effective number of them per row, and over all rows.
 
-    Both are perplexities, exp of the entropy: of each row's weights, averaged; and of the mean weights. A gate that has
-    collapsed on one expert has 1 and 1; one that ignores its input and mixes all has K and K; one that chooses, and
-    uses every expert, 1 and K.
+    Both are perplexities: exp of the rows' mean entropy, and of the entropy of the mean weights, which is never less. A
+    gate that has collapsed on one expert has 1 and 1; one that ignores its input and mixes all has K and K; one that
+    chooses, and uses every expert, 1 and K.
 
     Args:
         weights: (B, K), rows that sum to 1.
@@ -42,4 +42,4 @@ def gate_use(weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     def entropy(p: torch.Tensor) -> torch.Tensor:
         return -(p * p.clamp(min=1e-12).log()).sum(dim=-1)
 
-    return entropy(weights).exp().mean(), entropy(weights.mean(dim=0)).exp()
+    return entropy(weights).mean().exp(), entropy(weights.mean(dim=0)).exp()

@@ -1,0 +1,42 @@
+"""`rlkit check --seed`: what differs first is named, clocks are left out, and equal runs are said to be equal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from rlkit.cli import app
+from rlkit.errors import RunFailed, UsageError
+from rlkit.launch import seed_check
+
+ROW = {"iteration": "1", "env_steps": "128", "time_s": "0.5", "loss/p/total_loss": "0.25"}
+
+
+def test_clocks_may_differ_and_everything_else_is_counted() -> None:
+    assert seed_check._compare_metrics([ROW], [{**ROW, "time_s": "0.7", "steps_per_s": "9"}]) == 3
+
+
+@pytest.mark.parametrize("other", [{"loss/p/total_loss": "0.25000000000000006"}, {"new": "1"}])
+def test_the_first_difference_is_named_with_its_iteration_and_both_values(other: dict[str, str]) -> None:
+    second = {**ROW, "iteration": "2"}
+    name, value = next(iter(other.items()))
+    with pytest.raises(RunFailed, match=rf"iteration 2: {name} differs first: {ROW.get(name)} and {value}\."):
+        seed_check._compare_metrics([ROW, second], [ROW, {**second, **other}])
+
+
+def test_a_recipe_without_a_seed_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "r.yaml"
+    file.write_text("{algorithm: DQN, env: CartPole-v1, seed: null, stop: {env_steps: 5000}}")
+    with pytest.raises(UsageError, match="seed is null"):
+        seed_check.check_seed(str(file))
+
+
+@pytest.mark.slow
+def test_a_recipe_is_trained_twice_and_found_equal() -> None:
+    words = ["check", "--seed", "dqn_cartpole", "config.reporting.min_sample_timesteps_per_iteration=200"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert "trained twice" in done.output
+    assert "equal bit by bit" in done.output
