@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -234,8 +235,11 @@ def main() -> None:
     )
     parser.add_argument("--rows", default=",".join(ROWS), help="rows to run, such as F3,F6")
     parser.add_argument("--each", type=int, default=20, help="kills of each kind; signals a fifth of that")
-    parser.add_argument("--algorithms", default=",".join(ALGORITHMS), help="whose runs are killed and checkpoints damaged")
+    parser.add_argument(
+        "--algorithms", default=",".join(ALGORITHMS), help="whose runs are killed and checkpoints damaged"
+    )
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that trainings are ended
     os.environ.setdefault("RLKIT_KEY", str(Path(tempfile.mkdtemp(prefix="rlkit-faults-"), "signing.key")))
     with tempfile.TemporaryDirectory(prefix="rlkit-faults-") as name:
         folder = Path(name)

@@ -123,7 +123,8 @@ class Chain:
 
     def _kill(self, found: Killed) -> None:
         training, run, victim = self.training, self.run, found.victim
-        assert training is not None and run is not None
+        assert training is not None
+        assert run is not None
         threading.Event().wait(self.rng.uniform(0.0, 3.0))
         if self.rng.random() < 0.5:  # half of the kills wait until a checkpoint is being written
             found.inside_write = wait_for(lambda: list(run.glob("trial_*/.writing_*")), 5.0)
@@ -146,7 +147,8 @@ class Chain:
     def _goes_on(self, found: Killed, target: int) -> None:
         """The training must add rows, with two runners."""
         training, run, at = self.training, self.run, time.monotonic()
-        assert training is not None and run is not None
+        assert training is not None
+        assert run is not None
         reached = wait_for(
             lambda: training.process.poll() is not None or rows_of(run)[-1] >= target, 120 * self.patience
         )
@@ -161,7 +163,8 @@ class Chain:
     def _comes_back(self, found: Killed) -> None:
         """The training must end, leave nothing, say how to go on, and go on from the newest checkpoint."""
         training, run, victim = self.training, self.run, found.victim
-        assert training is not None and run is not None
+        assert training is not None
+        assert run is not None
         found.code, _, err = training.end(120 * self.patience)
         self.training = None
         if victim != "driver" and found.code != 1:
@@ -183,8 +186,8 @@ class Chain:
         )
         found.seconds = time.monotonic() - at
         if not reached or again.process.poll() is not None:
-            code, _, err = again.end(0)
-            found.problems.append(f"--resume: exit {code}: {err[-400:]}")
+            code, out, err = again.end(0)
+            found.problems.append(f"--resume: exit {code}: {out[-400:]} {err[-400:]}")
             return
         first = again.said("going on from checkpoint_")
         found.lost = before[-1] - int(first) if first else before[-1]
@@ -207,7 +210,9 @@ def chain(algorithm: str, victims: Sequence[str], place: Path, rng: random.Rando
                 last.send(signal.SIGINT)
                 code, _, err = last.end(180)
                 if code != 130 or not wait_for(lambda last=last: not last.left(), 60):
-                    found = Killed("the end", algorithm, [f"^C: exit {code}, left {last.left()}: {err[-300:]}"])
+                    found = Killed(
+                        "the end", algorithm, [f"^C: exit {code}, left {last.left()}: {err[-300:]}"]
+                    )
                     yield found
         finally:
             link.close()

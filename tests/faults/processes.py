@@ -61,7 +61,7 @@ class Training:
         kept = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
         self.began = time.monotonic()
         # Files instead of pipes: a long run would fill a pipe, and what it said can be read while it runs.
-        self._files = tempfile.TemporaryFile(), tempfile.TemporaryFile()
+        self._files = [tempfile.TemporaryFile() for _ in range(2)]  # noqa: SIM115 - they live as long as it
         self.process = subprocess.Popen(
             command,
             stdout=self._files[0],
@@ -87,8 +87,10 @@ class Training:
             return [self.pid]
         found = self.look()
         # Ray's worker processes are called after the method they are in: `ray::PPO.train`, `ray::DQNTorchLearner…`.
-        kinds = {pid: next((k for k, words in KINDS.items() if any(w in args for w in words)), "")
-                 for pid, args in found.items()}
+        kinds = {
+            pid: next((k for k, words in KINDS.items() if any(w in args for w in words)), "")
+            for pid, args in found.items()
+        }
         return sorted(pid for pid, its in kinds.items() if its == kind)
 
     def send(self, number: int) -> float:
