@@ -185,9 +185,8 @@ class _Custom(EncoderHook):
     illegal: float | None = None  # what an illegal action's output becomes; None: this family takes no mask
     recurrent = True  # whether the family's module keeps the state of a recurrent model
     wraps_lstm = True  # and of RLlib's LSTM behind another model
-    memory: RecurrentFeaturesConfig | None = (
-        None  # what the encoders are built from, where they are recurrent
-    )
+    # what the encoders are built from, where they are recurrent
+    memory: RecurrentFeaturesConfig | None = None
 
     def __init__(
         self, observation_space: gym.Space, action_space: gym.Space, model_config_dict: Mapping, **kwargs: Any
