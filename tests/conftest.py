@@ -74,7 +74,14 @@ def names_are_forgotten() -> Iterator[None]:
 
 
 # The files that take minutes come first, so that no process is left with one of them at the end.
-LONG = ("test_schedulers", "test_contributing", "test_runner_faults", "test_launch", "test_faults", "test_offline")
+LONG = (
+    "test_schedulers",
+    "test_contributing",
+    "test_runner_faults",
+    "test_launch",
+    "test_faults",
+    "test_offline",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
