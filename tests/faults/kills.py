@@ -132,7 +132,8 @@ class Chain:
         if victim == "runner":
             pids = pids[:1]
         if not pids:
-            found.problems.append(f"there is no {victim}")
+            found.problems.append(f"nothing was killed: there is no {victim}")
+            return
         before = rows_of(run)
         for pid in pids:
             os.kill(pid, signal.SIGKILL)

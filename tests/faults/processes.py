@@ -16,7 +16,7 @@ KINDS = {  # what `ps` shows of Ray's processes (2.60)
     "raylet": ("/raylet/raylet ",),
     "gcs": ("/gcs/gcs_server ",),
     "runner": ("EnvRunner",),
-    "learner": ("Learner",),
+    "learner": ("_WrappedExecutable", "RayTrainWorker"),  # what a LearnerGroup runs its learners in
     "trial": ("ray::PPO", "ray::DQN", "ray::SAC", "ray::MADDPG", "ray::DRON"),
 }
 
