@@ -6,7 +6,8 @@
 `run` calls `rlkit train` and `rlkit evaluate`, and appends to benchmarks/results/<recipe>.jsonl what is not there
 yet: recipe, seed, variant and its KEY=VALUE, env steps, mean and interval of the best checkpoint's and of the last
 checkpoint's greedy returns over 100 episodes (seeds 0 to 99, which neither training nor the choice of the checkpoint
-saw), the seconds of the training, processor, commit and date. `show` prints the means over seeds beside the published figure.
+saw), the seconds of the training, processor, commit and date. `show` prints the means over seeds
+beside the published figure.
 """
 
 from __future__ import annotations
@@ -58,7 +59,11 @@ def one(recipe: str, seed: int, variant: str, overrides: list[str], out: str) ->
         row[which], row[f"{which}_ci95"] = round(found["mean"], 2), [round(x, 2) for x in found["ci95"]]
     row["return"] = row["last"]  # the number of docs/results.md
     git = json.loads((Path(run["run"]) / "run.json").read_text())["git"]
-    return row | {"processor": processor(), "commit": git and git["commit"][:12], "date": time.strftime("%Y-%m-%d")}
+    return row | {
+        "processor": processor(),
+        "commit": git and git["commit"][:12],
+        "date": time.strftime("%Y-%m-%d"),
+    }
 
 
 def processor() -> str:

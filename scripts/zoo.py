@@ -84,7 +84,9 @@ def add(paths: list[str]) -> None:
     for path in paths:
         run = open_run(path)
         if run.info.best is None:
-            sys.exit(f"{path} names no best checkpoint, expected a run with an evaluation section that made one")
+            sys.exit(
+                f"{path} names no best checkpoint, expected a run with an evaluation section that made one"
+            )
         runs.setdefault(run.info.name, []).append(run)
     for name, found in runs.items():
         # Every recipe of the zoo maximises its metric.
