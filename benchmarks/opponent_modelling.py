@@ -52,7 +52,12 @@ POOLS: dict[str, tuple[str, Any, Any]] = {
     "matrix_reciprocal": ("matrix_game", "reciprocal", ["grim", "suspicious_tit_for_tat"]),
     "matrix_stays": ("matrix_game", "mixed", None),
 }
-STAYS = {"matrix_stays": 3}  # games that an opponent plays before the next one comes
+# pool in which an opponent stays for several games -> what it changes in the recipe
+STAYS: dict[str, list[str]] = {
+    "matrix_stays": [
+        *("env_config.rounds=10", "env_config.games_per_opponent=5", "config.training.clock_horizon=10")
+    ]
+}
 PLAIN = ["config.training.network=flat", "config.training.features=[]", "config.training.history=0"]
 # method -> what it changes in the recipe of the pool
 METHODS: dict[str, list[str]] = {
@@ -139,8 +144,7 @@ def train(pool: str, method: str, seed: int, steps: int, games: int) -> dict[str
     overrides = [f"seed={seed}", f"env_config.opponents={json.dumps(opponents)}", *METHODS[method]]
     if name == "matrix_game" and method in LAST_ROUND:
         overrides.append("env_config.observe=last_round")
-    if pool in STAYS:
-        overrides.append(f"env_config.games_per_opponent={STAYS[pool]}")
+    overrides += STAYS.get(pool, [])
     recipe = load(ROOT / "configs" / f"{name}.yaml", overrides)
     config = build(recipe)
     config.evaluation(evaluation_interval=None)
