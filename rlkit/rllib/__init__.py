@@ -28,6 +28,7 @@ from rlkit.rllib.configs import (
     spaces_of_env,
     state_space_of_env,
     take_offline,
+    traceable_heads,
 )
 from rlkit.rllib.learners import (
     append_after_gae,
@@ -164,6 +165,7 @@ __all__ = [
     "take_notices",
     "take_offline",
     "tell_driver",
+    "traceable_heads",
     "trial_folder",
     "tune_state_to",
     "wants_component",
