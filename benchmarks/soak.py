@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 
 import rlkit
 
@@ -55,6 +54,9 @@ class Watch(threading.Thread):
         self.rows: list[tuple[int, dict[str, float]]] = []  # iteration, kB by process, open files
 
     def run(self) -> None:
+        import psutil
+        import ray  # noqa: F401 - it brings psutil
+
         me = psutil.Process()
         while not self.over.wait(1.0):
             tables = list(self.folder.glob("soak/*/metrics.csv"))
