@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import ray  # noqa: F401 - it brings psutil
 
 import rlkit
 
@@ -55,7 +56,6 @@ class Watch(threading.Thread):
 
     def run(self) -> None:
         import psutil
-        import ray  # noqa: F401 - it brings psutil
 
         me = psutil.Process()
         while not self.over.wait(1.0):
