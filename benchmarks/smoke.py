@@ -61,6 +61,8 @@ SHORT: dict[str, list[str]] = {
     "opponent_pool": ["soccer", "{opponents: styles, width: 5, height: 4}", "--games", "100"],
     "pbt_cartpole": ["--seeds", "1", "--steps", "1000", "--out", "/dev/null"],
     "random_returns": ["--episodes", "2"],
+    "report_cost": ["--runs", "1", "--rows", "100"],
+    "search_cartpole": ["--trials", "2", "--steps", "600", "--seeds", "1", "--out", "/dev/null"],
     "seed_streams": [],
     "team_results": ["show"],
     "team_throughput": ["--runs", "1", "--seconds", "1", "--peers"],

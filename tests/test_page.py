@@ -188,3 +188,14 @@ def test_sample_efficiency_markdown_and_csv(tmp_path: Path) -> None:
     lines = list(csv.DictReader(io.StringIO(found.csv())))
     assert lines[1]["name"] == "'=s|ow<b>"  # no formula
     assert float(lines[0]["env_steps_to_40"]) == 2000
+
+
+def test_values_to_reach_are_those_of_each_environment(tmp_path: Path) -> None:
+    cart = write_run(tmp_path / "cart/t", line(10))
+    swing = write_run(tmp_path / "swing/t", lambda seed: [
+        {"iteration": i, "env_steps": 1000.0 * i, "episode_return": -1000.0 + i} for i in range(1, 11)
+    ], env="Pendulum-v1")  # fmt: skip
+    reached = compare([cart, swing]).reached
+    assert {r.name for r in reached if r.threshold < 0} == {"swing"}
+    assert {r.name for r in reached if r.threshold > 0} == {"cart"}
+    assert all(r.seeds == 1 for r in reached)

@@ -106,11 +106,14 @@ class Comparison:
         if not rows:
             raise UsageError(f"no trial here has reported {metric!r} together with env_steps")
         better = [_improvement(a, b) for a, b in itertools.combinations(rows, 2)]
-        if metric.startswith("loss/"):
+        reached = []
+        for names in _same_envs(rows):  # one scale each: a value of CartPole says nothing in Pendulum
+            here = {name: found[name] for name in names}
             levels: Sequence[float] = thresholds
-        else:
-            levels = thresholds or _levels(rows, [c for curves in found.values() for c in curves])
-        reached = [_reached(name, curves, level) for level in levels for name, curves in found.items()]
+            if not thresholds and not metric.startswith("loss/"):
+                some = [row for row in rows if row.name in here]
+                levels = _levels(some, [c for curves in here.values() for c in curves])
+            reached += [_reached(name, curves, level) for level in levels for name, curves in here.items()]
         return cls(metric, rows, [pair for pair in better if pair is not None], reached)
 
     def to_json(self) -> dict[str, Any]:
@@ -272,6 +275,14 @@ def _improvement(a: RecipeRow, b: RecipeRow) -> Improvement | None:
     enough = all(min(len(x), len(y)) >= MIN_SEEDS for x, y in pairs)
     chance = float(np.mean([probability_of_improvement(x, y) for x, y in pairs]))
     return Improvement(a.name, b.name, chance, improvement_interval(pairs) if enough else None)
+
+
+def _same_envs(rows: Sequence[RecipeRow]) -> list[list[str]]:
+    """The names of the rows with the same environments, in their order."""
+    found: dict[frozenset[str], list[str]] = {}
+    for row in rows:
+        found.setdefault(frozenset(row.final), []).append(row.name)
+    return list(found.values())
 
 
 def _levels(rows: Sequence[RecipeRow], curves: Sequence[Curve]) -> list[float]:
