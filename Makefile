@@ -23,7 +23,7 @@ train: $(VENV)/.run
 	$(BIN)/rlkit train configs/dqn_cartpole.yaml
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not slow" -n $(strip $(TESTERS)) --dist loadfile
+	$(BIN)/python -m pytest -m "not slow" -n $(strip $(TESTERS)) --dist loadfile --no-loadscope-reorder
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow

@@ -135,7 +135,7 @@ LSTM: dict[str, Any] = {"model": {"name": "lstm", "cell": 16, "hiddens": [16], "
 ONE, TWO = {"env": "masked_alone"}, {"env": "masked_team"}
 SEVERAL, IN_PARTS = {"kind": "several"}, {"kind": "several", "in_parts": True}
 REPLAY = {
-    "train_batch_size_per_learner": 32, "num_steps_sampled_before_learning_starts": 64, "training_intensity": 32,
+    "train_batch_size_per_learner": 32, "num_steps_sampled_before_learning_starts": 64, "training_intensity": 8,
     "replay_buffer_config": {"type": "EpisodeReplayBuffer", "capacity": 5000},
 }  # fmt: skip
 BATCH = {"train_batch_size_per_learner": 128}
@@ -179,15 +179,18 @@ CASES: dict[str, dict[str, Any]] = {
     "dqn team": _case("DQN", TWO, REPLAY, MLP, {"policies": "shared"}),
     "sac": _case("SAC", ONE, {**REPLAY, "target_entropy": 1.0}, MLP),
     "sac truncated": _case("SAC", ONE, REPLAY, MLP, {"env_config": {"ends": "truncated"}}),
+    "sac lstm": _case("SAC", ONE, {**REPLAY, "target_entropy": 1.0, "burn_in_len": 2}, LSTM),
     "maddpg": _case("MADDPG", TWO, REPLAY, MLP),
-    "maddpg lstm": _case(
-        "MADDPG", TWO, REPLAY, {"model": {**MLP["model"], "use_lstm": True, "max_seq_len": 8}}
+    "maddpg lstm": _case("MADDPG", TWO, {**REPLAY, "burn_in_len": 2}, LSTM),
+    "matd3 gru": _case(
+        "MATD3", TWO, REPLAY, {"model": {**LSTM["model"], "name": "gru"}}, {"env_config": SEVERAL}
     ),
     "maddpg several": _case("MADDPG", TWO, REPLAY, MLP, {"env_config": {**SEVERAL, "ends": "truncated"}}),
     "dron": _case("DRON", TWO, {**REPLAY, "features": ["last_action", "clock"], "history": 2}),
     "dron alone": _case(
         "DRON", ONE, {**REPLAY, "features": ["last_action"], "num_atoms": 11, "v_min": 0.0, "v_max": 8.0}
     ),
+    "dron lstm": _case("DRON", TWO, {**REPLAY, "features": ["last_action", "clock"]}, LSTM),
     "dron flat": _case("DRON", ONE, {**REPLAY, "network": "flat", "features": []}),
 }
 

@@ -6,7 +6,8 @@
 `run` calls `rlkit train` and `rlkit evaluate`, and appends to benchmarks/results/<recipe>.jsonl what is not there
 yet: recipe, seed, variant and its KEY=VALUE, env steps, mean and interval of the best checkpoint's and of the last
 checkpoint's greedy returns over 100 episodes (seeds 0 to 99, which neither training nor the choice of the checkpoint
-saw), and the seconds of the training. `show` prints the means over seeds beside the published figure.
+saw), the seconds of the training, processor, commit and date. `show` prints the means over seeds
+beside the published figure.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
 import statistics
 import subprocess
 import sys
@@ -27,10 +29,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 EPISODES = 100
-# rl-baselines3-zoo, benchmark.md, PPO: one run each
+# rl-baselines3-zoo, benchmark.md: one run each
 PUBLISHED = {
-    "ppo_cartpole": 500.0, "ppo_acrobot": -73.5, "ppo_pendulum": -172.2, "ppo_lunarlander": 242.1,
-    "ppo_hopper": 2410.0, "ppo_halfcheetah": 5819.0,
+    "dqn_acrobot": -76.6, "dqn_lunarlander": 154.4, "dqn_mountaincar": -100.8, "ppo_acrobot": -73.5,
+    "ppo_cartpole": 500.0, "ppo_halfcheetah": 5819.0, "ppo_hopper": 2410.0, "ppo_lunarlander": 242.1,
+    "ppo_pendulum": -172.2, "sac_pendulum": -157.0,
 }  # fmt: skip
 
 
@@ -55,7 +58,19 @@ def one(recipe: str, seed: int, variant: str, overrides: list[str], out: str) ->
         found = played["episode_return"]
         row[which], row[f"{which}_ci95"] = round(found["mean"], 2), [round(x, 2) for x in found["ci95"]]
     row["return"] = row["last"]  # the number of docs/results.md
-    return row
+    git = json.loads((Path(run["run"]) / "run.json").read_text())["git"]
+    return row | {
+        "processor": processor(),
+        "commit": git and git["commit"][:12],
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def processor() -> str:
+    """Return the model name of this machine's processor."""
+    info = Path("/proc/cpuinfo")
+    names = [line for line in info.read_text().splitlines() if "model name" in line] if info.is_file() else []
+    return names[0].partition(":")[2].strip() if names else platform.processor()
 
 
 def rows(recipe: str) -> list[dict[str, Any]]:
@@ -102,7 +117,7 @@ def main() -> None:
     parser.add_argument("--out", help="where runs are kept; default: a folder that is removed")
     given = parser.parse_intermixed_args()
     if given.do == "show":
-        known = sorted(path.stem for path in RESULTS.glob("ppo_*.jsonl"))
+        known = [recipe for recipe in PUBLISHED if rows(recipe)]
         show(given.what or known)
         return
     if not given.what:

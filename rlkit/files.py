@@ -1,11 +1,14 @@
-"""Writing so that a reader, or a crash, sees the old content or the new one, never a part; sha256 of a file."""
+"""Writing so that a reader, or a crash, sees the old content or the new one, never a part; what a file holds."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import shutil
+import stat
 from pathlib import Path
+
+from rlkit.errors import CheckpointError
 
 
 class Pending:
@@ -51,6 +54,25 @@ def _flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def regular_size(path: Path, owner: str) -> int:
+    """Return the size in bytes of a file that is no link.
+
+    Args:
+        path: the file.
+        owner: what it is part of, for the message: `bundle`, `checkpoint`.
+
+    Raises:
+        CheckpointError: it is missing, or a link, a folder, a pipe, a device.
+    """
+    try:
+        status = path.lstat()
+    except OSError:
+        raise CheckpointError(f"{path}: this file of the {owner} is missing") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise CheckpointError(f"{path}: expected a regular file, got a link or something else")
+    return status.st_size
 
 
 def sha256(path: Path) -> str:

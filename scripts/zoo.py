@@ -1,7 +1,8 @@
 """The trained policies in rlkit/zoo: evaluate them and compare with their table, or add one.
 
     python scripts/zoo.py [NAME…]          # `make zoo`: plays each on the seeds of its row; exit code 1 if one differs
-    python scripts/zoo.py --add RUN        # exports a run's best checkpoint to rlkit/zoo/<recipe>, and writes its row
+    python scripts/zoo.py --add RUN…       # exports the best checkpoint of runs of a recipe to rlkit/zoo/<recipe>, and
+                                           # writes its row; runs of another recipe among them make another policy
 
 With the processor and the torch of a row the mean is equal to the last digit. Elsewhere sums have other last bits, so
 the two 95 % intervals have to overlap. A run's best checkpoint was chosen by its evaluation during training, on
@@ -24,7 +25,7 @@ from rlkit.files import write_atomic
 from rlkit.play.export import export
 from rlkit.recipe.shipped import PREFIX, TABLE, ZOO, policies
 from rlkit.runs.manifest import versions
-from rlkit.runs.run import open_run
+from rlkit.runs.run import Run, open_run
 
 EPISODES, SEED = 100, 0
 
@@ -77,37 +78,45 @@ def compare(names: list[str]) -> bool:
     return good
 
 
-def add(path: str) -> None:
-    """Export a run into the zoo and write its row."""
-    run = open_run(path)
-    info = run.info
-    best = run.best_checkpoint
-    if best is None:
-        sys.exit(f"{path} has no checkpoint")
-    made = export(best, ZOO / info.name)
-    manifest = rlkit.load(made.path).manifest
-    recipe = manifest.recipe or {}
-    git = info.git or {}
-    row = {
-        **play(str(made.path)),
-        "recipe": info.name,
-        "trained_seed": recipe.get("seed"),
-        "env_steps": manifest.env_steps,
-        "chosen_from": f"{len(run.trials)} seed{'s' if len(run.trials) > 1 else ''}",
-        "commit": f"{str(git.get('commit'))[:12]}{' with changes' if git.get('dirty') else ''}",
-        "versions": {key: versions()[key] for key in ("rlkit", "ray", "torch")},
-        "processor": processor(),
-        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-    }
-    rows = {**(json.loads(TABLE.read_text()) if TABLE.is_file() else {}), info.name: row}
-    write_atomic(TABLE, json.dumps(dict(sorted(rows.items())), indent=1) + "\n")
-    print(f"{PREFIX}{info.name}: {row['mean']:.3f} in {row['ci95']}")
+def add(paths: list[str]) -> None:
+    """Export the best of each recipe's runs into the zoo and write its row."""
+    runs: dict[str, list[Run]] = {}
+    for path in paths:
+        run = open_run(path)
+        if run.info.best is None:
+            sys.exit(
+                f"{path} names no best checkpoint, expected a run with an evaluation section that made one"
+            )
+        runs.setdefault(run.info.name, []).append(run)
+    for name, found in runs.items():
+        # Every recipe of the zoo maximises its metric.
+        run = max(found, key=lambda one: one.info.best.value if one.info.best else float("-inf"))
+        seeds = sum(len(one.trials) for one in found)
+        made = export(run.best_checkpoint or run.path, ZOO / name)
+        manifest = rlkit.load(made.path).manifest
+        recipe, git = manifest.recipe or {}, run.info.git
+        said = [word for word in run.info.argv[3:] if re.match(r"(?!seed=|--)[\w.\[\]]+=", word)]
+        row = {
+            **play(str(made.path)),
+            "recipe": name,
+            **({"overrides": said} if said else {}),
+            "trained_seed": recipe.get("seed"),
+            "env_steps": manifest.env_steps,
+            "chosen_from": f"{seeds} seed{'s' if seeds > 1 else ''}",
+            "commit": git and f"{str(git.get('commit'))[:12]}{' with changes' if git.get('dirty') else ''}",
+            "versions": {key: versions()[key] for key in ("rlkit", "ray", "torch")},
+            "processor": processor(),
+            "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+        }
+        rows = {**(json.loads(TABLE.read_text()) if TABLE.is_file() else {}), name: row}
+        write_atomic(TABLE, json.dumps(dict(sorted(rows.items())), indent=1) + "\n")
+        print(f"{PREFIX}{name}: {row['mean']:.3f} in {row['ci95']}", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("names", nargs="*")
-    parser.add_argument("--add", metavar="RUN")
+    parser.add_argument("--add", metavar="RUN", nargs="+")
     options = parser.parse_args()
     if options.add:
         add(options.add)

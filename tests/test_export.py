@@ -13,9 +13,12 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from ray.rllib.core.models.configs import FreeLogStdMLPHeadConfig
+from torch.export import Dim
 from trained import trained
 
 import rlkit
+from rlkit import rllib
 from rlkit.algos.opponents.graph import OpponentGraph
 from rlkit.algos.opponents.history import ActionCode, FeatureOptions
 from rlkit.algos.opponents.inputs import LearnerInputs
@@ -154,6 +157,23 @@ def test_bundles_answer_like_the_agent(
     other = compare(rlkit.load(path).policy, bundle.read(made.path)[0], seed=7)
     assert other.actions > 90
     assert other.different == 0
+
+
+@pytest.mark.parametrize("clip", [True, False])
+def test_heads_with_a_free_deviation_are_traced_for_any_number_of_rows(clip: bool) -> None:
+    config = FreeLogStdMLPHeadConfig(
+        input_dims=[3], output_layer_dim=4, hidden_layer_dims=[], clip_log_std=clip, log_std_clip_param=2.0
+    )
+    head = config.build(framework="torch")
+    torch.nn.init.constant_(head.log_std, 3.0)
+    with rllib.traceable_heads(head):
+        made = torch.export.export(
+            head, (torch.zeros(3, 3),), dynamic_shapes=({0: Dim("rows", min=0)},), strict=False
+        )
+    for rows in (0, 1, 5):
+        values = torch.randn(rows, 3)
+        assert torch.equal(made.module()(values), head(values))
+    assert head(torch.zeros(2, 3))[0, 2] == (2.0 if clip else 3.0)
 
 
 def test_onnx_answers_like_the_agent_and_is_played(dqn: Path, tmp_path: Path) -> None:

@@ -28,7 +28,8 @@ PARTS = [
 ROOT = [
     {"metrics", "registry", "roster", "state"},
     {"rllib"},
-    {"errors", "files", "seeds"},
+    {"files", "seeds"},
+    {"errors"},
 ]
 FLOORS = [*KIT, *PARTS, *ROOT]
 MOST_ROOMS = 22

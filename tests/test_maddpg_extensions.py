@@ -237,7 +237,7 @@ def test_extensions_that_cannot_work(options: dict[str, Any], message: str) -> N
 @pytest.mark.parametrize("option", [{"infer_policies": True}, {"ensemble_size": 2}])
 def test_extensions_refuse_recurrent_policies(option: dict[str, Any]) -> None:
     config = config_of(Sum, **option).rl_module(model_config={"use_lstm": True})
-    with pytest.raises(ValueError, match="together with use_lstm"):
+    with pytest.raises(ValueError, match="together with a recurrent model"):
         config.validate()
 
 

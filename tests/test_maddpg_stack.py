@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from maddpg_envs import Leaving, Sum
 from maddpg_samples import columns_of, config_of, learner_of, update, weights
 
-from rlkit import registry
 from rlkit.algos import MATD3Config
-from rlkit.algos.centralised.networks import LoopBank, Net, StackedBank, make_net, stack_key
-from rlkit.algos.centralised.spaces import ObservationVector
+from rlkit.algos.centralised.networks import LoopBank, Net, StackedBank, stack_key
 from rlkit.algos.learning.adam import clip_each
-from rlkit.errors import UsageError
 from rlkit.models.dense import MLP
-from rlkit.models.features import ModelRef
 
 
 def nets(count: int, inputs: int = 7) -> list[Net]:
@@ -44,14 +39,6 @@ def test_replacing_a_part_of_a_common_input() -> None:
     new = [torch.randn(5, at.stop - at.start) for at in where]
     expected = LoopBank(several).replacing(x, new, where)
     assert torch.allclose(StackedBank(several).replacing(x, new, where), expected, atol=1e-6)
-
-
-@pytest.mark.parametrize("name", ["lstm", "gru"])
-def test_a_model_that_keeps_a_state_is_refused(name: str) -> None:
-    model = ModelRef.of(name, registry.resolve("models", name), {})
-    space = gym.spaces.Box(-1.0, 1.0, (3,))
-    with pytest.raises(UsageError, match=f"the model '{name}' keeps a state.*use_lstm"):
-        make_net([ObservationVector(space, None)], 0, 2, {"rlkit_model": model.to_dict()}, "pi_gain")
 
 
 def test_the_modules_parameters_are_views_into_the_stack() -> None:

@@ -302,8 +302,8 @@ def test_options_that_an_algorithm_or_a_space_cannot_use() -> None:
         module_spec(SACConfig(), {"name": "mlp", "share": True})
     with pytest.raises(UsageError, match="DreamerV3 builds its own networks"):
         module_spec(DreamerV3Config(), {"name": "mlp"})
-    with pytest.raises(UsageError, match="SAC takes no recurrent model"):
-        module_of(SACConfig, {"name": "memory"}, VECTOR, FORCE)
+    with pytest.raises(UsageError, match="TQC takes no recurrent model"):
+        module_of(TQCConfig, {"name": "memory"}, VECTOR, FORCE)
     with pytest.raises(UsageError, match=r"'cnn' takes an image .*got Box.*use 'mlp'"):
         check_model({"name": "cnn"}, VECTOR, CHOICE)
     with pytest.raises(

@@ -18,7 +18,8 @@ Deviations from the reference code:
 2. Adam in place of centred RMSProp (the paper says AdaGrad).
 3. The supervised loss has an explicit weight; 1/64 equals the reference's effective one.
 4. Several opponents: the layer that reads an opponent is shared and averaged over them.
-5. `history` > 0 adds a learned code: a GRU over the last steps of each opponent (after DRPIQN, Hong et al. 2018,
+5. `model: {name: …}` reads the state before the network does; a recurrent one remembers the states before.
+6. `history` > 0 adds a learned code: a GRU over the last steps of each opponent (after DRPIQN, Hong et al. 2018,
    and LIAM, Papoudakis et al. 2021). It reads a window that is part of the observation, from a zero state, so
    that replayed rows need no stored state.
 """
@@ -36,11 +37,13 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from rlkit.algos.dqn import DQN, DQNConfig, DQNLearner, DQNModule
+from rlkit.algos.offpolicy.sequences import learned_steps, steps_at
+from rlkit.algos.opponents.catalog import DRONCatalog
 from rlkit.algos.opponents.features import OpponentFeatures, Opponents
 from rlkit.algos.opponents.history import FEATURES, FeatureOptions
 from rlkit.algos.opponents.inputs import ACTION_LABEL, TYPE_LABEL
 from rlkit.algos.opponents.losses import gate_use, supervised_loss
-from rlkit.algos.opponents.networks import GATE, GATE_INPUTS, NETWORKS, DRONCatalog
+from rlkit.algos.opponents.networks import GATE, GATE_INPUTS, NETWORKS
 from rlkit.errors import did_you_mean
 from rlkit.rllib import ModelSettings
 
@@ -57,8 +60,8 @@ class DRONModule(DQNModule):
 
     @property
     def named_outputs(self) -> dict[str, int]:
-        """`gate` (B, K) where the module mixes K experts: see `rlkit.play.answers.named_outputs`."""
-        return {GATE: self.encoder.experts} if self.encoder.experts else {}
+        """`gate` (B, K) of a module with K experts and no memory: see `rlkit.play.answers.named_outputs`."""
+        return {GATE: self.encoder.experts} if self.encoder.experts and not self.is_stateful() else {}
 
     def named_output(self, name: str, observations: Any) -> torch.Tensor:
         """Return the output of that name, (B, K)."""
@@ -91,20 +94,28 @@ class DRONModule(DQNModule):
         if self.encoder.experts:
             out[GATE] = self.weights.detach()
         if double:
+            following = {Columns.OBS: batch[Columns.NEXT_OBS]}
+            if Columns.NEXT_STATE_IN in batch:
+                following[Columns.STATE_IN] = batch[Columns.NEXT_STATE_IN]
             with torch.no_grad():
-                out[QF_NEXT_PREDS] = self.compute_q_values({Columns.OBS: batch[Columns.NEXT_OBS]})[QF_PREDS]
+                out[QF_NEXT_PREDS] = self.compute_q_values(following)[QF_PREDS]
         if self.encoder.head is not None:
-            out[OPPONENT_LOGITS] = self.encoder.predict(batch[Columns.OBS])
+            state = [batch[Columns.STATE_IN]] if Columns.STATE_IN in batch else []
+            out[OPPONENT_LOGITS] = self.encoder.predict(batch[Columns.OBS], *state)
         return out
 
     def gate(self, observations: Any) -> torch.Tensor:
         """Return the weight of each expert, (B, K), for observations as the module sees them.
 
         Raises:
-            ValueError: this network has no experts.
+            ValueError: this network has no experts, or a memory.
         """
         if not self.encoder.experts:
             raise ValueError("this DRON has no experts and so no gate; use training(network='moe')")
+        if self.is_stateful():
+            raise ValueError(
+                "the gate of a recurrent DRON depends on the observations before, got single ones"
+            )
         with torch.no_grad():
             return self.encoder({Columns.OBS: observations})[GATE]
 
@@ -118,6 +129,10 @@ class DRONLearner(DQNLearner):
         loss = super().compute_loss_for_module(
             module_id=module_id, config=config, batch=batch, fwd_out=fwd_out
         )
+        if Columns.LOSS_MASK in batch:  # sequences
+            learned = learned_steps(batch[Columns.LOSS_MASK], config.burn_in_len)
+            beside = {name: fwd_out[name] for name in (GATE, OPPONENT_LOGITS) if name in fwd_out}
+            batch, fwd_out = steps_at(batch, learned), steps_at(beside, learned)
         if GATE in fwd_out:
             chosen, used = gate_use(fwd_out[GATE])
             self.metrics.log_dict({"experts_per_row": chosen, "experts_used": used}, key=module_id, window=1)

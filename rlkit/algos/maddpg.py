@@ -40,7 +40,7 @@ from rlkit.algos.centralised.replay import RewardStatistics, as_joint, check_tur
 from rlkit.algos.centralised.rows import ByAgent, Rows, read_rows
 from rlkit.algos.centralised.spaces import Joint
 from rlkit.algos.learning.learner import STATE, Call, ColumnLearner
-from rlkit.algos.learning.minibatches import first_leaf, length, map_arrays, tensors
+from rlkit.algos.learning.minibatches import first_leaf, length, tensors
 from rlkit.algos.offpolicy.step import OffPolicy
 from rlkit.errors import RunFailed
 from rlkit.exploration.schedule import Schedule
@@ -270,7 +270,12 @@ class MADDPG(OffPolicy):
         """Build one buffer of joint rows."""
         config, buffer = self.config, self.config.replay_buffer_config
         self.extras = ()
-        self.joint, self.sequence = next(iter(self.learner_group.foreach_learner(_facts_of))).get()
+        self.joint = next(iter(self.learner_group.foreach_learner(_joint_of))).get()
+        self.sequence = max(self.sequences.values(), default=0)
+        if len(set(self.sequences.values())) > 1:
+            raise ValueError(
+                f"max_seq_len: got {self.sequences}; policies that learn from joint steps need sequences of one length"
+            )
         agents, spaces = self.joint.agents, self.joint.spaces
         seen, done = ({a: spaces[self.joint.module_of[a]][i] for a in agents} for i in (0, 1))
         self.columns = joint_columns(agents, seen, done)
@@ -306,9 +311,7 @@ class MADDPG(OffPolicy):
         config, replay = self.config, self.replays[JOINT]
         size = config.total_train_batch_size
         if self.recurrent:
-            starts = replay.draw_starts(max(1, size // self.sequence), updates, config.burn_in_len)
-            flat = replay.sequences(starts.reshape(-1), self.sequence)
-            batch = map_arrays(flat, lambda a: a.reshape(*starts.shape, *a.shape[1:]))
+            starts, batch = self.draw_sequences(replay, self.sequence, updates)
             return starts, {JOINT: self._standardized(batch)}
         rows = self.extension.draw(replay, size, updates)
         n_step = config.n_step if isinstance(config.n_step, int) else (config.n_step[0], config.n_step[1])
@@ -327,10 +330,10 @@ class MADDPG(OffPolicy):
         return batch
 
 
-def _facts_of(learner: Any) -> tuple[Joint, int]:
-    """The joint roster, and the length of training sequences."""
-    module = next(iter(learner.module.values())).unwrapped()
-    return module.joint, int(module.model_config.get("max_seq_len", 20))
+def _joint_of(learner: Any) -> Joint:
+    """The joint roster."""
+    joint: Joint = next(iter(learner.module.values())).unwrapped().joint
+    return joint
 
 
 class MADDPGConfig(CentralisedConfig):

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from rlkit.algos.rules import Fault, Rules, Settings, candidates
-
-RECURRENT = ("lstm", "gru", "attention")  # registered models that keep a state
-SEQUENCE = 20  # max_seq_len where a recipe says nothing
+from rlkit.algos.rules import SEQUENCE, Fault, Rules, Settings, candidates, keeps_state
 
 
 def iteration_steps(settings: Settings) -> float:
@@ -33,8 +30,7 @@ def check_ppo(settings: Settings) -> Iterator[Fault]:
 def check_sequences(settings: Settings) -> Iterator[Fault]:
     """A sequence cannot be longer than the fragment it is cut from."""
     length = settings.model.get("max_seq_len", SEQUENCE)
-    keeps_state = settings.model.get("name") in RECURRENT or settings.model.get("use_lstm") is True
-    if not keeps_state or not isinstance(length, int):
+    if not keeps_state(settings.model) or not isinstance(length, int):
         return
     name, batch = settings.batch()
     runners = max(1, int(settings.least("env_runners", "num_env_runners")))

@@ -13,6 +13,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+RECURRENT = ("lstm", "gru", "attention")  # registered models that keep a state
+SEQUENCE = 20  # max_seq_len where a recipe says nothing
 Fault = tuple[tuple[str | int, ...], str, str]
 """Path in the recipe, what is wrong, and the fix: `(("config", "training", "lr"), "SAC refuses lr", "remove it")`."""
 
@@ -73,6 +75,11 @@ def candidates(value: Any) -> tuple[Any, ...]:
 def numbers(value: Any) -> list[float]:
     """Return the numbers among the candidates of a value."""
     return [x for x in candidates(value) if isinstance(x, int | float) and not isinstance(x, bool)]
+
+
+def keeps_state(model: Mapping[str, Any]) -> bool:
+    """Whether a section `model` is known to be recurrent; a user's own model may be, too."""
+    return model.get("name") in RECURRENT or model.get("use_lstm") is True
 
 
 @dataclass(frozen=True)

@@ -6,16 +6,23 @@ adds, and docs/off-policy.md for figures.
 Discrete actions may be masked (`rlkit.models.masks`). RLlib's module (2.60) takes logarithms of all probabilities, and
 0 * log 0 is NaN; here what is not allowed has probability 0 and adds nothing to values, entropy or losses.
 
-Legend: B rows, A actions.
+Models may be recurrent (Ni et al., arXiv 2110.05038: actor and critics with a memory each). RLlib's module keeps no
+state. Here each network has its own model: a sequence is learned from with the state that the actor had when it was
+played; critics, which are not there then, start from their initial state. `burn_in_len` steps warm both up. See
+`rlkit.algos.offpolicy.sequences`.
+
+Legend: B rows or sequences, T steps of a sequence, A actions, F features.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import gymnasium as gym
 import torch
+from ray.rllib.algorithms.algorithm_config import NotProvided
 from ray.rllib.algorithms.sac import SAC as RLlibSAC
 from ray.rllib.algorithms.sac import SACConfig as RLlibSACConfig
 from ray.rllib.algorithms.sac.sac_learner import (
@@ -23,15 +30,20 @@ from ray.rllib.algorithms.sac.sac_learner import (
     ACTION_LOG_PROBS_NEXT,
     ACTION_PROBS,
     ACTION_PROBS_NEXT,
+    QF_PREDS,
+    QF_TARGET_NEXT,
+    QF_TWIN_PREDS,
 )
 from ray.rllib.algorithms.sac.torch.default_sac_torch_rl_module import DefaultSACTorchRLModule
 from ray.rllib.algorithms.sac.torch.sac_torch_learner import SACTorchLearner
 from ray.rllib.core.columns import Columns
+from ray.rllib.core.models.base import ENCODER_OUT
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from rlkit import rllib
 from rlkit.algos.dqn import without_stuck
 from rlkit.algos.learning.learner import ColumnLearner
+from rlkit.algos.offpolicy.sequences import encoded, from_start, learned_steps, steps_at
 from rlkit.algos.offpolicy.step import OffPolicy, OffPolicyConfig
 from rlkit.algos.sampling.array_runner import ArrayEnvRunner
 from rlkit.models.masks import legal_of
@@ -57,16 +69,103 @@ def reachable_entropy(target: torch.Tensor, allowed: torch.Tensor) -> torch.Tens
 
 
 class SACModule(DefaultSACTorchRLModule):
-    """RLlib's SAC module, whose Discrete actions may be masked."""
+    """RLlib's SAC module, whose Discrete actions may be masked and whose model may be recurrent."""
 
     masks = True  # see `rlkit.models.catalogs`
 
+    def get_initial_state(self) -> Any:
+        """The actor's; critics have states of their own while they learn."""
+        return self.pi_encoder.get_initial_state()
+
+    @property
+    def critics_remember(self) -> bool:
+        """Whether values depend on the observations before: then they cannot be asked for single ones."""
+        return bool(self.is_stateful())
+
+    def _forward_inference(self, batch: Any) -> dict[str, Any]:
+        encoded_now = self.pi_encoder(batch)
+        out = {Columns.ACTION_DIST_INPUTS: self.pi(encoded_now[ENCODER_OUT])}
+        if Columns.STATE_OUT in encoded_now:
+            out[Columns.STATE_OUT] = encoded_now[Columns.STATE_OUT]
+        return out
+
     def _forward_train(self, batch: Any) -> dict[str, Any]:
-        out: dict[str, Any] = super()._forward_train(batch)
+        remembers = self.is_stateful()
+        out: dict[str, Any] = self._forward_sequences(batch) if remembers else super()._forward_train(batch)
         if ACTION_PROBS in out and legal_of(batch[Columns.OBS]) is not None:
             out[ACTION_LOG_PROBS] = log_probs(out[ACTION_PROBS])
             out[ACTION_LOG_PROBS_NEXT] = log_probs(out[ACTION_PROBS_NEXT])
         return out
+
+    def _forward_sequences(self, batch: Any) -> dict[str, Any]:
+        """RLlib's outputs over sequences, (B, T, ...). Each network goes over the T + 1 observations once."""
+        seen = from_start(batch[Columns.OBS], batch[Columns.NEXT_OBS])
+        logits = self.pi(encoded(self.pi_encoder, seen, batch[Columns.STATE_IN]))
+        critics = [(self.qf_encoder, self.qf)]
+        targets = [(self.target_qf_encoder, self.target_qf)]
+        if self.twin_q:
+            critics.append((self.qf_twin_encoder, self.qf_twin))
+            targets.append((self.target_qf_twin_encoder, self.target_qf_twin))
+        if isinstance(self.action_space, gym.spaces.Discrete):
+            return self._discrete(seen, logits, critics, targets)
+        return self._continuous(seen, logits, critics, targets, batch[Columns.ACTIONS])
+
+    def _discrete(
+        self, seen: Any, logits: torch.Tensor, critics: list[Any], targets: list[Any]
+    ) -> dict[str, Any]:
+        """Q-values and probabilities of all actions, (B, T, A), now and in the next step."""
+        probs = torch.softmax(logits, dim=-1)
+        q = [head(encoded(encoder, seen))[:, :-1] for encoder, head in critics]
+        with torch.no_grad():
+            q_next = torch.stack([head(encoded(encoder, seen))[:, 1:] for encoder, head in targets])
+        out = {
+            ACTION_PROBS: probs[:, :-1], ACTION_LOG_PROBS: probs[:, :-1].log(),
+            ACTION_PROBS_NEXT: probs[:, 1:], ACTION_LOG_PROBS_NEXT: probs[:, 1:].log(),
+            QF_PREDS: q[0], QF_TARGET_NEXT: q_next.amin(dim=0),
+        }  # fmt: skip
+        return out | ({QF_TWIN_PREDS: q[1]} if self.twin_q else {})
+
+    def _continuous(
+        self, seen: Any, logits: torch.Tensor, critics: list[Any], targets: list[Any], actions: torch.Tensor
+    ) -> dict[str, Any]:
+        """Q-values (B, T) of the replayed actions, of new ones now, and of new ones in the next step."""
+
+        def value(critic: tuple[Any, Any], features: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+            encoder, head = critic
+            q: torch.Tensor = head(encoder.fused(features, chosen)).squeeze(-1)
+            return q
+
+        kind = self.get_train_action_dist_cls()
+        chosen, logp = kind.from_logits(logits[:, :-1]).rsample_and_logp()
+        remembered = [encoded(encoder.observation_encoder, seen)[:, :-1] for encoder, _ in critics]
+        q = [value(c, h, actions) for c, h in zip(critics, remembered, strict=True)]
+        # the actor's objective moves no critic; its gradient passes through the chosen actions alone
+        with frozen([head_or_encoder for critic in critics for head_or_encoder in critic]):
+            pairs = zip(critics, remembered, strict=True)
+            q_chosen = torch.stack([value(critic, h.detach(), chosen) for critic, h in pairs]).amin(dim=0)
+        with torch.no_grad():
+            chosen_next, logp_next = kind.from_logits(logits[:, 1:]).sample_and_logp()
+            after = [encoded(encoder.observation_encoder, seen)[:, 1:] for encoder, _ in targets]
+            pairs = zip(targets, after, strict=True)
+            q_next = torch.stack([value(target, h, chosen_next) for target, h in pairs]).amin(dim=0)
+        out = {
+            QF_PREDS: q[0], "q_curr": q_chosen, "logp_resampled": logp,
+            "q_target_next": q_next, "logp_next_resampled": logp_next,
+        }  # fmt: skip
+        return out | ({QF_TWIN_PREDS: q[1]} if self.twin_q else {})
+
+
+@contextlib.contextmanager
+def frozen(modules: Iterable[torch.nn.Module]) -> Iterator[None]:
+    """Record no gradient of these modules' parameters meanwhile."""
+    learned = [p for module in modules for p in module.parameters() if p.requires_grad]
+    for parameter in learned:
+        parameter.requires_grad = False
+    try:
+        yield
+    finally:
+        for parameter in learned:
+            parameter.requires_grad = True
 
 
 class SACLearner(ColumnLearner, SACTorchLearner):
@@ -75,6 +174,10 @@ class SACLearner(ColumnLearner, SACTorchLearner):
     def compute_loss_for_module(  # type: ignore[override]  # ColumnLearner hands all on
         self, *, module_id: str, config: Any, batch: Any, fwd_out: Any
     ) -> torch.Tensor:
+        sequences = Columns.LOSS_MASK in batch
+        if sequences:  # RLlib's loss is one of rows
+            learned = learned_steps(batch[Columns.LOSS_MASK], self.config.burn_in_len)
+            batch, fwd_out = steps_at(batch, learned), steps_at(fwd_out, learned)
         whole, allowed = self.target_entropy[module_id], legal_of(batch[Columns.OBS])
         space = self.module[module_id].unwrapped().action_space
         if allowed is not None and isinstance(space, gym.spaces.Discrete):
@@ -87,6 +190,9 @@ class SACLearner(ColumnLearner, SACTorchLearner):
             return loss
         finally:
             self.target_entropy[module_id] = whole
+            if sequences and self._gate is not None:
+                # sequences are drawn uniformly, nobody asks for the errors of their steps
+                self._gate.td_errors.pop(module_id, None)
 
     def backward(self, losses: Mapping[str, torch.Tensor]) -> None:
         super().backward(losses)
@@ -98,6 +204,19 @@ class SACConfig(OffPolicyConfig, RLlibSACConfig):
 
     def __init__(self, algo_class: type | None = None):
         super().__init__(algo_class=algo_class or SAC)
+        self.burn_in_len = 0
+
+    def training(self, *, burn_in_len: int = NotProvided, **kwargs: Any) -> SACConfig:
+        """Set the training options.
+
+        Args:
+            burn_in_len: with a recurrent model, first steps of a sequence that only warm the state up.
+            **kwargs: Those of RLlib's SAC and of the off-policy step.
+        """
+        super().training(**kwargs)
+        if burn_in_len is not NotProvided:
+            self.burn_in_len = burn_in_len
+        return self
 
     def validate(self) -> None:
         if getattr(self, "env_runner_cls", None) is None and not self.is_multi_agent:

@@ -62,10 +62,18 @@ class PopulationBasedTraining(LateMetric, schedulers.PopulationBasedTraining):
         trials = tune_controller.get_trials()
         for other in trials:
             adopt(other)
-        if self.keep is not None:
-            for other in trials:
-                rllib.prune_checkpoints(other, self.keep, protect=rllib.pbt_iteration(self, other))
+        self._prune(trials)
         return decision
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict) -> None:
+        """Let Tune end the trial; then prune: its last result does not pass `on_trial_result`."""
+        super().on_trial_complete(tune_controller, trial, result)
+        self._prune([trial])
+
+    def _prune(self, trials: list[Any]) -> None:
+        if self.keep is not None:
+            for trial in trials:
+                rllib.prune_checkpoints(trial, self.keep, protect=rllib.pbt_iteration(self, trial))
 
 
 class AsyncHyperBand(LateMetric, schedulers.AsyncHyperBandScheduler):

@@ -5,7 +5,8 @@ RLlib's modules, heads and losses stay as they are. A catalog tells them which e
     PPO, APPO, IMPALA, MARWIL   the model for the actor and again for the critic, or one for both (`share`)
     DQN                         the model, then the (dueling) heads; RLlib copies both for the target network
     SAC, CQL, IQL, TQC          the model for the policy; for each Q function the model again, its features
-                                next to the action, then `fusionnet_hiddens`; discrete SAC: as DQN
+                                next to the action, then `fusionnet_hiddens`; discrete SAC: as DQN; recurrent ones
+                                in rlkit's SAC alone
     BC                          the model and the policy head
 
 With an action mask the encoder hands the mask on behind the features, (B, F + A), and the head takes it off
@@ -137,26 +138,34 @@ class MaskedHead(nn.Module):
 
 
 class QEncoder(TorchModel, Encoder):
-    """Encoder of Q(s, a) for continuous actions: features (B, F) next to the action (B, A), then an MLP."""
+    """Encoder of Q(s, a) for continuous actions: features (B, F) next to the action (B, A), then an MLP.
+
+    A recurrent model sees observations (B, T, ...) alone; its features stand next to the actions (B, T, A).
+    """
 
     def __init__(self, config: QEncoderConfig):
         TorchModel.__init__(self, config)
         Encoder.__init__(self, config)
         self.observation_encoder = config.features.build()
         self.fusion = TorchMLP(
-            input_dim=config.features.size + config.action_size,
+            input_dim=config.features.output_dims[0] + config.action_size,
             hidden_layer_dims=config.hiddens,
             hidden_layer_activation=config.activation,
         )
 
+    def fused(self, features: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+        """Return what the Q head reads, from features (..., F) and actions (..., A)."""
+        fused: torch.Tensor = self.fusion(torch.cat([features, actions], dim=-1))
+        return fused
+
     def _forward(self, inputs: dict, **kwargs: Any) -> dict:
         features = self.observation_encoder({Columns.OBS: inputs[Columns.OBS]})[ENCODER_OUT]
-        return {ENCODER_OUT: self.fusion(torch.cat([features, inputs[Columns.ACTIONS]], dim=-1))}
+        return {ENCODER_OUT: self.fused(features, inputs[Columns.ACTIONS])}
 
 
 @dataclass
 class QEncoderConfig(ModelConfig):
-    features: FeaturesConfig = field(default_factory=FeaturesConfig)
+    features: FeaturesConfig | RecurrentFeaturesConfig = field(default_factory=FeaturesConfig)
     action_size: int = 0
     hiddens: list[int] = field(default_factory=list)
     activation: str = "relu"
@@ -174,7 +183,10 @@ class _Custom(EncoderHook):
 
     family = ""
     illegal: float | None = None  # what an illegal action's output becomes; None: this family takes no mask
-    recurrent = True
+    recurrent = True  # whether the family's module keeps the state of a recurrent model
+    wraps_lstm = True  # and of RLlib's LSTM behind another model
+    # what the encoders are built from, where they are recurrent
+    memory: RecurrentFeaturesConfig | None = None
 
     def __init__(
         self, observation_space: gym.Space, action_space: gym.Space, model_config_dict: Mapping, **kwargs: Any
@@ -194,13 +206,20 @@ class _Custom(EncoderHook):
                 f"RLlib's {self.family} does not take action masks, its loss takes logarithms of all probabilities; "
                 f"use rlkit's {self.family}, PPO or DQN, or drop {MASK_KEY!r}"
             )
-        if (recurrent or settings["use_lstm"]) and not self.recurrent:
-            raise UsageError(f"{self.family} takes no recurrent model: RLlib's module keeps no state")
+        if recurrent and not self.recurrent:
+            raise UsageError(f"{self.family} takes no recurrent model here: RLlib's module keeps no state")
+        if recurrent and settings["use_lstm"]:
+            raise UsageError(f"the model {model.name!r} is recurrent itself; leave out model.use_lstm")
         if recurrent:
-            if settings["use_lstm"]:
-                raise UsageError(f"the model {model.name!r} is recurrent itself; leave out model.use_lstm")
-            return RecurrentFeaturesConfig(features=features, input_dims=None, hidden_dim=size, num_layers=1)
+            self.memory = RecurrentFeaturesConfig(
+                features=features, input_dims=None, hidden_dim=size, num_layers=1
+            )
+            return self.memory
         if settings["use_lstm"]:
+            if not self.wraps_lstm:
+                raise UsageError(
+                    f"{self.family} does not put RLlib's LSTM behind a model (use_lstm); write model: {{name: lstm}}"
+                )
             if not isinstance(space, gym.spaces.Box | gym.spaces.Discrete) or choices:
                 raise UsageError(
                     f"model.use_lstm: RLlib's LSTM takes plain observations, got {observation_space}; write "
@@ -287,7 +306,7 @@ class MaskingDQNCatalog(CustomDQNCatalog):
 class CustomSACCatalog(_Custom, SACCatalog):
     """SAC, CQL, IQL."""
 
-    family, recurrent = "SAC", False
+    family, recurrent, wraps_lstm = "SAC", False, False
 
     def __init__(
         self, observation_space: gym.Space, action_space: gym.Space, model_config_dict: Mapping, **kwargs: Any
@@ -304,7 +323,7 @@ class CustomSACCatalog(_Custom, SACCatalog):
         if not isinstance(self.action_space, gym.spaces.Box):
             return self.build_encoder(framework)
         config = QEncoderConfig(
-            features=self.features,
+            features=self.memory or self.features,
             action_size=int(self.action_space.shape[0]),
             hiddens=list(self.settings["fusionnet_hiddens"]),
             activation=self.settings["fusionnet_activation"],
@@ -325,9 +344,9 @@ class CustomTQCCatalog(CustomSACCatalog, TQCCatalog):
 
 
 class MaskingSACCatalog(CustomSACCatalog):
-    """SAC whose module keeps logarithms of impossible actions out of its losses."""
+    """SAC whose module keeps a state, and logarithms of impossible actions out of its losses."""
 
-    illegal = ILLEGAL_LOGIT
+    illegal, recurrent = ILLEGAL_LOGIT, True
 
 
 # what takes a catalog's place for a module with a true attribute `masks`

@@ -184,16 +184,10 @@ def measure(model: ModelRef, space: gym.Space) -> tuple[int, bool]:
     return sizes[2], recurrent
 
 
-def measure_stateless(model: ModelRef, space: gym.Space, fix: str) -> int:
-    """Return F of a model that must keep no state.
-
-    Raises:
-        UsageError: as `measure`, or it keeps a state.
-    """
-    features, recurrent = measure(model, space)
-    if recurrent:
-        raise UsageError(f"the model {model.name!r} keeps a state, expected one without; {fix}")
-    return features
+def keeps_state(model: ModelRef, space: gym.Space) -> bool:
+    """Whether a model for this space is recurrent; it is built to see, without moving the random numbers of torch."""
+    with torch.random.fork_rng(devices=[]):
+        return is_recurrent(model.build(space))
 
 
 def _run(model: ModelRef, module: nn.Module, space: gym.Space, batch: int, recurrent: bool) -> int:

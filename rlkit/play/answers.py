@@ -31,8 +31,11 @@ def judges_jointly(module: Any) -> bool:
 
 
 def has_q_values(module: Any) -> bool:
-    """Whether a module can say what actions are worth: DQN, SAC and their kin, with their critics loaded."""
-    if getattr(module, "inference_only", False):
+    """Whether a module can say what actions are worth: DQN, SAC and their kin, with their critics loaded.
+
+    Critics that need a past of their own (`critics_remember`: those of recurrent SAC) cannot.
+    """
+    if getattr(module, "inference_only", False) or getattr(module, "critics_remember", False):
         return False
     return judges_jointly(module) or callable(getattr(module, "compute_q_values", None))
 

@@ -11,7 +11,6 @@ metadata and is played by onnxruntime. Imports torch only where a program runs, 
 from __future__ import annotations
 
 import json
-import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ import gymnasium as gym
 import numpy as np
 
 from rlkit.errors import CheckpointError, UsageError
-from rlkit.files import sha256
+from rlkit.files import regular_size, sha256
 from rlkit.play import spaces
 from rlkit.play.answers import ALONE
 from rlkit.play.graph_policy import Graph, GraphPolicy, Member, Port, Run
@@ -236,7 +235,7 @@ def _manifest(path: Path, said: Mapping[str, Any]) -> Manifest:
 
 def _description(folder: Path) -> dict[str, Any]:
     path = folder / NAME
-    size = _regular(path)
+    size = regular_size(path, "bundle")
     if size > LARGEST:
         raise CheckpointError(f"{path}: {size} bytes, expected at most {LARGEST}")
     return _parsed(path.read_bytes(), str(path))
@@ -263,7 +262,7 @@ def _weights(folder: Path, said: Mapping[str, Any]) -> dict[str, Any]:
         raise CheckpointError(
             f"{folder / NAME}: weights are {str(expected)[:60]!r}, expected their bytes and sha256"
         )
-    size = _regular(path)
+    size = regular_size(path, "bundle")
     if size != expected["bytes"]:
         raise CheckpointError(f"{path}: damaged, {size} bytes instead of {expected['bytes']}")
     if sha256(path) != expected["sha256"]:
@@ -277,14 +276,3 @@ def _weights(folder: Path, said: Mapping[str, Any]) -> dict[str, Any]:
         return load_file(path)
     except (SafetensorError, ValueError, OSError) as error:
         raise CheckpointError(f"{path}: damaged ({error})") from error
-
-
-def _regular(path: Path) -> int:
-    """Return the size of a file that is no link."""
-    try:
-        status = path.lstat()
-    except OSError:
-        raise CheckpointError(f"{path}: this file of the bundle is missing") from None
-    if not stat.S_ISREG(status.st_mode):
-        raise CheckpointError(f"{path}: expected a regular file, got a link or something else")
-    return status.st_size

@@ -12,7 +12,16 @@ import typing
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr, WithJsonSchema, create_model
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictStr,
+    TypeAdapter,
+    WithJsonSchema,
+    create_model,
+)
 from pydantic_core import ValidationError
 
 from rlkit.algos.options import number, schedule, whole
@@ -36,7 +45,16 @@ def is_code(row: Mapping[str, Any]) -> bool:
 
 def kind_of(row: Mapping[str, Any]) -> Any:
     """Return the annotation of a row, for pydantic."""
-    return _kind(row["type"], tuple((name, row[name]) for name in BOUNDS if name in row))
+    return _kind(*_words(row))
+
+
+def _words(row: Mapping[str, Any]) -> tuple[str, tuple[tuple[str, float], ...]]:
+    return row["type"], tuple((name, row[name]) for name in BOUNDS if name in row)
+
+
+@functools.cache
+def _validator(text: str, bounds: tuple[tuple[str, float], ...]) -> TypeAdapter[Any]:
+    return TypeAdapter(_kind(text, bounds))
 
 
 @functools.cache
@@ -71,13 +89,28 @@ def split(given: Mapping[str, Any], rules: Iterable[Rules]) -> Iterator[tuple[An
     yield None, rest
 
 
+def _fit(values: Mapping[str, Any], rows: Rows, open_ended: bool) -> bool:
+    """True if all values, and each candidate of a search space among them, are what their rows say."""
+    if not rows.keys() <= values.keys() or not (open_ended or values.keys() <= rows.keys()):
+        return False
+    validators = {name: _validator(*_words(row)) for name, row in rows.items()}
+    try:
+        for variant in variants(values):
+            for name, validator in validators.items():
+                validator.validate_python(variant[name])
+    except ValidationError:
+        return False
+    return True
+
+
 def check_values(
     given: Mapping[str, Any], rows: Rows, path: Path, report: Report, *, owner: str = "", noun: str = "option",
     open_ended: bool = False, rules: Iterable[Rules] = (),
 ) -> None:  # fmt: skip
     """Report missing and unknown arguments, and values of the wrong type or out of range.
 
-    A search space is as good as each of its candidates.
+    A search space is as good as each of its candidates. Rows are tried one by one, each kind with one validator for all
+    recipes; the model, which costs more to make than all of them, is made where there is something to explain.
     """
     known = [name for name, row in rows.items() if not is_code(row)]
     code = [name for name in given if name in rows and name not in known]
@@ -86,6 +119,8 @@ def check_values(
         report.add((*path, name), words, REGISTER, got=given[name], key=True)
     for model, values in split({name: value for name, value in given.items() if name not in code}, rules):
         used = {n: rows[n] for n in known if n in values or (rows[n].get("required") and model is None)}
+        if model is None and _fit(values, used, open_ended):
+            continue
         model = model or model_of("Options", used, open_ended=open_ended)
         for variant in variants(values):
             try:

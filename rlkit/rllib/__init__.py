@@ -28,6 +28,7 @@ from rlkit.rllib.configs import (
     spaces_of_env,
     state_space_of_env,
     take_offline,
+    traceable_heads,
 )
 from rlkit.rllib.learners import (
     append_after_gae,
@@ -78,6 +79,7 @@ from rlkit.rllib.tune import (
     keep_trial_info,
     loopback_only,
     mlflow_run,
+    no_old_decisions,
     persist_by_rename,
     point_to_checkpoint,
     print_to_stderr,
@@ -132,6 +134,7 @@ __all__ = [
     "lookback_buffer",
     "loopback_only",
     "mlflow_run",
+    "no_old_decisions",
     "observation_filter",
     "ongoing_episodes",
     "optimizers_of",
@@ -162,6 +165,7 @@ __all__ = [
     "take_notices",
     "take_offline",
     "tell_driver",
+    "traceable_heads",
     "trial_folder",
     "tune_state_to",
     "wants_component",

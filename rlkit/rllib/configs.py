@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -165,6 +166,34 @@ class QForward:
 
     def _qf_forward_helper(self, batch: Any, encoder: Any, head: Any) -> dict[str, Any]:
         return self.q_forward(batch, encoder, head)
+
+
+@contextmanager
+def traceable_heads(module: Any) -> Iterator[None]:
+    """Heads with a free log std of a torch module compute the same without `len(rows)` while this lasts.
+
+    `TorchFreeLogStdMLPHead._forward` (core/models/torch/heads.py, 2.60) repeats its log std by `[len(mean), 1]`, which
+    torch.export takes as a constant number of rows.
+    """
+    import torch
+    from ray.rllib.core.models.torch.heads import TorchFreeLogStdMLPHead
+
+    def of(head: Any) -> Callable[..., Any]:
+        def compute(inputs: torch.Tensor, **_: Any) -> torch.Tensor:
+            mean, bound = head.net(inputs), head.log_std_clip_param_const
+            log_std = torch.clamp(head.log_std, -bound, bound) if head.clip_log_std else head.log_std
+            return torch.cat([mean, log_std.expand_as(mean)], dim=1)
+
+        return compute
+
+    heads: list[Any] = [part for part in module.modules() if isinstance(part, TorchFreeLogStdMLPHead)]
+    for head in heads:
+        head._forward = of(head)
+    try:
+        yield
+    finally:
+        for head in heads:
+            del head._forward
 
 
 def forward(module: Any, call: str) -> Callable[..., Any]:

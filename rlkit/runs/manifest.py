@@ -15,14 +15,13 @@ import hmac
 import json
 import os
 import re
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rlkit.errors import CheckpointError, printable
-from rlkit.files import sha256, write_atomic
+from rlkit.files import regular_size, sha256, write_atomic
 from rlkit.runs import signing
 from rlkit.runs.layout import MANIFEST as NAME
 from rlkit.runs.layout import checkpoints_in, versions
@@ -224,15 +223,10 @@ def _check_files(manifest: Manifest) -> None:
             raise CheckpointError(f"{folder / relative}: this folder of the checkpoint is missing")
     for relative, expected in manifest.files.items():
         path = folder / _inside(relative)
-        try:
-            status = path.lstat()
-        except OSError:
-            raise CheckpointError(f"{path}: this file of the checkpoint is missing") from None
-        if not stat.S_ISREG(status.st_mode):
-            raise CheckpointError(f"{path}: expected a regular file, got a link or something else")
-        if status.st_size != expected.bytes:
+        size = regular_size(path, "checkpoint")
+        if size != expected.bytes:
             raise CheckpointError(
-                f"{path}: damaged, {status.st_size} bytes instead of {expected.bytes} (truncated, or not "
+                f"{path}: damaged, {size} bytes instead of {expected.bytes} (truncated, or not "
                 "copied completely)"
             )
     for path in _walk(folder):

@@ -27,6 +27,7 @@ from rlkit.algos.centralised.options import CENTRALIZED, MADDPGOptions
 from rlkit.algos.centralised.spaces import Joint
 from rlkit.algos.offpolicy.config import OffPolicyConfig
 from rlkit.algos.options import OTHERS, documented_by, for_policy
+from rlkit.algos.rules import keeps_state
 from rlkit.algos.sampling.joint_runner import JointSampling
 from rlkit.errors import did_you_mean
 
@@ -115,7 +116,9 @@ class CentralisedConfig(rllib.ModelSettings, JointSampling, OffPolicyConfig):
 
     def recurrent_model(self) -> bool:
         """Whether a policy is recurrent."""
-        return any(given.get("use_lstm") for given in self._model_configs())
+        return any(
+            keeps_state({**given, **(given.get("rlkit_model") or {})}) for given in self._model_configs()
+        )
 
     # Modules ------------------------------------------------------------------------------------------------
 

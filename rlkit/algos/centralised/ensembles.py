@@ -177,7 +177,7 @@ class Ensembles(Extension):
     def validate(self) -> None:
         config, size = self.config, self.config.ensemble_size
         if config.recurrent_model():
-            raise ValueError(f"ensemble_size: got {size} together with use_lstm; choose one of them")
+            raise ValueError(f"ensemble_size: got {size} together with a recurrent model; choose one of them")
         if not config.is_multi_agent:
             raise ValueError(f"ensemble_size: got {size} in an environment with one agent; leave it out")
         self._divide(config.agents())

@@ -18,10 +18,11 @@ from torch import nn
 
 from rlkit.algos.centralised.losses import FORBIDDEN
 from rlkit.algos.centralised.networks import Bank, LoopBank, StackedBank, stack_key
-from rlkit.algos.centralised.rows import ByAgent, CriticInput, Rows, from_start
+from rlkit.algos.centralised.rows import ByAgent, CriticInput, Rows
 from rlkit.algos.centralised.spaces import Actions
 from rlkit.algos.learning.adam import AdamStep, clip_each
 from rlkit.algos.learning.minibatches import averaged
+from rlkit.algos.offpolicy.sequences import from_start
 from rlkit.models.masks import masked
 
 

@@ -140,7 +140,7 @@ class InferredPolicies(Extension):
         config = self.config
         if config.recurrent_model():
             raise ValueError(
-                "infer_policies: got true together with use_lstm; models learn from single steps, choose one of them"
+                "infer_policies: got true together with a recurrent model; inferred ones learn from single steps"
             )
         policies = list(config.policies) if config.is_multi_agent else []
         if all(config.critic_of(module_id) == LOCAL for module_id in policies):

@@ -23,7 +23,8 @@ from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from torch import nn
 
 from rlkit.algos.centralised.losses import FORBIDDEN
-from rlkit.algos.centralised.networks import RecurrentNet, make_net
+from rlkit.algos.centralised.memory import RecurrentNet
+from rlkit.algos.centralised.networks import make_net
 from rlkit.algos.centralised.rows import CriticInput
 from rlkit.algos.centralised.spaces import (
     Actions,
@@ -34,6 +35,7 @@ from rlkit.algos.centralised.spaces import (
     ObservationVector,
     action_kind,
 )
+from rlkit.errors import UsageError
 from rlkit.exploration.schedule import Schedule
 from rlkit.models.masks import masked
 from rlkit.replay.episodes import PRESENT
@@ -78,6 +80,10 @@ class MADDPGModule(TorchRLModule, InferenceOnlyAPI):
             make_net([self.vector], 0, self.kind.size, self.model_config, "pi_gain")
             for _ in range(self.sub_policies)
         )
+        if isinstance(self.actors[0], RecurrentNet) and type(self) is not MADDPGModule:
+            raise UsageError(
+                f"{type(self).__name__} learns from single steps, and the model keeps a state: choose one of them"
+            )
         self.normalizer: Any = Normalizer(self.vector.size) if options["normalize_observations"] else None
         self.joint: Joint | None = None if self.inference_only else options.get("joint")
         if self.joint is None:

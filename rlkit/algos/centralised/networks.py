@@ -22,10 +22,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from rlkit.algos.centralised.memory import LSTMNet, MemoryNet, RecurrentNet
 from rlkit.algos.centralised.spaces import ObservationVector
+from rlkit.errors import UsageError
 from rlkit.models.conv import cnn
 from rlkit.models.dense import ACTIVATIONS, MLP, mlp, orthogonal_
-from rlkit.models.features import ModelRef, measure_stateless
+from rlkit.models.features import ModelRef, keeps_state, measure
 
 HIDDENS = (64, 64)
 # fields of RLlib's DefaultModelConfig that mean something here
@@ -76,7 +78,7 @@ class Encoders(nn.Module):
             else:
                 vector, model = part
                 self.encoders[str(i)] = model.build(vector.space)
-                width += measure_stateless(model, vector.space, "write model: {use_lstm: true}")
+                width += measure(model, vector.space)[0]
         self.trunk = MLP(width, hiddens, "relu", False, None)
         self.features = hiddens[-1]
 
@@ -85,32 +87,6 @@ class Encoders(nn.Module):
         for i, (part, piece) in enumerate(zip(self.parts, torch.split(x, self.widths, dim=-1), strict=True)):
             out.append(piece if isinstance(part, int) else self.encoders[str(i)](part[0].restore(piece)))
         return self.trunk(torch.cat(out, dim=-1))
-
-
-class RecurrentNet(nn.Module):
-    """body, LSTM, linear head, over time: (B, T, D) -> (B, T, out); the state starts at zero unless it is given."""
-
-    def __init__(self, body: nn.Module, features: int, cell: int, outputs: int):
-        super().__init__()
-        self.body, self.cell = body, cell
-        self.lstm = nn.LSTM(features, cell, batch_first=True)
-        self.head = nn.Linear(cell, outputs)
-
-    def initial_state(self) -> dict[str, torch.Tensor]:
-        return {"h": torch.zeros(self.cell), "c": torch.zeros(self.cell)}
-
-    def run(self, x: torch.Tensor, state: Mapping[str, torch.Tensor] | None) -> tuple[torch.Tensor, Any]:
-        """Return outputs (B, T, out) and the state after the last step, {h, c} of (B, cell)."""
-        features = self.body(x.flatten(0, 1)).reshape(*x.shape[:2], -1)
-        start = None if state is None else (state["h"][None].contiguous(), state["c"][None].contiguous())
-        out, (h, c) = self.lstm(features, start)
-        return self.head(out), {"h": h[0], "c": c[0]}
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.run(x, None)[0]
-
-    def layers(self) -> None:
-        return None
 
 
 def make_net(
@@ -125,9 +101,14 @@ def make_net(
         model: the module's `model_config`: rlkit's (`rlkit_model`, settings) or fields of DefaultModelConfig.
         gain: name of the setting with the gain of an orthogonal last layer, `pi_gain` or `vf_gain`.
     """
+    given = model.get("rlkit_model")
+    if given is not None and keeps_state(ModelRef(**given), vectors[0].space):
+        if model.get("use_lstm"):
+            raise UsageError(f"the model {given['name']!r} is recurrent itself; leave out model.use_lstm")
+        return MemoryNet(ModelRef(**given), vectors, extra, outputs, model.get(gain))
     body, features = _body(vectors, extra, model)
     if model.get("use_lstm"):
-        return RecurrentNet(body, features, int(model.get("lstm_cell_size", 256)), outputs)
+        return LSTMNet(body, features, int(model.get("lstm_cell_size", 256)), outputs)
     return Net(body, features, outputs, model.get(gain))
 
 

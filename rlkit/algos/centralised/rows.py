@@ -147,11 +147,6 @@ class Rows:
         return {agent: codes[agent] for agent in self.codes if agent in codes}
 
 
-def from_start(values: ByAgent, following: ByAgent) -> ByAgent:
-    """Put the first of (B, T, ...) in front of the T that follow each step."""
-    return {a: torch.cat([values[a][:, :1], following[a]], dim=1) for a in values}
-
-
 def _at(value: Any, k: int) -> Any:
     if isinstance(value, dict):
         return {name: part[k] for name, part in value.items()}

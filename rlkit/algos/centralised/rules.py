@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import create_model
 
 from rlkit.algos.centralised.options import MADDPGOptions
-from rlkit.algos.offpolicy.rules import check_replay
+from rlkit.algos.offpolicy.rules import check_replay, check_sequences
 from rlkit.algos.options import Options
 from rlkit.algos.rules import Fault, Rules, Settings
 
@@ -26,6 +26,7 @@ Given = create_model("Given", __base__=Options, **FIELDS)
 def check_maddpg(settings: Settings) -> Iterator[Fault]:
     """One agent with discrete actions, and one learning rate where there are two. With one Box action it is DDPG."""
     yield from check_replay(settings)
+    yield from check_sequences(settings)
     if settings.single_agent and settings.action == "Discrete":
         needed = f"{settings.algorithm} trains several agents, {settings.env} has one, with discrete actions"
         yield ("algorithm",), needed, "use DQN or PPO, or an environment of several agents"

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field
 
 from rlkit.algos.options import Options, Positive
-from rlkit.algos.rules import Fault, Rules, Settings, numbers
+from rlkit.algos.rules import SEQUENCE, Fault, Rules, Settings, keeps_state, numbers
 from rlkit.errors import did_you_mean
 
 # type of buffer -> whether it draws by priority
@@ -89,9 +89,35 @@ def check_replay(settings: Settings) -> Iterator[Fault]:
         )
 
 
+def check_sequences(settings: Settings) -> Iterator[Fault]:
+    """Sequences of a recurrent model that a burn-in, a batch, priorities or several steps ahead leave nothing of."""
+    if not keeps_state(settings.model) or settings.algorithm.startswith("rllib/"):
+        return
+    length = settings.model.get("max_seq_len", SEQUENCE)
+    burn_in = settings.numbers("training", "burn_in_len")
+    if not isinstance(length, int):
+        return
+    if burn_in and max(burn_in) >= length:
+        given = "max_seq_len" in settings.model
+        yield (
+            ("config", "training", "burn_in_len"),
+            f"burn_in_len {max(burn_in):g} leaves nothing of sequences of {length} steps (max_seq_len"
+            f"{'' if given else ', the default'})",
+            f"write at most {length - 1}, or a longer max_seq_len",
+        )
+    name, batch = settings.batch()
+    if batch and min(batch) < length:
+        yield (
+            ("model", *(("max_seq_len",) if "max_seq_len" in settings.model else ("name",))),
+            f"{name} {min(batch):g} is shorter than one sequence of {length} steps (max_seq_len)",
+            f"write {name}: {length} or more",
+        )
+
+
 def check_dqn(settings: Settings) -> Iterator[Fault]:
     """Continuous actions, and a support of returns that is none."""
     yield from check_replay(settings)
+    yield from check_sequences(settings)
     if settings.action == "Box":
         needed = f"{settings.algorithm} needs discrete actions, {settings.env} has continuous ones"
         yield ("algorithm",), needed, "use SAC or PPO"
@@ -113,6 +139,7 @@ def check_dqn(settings: Settings) -> Iterator[Fault]:
 def check_sac(settings: Settings) -> Iterator[Fault]:
     """One learning rate where there are three."""
     yield from check_replay(settings)
+    yield from check_sequences(settings)
     if settings.config.get("training", {}).get("lr") is not None:
         refused = f"{settings.algorithm} has three learning rates and refuses lr"
         yield ("config", "training", "lr"), refused, "write actor_lr, critic_lr and alpha_lr"

@@ -11,7 +11,6 @@ What RLlib's words mean here is in `rlkit.algos.offpolicy.config`.
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -39,9 +38,12 @@ from ray.rllib.utils.numpy import convert_to_numpy
 from rlkit import rllib, seeds, state
 from rlkit.algos.learning.minibatches import arrays_of, map_arrays, shard
 from rlkit.algos.offpolicy.config import OffPolicyConfig
+from rlkit.algos.offpolicy.sequences import check_sequences
+from rlkit.algos.rules import SEQUENCE
+from rlkit.algos.sampling.patience import Patience
 from rlkit.errors import RunFailed, UsageError
 from rlkit.replay import Replay
-from rlkit.replay.buffer import ACTIONS, OBS, STATE_IN, WEIGHTS, NStep
+from rlkit.replay.buffer import ACTIONS, MASK, OBS, STATE_IN, WEIGHTS, NStep
 from rlkit.replay.columns import Column
 from rlkit.replay.episodes import agent_fragments
 from rlkit.replay.saving import SavedReplay
@@ -63,14 +65,21 @@ class OffPolicy(Algorithm):
         super().setup(config)
         self.replays: dict[str, Replay] = {}
         self._carry = 0.0
-        self._last_answer = time.monotonic()
-        self.recurrent = self._initial_states()
+        self._patience = Patience()
+        self.recurrent, self.sequences = self._states()
+        if self.recurrent and getattr(self.config, "num_atoms", 1) != 1:
+            raise ValueError(
+                f"num_atoms: got {self.config.num_atoms} with the recurrent modules {sorted(self.recurrent)}, expected "
+                "1: RLlib's distributional loss reads single steps"
+            )
         if self.recurrent and (self.config.prioritized or self.config.n_step != 1):
             raise ValueError(
                 f"the recurrent modules {sorted(self.recurrent)} learn from sequences, drawn uniformly and one step "
                 f"ahead: got replay_buffer_config type {self.config.replay_buffer_config['type']!r} and n_step "
                 f"{self.config.n_step}, expected type 'EpisodeReplayBuffer' and n_step 1"
             )
+        for module_id, length in self.sequences.items():
+            check_sequences(module_id, length, self.burn_in, self.config.total_train_batch_size)
         self.make_replays()
         saved = SavedReplay(self.replays, keep=self.config.store_buffer_in_checkpoints)
         state.attach(self, "replay", saved)
@@ -82,16 +91,24 @@ class OffPolicy(Algorithm):
     def _put_progress(self, saved: Mapping[str, Any]) -> None:
         self._carry = saved["carry"]
 
-    def _initial_states(self) -> dict[str, Any]:
-        """Return the initial state of each recurrent module, as numpy."""
+    @property
+    def burn_in(self) -> int:
+        """First steps of every sequence that only warm the recurrent state up."""
+        return int(getattr(self.config, "burn_in_len", 0))
 
-        def states(learner: Learner) -> dict[str, Any]:
+    def _states(self) -> tuple[dict[str, Any], dict[str, int]]:
+        """Return of each recurrent module its initial state, as numpy, and the length of its sequences."""
+
+        def found(learner: Learner) -> tuple[dict[str, Any], dict[str, int]]:
             modules = {mid: learner.module[mid].unwrapped() for mid in learner.module.keys()}  # noqa: SIM118
-            return {
-                mid: convert_to_numpy(m.get_initial_state()) for mid, m in modules.items() if m.is_stateful()
-            }
+            keep = {mid: module for mid, module in modules.items() if module.is_stateful()}
+            lengths = {mid: module.model_config.get("max_seq_len") for mid, module in keep.items()}
+            return (
+                {mid: convert_to_numpy(module.get_initial_state()) for mid, module in keep.items()},
+                {mid: int(length or SEQUENCE) for mid, length in lengths.items()},
+            )
 
-        return next(iter(self.learner_group.foreach_learner(states))).get()
+        return next(iter(self.learner_group.foreach_learner(found))).get()
 
     # Replay ----------------------------------------------------------------------------------------------
 
@@ -131,13 +148,27 @@ class OffPolicy(Algorithm):
         config, replay = self.config, self.replays[module_id]
         size = config.total_train_batch_size
         if module_id in self.recurrent:
-            length = int(config.model_config["max_seq_len"])
-            rows = replay.draw_starts(max(1, size // length), updates, getattr(config, "burn_in_len", 0))
-            flat = replay.sequences(rows.reshape(-1), length)
-            return rows, map_arrays(flat, lambda a: a.reshape(*rows.shape, *a.shape[1:]))
+            return self.draw_sequences(replay, self.sequences[module_id], updates)
         rows = replay.draw(size, updates)
         batch = replay.transitions(rows, n_step=_n_step(config.n_step), gamma=config.gamma)
         batch[WEIGHTS] = replay.weights(rows, float(config.replay_buffer_config.get("beta") or 0.0))
+        return rows, batch
+
+    def draw_sequences(self, replay: Replay, length: int, updates: int) -> tuple[np.ndarray, dict[str, Any]]:
+        """Draw K minibatches of sequences; return their first rows (K, B) and their columns (K, B, T, ...).
+
+        Raises:
+            RunFailed: a minibatch has no step behind the burn-in.
+        """
+        count = max(1, self.config.total_train_batch_size // length)
+        rows = replay.draw_starts(count, updates, self.burn_in)
+        flat = replay.sequences(rows.reshape(-1), length)
+        batch = map_arrays(flat, lambda a: a.reshape(*rows.shape, *a.shape[1:]))
+        if not batch[MASK][..., self.burn_in :].any(axis=(1, 2)).all():
+            raise RunFailed(
+                f"burn_in_len is {self.burn_in}, and no episode in the replay buffer has more steps than that: nothing "
+                "is left to learn from; lower burn_in_len below the length of the episodes"
+            )
         return rows, batch
 
     # The step ----------------------------------------------------------------------------------------------
@@ -148,9 +179,9 @@ class OffPolicy(Algorithm):
         with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
             episodes, results = self.sample()
         if not results:
-            self._wait_for_runners()
+            self._patience.wait(self.env_runner_group, self.config.sample_timeout_s)
             return
-        self._last_answer = time.monotonic()
+        self._patience.answered()
         self.metrics.aggregate(results, key=ENV_RUNNER_RESULTS)
         with self.metrics.log_time((TIMERS, REPLAY_BUFFER_ADD_DATA_TIMER)):
             self.add_to_replay(episodes)
@@ -168,22 +199,6 @@ class OffPolicy(Algorithm):
             self.metrics.aggregate(self.learn(updates, sampled), key=LEARNER_RESULTS)
         with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
             self.sync_weights()
-
-    def _wait_for_runners(self) -> None:
-        """Give runners that died time to come back; RLlib restores them before the next training step.
-
-        Raises:
-            RunFailed: none has answered for twice `sample_timeout_s`.
-        """
-        group, timeout = self.env_runner_group, self.config.sample_timeout_s or 60.0
-        silent = time.monotonic() - self._last_answer
-        if silent > 2 * timeout:
-            raise RunFailed(
-                f"no env runner has answered for {silent:.0f} s ({group.num_healthy_remote_env_runners()} of "
-                f"{group.num_remote_env_runners()} are alive); raise env_runners(sample_timeout_s={timeout:g}) for a "
-                f"slow environment, or lower rollout_fragment_length"
-            )
-        time.sleep(0.2)
 
     def _env_steps(self) -> int:
         return int(self.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), default=0))

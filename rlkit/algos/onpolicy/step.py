@@ -9,7 +9,6 @@ needs RLlib's own learner pipeline gets it, with episodes, and the log says why 
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -38,8 +37,9 @@ from rlkit.algos.onpolicy.kl import attach_kl_coeffs
 from rlkit.algos.onpolicy.learner import OnPolicyLearner, check_finite
 from rlkit.algos.onpolicy.reward_norm import attach_reward_norm
 from rlkit.algos.sampling.array_episodes import ArrayFragment
+from rlkit.algos.sampling.patience import Patience
 from rlkit.algos.sampling.team_fragment import TeamFragment
-from rlkit.errors import RunFailed, UsageError
+from rlkit.errors import UsageError
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class OnPolicy(Algorithm):
 
     def setup(self, config: Any) -> None:
         super().setup(config)
-        self._last_answer = time.monotonic()
+        self._patience = Patience()
         self._reason: str | None = None
         self._decided = False
         self._states: dict[str, Any] = {}  # initial states of the modules that have one, numpy
@@ -106,9 +106,9 @@ class OnPolicy(Algorithm):
         while steps < self.config.total_train_batch_size:
             answers = self._ask_runners()
             if not answers:
-                self._wait_for_runners()
+                self._patience.wait(self.env_runner_group, self.config.sample_timeout_s)
                 break
-            self._last_answer = time.monotonic()
+            self._patience.answered()
             self.metrics.aggregate([metrics for _, metrics in answers], key=ENV_RUNNER_RESULTS)
             samples += [sample for found, _ in answers for sample in found]
             steps = self._steps(counted) - before
@@ -142,22 +142,6 @@ class OnPolicy(Algorithm):
 
     def _sample_job(self) -> _Sample:
         return _Sample(self._steps(NUM_ENV_STEPS_SAMPLED_LIFETIME), bool(self._reason))
-
-    def _wait_for_runners(self) -> None:
-        """Give runners that died time to come back; RLlib restores them before the next training step.
-
-        Raises:
-            RunFailed: none has answered for twice `sample_timeout_s`.
-        """
-        group, timeout = self.env_runner_group, self.config.sample_timeout_s or 60.0
-        silent = time.monotonic() - self._last_answer
-        if silent > 2 * timeout:
-            raise RunFailed(
-                f"no env runner has answered for {silent:.0f} s ({group.num_healthy_remote_env_runners()} of "
-                f"{group.num_remote_env_runners()} are alive); raise env_runners(sample_timeout_s={timeout:g}) for a "
-                f"slow environment, or lower rollout_fragment_length"
-            )
-        time.sleep(0.2)
 
     def _steps(self, name: str) -> int:
         if name == NUM_ENV_STEPS_SAMPLED_LIFETIME:

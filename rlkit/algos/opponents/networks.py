@@ -1,4 +1,4 @@
-"""The networks of DRON (He et al., ICML 2016, section 3) as encoders and heads for RLlib's DQN module.
+"""The networks of DRON (He et al., ICML 2016, section 3) as encoders and heads; `catalog` hands them to RLlib's module.
 
 An encoder turns `{state (B, S), opponent (B, M, F), history (B, M, H, D)}` into what the heads read; a head
 gives one value per action (and atom), or, in a dueling network, one value per state. Everything else (double,
@@ -23,7 +23,6 @@ import gymnasium as gym
 import torch
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.models.base import ENCODER_OUT
-from ray.rllib.models.torch.torch_distributions import TorchCategorical
 from torch import nn
 
 from rlkit.roster import MASK_KEY, has_mask
@@ -56,6 +55,8 @@ def sizes(space: gym.Space) -> dict[str, tuple[int, ...]]:
 class Normalize(nn.Module):
     """Bring bounded values to mean 0 and deviation 1, as if they were uniform between their bounds; leave others alone.
 
+    A value whose bounds are equal never changes; it becomes 0.
+
     Args:
         space: whose `low` and `high` (S,) are the bounds.
     """
@@ -63,9 +64,9 @@ class Normalize(nn.Module):
     def __init__(self, space: gym.spaces.Box):
         super().__init__()
         low, high = torch.as_tensor(space.low).double(), torch.as_tensor(space.high).double()
-        bounded = torch.isfinite(low) & torch.isfinite(high) & (high > low)
+        bounded = torch.isfinite(low) & torch.isfinite(high)
         middle = torch.where(bounded, (low + high) / 2, 0.0)
-        deviation = torch.where(bounded, (high - low) / 12**0.5, 1.0)
+        deviation = torch.where(bounded & (high > low), (high - low) / 12**0.5, 1.0)
         self.register_buffer("middle", middle.float(), persistent=False)
         self.register_buffer("deviation", deviation.float(), persistent=False)
 
@@ -235,65 +236,8 @@ class MixtureHead(nn.Module):
         self.experts = nn.Linear(hidden, experts * outputs)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        features, weights = inputs[:, : self.hidden], inputs[:, self.hidden :]
+        rows = inputs.flatten(0, -2)
+        features, weights = rows[:, : self.hidden], rows[:, self.hidden :]
         values = self.experts(features).view(-1, self.count, self.outputs)
-        return torch.bmm(weights.unsqueeze(1), values).squeeze(1)
-
-
-def build_encoder(space: gym.Space, options: Mapping[str, Any]) -> Encoder:
-    """Build the encoder that `options` (a module's `model_config["dron"]`) describes.
-
-    Raises:
-        ValueError: an unknown network or gate, K < 1, or opponents missing where the network needs them.
-    """
-    network, shapes = options["network"], sizes(space)
-    args = (shapes, int(options["hidden"]), int(options["encoder_size"]))
-    encoder: Encoder
-    if network == "flat":
-        encoder = FlatEncoder(*args)
-    elif not ({OPPONENT, HISTORY} & shapes.keys()):
-        raise ValueError(
-            f"network {network!r} reads opponents, got observations with {sorted(shapes)} alone; "
-            "switch features or history on, or use network: flat"
-        )
-    elif network == "concat":
-        encoder = ConcatEncoder(*args)
-    else:
-        encoder = MixtureEncoder(*args, experts=int(options["experts"]), gate_inputs=options["gate_inputs"])
-    if options.get("normalize_state"):
-        encoder.normalize = Normalize(space[STATE] if isinstance(space, gym.spaces.Dict) else space)
-    return encoder
-
-
-class DRONCatalog:
-    """What RLlib's DQN module asks for its parts. Options stand in `model_config["dron"]`."""
-
-    def __init__(
-        self, observation_space: gym.Space, action_space: gym.Space, model_config_dict: Any, **kwargs: Any
-    ):
-        self.options = dict(model_config_dict["dron"])
-        self.observation_space = observation_space
-        self.actions = int(action_space.n)
-        self.outputs = self.actions * int(model_config_dict["num_atoms"])
-
-    def build_encoder(self, framework: str = "torch") -> Encoder:
-        self.encoder = build_encoder(self.observation_space, self.options)
-        if self.options["supervise"] == "action":
-            self.encoder.add_head(int(self.options["opponent_actions"] or self.actions))
-        elif self.options["supervise"] == "type":
-            self.encoder.add_head(int(self.options["opponent_types"]))
-        return self.encoder
-
-    def build_af_head(self, framework: str = "torch") -> nn.Module:
-        return self._head(self.outputs)
-
-    def build_vf_head(self, framework: str = "torch") -> nn.Module:
-        return self._head(1)
-
-    def _head(self, outputs: int) -> nn.Module:
-        if self.encoder.experts:
-            return MixtureHead(self.encoder.hidden, self.encoder.experts, outputs)
-        return nn.Linear(self.encoder.hidden, outputs)
-
-    def get_action_dist_cls(self, framework: str = "torch") -> type[TorchCategorical]:
-        return TorchCategorical
+        mixed = torch.bmm(weights.unsqueeze(1), values).squeeze(1)
+        return mixed if inputs.dim() == 2 else mixed.unflatten(0, inputs.shape[:-1])

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch.export import Dim
 
+from rlkit import rllib
 from rlkit.errors import UsageError
 from rlkit.files import sha256, write_atomic
 from rlkit.play import spaces
@@ -46,7 +47,7 @@ def trace(graph: AgentGraph | Team, inputs: Sequence[Port], groups: Sequence[int
     rows = {group: Dim(f"rows_{group}", min=0) for group in groups}
     shapes = tuple({0: rows[group]} for group in groups)
     try:
-        with torch.no_grad(), _quiet():
+        with torch.no_grad(), _quiet(), rllib.traceable_heads(graph):
             return torch.export.export(
                 graph.eval(),
                 tuple(port.zeros(ROWS) for port in inputs),
