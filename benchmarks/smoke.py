@@ -73,6 +73,7 @@ SHORT: dict[str, list[str]] = {
 # not started by themselves: modules, and scripts that need a finished run or hours of training
 OTHERS = {
     "before_after": "needs another tree of rlkit",
+    "connect_four": "needs a finished run",
     "dron_games": "a module",
     "export_fidelity": "needs a finished run",
     "peer_env": "a module",

@@ -48,9 +48,6 @@ class Video:
     Args:
         most_fps: more frames per second are left out; the film is as long as without.
 
-    Attributes:
-        frames: the frames written so far.
-
     Raises:
         UsageError: a name that does not end in .mp4 or .gif, a folder that cannot be written to, or an
             environment that gives no pictures.
@@ -62,7 +59,6 @@ class Video:
     def __init__(self, path: str | Path, episodes: int = 1, most_fps: float = math.inf):
         self.episodes = episodes
         self.most_fps = most_fps
-        self.frames = 0
         self._seen = 0
         if Path(path).suffix.lower() not in SUFFIXES:
             raise UsageError(
@@ -113,7 +109,6 @@ class Video:
         if self._writer is None:
             self._writer = self._open(fps)
         self._writer.append_data(np.ascontiguousarray(frame[:height, :width, :3], dtype=np.uint8))
-        self.frames += 1
 
     def _open(self, fps: float) -> Any:
         import imageio.v2
