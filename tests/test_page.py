@@ -199,3 +199,15 @@ def test_values_to_reach_are_those_of_each_environment(tmp_path: Path) -> None:
     assert {r.name for r in reached if r.threshold < 0} == {"swing"}
     assert {r.name for r in reached if r.threshold > 0} == {"cart"}
     assert all(r.seeds == 1 for r in reached)
+
+
+def test_a_damaged_line_of_metrics_is_left_out_of_tables_too(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "dqn/t", line(10))
+    columns = (run / "metrics.csv").read_text().splitlines()[0].count(",")
+    with (run / "metrics.csv").open("a") as file:
+        file.write("trial_00000_seed=0" + ",words" * columns + "\n")
+    notes: list[str] = []
+    (row,) = compare([run], notes=notes).rows
+    assert (row.env_steps, row.time_s) == (10_000, 20)
+    assert any("'iteration' left out" in note for note in notes)
+    assert ">10,000<" in page_of(tmp_path, run)[0]

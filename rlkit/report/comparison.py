@@ -250,7 +250,10 @@ def _row(group: TrialGroup, curves: Sequence[Curve], metric: str) -> RecipeRow:
         final.setdefault(curve.env, []).append(final_value(curve))
     scores = [value for values in final.values() for value in values]
     best = [float(c.y.min() if metric.startswith("loss/") else c.y.max()) for c in curves]
-    rows = [t.run.last_rows.get(t.name, {}) for t in group.trials]
+
+    def ends(name: str) -> list[float]:
+        return [value for t in group.trials if (value := group.last(t, name)) is not None]
+
     return RecipeRow(
         name=group.label,
         seeds=len(curves),
@@ -261,8 +264,8 @@ def _row(group: TrialGroup, curves: Sequence[Curve], metric: str) -> RecipeRow:
         ci95=stratified_interval(list(final.values()), iqm) if len(scores) >= MIN_SEEDS else None,
         optimality_gap=float(optimality_gap(scores)) if group.scale else None,
         best=float(np.mean(best)),
-        env_steps=_mean([r["env_steps"] for r in rows if "env_steps" in r]),
-        time_s=_mean([r["time_s"] for r in rows if "time_s" in r]),
+        env_steps=_mean(ends("env_steps")),
+        time_s=_mean(ends("time_s")),
     )
 
 
