@@ -88,11 +88,12 @@ def run(
     options = FeatureOptions(() if model in ("dqn", "type") else PAPER_FEATURES)
     games = SoccerGames(GAMES, opponents=pool, seed=seed)
     player = Player(games, options)
+    varies = np.ptp(games.tables.observation, axis=0) > 0
 
     def seen(player: Player) -> np.ndarray:
         x = player.flat
         if normalize:
-            x[:, :STATE] = (x[:, :STATE] - 0.5) * 12**0.5
+            x[:, :STATE] = (x[:, :STATE] - 0.5) * 12**0.5 * varies
         if model == "type":
             x = np.concatenate([x, np.eye(len(games.names), dtype=np.float32)[player.games.style]], axis=1)
         return x

@@ -50,6 +50,13 @@ POOLS: dict[str, tuple[str, Any, Any]] = {
     "soccer_4_7": ("dron_pool", {"random": 4, "seed": 7}, {"random": 4, "seed": 107}),
     "matrix_mixed": ("matrix_game", "mixed", ["suspicious_tit_for_tat", "tit_for_two_tats", "grim"]),
     "matrix_reciprocal": ("matrix_game", "reciprocal", ["grim", "suspicious_tit_for_tat"]),
+    "matrix_stays": ("matrix_game", "mixed", None),
+}
+# pool in which an opponent stays for several games -> what it changes in the recipe
+STAYS: dict[str, list[str]] = {
+    "matrix_stays": [
+        *("env_config.rounds=10", "env_config.games_per_opponent=5", "config.training.clock_horizon=10")
+    ]
 }
 PLAIN = ["config.training.network=flat", "config.training.features=[]", "config.training.history=0"]
 # method -> what it changes in the recipe of the pool
@@ -63,10 +70,8 @@ METHODS: dict[str, list[str]] = {
         *("config.training.network=concat", "config.training.features=[]", "config.training.history=8"),
         *("config.training.supervise=action", "config.training.supervise_weight=0.1"),
     ],
-    "dqn_unscaled": [*PLAIN, "config.training.normalize_state=false"],
-    "concat_unscaled": ["config.training.network=concat", "config.training.normalize_state=false"],
-    "moe_unscaled": ["config.training.network=moe", "config.training.normalize_state=false"],
 }
+LAST_ROUND = ("dqn", "dqn_window", "encoder")  # methods that see no responses in matrix games
 
 
 @functools.cache
@@ -103,7 +108,8 @@ def play(
     player = Player(engine, options)
     scores, going, losses = np.zeros(games), np.ones(games, bool), []
     style = engine.style.copy()
-    for _ in range(rounds):
+    by_game: list[float] = []  # reward per round in each game against the same opponent
+    for turn in range(rounds * arguments.get("games_per_opponent", 1)):
         actions = act(player)
         if env == "soccer":
             q = values[style, engine.state]
@@ -111,15 +117,21 @@ def play(
         move = player.step(actions)
         losses.append(float(lost[going].mean() if env == "soccer" else known - move.reward.mean()))
         scores += np.where(going, move.reward, 0.0)
+        if env != "soccer" and (turn + 1) % rounds == 0:
+            by_game.append(float(scores.mean()) / rounds - sum(by_game))
+            if turn + 1 < rounds * arguments.get("games_per_opponent", 1):
+                player.restart(np.arange(games))
+            continue
         going &= ~move.done
         if not going.any():
             break
     if env != "soccer":
-        scores /= rounds
+        scores /= rounds * len(by_game)
     return {
         "score": float(scores.mean()), "regret": known - float(scores.mean()), "known": known,
         "by_type": {name: float(scores[style == k].mean()) for k, name in enumerate(engine.names)},
         "by_move": [round(loss, 4) for loss in losses[:SHOWN_MOVES]],
+        **({"by_game": [round(score, 4) for score in by_game]} if len(by_game) > 1 else {}),
     }  # fmt: skip
 
 
@@ -130,6 +142,9 @@ def train(pool: str, method: str, seed: int, steps: int, games: int) -> dict[str
 
     name, opponents, unseen = POOLS[pool]
     overrides = [f"seed={seed}", f"env_config.opponents={json.dumps(opponents)}", *METHODS[method]]
+    if name == "matrix_game" and method in LAST_ROUND:
+        overrides.append("env_config.observe=last_round")
+    overrides += STAYS.get(pool, [])
     recipe = load(ROOT / "configs" / f"{name}.yaml", overrides)
     config = build(recipe)
     config.evaluation(evaluation_interval=None)
@@ -233,6 +248,12 @@ def report(path: Path) -> None:
                 curves = [r["trained"]["by_move"] for r in mine]
                 shown = [np.mean([c[t] for c in curves if len(c) > t] or [np.nan]) for t in (0, 2, 4, 9, 19)]
                 print(f"| {pool} | {method} | {' | '.join(f'{x:.3f}' for x in shown)} |")
+    print("\nreward per round in the first game against an opponent, the second, ...")
+    for pool in STAYS:
+        for method in METHODS:
+            games = [r["trained"]["by_game"] for r in found if (r["pool"], r["method"]) == (pool, method)]
+            if games:
+                print(f"| {pool} | {method} | {' | '.join(f'{x:.3f}' for x in np.mean(games, axis=0))} |")
 
 
 def main() -> None:

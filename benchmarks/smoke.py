@@ -21,6 +21,7 @@ TMP = "{tmp}"
 SHORT: dict[str, list[str]] = {
     "callback_cost": [],
     "check_cost": ["configs/dqn_cartpole.yaml", "--runs", "1"],
+    "checkpoint_cost": ["--rows", "1000", "--repeats", "1"],
     "curriculum_cost": ["--rounds", "1"],
     "curriculum_recipes": [
         "configs/curriculum_grid.yaml",
@@ -62,6 +63,7 @@ SHORT: dict[str, list[str]] = {
     "pbt_cartpole": ["--seeds", "1", "--steps", "1000", "--out", "/dev/null"],
     "random_returns": ["--episodes", "2"],
     "seed_streams": [],
+    "soak": ["--algorithms", "DQN", "--iterations", "8"],
     "team_results": ["show"],
     "team_throughput": ["--runs", "1", "--seconds", "1", "--peers"],
     "with_without": ["configs/ppo_cartpole.yaml", "stop.env_steps=1500", "--seeds", "0", "--out", TMP],

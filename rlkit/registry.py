@@ -266,19 +266,24 @@ class Names:
         imports: modules given with `--import`, imported there again.
         entries: (kind, entry) of what was registered as an object. What the imported modules registered is left out:
             a process that imports them has it, and one that does not could not unpickle it.
+        by_value: classes of imported files go on to further processes as code (`send_by_value`).
     """
 
     imports: tuple[str, ...] = ()
     entries: tuple[tuple[str, Entry], ...] = ()
+    by_value: bool = False
 
     def load(self) -> None:
         """Make them known in this process."""
         begin(self.imports)
+        if self.by_value:
+            send_by_value()
         for kind, entry in self.entries:
             TABLES[kind].setdefault(entry.name, entry)
 
 
 _GIVEN: list[str] = []  # what `begin` was given last
+_BY_VALUE: list[str] = []  # modules whose classes travel as code
 
 
 def imports() -> list[str]:
@@ -308,7 +313,20 @@ def names() -> Names:
         for entry in table.values()
         if not isinstance(entry.target, str) and entry.module not in known
     ]
-    return Names(tuple(_GIVEN), tuple(entries))
+    return Names(tuple(_GIVEN), tuple(entries), bool(_BY_VALUE))
+
+
+def send_by_value() -> None:
+    """Let classes of files given with `--import` travel as code.
+
+    Workers of a Ray that was started before them do not find these files: Ray hands on the import path of its start.
+    """
+    from ray import cloudpickle
+
+    for module, given in _IMPORTED.items():
+        if given.endswith(".py") and module in sys.modules and module not in _BY_VALUE:
+            cloudpickle.register_pickle_by_value(sys.modules[module])
+            _BY_VALUE.append(module)
 
 
 def _words(value: Any) -> Iterator[str]:

@@ -123,9 +123,13 @@ class Roster:
     """The agents of an environment, in its own order, with (observation space, action space) of each.
 
     A single-agent environment has one agent, the name `None`.
+
+    Attributes:
+        longest: most steps of an episode, where the environment says so (Gymnasium's `max_episode_steps`).
     """
 
     spaces: dict[Any, Spaces]
+    longest: int | None = None
 
     @property
     def single(self) -> bool:
@@ -137,7 +141,11 @@ class Roster:
         # An environment of RLlib's class has imported it; for others it stays unimported.
         rllibs = sys.modules.get("ray.rllib.env.multi_agent_env")
         if rllibs is None or not isinstance(env.unwrapped, rllibs.MultiAgentEnv):
-            return cls({None: (env.observation_space, env.action_space)})
+            spec = getattr(env, "spec", None)
+            longest = getattr(spec, "max_episode_steps", None) or getattr(
+                env.unwrapped, "max_episode_steps", None
+            )
+            return cls({None: (env.observation_space, env.action_space)}, longest)
         inner = env.unwrapped
         return cls(
             {

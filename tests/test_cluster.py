@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -165,3 +166,14 @@ def test_a_run_joins_a_cluster_of_plain_ray_start(tmp_path: Path) -> None:
         if head.poll() is None:
             os.killpg(head.pid, signal.SIGKILL)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.slow
+def test_a_run_outlives_a_node_with_its_runners(tmp_path: Path) -> None:
+    """Runners on a node that is lost come back on one that joins late."""
+    file = Path(__file__).parent / "faults" / "lost_node.py"
+    done = subprocess.run([sys.executable, file, tmp_path], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["iterations"] == list(range(1, len(found["iterations"]) + 1))
+    assert found["after"] >= 3

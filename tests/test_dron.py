@@ -25,7 +25,7 @@ from rlkit.algos.opponents.networks import (
     Normalize,
 )
 from rlkit.envs.pettingzoo import PettingZooEnv
-from rlkit.envs.soccer import SoccerParallelEnv, soccer
+from rlkit.envs.soccer import SoccerEnv, SoccerParallelEnv, soccer
 
 register_env("soccer", lambda context: soccer(**context))
 register_env("soccer_two", lambda context: PettingZooEnv(SoccerParallelEnv(**context)))
@@ -206,15 +206,16 @@ def test_use_of_the_gate_worked_out_by_hand(weights, per_row, used):
 
 
 def test_bounded_state_is_normalized_and_the_rest_left_alone():
-    space = gym.spaces.Box(np.float32([0, -2, -np.inf]), np.float32([1, 2, np.inf]))
-    got = Normalize(space)(torch.tensor([[1.0, 1.0, 5.0]]))
-    torch.testing.assert_close(got, torch.tensor([[3**0.5, 3**0.5 / 2, 5.0]]))
+    space = gym.spaces.Box(np.float32([0, -2, -np.inf, 0.4]), np.float32([1, 2, np.inf, 0.4]))
+    got = Normalize(space)(torch.tensor([[1.0, 1.0, 5.0, 0.4]]))
+    torch.testing.assert_close(got, torch.tensor([[3**0.5, 3**0.5 / 2, 5.0, 0.0]]))
     plain, scaled = (runner(network="flat", features=[], normalize_state=on).module for on in (False, True))
     scaled.encoder.load_state_dict(plain.encoder.state_dict())
-    state = torch.rand(2, 15)
+    soccer_space = SoccerEnv().observation_space
+    state = torch.as_tensor(np.stack([soccer_space.sample() for _ in range(2)]))
     torch.testing.assert_close(
         scaled.encoder({Columns.OBS: state})["encoder_out"],
-        plain.encoder({Columns.OBS: (state - 0.5) * 12**0.5})["encoder_out"],
+        plain.encoder({Columns.OBS: Normalize(soccer_space)(state)})["encoder_out"],
     )
 
 

@@ -195,6 +195,24 @@ def test_a_module_imported_earlier_is_imported_by_the_trials_that_use_its_names(
     assert run.info.imports == [mine]
 
 
+def test_classes_of_a_file_reach_runners_of_a_ray_that_ran_before(ray_local: None, tmp_path: Path) -> None:
+    """Ray hands on the import path of its start, which does not hold the file's folder."""
+    mine = tmp_path / "elsewhere" / "tips.py"
+    mine.parent.mkdir()
+    mine.write_text(
+        "import rlkit\n"
+        "from ray.rllib.callbacks.callbacks import RLlibCallback\n"
+        "class Tip(RLlibCallback):\n"
+        "    def on_episode_end(self, *, metrics_logger, **kwargs):\n"
+        "        metrics_logger.log_value('tip', 1.0)\n"
+        "rlkit.register_callback('tip', Tip)\n"
+    )
+    recipe = {**without(TINY, "evaluation"), "stop": {"iterations": 1}, "callbacks": [{"name": "tip"}]}
+    remote = {"config.env_runners.num_env_runners": 1}
+    run = rlkit.train(recipe, remote, imports=[str(mine)], out=tmp_path)
+    assert list(run.metrics["custom/tip"]) == [1.0]
+
+
 def test_samples_with_a_seed_are_seeds_and_grids_reach_the_model(ray_local: None, tmp_path: Path) -> None:
     recipe = {
         **without(TINY, "evaluation"),

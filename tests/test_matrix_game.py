@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
@@ -125,6 +127,38 @@ def test_the_vector_environment_starts_new_games_in_the_next_step():
     assert not played[2][4]["_opponent_action"].any()
 
 
+def test_responses_are_the_shares_of_what_the_opponent_did_after_each_outcome():
+    env = matrix_game(opponents="tit_for_tat", observe="responses", rounds=5)
+    check_env(matrix_game(observe="responses"), skip_render_check=True)
+    env.reset(seed=0)
+    for action in (0, 1, 0, 1):  # CC, DC, CD, DC
+        obs = env.step(action)[0]
+    assert obs[:5].tolist() == [0, 0, 0, 1, 0]
+    # after CC it played C; after CD (second row) C; after DC D; DD has not been seen
+    assert obs[5:].tolist() == [1, 0, 1, 0, 0, 1, 0, 0]
+
+
+def test_an_opponent_stays_for_its_games_and_the_responses_with_it():
+    env = matrix_game(rounds=1, observe="responses", games_per_opponent=3, opponents="literature")
+    env.reset(seed=0)
+    env.games.rng = np.random.default_rng(1)
+    types, seen = [], []
+    for _ in range(30):
+        env.step(1)
+        env.games.state[:] = 1  # as if CC had come before: this counts as an answer
+        env.step(1)
+        obs, info = env.reset()
+        types.append(info["opponent_type"])
+        seen.append(bool(obs[5:].any()))
+    assert seen == [True, True, False] * 10
+    changed = [a != b for a, b in itertools.pairwise(types)]
+    assert any(changed[1::3])
+    assert not any(changed[0::3])
+    assert not any(changed[2::3])
+    env.step(1)
+    assert not env.reset(seed=3)[0][5:].any()
+
+
 def test_a_switch_brings_another_strategy():
     games = MatrixGames(
         2000, opponents=["always_cooperate", "always_defect"], switch_probability=0.25, seed=0
@@ -149,6 +183,9 @@ def test_a_switch_brings_another_strategy():
         ({"rounds": 0}, "at least 1"),
         ({"opponents": "grim", "switch_probability": 0.1}, "at least two opponents"),
         ({"switch_probability": 2}, r"in \[0, 1\]"),
+        ({"observe": "response"}, "did you mean 'responses'"),
+        ({"games_per_opponent": 0}, "at least 1"),
+        ({"games_per_opponent": 3, "switch_probability": 0.1}, "cannot switch as well"),
     ],
 )
 def test_bad_arguments_say_what_is_expected(options, message):

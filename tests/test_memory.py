@@ -21,11 +21,11 @@ from rlkit.algos.centralised.spaces import ObservationVector
 from rlkit.algos.offpolicy.sequences import check_sequences, from_start, learned_steps, steps_at
 from rlkit.errors import RunFailed, UsageError
 from rlkit.launch.build import build
-from rlkit.launch.spaces import check_spaces
+from rlkit.launch.spaces import check_spaces, refuse
 from rlkit.models import module_spec
 from rlkit.models.features import ModelRef
 from rlkit.play.export import export
-from rlkit.recipe import Recipe
+from rlkit.recipe import Recipe, check, load
 from rlkit.replay import Fragment, Replay
 from rlkit.runs import manifest
 
@@ -239,6 +239,34 @@ def folded(value: Any) -> Any:
     return value.reshape(1, 8, 4, *value.shape[2:])
 
 
+def test_an_attention_that_sees_more_than_an_episode_is_refused() -> None:
+    recipe = recipe_of("SAC", "repeat_previous", model={**MODELS["attention"], "window": 40})
+    with pytest.raises(
+        UsageError, match=r"window: the attention sees 40 steps, .*repeat_previous have at most 32"
+    ):
+        refuse(recipe)
+    recipe = recipe_of("PPO", "CartPole-v1", model={"name": "attention", "window": 501}, training=None)
+    with pytest.raises(UsageError, match=r"sees 501 steps, episodes of CartPole-v1 have at most 500"):
+        refuse(recipe)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "override", "message"),
+    [
+        (
+            "dqn_memory",
+            "config.training.burn_in_len=16",
+            "burn_in_len 16 leaves nothing of sequences of 16 steps",
+        ),
+        ("sac_memory", "model.max_seq_len=4", "burn_in_len 4 leaves nothing of sequences of 4 steps"),
+        ("sac_memory", "model.max_seq_len=600", "512 is shorter than one sequence of 600 steps"),
+    ],
+)
+def test_sequences_that_leave_nothing_are_said_by_the_check(recipe: str, override: str, message: str) -> None:
+    (problem,) = check(recipe, overrides=[override])
+    assert message in str(problem)
+
+
 # A whole training ---------------------------------------------------------------------------------------
 
 
@@ -249,15 +277,16 @@ REPLAY = {
 
 
 def recipe_of(algorithm: str, env: str, **more: Any) -> Recipe:
-    training = REPLAY | more.pop("training", {})
+    given = more.pop("training", {})
+    training = {} if given is None else REPLAY | given
     sections = {
         "training": training,
         "env_runners": {"num_env_runners": 0, "num_envs_per_env_runner": 4, "rollout_fragment_length": 16},
         "reporting": {"min_sample_timesteps_per_iteration": 64, "min_time_s_per_iteration": 0},
     }
-    given = {"algorithm": algorithm, "env": env, "name": "m", "seed": 0, "stop": {"env_steps": 100}}
+    named = {"algorithm": algorithm, "env": env, "name": "m", "seed": 0, "stop": {"env_steps": 100}}
     model = {**MODELS["gru"], "max_seq_len": 8}
-    return Recipe.from_dict({**given, "model": model, "config": sections, **more})
+    return Recipe.from_dict({**named, "model": model, "config": sections, **more})
 
 
 @pytest.mark.usefixtures("ray_local")
@@ -305,5 +334,21 @@ def test_episodes_shorter_than_the_burn_in_end_the_run_with_a_reason() -> None:
     try:
         with pytest.raises(RunFailed, match=r"burn_in_len is 4, and no episode .* more steps than that"):
             algorithm.draw_sequences(replay, 8, 2)
+    finally:
+        algorithm.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_local")
+@pytest.mark.parametrize(("model", "least", "most"), [("lstm", 0.9, 1.01), ("mlp", 0.0, 0.4)])
+def test_sac_with_a_memory_learns_what_one_without_cannot(model: str, least: float, most: float) -> None:
+    recipe = load("sac_memory", overrides=["seed=1"])
+    if model == "mlp":
+        recipe = load("sac_memory", overrides=["seed=1", "model={name: mlp, hiddens: [32]}"])
+    algorithm = build(recipe).build_algo()
+    try:
+        for _ in range(30):
+            result = algorithm.train()
+        assert least < result["env_runners"]["episode_return_mean"] < most
     finally:
         algorithm.stop()

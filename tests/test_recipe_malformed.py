@@ -1,4 +1,4 @@
-"""164 recipes that are wrong in one value each: refused with a reason and a fix, and nothing is run."""
+"""Recipes that are wrong in one value each: refused with a reason and a fix, and nothing is run."""
 
 from __future__ import annotations
 
@@ -19,6 +19,11 @@ BASE: dict[str, dict[str, Any]] = {
 # algorithm -> [(where, a value that is wrong there)]
 WRONG: dict[str, list[tuple[str, Any]]] = {
     "DQN": [
+        ("config.training.replay_buffer_config", {"capacity": 10**12}),
+        ("config.env_runners.num_env_runners", 10**9),
+        ("config.env_runners.num_envs_per_env_runner", 10**9),
+        ("config.env_runners", {"num_env_runners": 2000, "num_envs_per_env_runner": 2000}),
+        ("config.evaluation", {"evaluation_num_env_runners": 10**9}),
         ("config.training.gamma", -0.1),
         ("config.training.gamma", 1.5),
         ("config.training.lr", 0),
@@ -165,6 +170,9 @@ WRONG: dict[str, list[tuple[str, Any]]] = {
         ("config.training.vf_loss_coeff", -1),
         ("config.training.vf_clip_param", -1),
         ("config.training.minibatch_size", 1000000),
+        ("config.training.train_batch_size_per_learner", 1.0e15),
+        ("config.training.train_batch_size_per_learner", 10**15),
+        ("config.learners", {"num_learners": 10**9}),
         ("config.training.train_batch_size", 0),
         ("config.training.train_batch_size", -1),
     ],
@@ -221,3 +229,15 @@ def test_a_wrong_value_is_refused(algorithm: str, where: str, value: Any) -> Non
         recipes.from_mapping(given)
     assert caught.value.problems
     assert all(problem.fix for problem in caught.value.problems)
+
+
+def test_a_size_that_no_machine_has_is_said_in_bytes() -> None:
+    given = {**BASE["PPO"], "config": {"training": {"train_batch_size_per_learner": 10**15}}}
+    with pytest.raises(RecipeError) as caught:
+        recipes.from_mapping(given)
+    said = str(caught.value)
+    assert (
+        "train_batch_size_per_learner 1e+15 cannot be: that many steps, at least 16,000,000 GB fit nowhere"
+        in said
+    )
+    assert "write at most 1,000,000,000" in said

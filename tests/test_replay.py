@@ -404,3 +404,10 @@ def test_memory_of_a_cartpole_buffer_is_below_the_raw_arrays() -> None:
     buffer = Replay(100_000, {"obs": space}, {"actions": gym.spaces.Discrete(2)}, alpha=0.6)
     raw = 100_000 * (4 * 4 * 2 + 8 + 4 + 1 + 1)  # obs, next obs, action, reward, two flags
     assert buffer.nbytes <= 1.2 * raw
+
+
+def test_a_capacity_beyond_the_memory_is_said_in_bytes() -> None:
+    with pytest.raises(
+        MemoryError, match=r"replay of 100,000,000,000,000 steps: obs alone takes 400,000\.0 GB"
+    ):
+        replay(10**14)

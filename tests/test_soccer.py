@@ -14,6 +14,7 @@ from rlkit.envs.soccer_rules import (
     LEFT,
     NOOP,
     RIGHT,
+    STATE_FEATURES,
     UP,
     SoccerRules,
     tables,
@@ -252,6 +253,12 @@ def test_the_type_is_not_in_the_observation():
     assert set(seen) == {0, 1}
     np.testing.assert_array_equal(seen[0], seen[1])
     assert env.observation_space.shape == (15,)
+
+
+def test_what_never_changes_in_an_observation_has_equal_bounds():
+    space = SoccerEnv().observation_space
+    changes = np.flatnonzero(space.high > space.low)
+    assert [STATE_FEATURES[i] for i in changes] == [*STATE_FEATURES[:4], STATE_FEATURES[-1]]
 
 
 def test_the_opponent_switches_where_it_is_told_to():

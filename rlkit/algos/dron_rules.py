@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from pydantic import Field
 
+from rlkit.algos.opponents.history import FEATURES, NEED_EVENTS
 from rlkit.algos.options import Options, Positive
-from rlkit.algos.rules import Fault, Rules, Settings
-from rlkit.envs.rules import opponent_types
+from rlkit.algos.rules import Fault, Rules, Settings, candidates
+from rlkit.envs.rules import opponent_types, rules_of
 
 
 class DRONOptions(Options):
@@ -24,9 +25,29 @@ class DRONOptions(Options):
 
 
 def check_dron(settings: Settings) -> Iterator[Fault]:
+    """Check that the environment tells of its opponents what the features and the labels need."""
+    yield from _check_features(settings)
+    yield from _check_types(settings)
+
+
+def _check_features(settings: Settings) -> Iterator[Fault]:
+    """Some features need events, which of this package's games only soccer tells."""
+    rules = rules_of(settings.env)
+    if rules is None or rules.events:
+        return
+    for features in candidates(settings.get("training", "features")):
+        lacking = [name for name in features if name in NEED_EVENTS]
+        if lacking:
+            place = ("config", "training", "features") if settings.given("training", "features") else ("env",)
+            message = f"the features {', '.join(lacking)} need events that {settings.env} does not tell"
+            rest = ", ".join(name for name in FEATURES if name not in NEED_EVENTS)
+            yield place, message, f"write config.training.features: [{rest}]"
+            return
+
+
+def _check_types(settings: Settings) -> Iterator[Fault]:
     """Types need an environment that labels them, and as many classes as it has types."""
-    supervise = settings.get("training", "supervise")
-    if "type" not in (supervise.candidates() if hasattr(supervise, "candidates") else (supervise,)):
+    if "type" not in candidates(settings.get("training", "supervise")):
         return
     types = opponent_types(settings.env, settings.env_config)
     if types == 0:

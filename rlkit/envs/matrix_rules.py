@@ -32,6 +32,7 @@ GAMES: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {
     "matching_pennies": ((1, -1), (-1, 1)),
 }
 ZERO_SUM = ("matching_pennies",)
+OBSERVE = ("last_round", "responses")
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,16 @@ def faults(env_config: Mapping[str, Any]) -> Iterator[Fault]:
     elif switches and len(weights) < 2:
         message = f"switching needs at least two opponents, got {list(weights)}"
         yield ("switch_probability",), message, "name a second strategy, or remove the switching"
+    observe = env_config.get("observe", "last_round")
+    if observe not in OBSERVE:
+        message = f"got {observe!r}{did_you_mean(str(observe), OBSERVE)}"
+        yield ("observe",), message, f"write one of {', '.join(OBSERVE)}"
+    stays = env_config.get("games_per_opponent", 1)
+    if not isinstance(stays, int) or isinstance(stays, bool) or stays < 1:
+        yield ("games_per_opponent",), f"got {stays!r}, expected a whole number of at least 1", "write 3"
+    elif stays > 1 and switches:
+        message = f"an opponent that stays for {stays} games cannot switch as well"
+        yield ("games_per_opponent",), message, "remove one of games_per_opponent and switch_probability"
 
 
 RULES = EnvRules(faults, lambda env_config: len(_weights(env_config.get("opponents"))))

@@ -37,6 +37,7 @@ class RepeatPrevious(gym.Env):
         self.delay, self.symbols, self.length = delay, symbols, length
         self.observation_space = gym.spaces.Discrete(symbols)
         self.action_space = gym.spaces.Discrete(symbols)
+        self.max_episode_steps = length
         self._shown: list[int] = []
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[int, dict]:

@@ -33,10 +33,12 @@ class EnvRules:
     Attributes:
         faults: yields what is wrong with an `env_config`.
         types: number of opponent types that it puts into `infos["opponent_type"]`, for a sound `env_config`.
+        events: whether infos tell more of an opponent's move than the action (`opponent_moves`, `ball_lost`).
     """
 
     faults: Callable[[Mapping[str, Any]], Iterator[Fault]]
     types: Callable[[Mapping[str, Any]], int]
+    events: bool = False
 
 
 # environment -> its rules

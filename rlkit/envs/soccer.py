@@ -6,8 +6,9 @@
 Rules: see `rlkit.envs.soccer_rules`. Actions: Discrete(5), up, down, left, right, noop. Reward: +1 for a goal, -1 for
 a goal against, at the end of a game; a draw after `horizon` moves gives 0 and ends the game as well (`terminated`).
 
-Observation: Box(0, 1, (15,), float32): my x, my y, its x, its y, min x, max x, min y, max y, my goal x, y1,
-y2, its goal x, y1, y2, and whether I have the ball. Ten of them are constant, as in the authors' code.
+Observation: Box((15,), float32) within [0, 1]: my x, my y, its x, its y, min x, max x, min y, max y, my goal x, y1,
+y2, its goal x, y1, y2, and whether I have the ball. Ten of them are constant, as in the authors' code; their two
+bounds are equal.
 
 What a player has seen of its opponent stands in `infos`, of the move just played (absent after reset):
 - `opponent_action`: what it did (with one player, in the field's directions; with two, in its own view).
@@ -30,16 +31,17 @@ from pettingzoo import ParallelEnv
 
 from rlkit.envs.pool_games import OPPONENT_ACTION, OPPONENT_TYPE, PoolGameEnv, PoolVectorEnv
 from rlkit.envs.soccer_games import Moves, SoccerGames
-from rlkit.envs.soccer_rules import ACTIONS, MIRRORED, STATE_FEATURES, SoccerRules
+from rlkit.envs.soccer_rules import ACTIONS, MIRRORED, SoccerRules, tables
 from rlkit.envs.soccer_styles import Opponents
 
 OPPONENT_MOVES, BALL_LOST = "opponent_moves", "ball_lost"
 PLAYER_A, PLAYER_B = "player_a", "player_b"
 
 
-def observation_space() -> gym.spaces.Box:
-    """Return the space of one player's observation."""
-    return gym.spaces.Box(0.0, 1.0, (len(STATE_FEATURES),), np.float32)
+def observation_space(rules: SoccerRules) -> gym.spaces.Box:
+    """Return the space of one player's observation; what never changes has one value as both its bounds."""
+    seen = tables(rules).observation
+    return gym.spaces.Box(seen.min(axis=0), seen.max(axis=0), dtype=np.float32)
 
 
 def _rules(goal_rows: Sequence[int] | None = None, **field: Any) -> SoccerRules:
@@ -80,7 +82,7 @@ class SoccerEnv(PoolGameEnv):
             "switch_at": tuple(switch_at),
             "styles": styles,
         }
-        self.observation_space = observation_space()
+        self.observation_space = observation_space(self.rules)
         self.action_space = gym.spaces.Discrete(len(ACTIONS))
         self.games: SoccerGames
         self.opponents = opponents
@@ -133,8 +135,8 @@ class SoccerVectorEnv(PoolVectorEnv):
         render_mode: str | None = None,
         **field: Any,
     ):
-        super().__init__(num_envs, observation_space(), gym.spaces.Discrete(len(ACTIONS)))
         self.rules, self.render_mode = _rules(**field), _known_mode(render_mode, self.metadata)
+        super().__init__(num_envs, observation_space(self.rules), gym.spaces.Discrete(len(ACTIONS)))
         switching: dict[str, Any] = {"switch_probability": switch_probability, "switch_at": switch_at}
         self.games = SoccerGames(
             num_envs, self.rules, opponents, styles=styles, **switching, seed=self.np_random
@@ -219,7 +221,7 @@ class SoccerParallelEnv(ParallelEnv):
         self.possible_agents = [PLAYER_A, PLAYER_B]
         self.agents: list[str] = []
         self.games = SoccerGames(1, self.rules, "random")
-        self._spaces = {agent: observation_space() for agent in self.possible_agents}
+        self._spaces = {agent: observation_space(self.rules) for agent in self.possible_agents}
         self._actions = {agent: gym.spaces.Discrete(len(ACTIONS)) for agent in self.possible_agents}
 
     def observation_space(self, agent: str) -> gym.Space:

@@ -296,7 +296,9 @@ def faults(env_config: Mapping[str, Any]) -> Iterator[Fault]:
 
 
 RULES = EnvRules(
-    faults, lambda env_config: len(pool_of(env_config.get("opponents"), env_config.get("styles")).names)
+    faults,
+    lambda env_config: len(pool_of(env_config.get("opponents"), env_config.get("styles")).names),
+    events=True,
 )
 
 

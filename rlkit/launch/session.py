@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from rlkit import rllib
+from rlkit import registry, rllib
 from rlkit.errors import UsageError
 from rlkit.launch import processes
 from rlkit.launch.cluster import JOIN_S, prepare_embedded, prepare_to_join, refused
@@ -91,6 +91,7 @@ class RaySession:
         if ray.is_initialized():
             if self.address:
                 raise UsageError(f"--address {self.address}: this process already uses a Ray instance")
+            registry.send_by_value()
             return self
         self._thread = threading.Thread(target=self._start, name="rlkit-ray-start", daemon=True)
         self._thread.start()

@@ -124,7 +124,19 @@ def refuse(recipe: Recipe) -> None:
             elif "name" not in (recipe.model or {}):
                 _refuse_start(part, who, "")
     _refuse_idle_fields(recipe, roster)
+    _refuse_window(recipe, roster)
     _refuse_vectors(recipe)
+
+
+def _refuse_window(recipe: Recipe, roster: Roster) -> None:
+    """An attention that sees more steps than any episode has computes with steps that never come."""
+    model = recipe.model or {}
+    window = model.get("window") if model.get("name") == "attention" else None
+    if isinstance(window, int) and roster.longest is not None and window > roster.longest:
+        raise UsageError(
+            f"model.window: the attention sees {window} steps, episodes of {recipe.env} have at most {roster.longest}; "
+            f"write window: {roster.longest} or less"
+        )
 
 
 def _refuse_vectors(recipe: Recipe) -> None:

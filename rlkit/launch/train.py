@@ -344,6 +344,7 @@ def _tune(experiment: Experiment, session: RaySession, show: Progress, interrupt
     with (
         interrupt.saving(show.say),
         rllib.tune_state_to(partial(seal.put, folder, info), parent / folder.name),
+        rllib.no_old_decisions(),
     ):
         tracker = Tracker(experiment, interrupt, show)
         try:

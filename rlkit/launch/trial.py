@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import functools
 import math
+import random
 import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from ray.rllib.algorithms.algorithm import Algorithm
 
-from rlkit import registry, rllib
+from rlkit import registry, rllib, state
 from rlkit.algos.onpolicy.kl import attach_kl_coeffs
 from rlkit.callbacks.base import CallbackError
 from rlkit.errors import CheckpointError
@@ -53,6 +56,7 @@ class RecipeTrial:
         self._begun = not self.recipe.init_from
         self._faults = RunnerFaults(self, self.recipe.config.get("fault_tolerance", {}))
         attach_kl_coeffs(self)
+        state.attach(self, "generators", state.Values(generators, set_generators))
         rllib.keep_trial_info(self, config)
         rllib.persist_by_rename(self, self._checkpoint_name)
 
@@ -167,6 +171,23 @@ class RecipeTrial:
             time_total_s=float(notes.extra.get("time_total_s") or 0.0),
             metrics=notes.extra,
         )
+
+
+def generators() -> dict[str, Any]:
+    """Return the states of this process's generators: noise, minibatches and sampled actions come from them."""
+    return {
+        "torch": torch.get_rng_state().numpy(),
+        "numpy": np.random.get_state(),
+        "random": random.getstate(),
+    }
+
+
+def set_generators(saved: Mapping[str, Any]) -> None:
+    """Put the states back; a checkpoint of an older rlkit has none."""
+    if saved:
+        torch.set_rng_state(torch.from_numpy(np.array(saved["torch"])))
+        np.random.set_state(saved["numpy"])
+        random.setstate(saved["random"])
 
 
 @functools.cache

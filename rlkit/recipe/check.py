@@ -23,6 +23,7 @@ from rlkit.recipe.scalars import read_scalar
 from rlkit.recipe.schema import Recipe, validated
 from rlkit.recipe.shipped import find_policy, find_recipe
 from rlkit.recipe.signatures import Config
+from rlkit.recipe.sizes_check import check_sizes
 from rlkit.recipe.source import parse, read_text
 from rlkit.recipe.tree import Node, Reader
 from rlkit.recipe.words import OLD_ALGORITHMS
@@ -156,6 +157,7 @@ def _check_meaning(data: dict[str, Any], report: Report) -> None:
         config.algorithm, env, config.line, sound.get("config", {}), config.default,
         action_of(env, env_config), bool(env) and is_single_agent(env), sound.get("model") or {}, env_config,
     )  # fmt: skip
+    check_sizes(settings, report)
     minibatch, (name, batch) = settings.numbers("training", "minibatch_size"), settings.batch()
     if batch and minibatch and max(minibatch) > min(batch):
         argument = "minibatch_size" if settings.given("training", "minibatch_size") else name

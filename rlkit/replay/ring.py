@@ -10,6 +10,7 @@ Legend: T steps of a fragment, B rows of a batch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -265,7 +266,14 @@ class Ring:
 
 
 def _allocate(column: Column, rows: int) -> list[np.ndarray]:
-    return [np.zeros((rows, *leaf.shape), leaf.dtype) for leaf in column.leaves]
+    try:
+        return [np.zeros((rows, *leaf.shape), leaf.dtype) for leaf in column.leaves]
+    except (MemoryError, ValueError) as error:  # more than the machine has, more than an index counts
+        size = rows * sum(math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize for leaf in column.leaves)
+        raise MemoryError(
+            f"replay of {rows:,} steps: {column.name} alone takes {size / 1e9:,.1f} GB, which this machine does not "
+            "have; lower capacity"
+        ) from error
 
 
 def _last_steps(fragment: Fragment, count: int) -> Fragment:

@@ -75,6 +75,28 @@ def tune_state_to(put: Callable[[Path], None], folder: Path) -> Iterator[None]:
         _FilesystemSyncer._sync_up_command = command
 
 
+@contextmanager
+def no_old_decisions() -> Iterator[None]:
+    """Let a run that is resumed inside the block begin without decisions that its last process had not carried out.
+
+    A trial whose process ends while it saves gets the decision to stop once that save is over, and the decision is part
+    of Tune's state (2.60: `TuneController._cached_trial_decisions`). Brought back, it ends the resumed trial, as one
+    that is done, at its first checkpoint.
+    """
+    from ray.tune.execution.tune_controller import TuneController
+
+    own = TuneController.__setstate__
+
+    def without(self: Any, state: dict[str, Any]) -> None:
+        own(self, {**state, "_cached_trial_decisions": {}, "_queued_trial_decisions": {}})
+
+    TuneController.__setstate__ = without
+    try:
+        yield
+    finally:
+        TuneController.__setstate__ = own
+
+
 def set_progress(trainable: Any, *, iteration: int, time_total_s: float, metrics: dict[str, Any]) -> None:
     """Set the counters that `Trainable.restore` takes from the driver (ray/tune/trainable/trainable.py, 2.60)."""
     trainable._iteration = iteration

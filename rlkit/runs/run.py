@@ -358,8 +358,13 @@ def new_run_folder(out: str | Path, name: str) -> Path:
     """Create `out/name/<time>` and return it. A second run of the same second gets `<time>-2`.
 
     Raises:
-        UsageError: a name that is not one folder name, or a place that cannot be written.
+        UsageError: a name that is not one folder name, a place that cannot be written, or object storage.
     """
+    if re.match(r"[a-z][a-z0-9+.-]+:/", str(out)):
+        raise UsageError(
+            f"--out {out}: a run needs a folder of a file system, local or shared: its files grow and its checkpoints "
+            "are renamed into place, which object storage cannot do; train into a folder and copy it (docs/cluster.md)"
+        )
     if not name or name in (".", "..") or any(c in name for c in "/\\\0"):
         raise UsageError(f"the run name {name!r} cannot be a folder name; set `name:` to one word")
     stamp = time.strftime("%Y-%m-%d_%H-%M-%S")

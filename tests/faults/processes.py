@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ KINDS = {  # what `ps` shows of Ray's processes (2.60)
     "raylet": ("/raylet/raylet ",),
     "gcs": ("/gcs/gcs_server ",),
     "runner": ("EnvRunner",),
+    "learner": ("_WrappedExecutable", "RayTrainWorker"),  # what a LearnerGroup runs its learners in
     "trial": ("ray::PPO", "ray::DQN", "ray::SAC", "ray::MADDPG", "ray::DRON"),
 }
 
@@ -58,11 +60,12 @@ class Training:
         command = [sys.executable, "-m", "rlkit", *map(str, args)]
         kept = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
         self.began = time.monotonic()
+        # Files instead of pipes: a long run would fill a pipe, and what it said can be read while it runs.
+        self._files = [tempfile.TemporaryFile() for _ in range(2)]  # noqa: SIM115 - they live as long as it
         self.process = subprocess.Popen(
             command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+            stdout=self._files[0],
+            stderr=self._files[1],
             cwd=cwd,
             env={**kept, **env},
             start_new_session=True,
@@ -83,12 +86,12 @@ class Training:
         if kind == "driver":
             return [self.pid]
         found = self.look()
-        runners = {pid for pid, args in found.items() if any(word in args for word in KINDS["runner"])}
-        if kind == "runner":
-            return sorted(runners)
-        return sorted(
-            pid for pid, args in found.items() if any(w in args for w in KINDS[kind]) and pid not in runners
-        )
+        # Ray's worker processes are called after the method they are in: `ray::PPO.train`, `ray::DQNTorchLearner…`.
+        kinds = {
+            pid: next((k for k, words in KINDS.items() if any(w in args for w in words)), "")
+            for pid, args in found.items()
+        }
+        return sorted(pid for pid, its in kinds.items() if its == kind)
 
     def send(self, number: int) -> float:
         """Signal the driver; the time."""
@@ -98,16 +101,24 @@ class Training:
 
     def end(self, seconds: float) -> tuple[int, str, str]:
         """Wait for its end: exit code, stdout, stderr. One that goes on is killed, and its code is -1000."""
+        code = -1000
         try:
-            out, err = self.process.communicate(timeout=seconds)
+            code = self.process.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
             self.look()
             self.process.kill()
             for pid in self.left():
                 os.kill(pid, signal.SIGKILL)
-            out, err = self.process.communicate()
-            return -1000, out, err
-        return self.process.returncode, out, err
+            self.process.wait()
+        return code, *(self._text(number) for number in (0, 1))
+
+    def _text(self, number: int) -> str:
+        handle = self._files[number].fileno()  # its place in the file is the child's too, so it stays
+        return os.pread(handle, os.fstat(handle).st_size, 0).decode(errors="replace")
+
+    def said(self, words: str) -> str:
+        """The word on stderr that follows `words`; empty if they were not said."""
+        return (self._text(1).rpartition(words)[2].split() or [""])[0] if words in self._text(1) else ""
 
     def left(self) -> list[int]:
         """The processes it had that still live."""

@@ -98,7 +98,7 @@ class MADDPGOptions(Options):
     normalize_observations: bool = False
     """the same for observations; the statistics are part of the policy."""
     burn_in_len: Annotated[int, Field(ge=0)] = 0
-    """with `use_lstm`, first steps of a sequence that only warm the state up."""
+    """with a recurrent model, first steps of a sequence that only warm the state up."""
     stack_agents: bool = True
     """compute policies of equal shape as one; false: one after the other."""
 

@@ -55,6 +55,8 @@ def sizes(space: gym.Space) -> dict[str, tuple[int, ...]]:
 class Normalize(nn.Module):
     """Bring bounded values to mean 0 and deviation 1, as if they were uniform between their bounds; leave others alone.
 
+    A value whose bounds are equal never changes; it becomes 0.
+
     Args:
         space: whose `low` and `high` (S,) are the bounds.
     """
@@ -62,9 +64,9 @@ class Normalize(nn.Module):
     def __init__(self, space: gym.spaces.Box):
         super().__init__()
         low, high = torch.as_tensor(space.low).double(), torch.as_tensor(space.high).double()
-        bounded = torch.isfinite(low) & torch.isfinite(high) & (high > low)
+        bounded = torch.isfinite(low) & torch.isfinite(high)
         middle = torch.where(bounded, (low + high) / 2, 0.0)
-        deviation = torch.where(bounded, (high - low) / 12**0.5, 1.0)
+        deviation = torch.where(bounded & (high > low), (high - low) / 12**0.5, 1.0)
         self.register_buffer("middle", middle.float(), persistent=False)
         self.register_buffer("deviation", deviation.float(), persistent=False)
 

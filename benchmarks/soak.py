@@ -1,0 +1,132 @@
+"""Long runs: what grows with the iterations of a training that is otherwise in balance.
+
+    python benchmarks/soak.py [--algorithms DQN,SAC,PPO,MADDPG,DRON] [--iterations 200] [--out FILE.jsonl]
+
+Each algorithm trains as a recipe does; the driver is this process, the trial one of Ray's. Lines of JSON: slope of the
+resident memory in kB per iteration (least squares after a quarter of the iterations, in which buffers fill), change of
+open files and of shared memory, bytes of the run folder per iteration, and seconds of an iteration in the last quarter
+over those in the second one. The bar is 100 kB per iteration for each process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+import rlkit
+
+BAR_KB = 100.0
+ENV = {"SAC": "Pendulum-v1", "MADDPG": "pettingzoo/mpe2.simple_spread_v3", "DRON": "soccer"}
+
+
+def recipe(algorithm: str, iterations: int) -> dict[str, Any]:
+    """A small recipe whose buffers are full after a few iterations."""
+    config: dict[str, Any] = {"env_runners": {"num_env_runners": 0}}
+    if algorithm == "PPO":
+        config["training"] = {"train_batch_size_per_learner": 128, "minibatch_size": 64, "num_epochs": 1}
+    else:
+        kind = {"type": "EpisodeReplayBuffer", "capacity": 1000}
+        config["training"] = {
+            "train_batch_size_per_learner": 16, "num_steps_sampled_before_learning_starts": 64,
+            "replay_buffer_config": kind,
+        }  # fmt: skip
+        config["reporting"] = {"min_sample_timesteps_per_iteration": 128}
+    return {
+        "name": "soak", "algorithm": algorithm, "env": ENV.get(algorithm, "CartPole-v1"), "seed": 0,
+        "config": config, "stop": {"iterations": iterations}, "checkpoint": {"every": 20, "keep": 2},
+        **({} if algorithm == "MADDPG" else {"model": {"name": "mlp", "hiddens": [16]}}),
+    }  # fmt: skip
+
+
+class Watch(threading.Thread):
+    """Looks at the driver and the trial once a second."""
+
+    def __init__(self, folder: Path, algorithm: str):
+        super().__init__(daemon=True)
+        self.folder, self.algorithm = folder, algorithm
+        self.over = threading.Event()
+        self.rows: list[tuple[int, dict[str, float]]] = []  # iteration, kB by process, open files
+
+    def run(self) -> None:
+        me = psutil.Process()
+        while not self.over.wait(1.0):
+            tables = list(self.folder.glob("soak/*/metrics.csv"))
+            if not tables or not tables[0].stat().st_size:
+                continue
+            iteration = len(tables[0].read_text().splitlines()) - 1
+            found = {"driver": me.memory_info().rss / 1024, "driver_files": float(me.num_fds())}
+            found["shm"] = psutil.disk_usage("/dev/shm").used / 1024
+            for child in me.children(recursive=True):
+                try:
+                    if f"ray::{self.algorithm}" in " ".join(child.cmdline()):
+                        found["trial"], found["trial_files"] = (
+                            child.memory_info().rss / 1024,
+                            float(child.num_fds()),
+                        )
+                except psutil.Error:
+                    continue
+            self.rows.append((iteration, found))
+
+
+def slope(rows: list[tuple[int, dict[str, float]]], name: str) -> float:
+    """Return kB per iteration of a process."""
+    points = [(iteration, row[name]) for iteration, row in rows if name in row]
+    return float(np.polyfit(*zip(*points, strict=True), 1)[0]) if len({p[0] for p in points}) > 2 else np.nan
+
+
+def soak(algorithm: str, iterations: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as name:
+        watch = Watch(Path(name), algorithm)
+        watch.start()
+        run = rlkit.train(recipe(algorithm, iterations), out=name)
+        watch.over.set()
+        watch.join()
+        seconds = np.diff(run.metrics["time_s"].to_numpy())
+        size = sum(path.stat().st_size for path in run.path.rglob("*") if path.is_file())
+        logs = sum(
+            p.stat().st_size for p in run.path.rglob("*") if p.is_file() and "checkpoint_" not in str(p)
+        )
+    quarter = len(seconds) // 4
+    late = [row for row in watch.rows if row[0] > iterations // 4]
+    ends = (late[0][1], late[-1][1]) if late else ({}, {})
+    grown = {
+        key: ends[1].get(key, np.nan) - ends[0].get(key, np.nan)
+        for key in ("driver_files", "trial_files", "shm")
+    }
+    pace = np.median(seconds[-quarter:]) / np.median(seconds[quarter : 2 * quarter])
+    slopes = {key: round(slope(late, key), 1) for key in ("driver", "trial")}
+    return {
+        "algorithm": algorithm, "iterations": iterations, "looks": len(late),
+        **{f"{key}_kb_per_iteration": value for key, value in slopes.items()},
+        **{f"{key}_grown": round(value, 1) for key, value in grown.items()},
+        "folder_kb": round(size / 1024), "logs_kb_per_iteration": round(logs / 1024 / iterations, 2),
+        "time_end_over_begin": round(float(pace), 3),
+        "held": all(value <= BAR_KB for value in slopes.values()),
+    }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--algorithms", default="DQN,SAC,PPO,MADDPG,DRON")
+    parser.add_argument("--iterations", type=int, default=200)
+    parser.add_argument("--out", type=Path, help="add the lines to this file too")
+    given = parser.parse_args()
+    for algorithm in given.algorithms.split(","):
+        line = json.dumps(soak(algorithm, given.iterations))
+        print(line, flush=True)
+        if given.out:
+            with given.out.open("a") as file:
+                file.write(line + "\n")
+
+
+if __name__ == "__main__":
+    main()
