@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import fnmatch
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,15 @@ from rlkit.errors import UsageError
 Spaces = tuple[gym.Space, gym.Space]
 OBSERVATION_KEYS = ("observation", "observations", "obs")  # PettingZoo's, and those of RLlib's examples
 MASK_KEY = "action_mask"
+
+
+def flat(space: gym.Space, value: Any) -> list[Any]:
+    """Return what a nested value holds, one per leaf of a space in their order."""
+    if isinstance(space, gym.spaces.Dict):
+        return [leaf for key, part in space.spaces.items() for leaf in flat(part, value[key])]
+    if isinstance(space, gym.spaces.Tuple):
+        return [leaf for part, own in zip(space.spaces, value, strict=True) for leaf in flat(part, own)]
+    return [value]
 
 
 def leaves(space: gym.Space) -> list[gym.Space]:
@@ -210,3 +219,33 @@ def policy_map(policies: Any, roster: Roster) -> dict[str, list[str]]:
                         f"{agent} {what} {ours}; give them a policy each"
                     )
     return mapping
+
+
+def fixed_policies(
+    agents: Iterable[Any], mapping: Callable[..., str], policies: Collection[str]
+) -> dict[str, str]:
+    """Return the policy of each agent, in the order of their names, where it is the same in every episode.
+
+    Args:
+        agents: their ids.
+        mapping: RLlib's `policy_mapping_fn`.
+        policies: those there are.
+
+    Raises:
+        ValueError: a policy that depends on the episode, or does not exist.
+    """
+    found: dict[str, str] = {}
+    for agent in sorted(map(str, agents)):
+        try:
+            found[agent] = mapping(agent, None)
+        except (AttributeError, TypeError) as error:
+            raise ValueError(
+                f"the policy of agent {agent!r} depends on the episode ({error}); a centralised critic needs a "
+                "fixed one: give a policy_mapping_fn that reads the agent's id alone"
+            ) from error
+        if found[agent] not in policies:
+            raise ValueError(
+                f"agent {agent!r} is mapped to the policy {found[agent]!r}, which does not exist; policies: "
+                f"{sorted(policies)}"
+            )
+    return found

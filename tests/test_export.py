@@ -23,13 +23,14 @@ from rlkit.algos.opponents.graph import OpponentGraph
 from rlkit.algos.opponents.history import ActionCode, FeatureOptions
 from rlkit.algos.opponents.inputs import LearnerInputs
 from rlkit.algos.sampling.actions import ActionMap
-from rlkit.algos.sampling.graph import Flatten, flat
+from rlkit.algos.sampling.graph import Flatten
 from rlkit.errors import CheckpointError, UsageError
 from rlkit.play import bundle, spaces
 from rlkit.play.export import export
 from rlkit.play.export.checking import compare, draw
 from rlkit.play.export.choosing import ForEnv
 from rlkit.play.program import Program
+from rlkit.roster import flat
 
 SPACES = [
     gym.spaces.Discrete(3, start=-1),

@@ -97,9 +97,8 @@ class MatrixGames:
         self.state, self.clock, self.style, self._inner, self.left = (
             np.zeros(count, np.int64) for _ in range(5)
         )
-        self._answers = np.zeros(
-            (count, 1 + 4, 2), np.float32
-        )  # by what both had done last; 0: the first round
+        # by what both had done last; 0: the first round
+        self._answers = np.zeros((count, 1 + 4, 2), np.float32)
         self.reset()
 
     def reset(self, which: np.ndarray | None = None) -> None:

@@ -23,6 +23,7 @@ import numpy as np
 
 from rlkit.errors import UsageError
 from rlkit.play.answers import ALONE, Answer
+from rlkit.roster import flat
 
 Arrays = dict[str, np.ndarray]
 Run = Callable[[Arrays], Arrays]
@@ -227,7 +228,7 @@ class GraphPolicy:
         }
         for index, agent in where:
             memory, member = memories[index], self.members[agent]
-            parts = iter(_flat(member.observation_space, memory.observations[agent]))
+            parts = iter(flat(member.observation_space, memory.observations[agent]))
             given = {} if not member.feeds else self._given(member, memory, agent)
             states = memory.states.get(agent, {})
             for port in graph.inputs:
@@ -322,15 +323,6 @@ def _in_blocks(run: Run, inputs: Arrays, block: int | None) -> Arrays:
             part = {n: np.concatenate([v, np.repeat(v[:1], block - count, axis=0)]) for n, v in part.items()}
         outs.append({name: values[:count] for name, values in run(part).items()})
     return {name: np.concatenate([out[name] for out in outs]) for name in outs[0]}
-
-
-def _flat(space: gym.Space, value: Any) -> list[Any]:
-    """Return the leaves of a value in the order of the space."""
-    if isinstance(space, gym.spaces.Dict):
-        return [leaf for key, part in space.spaces.items() for leaf in _flat(part, value[key])]
-    if isinstance(space, gym.spaces.Tuple):
-        return [leaf for part, own in zip(space.spaces, value, strict=True) for leaf in _flat(part, own)]
-    return [value]
 
 
 def _nested(space: gym.Space, leaves: Any) -> Any:

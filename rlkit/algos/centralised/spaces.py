@@ -25,7 +25,7 @@ from rlkit.algos.centralised.losses import gumbel, gumbel_softmax, smoothed
 from rlkit.models.features import as_float, zeros
 from rlkit.models.masks import legal_of
 from rlkit.replay.columns import Column, pick
-from rlkit.roster import split_mask
+from rlkit.roster import fixed_policies, split_mask
 
 ACCEPTED = "a bounded Box, Discrete or MultiDiscrete"
 
@@ -269,20 +269,7 @@ class Joint:
             ValueError: an agent whose module does not exist or depends on the episode, or whose spaces MADDPG
                 cannot serve.
         """
-        module_of: dict[str, str] = {}
-        for agent in sorted(map(str, agents)):
-            try:
-                module_of[agent] = mapping(agent, None)
-            except (AttributeError, TypeError) as error:
-                raise ValueError(
-                    f"the policy of agent {agent!r} depends on the episode ({error}); a centralised critic needs a "
-                    "fixed one: give a policy_mapping_fn that reads the agent's id alone"
-                ) from error
-            if module_of[agent] not in spaces:
-                raise ValueError(
-                    f"agent {agent!r} is mapped to the policy {module_of[agent]!r}, which does not exist; policies: "
-                    f"{sorted(spaces)}"
-                )
+        module_of = fixed_policies(agents, mapping, spaces)
         used = sorted(set(module_of.values()))
         joint = cls(tuple(module_of), module_of, {m: spaces[m] for m in used}, normalized)
         for agent in joint.agents:

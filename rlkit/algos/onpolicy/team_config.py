@@ -17,6 +17,7 @@ from rlkit.algos.centralised.options import CENTRALIZED, LOCAL
 from rlkit.algos.onpolicy.team_module import OPTIONS, Team, TeamPPOModule
 from rlkit.algos.options import OTHERS, for_policy
 from rlkit.errors import did_you_mean
+from rlkit.roster import fixed_policies
 
 CRITICS = (CENTRALIZED, LOCAL)
 INPUTS = ("observations", "state")
@@ -149,20 +150,7 @@ class TeamCritics(RLlibPPOConfig):
         Raises:
             ValueError: the environment has no fixed roster, an agent no policy, or no state where critics read it.
         """
-        module_of: dict[str, str] = {}
-        for agent in sorted(self._agents(env)):
-            try:
-                module_of[agent] = self.policy_mapping_fn(agent, None)
-            except (AttributeError, TypeError) as error:
-                raise ValueError(
-                    f"the policy of agent {agent!r} depends on the episode ({error}); a centralised critic needs a "
-                    "fixed one: give a policy_mapping_fn that reads the agent's id alone"
-                ) from error
-            if module_of[agent] not in modules:
-                raise ValueError(
-                    f"agent {agent!r} is mapped to the policy {module_of[agent]!r}, which does not exist; policies: "
-                    f"{', '.join(sorted(modules))}"
-                )
+        module_of = fixed_policies(self._agents(env), self.policy_mapping_fn, modules)
         spaces = {agent: modules[module] for agent, module in module_of.items()}
         return Team(module_of, spaces, self.state_space() if self.critic_input == "state" else None)
 

@@ -29,6 +29,7 @@ from rlkit import rllib
 from rlkit.algos.sampling.acting import map_tensors
 from rlkit.algos.sampling.connectors import OBSERVING, extras
 from rlkit.errors import UsageError
+from rlkit.roster import flat
 
 DTYPES = ("bool", "uint8", "int8", "int16", "int32", "int64", "float32", "float64")
 
@@ -106,15 +107,6 @@ def nest(space: gym.Space, values: Iterator[Any]) -> Any:
     if isinstance(space, gym.spaces.Tuple):
         return tuple(nest(part, values) for part in space.spaces)
     return next(values)
-
-
-def flat(space: gym.Space, value: Any) -> list[Any]:
-    """Return what a nested value holds, one per leaf of a space in their order."""
-    if isinstance(space, gym.spaces.Dict):
-        return [leaf for key, part in space.spaces.items() for leaf in flat(part, value[key])]
-    if isinstance(space, gym.spaces.Tuple):
-        return [leaf for part, own in zip(space.spaces, value, strict=True) for leaf in flat(part, own)]
-    return [value]
 
 
 def pieces_of(pipeline: Any, agent: Any, multi_agent: bool) -> list[Piece]:

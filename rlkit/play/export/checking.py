@@ -210,7 +210,7 @@ def _filled(port: Any, place: int, graph: Any, seen: list[Any], rng: np.random.G
     """Return a drawn input (rows, ...) of a graph."""
     import torch
 
-    from rlkit.algos.sampling.graph import flat
+    from rlkit.roster import flat
 
     if port.role == "obs":
         values = np.stack([np.asarray(flat(graph.observation_space, one)[place]) for one in seen])

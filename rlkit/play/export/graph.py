@@ -30,10 +30,11 @@ from torch import nn
 
 from rlkit.algos.sampling import acting
 from rlkit.algos.sampling.connectors import ACTING, extras
-from rlkit.algos.sampling.graph import Piece, Tensor, as_module_input, flat, leaves, nest, pieces_of
+from rlkit.algos.sampling.graph import Piece, Tensor, as_module_input, leaves, nest, pieces_of
 from rlkit.errors import UsageError
 from rlkit.play.export.choosing import Choosing, ForEnv
 from rlkit.play.policy import Policy
+from rlkit.roster import flat
 
 OBS, STATE, NOISE, GIVEN, ACTION, OUTPUT = "obs", "state", "noise", "given", "action", "output"
 
