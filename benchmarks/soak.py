@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
+import ray  # noqa: F401 - it brings psutil
 
 import rlkit
 
@@ -55,6 +55,8 @@ class Watch(threading.Thread):
         self.rows: list[tuple[int, dict[str, float]]] = []  # iteration, kB by process, open files
 
     def run(self) -> None:
+        import psutil
+
         me = psutil.Process()
         while not self.over.wait(1.0):
             tables = list(self.folder.glob("soak/*/metrics.csv"))

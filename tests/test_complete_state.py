@@ -41,7 +41,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 # Attributes that are times, the environments' and their episodes', notes of the last result, what is found out at the
 # first use, and the unused end of a list of free places.
 NOT_PROMISED = (
-    "timer", "time_", "_time", "throughput", "_last_answer", "env_runner", "metrics", "_last_result", "_since_restore",
+    "timer", "time_", "_time", "throughput", "_patience", "env_runner", "metrics", "_last_result", "_since_restore",
     "_faults", "algorithm._decided", "algorithm._states", "reward_norm._running", "target._running", "ring._free",
     "foreach",
 )  # fmt: skip

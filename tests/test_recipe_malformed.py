@@ -21,6 +21,7 @@ WRONG: dict[str, list[tuple[str, Any]]] = {
     "DQN": [
         ("config.training.replay_buffer_config", {"capacity": 10**12}),
         ("config.env_runners.num_env_runners", 10**9),
+        ("config.env_runners.num_env_runners", 10**400),
         ("config.env_runners.num_envs_per_env_runner", 10**9),
         ("config.env_runners", {"num_env_runners": 2000, "num_envs_per_env_runner": 2000}),
         ("config.evaluation", {"evaluation_num_env_runners": 10**9}),

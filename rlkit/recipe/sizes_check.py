@@ -47,6 +47,7 @@ def check_sizes(settings: Settings, report: Report) -> None:
 
 def _refuse(path: Path, value: float, most: int, what: str, report: Report) -> None:
     if value > most:
+        value = min(value, 1e300)  # a larger int is no float
         size = f", at least {value * STEP_BYTES / 1e9:,.0f} GB" if what == "steps" else ""
         message = f"{path[-1]} {value:g} cannot be: that many {what}{size} fit nowhere"
         report.add(path, message, f"write at most {most:,}")

@@ -198,6 +198,9 @@ Not promised:
 - generators of remote env runners and learners: they are seeded by the env steps done, not restored;
 - times and throughput.
 
+Hashing and signing a checkpoint of 4 MB took 13 ms of CPU, verifying it 12 ms, writing it 14 ms: half of a checkpoint's
+CPU time, which misses the aim of 5 %. SHA-256 runs at 1.1 GB/s there (`python benchmarks/checkpoint_cost.py`).
+
 A run of `make faults` is killed again and again: each resume is the next one's victim, and half of the kills wait until
 a checkpoint is being written.
 """
