@@ -62,6 +62,8 @@ SHORT: dict[str, list[str]] = {
     "opponent_pool": ["soccer", "{opponents: styles, width: 5, height: 4}", "--games", "100"],
     "pbt_cartpole": ["--seeds", "1", "--steps", "1000", "--out", "/dev/null"],
     "random_returns": ["--episodes", "2"],
+    "report_cost": ["--runs", "1", "--rows", "100"],
+    "search_cartpole": ["--trials", "2", "--steps", "600", "--seeds", "1", "--out", "/dev/null"],
     "seed_streams": [],
     "soak": ["--algorithms", "DQN", "--iterations", "8"],
     "team_results": ["show"],
@@ -71,6 +73,7 @@ SHORT: dict[str, list[str]] = {
 # not started by themselves: modules, and scripts that need a finished run or hours of training
 OTHERS = {
     "before_after": "needs another tree of rlkit",
+    "connect_four": "needs a finished run",
     "dron_games": "a module",
     "export_fidelity": "needs a finished run",
     "peer_env": "a module",

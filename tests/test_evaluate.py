@@ -24,6 +24,7 @@ from rlkit.errors import EnvError, UsageError
 from rlkit.play.agent import Agent, load
 from rlkit.play.evaluation import Evaluation, during_training, evaluate, statistics
 from rlkit.play.in_training import FIRST_SEED
+from rlkit.play.recording import Video
 from rlkit.play.rollout import Row
 from rlkit.runs import manifest
 
@@ -229,6 +230,20 @@ def test_video_of_the_first_episodes(agents: dict[str, Agent], tmp_path: Path, s
         assert len(frames) == pytest.approx(pictures, abs=2)
     assert frames[0].std() > 10  # a picture, not a plain colour
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_film_with_fewer_frames_is_as_long(tmp_path: Path) -> None:
+    import imageio.v3
+
+    env = gym.make("CartPole-v1", render_mode="rgb_array")  # 50 frames a second
+    film = Video(tmp_path / "film.mp4", most_fps=20)
+    env.reset(seed=0)
+    film.start(0, 0, env)
+    for _ in range(50):
+        film.step(0, env, None)  # type: ignore[arg-type]
+    film.close(True)
+    assert len(imageio.v3.imread(tmp_path / "film.mp4")) == pytest.approx(17, abs=2)
+    assert imageio.v3.immeta(tmp_path / "film.mp4")["fps"] == pytest.approx(50 / 3, abs=0.1)
 
 
 def test_video_of_several_agents(agents: dict[str, Agent], tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import torch
 from maddpg_envs import Sum
 from maddpg_samples import columns_of, config_of, learner_of, update
 from ray.rllib.core.columns import Columns
+from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 
 import rlkit
 from rlkit import registry
@@ -231,6 +232,16 @@ def test_an_update_of_maddpg_with_a_memory_leaves_the_burn_in_out() -> None:
         columns["rewards"][:, :, :2] = 1e3
         losses.append(float(update(learner_of(config), columns)["a_0"]["critic_loss"]))
     assert losses[0] > 1e5 > 100 > losses[1]
+
+
+def test_policies_with_and_without_a_memory_learn_together() -> None:
+    config = config_of(Sum)
+    models = {"a_0": {**MODELS["gru"], "max_seq_len": 4}, "a_1": {"name": "mlp", "hiddens": [8]}}
+    specs = {name: module_spec(config, model) for name, model in models.items()}
+    config.rl_module(rl_module_spec=MultiRLModuleSpec(rl_module_specs=specs))
+    columns = {name: folded(value) for name, value in columns_of(config, updates=1, rows=32).items()}
+    found = update(learner_of(config), columns | {"loss_mask": np.ones((1, 8, 4), bool)})
+    assert all(np.isfinite(float(found[name]["critic_loss"])) for name in models)
 
 
 def folded(value: Any) -> Any:

@@ -188,3 +188,26 @@ def test_sample_efficiency_markdown_and_csv(tmp_path: Path) -> None:
     lines = list(csv.DictReader(io.StringIO(found.csv())))
     assert lines[1]["name"] == "'=s|ow<b>"  # no formula
     assert float(lines[0]["env_steps_to_40"]) == 2000
+
+
+def test_values_to_reach_are_those_of_each_environment(tmp_path: Path) -> None:
+    cart = write_run(tmp_path / "cart/t", line(10))
+    swing = write_run(tmp_path / "swing/t", lambda seed: [
+        {"iteration": i, "env_steps": 1000.0 * i, "episode_return": -1000.0 + i} for i in range(1, 11)
+    ], env="Pendulum-v1")  # fmt: skip
+    reached = compare([cart, swing]).reached
+    assert {r.name for r in reached if r.threshold < 0} == {"swing"}
+    assert {r.name for r in reached if r.threshold > 0} == {"cart"}
+    assert all(r.seeds == 1 for r in reached)
+
+
+def test_a_damaged_line_of_metrics_is_left_out_of_tables_too(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "dqn/t", line(10))
+    columns = (run / "metrics.csv").read_text().splitlines()[0].count(",")
+    with (run / "metrics.csv").open("a") as file:
+        file.write("trial_00000_seed=0" + ",words" * columns + "\n")
+    notes: list[str] = []
+    (row,) = compare([run], notes=notes).rows
+    assert (row.env_steps, row.time_s) == (10_000, 20)
+    assert any("'iteration' left out" in note for note in notes)
+    assert ">10,000<" in page_of(tmp_path, run)[0]

@@ -212,7 +212,8 @@ class MADDPGLearner(ColumnLearner):
         self, name: str, modules: Mapping[str, Any], index: int = 0, suffix: str = "", share: float = 1.0
     ) -> Part:
         """Return the part of some modules, of one sub-policy of each; its optimisers are registered."""
-        stack = self.config.stack_agents
+        # stacked networks see single steps; beside a recurrent policy all rows are sequences
+        stack = self.config.stack_agents and not any(m.is_stateful() for m in modules.values())
         actors = make_actors(modules, self.training_of, index, stack)
         critics = make_critics(modules, self.training_of, index, stack)
         part = Part(name, actors, critics, suffix, share)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -44,6 +45,9 @@ def begin(path: str | Path) -> Pending:
 class Video:
     """Films the first episodes one after the other, at the environment's own frames per second (else 30).
 
+    Args:
+        most_fps: more frames per second are left out; the film is as long as without.
+
     Raises:
         UsageError: a name that does not end in .mp4 or .gif, a folder that cannot be written to, or an
             environment that gives no pictures.
@@ -52,8 +56,10 @@ class Video:
     wants_q_values = False
     wants_frames = True
 
-    def __init__(self, path: str | Path, episodes: int = 1):
+    def __init__(self, path: str | Path, episodes: int = 1, most_fps: float = math.inf):
         self.episodes = episodes
+        self.most_fps = most_fps
+        self._seen = 0
         if Path(path).suffix.lower() not in SUFFIXES:
             raise UsageError(
                 f"cannot write a video to {path}: expected a name ending in {' or '.join(SUFFIXES)}"
@@ -83,7 +89,14 @@ class Video:
             self.output.discard()
 
     def _add(self, env: Any) -> None:
-        frame = env.render()
+        fps = float((getattr(env, "metadata", None) or {}).get("render_fps") or 30)
+        every = max(1, math.ceil(fps / self.most_fps))
+        self._seen += 1
+        if (self._seen - 1) % every == 0:
+            self.write(env.render(), fps / every)
+
+    def write(self, frame: Any, fps: float) -> None:
+        """Add what `render()` gave."""
         if isinstance(frame, list) and frame:
             frame = frame[-1]
         if not isinstance(frame, np.ndarray) or frame.ndim != 3 or frame.shape[2] not in (3, 4):
@@ -94,7 +107,7 @@ class Video:
             )
         height, width = (n - n % 2 for n in frame.shape[:2])  # video codecs want even sizes
         if self._writer is None:
-            self._writer = self._open(float((getattr(env, "metadata", None) or {}).get("render_fps") or 30))
+            self._writer = self._open(fps)
         self._writer.append_data(np.ascontiguousarray(frame[:height, :width, :3], dtype=np.uint8))
 
     def _open(self, fps: float) -> Any:

@@ -15,6 +15,7 @@ from typing import Any
 from rlkit.recipe.signatures import table as signatures
 
 REGISTERED = "registered"
+OWN_MEMORY = ("SAC", "DRON")  # their modules keep the state of a registered model
 
 
 @functools.cache
@@ -83,6 +84,8 @@ def _reason(algorithm: str, field: str, known: Mapping[str, Any], working: list[
     """Return the message and the fix for a field that works in the contexts `working` alone."""
     fix = f"remove {field}"
     if field == "use_lstm":
+        if algorithm in OWN_MEMORY:
+            return f"{algorithm} takes no LSTM of RLlib's", "write name: lstm with its options in its place"
         return f"{algorithm} takes no LSTM: its module keeps no state", fix
     for name, words in (
         ("sees", {"vector": "pictures (height, width, channels)", "picture": "vectors"}),

@@ -106,11 +106,14 @@ class Comparison:
         if not rows:
             raise UsageError(f"no trial here has reported {metric!r} together with env_steps")
         better = [_improvement(a, b) for a, b in itertools.combinations(rows, 2)]
-        if metric.startswith("loss/"):
+        reached = []
+        for names in _same_envs(rows):  # one scale each: a value of CartPole says nothing in Pendulum
+            here = {name: found[name] for name in names}
             levels: Sequence[float] = thresholds
-        else:
-            levels = thresholds or _levels(rows, [c for curves in found.values() for c in curves])
-        reached = [_reached(name, curves, level) for level in levels for name, curves in found.items()]
+            if not thresholds and not metric.startswith("loss/"):
+                some = [row for row in rows if row.name in here]
+                levels = _levels(some, [c for curves in here.values() for c in curves])
+            reached += [_reached(name, curves, level) for level in levels for name, curves in here.items()]
         return cls(metric, rows, [pair for pair in better if pair is not None], reached)
 
     def to_json(self) -> dict[str, Any]:
@@ -247,7 +250,10 @@ def _row(group: TrialGroup, curves: Sequence[Curve], metric: str) -> RecipeRow:
         final.setdefault(curve.env, []).append(final_value(curve))
     scores = [value for values in final.values() for value in values]
     best = [float(c.y.min() if metric.startswith("loss/") else c.y.max()) for c in curves]
-    rows = [t.run.last_rows.get(t.name, {}) for t in group.trials]
+
+    def ends(name: str) -> list[float]:
+        return [value for t in group.trials if (value := group.last(t, name)) is not None]
+
     return RecipeRow(
         name=group.label,
         seeds=len(curves),
@@ -258,8 +264,8 @@ def _row(group: TrialGroup, curves: Sequence[Curve], metric: str) -> RecipeRow:
         ci95=stratified_interval(list(final.values()), iqm) if len(scores) >= MIN_SEEDS else None,
         optimality_gap=float(optimality_gap(scores)) if group.scale else None,
         best=float(np.mean(best)),
-        env_steps=_mean([r["env_steps"] for r in rows if "env_steps" in r]),
-        time_s=_mean([r["time_s"] for r in rows if "time_s" in r]),
+        env_steps=_mean(ends("env_steps")),
+        time_s=_mean(ends("time_s")),
     )
 
 
@@ -272,6 +278,14 @@ def _improvement(a: RecipeRow, b: RecipeRow) -> Improvement | None:
     enough = all(min(len(x), len(y)) >= MIN_SEEDS for x, y in pairs)
     chance = float(np.mean([probability_of_improvement(x, y) for x, y in pairs]))
     return Improvement(a.name, b.name, chance, improvement_interval(pairs) if enough else None)
+
+
+def _same_envs(rows: Sequence[RecipeRow]) -> list[list[str]]:
+    """The names of the rows with the same environments, in their order."""
+    found: dict[frozenset[str], list[str]] = {}
+    for row in rows:
+        found.setdefault(frozenset(row.final), []).append(row.name)
+    return list(found.values())
 
 
 def _levels(rows: Sequence[RecipeRow], curves: Sequence[Curve]) -> list[float]:

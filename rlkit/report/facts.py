@@ -27,14 +27,15 @@ def runs_of(groups: Sequence[TrialGroup]) -> list[Run]:
     return list({trial.run.path: trial.run for group in groups for trial in group.trials}.values())
 
 
-def run_rows(runs: Sequence[Run]) -> list[dict[str, str]]:
+def run_rows(groups: Sequence[TrialGroup]) -> list[dict[str, str]]:
     """How each run was started, from what, and where it stands."""
     rows = []
-    for run in runs:
+    for run in runs_of(groups):
         info, git = run.info, run.info.git
         commit = f"{git.get('commit', '')}{' with changes' if git.get('dirty') else ''}" if git else "none"
         versions = ", ".join(f"{name} {version}" for name, version in info.versions.items())
-        steps = [row["env_steps"] for row in run.last_rows.values() if "env_steps" in row]
+        ends = (g.last(t, "env_steps") for g in groups for t in g.trials if t.run.path == run.path)
+        steps = [end for end in ends if end is not None]
         rows.append({
             "run": str(run.path), "status": run.status, "command": info.command, "began": info.created,
             "commit": commit, "versions": versions, "trials": str(len(run.trials)),
@@ -164,7 +165,12 @@ def search_run(run: Run, notes: list[str]) -> bool:
     from rlkit.recipe.spaces import spaces_in
 
     try:
-        return len(run.trials) > 1 and any(True for _ in spaces_in(run.recipe.to_dict()))
+        found = len(run.trials) > 1 and any(True for _ in spaces_in(run.recipe.to_dict()))
     except (RecipeError, CheckpointError) as error:
         notes.append(f"{run.path}: its recipe cannot be read ({str(error).splitlines()[0]})")
+        return False
+    try:
+        return found and run.last_rows is not None  # a ranking needs them
+    except CheckpointError as error:
+        notes.append(f"no table of the search: {str(error).splitlines()[0]}")
         return False

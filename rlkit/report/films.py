@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rlkit.errors import RlkitError
 from rlkit.report.groups import TrialGroup
 from rlkit.runs.run import Trial
 
+if TYPE_CHECKING:
+    from rlkit.play.agent import Agent
+    from rlkit.play.rollout import Row
+
 EPISODES = 10
 MAX_STEPS = 1_000  # a longer episode is cut, which its caption says
 FILMED = 250  # steps of an episode that are filmed
+MOST_FPS = 20.0  # of a film: rendering and encoding are most of what filming costs
 MAX_BYTES = 600_000  # of one film; a page holds less than 3 MB
 
 
@@ -79,7 +86,7 @@ def play_group(group: TrialGroup, *, trust: bool, notes: list[str]) -> Played | 
     for what, row in filmed:
         cut = f"; the first {FILMED} of {row.length} steps" if row.length > FILMED else ""
         try:
-            data = _film(agent, row.seed)
+            data, poster = _film(agent, row)
         except RlkitError as error:
             notes.append(f"{group.label}: no films, {error}")
             break
@@ -92,26 +99,44 @@ def play_group(group: TrialGroup, *, trust: bool, notes: list[str]) -> Played | 
             Film(
                 f"{what} of {EPISODES} episodes: seed {row.seed}, return {row.ret:,.1f}{cut}",
                 data,
-                _poster(data),
+                poster,
             )
         )
     return Played(group.label, str(path), lines, films)
 
 
-def _film(agent: object, seed: int) -> bytes:
-    from rlkit.play.evaluation import evaluate
-
-    with tempfile.TemporaryDirectory(prefix="rlkit-film-") as folder:
-        path = Path(folder, "episode.mp4")
-        evaluate(agent, episodes=1, seed=seed, video=path, max_steps=FILMED)  # type: ignore[arg-type]
-        return path.read_bytes()
-
-
-def _poster(film: bytes) -> bytes:
+def _film(agent: Agent, row: Row) -> tuple[bytes, bytes]:
+    """Play an episode again; return its film, and its middle frame as a JPEG."""
     import imageio.v3
 
-    frames = imageio.v3.imread(film, extension=".mp4", plugin="FFMPEG")
-    return imageio.v3.imwrite("<bytes>", frames[len(frames) // 2], extension=".jpg", quality=70)
+    from rlkit.play.evaluation import environment_of, make_checked
+    from rlkit.play.recording import Video
+    from rlkit.play.rollout import Pool, play
+
+    class Filming(Video):
+        poster: Any = None
+
+        def write(self, frame: Any, fps: float) -> None:
+            super().write(frame, fps)
+            if self._seen <= max(1, min(row.length, FILMED) // 2):
+                self.poster = frame
+
+    name, config = environment_of(agent, None, None)
+    pool = Pool(functools.partial(make_checked, agent, name, config))
+    with tempfile.TemporaryDirectory(prefix="rlkit-film-") as folder:
+        path = Path(folder, "episode.mp4")
+        film = Filming(path, most_fps=MOST_FPS)
+        try:
+            play(agent.policy, pool, [row.seed], slots=1, max_steps=FILMED, recorders=[film])
+        except BaseException:
+            film.close(False)
+            raise
+        finally:
+            pool.close()
+        film.close(True)
+        picture = film.poster[-1] if isinstance(film.poster, list) else film.poster
+        poster = imageio.v3.imwrite("<bytes>", picture[..., :3], extension=".jpg", quality=70)
+        return path.read_bytes(), poster
 
 
 def play_best(groups: Sequence[TrialGroup], *, trust: bool, notes: list[str]) -> Played | None:

@@ -54,6 +54,15 @@ class TrialGroup:
     def label(self) -> str:
         return f"{self.name} {self.varied}".strip()
 
+    def last(self, trial: Trial, metric: str) -> float | None:
+        """The last finite value of a metric that a trial has reported; None where it has none."""
+        frame = self.frames[trial.run.path]
+        if metric not in frame:
+            return None
+        values = frame.loc[frame["trial"] == trial.name, metric].to_numpy(dtype=np.float64)
+        values = values[np.isfinite(values)]
+        return float(values[-1]) if len(values) else None
+
     def curves(self, metric: str, x: str) -> list[Curve]:
         """The metric of each trial that has it."""
         found = []

@@ -90,7 +90,7 @@ def page(groups: Sequence[TrialGroup], played: Played | None, notes: list[str]) 
         "made": time.strftime("%Y-%m-%d %H:%M:%S %z"),
         "version": rlkit.__version__,
         "warnings": facts.warnings(groups, metric) if metric else ["no run here has reported a return"],
-        "runs": facts.run_rows(runs),
+        "runs": facts.run_rows(groups),
         "groups": [
             {
                 "label": group.label,
