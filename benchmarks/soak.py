@@ -83,6 +83,12 @@ def slope(rows: list[tuple[int, dict[str, float]]], name: str) -> float:
     return float(np.polyfit(*zip(*points, strict=True), 1)[0]) if len({p[0] for p in points}) > 2 else np.nan
 
 
+def change(rows: list[tuple[int, dict[str, float]]], name: str) -> float:
+    """Return the last value that was seen less the first; 0 where a process was never seen."""
+    values = [row[name] for _, row in rows if name in row]
+    return values[-1] - values[0] if values else 0.0
+
+
 def soak(algorithm: str, iterations: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         watch = Watch(Path(name), algorithm)
@@ -97,11 +103,7 @@ def soak(algorithm: str, iterations: int) -> dict[str, Any]:
         )
     quarter = len(seconds) // 4
     late = [row for row in watch.rows if row[0] > iterations // 4]
-    ends = (late[0][1], late[-1][1]) if late else ({}, {})
-    grown = {
-        key: ends[1].get(key, np.nan) - ends[0].get(key, np.nan)
-        for key in ("driver_files", "trial_files", "shm")
-    }
+    grown = {key: change(late, key) for key in ("driver_files", "trial_files", "shm")}
     pace = np.median(seconds[-quarter:]) / np.median(seconds[quarter : 2 * quarter])
     slopes = {key: round(slope(late, key), 1) for key in ("driver", "trial")}
     return {
