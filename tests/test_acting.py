@@ -416,6 +416,23 @@ def test_distributions_in_short_draw_what_rllibs_draw() -> None:
             assert torch.equal(logp, distribution.logp(actions))
 
 
+@pytest.mark.parametrize("rllibs", [False, True])
+def test_a_greedy_action_of_sac_is_squashed(rllibs: bool) -> None:
+    """RLlib 2.60 clips the Gaussian's mean, so that a mean of 1 acts at the bound; tanh(1) is .7616."""
+    space = gym.spaces.Box(-2.0, 2.0, (1,), np.float32)
+    policy = make(SACConfig(), Steps(gym.spaces.Box(-1, 1, (3,), np.float32), space), force=rllibs)
+    assert isinstance(policy, ConnectorPolicy) == rllibs
+    head = list(policy.modules[DEFAULT_MODULE_ID].pi.modules())[-1]
+    with torch.no_grad():
+        head.weight.zero_()
+        head.bias.copy_(torch.tensor([1.0, 0.0]))  # mean, log std
+    memory = policy.begin("0")
+    policy.see(memory, np.zeros(3, np.float32))
+    (answer,) = policy.act([memory])
+    (action,) = answer.actions.values()
+    assert np.allclose(action, 2 * np.tanh(1.0), atol=1e-5)
+
+
 def test_the_policy_of_a_config_maps_actions_too() -> None:
     policy = make(PPOConfig(), Strict(SPACES["start"]))
     assert [row.length for row in play(policy, Pool(lambda r: Strict(SPACES["start"])), range(3))] == [6] * 3

@@ -25,6 +25,7 @@ from rlkit.callbacks.base import Callback
 from rlkit.models.masks import legal_of
 from rlkit.roster import choices_of
 
+rllib.squash_greedy_actions()
 Batch = Mapping[str, Any]
 Forward = Callable[..., dict[str, Any]]
 

@@ -47,6 +47,7 @@ class Video:
 
     Args:
         most_fps: more frames per second are left out; the film is as long as without.
+        poster_at: the last frame up to this one is kept as `poster`, as `render()` gave it.
 
     Raises:
         UsageError: a name that does not end in .mp4 or .gif, a folder that cannot be written to, or an
@@ -56,9 +57,11 @@ class Video:
     wants_q_values = False
     wants_frames = True
 
-    def __init__(self, path: str | Path, episodes: int = 1, most_fps: float = math.inf):
+    def __init__(self, path: str | Path, episodes: int = 1, most_fps: float = math.inf, poster_at: int = 0):
         self.episodes = episodes
         self.most_fps = most_fps
+        self.poster_at = poster_at
+        self.poster: Any = None
         self._seen = 0
         if Path(path).suffix.lower() not in SUFFIXES:
             raise UsageError(
@@ -93,7 +96,10 @@ class Video:
         every = max(1, math.ceil(fps / self.most_fps))
         self._seen += 1
         if (self._seen - 1) % every == 0:
-            self.write(env.render(), fps / every)
+            frame = env.render()
+            self.write(frame, fps / every)
+            if self._seen <= self.poster_at:
+                self.poster = frame
 
     def write(self, frame: Any, fps: float) -> None:
         """Add what `render()` gave."""

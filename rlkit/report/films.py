@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rlkit.errors import RlkitError
 from rlkit.report.groups import TrialGroup
@@ -113,19 +113,11 @@ def _film(agent: Agent, row: Row) -> tuple[bytes, bytes]:
     from rlkit.play.recording import Video
     from rlkit.play.rollout import Pool, play
 
-    class Filming(Video):
-        poster: Any = None
-
-        def write(self, frame: Any, fps: float) -> None:
-            super().write(frame, fps)
-            if self._seen <= max(1, min(row.length, FILMED) // 2):
-                self.poster = frame
-
     name, config = environment_of(agent, None, None)
     pool = Pool(functools.partial(make_checked, agent, name, config))
     with tempfile.TemporaryDirectory(prefix="rlkit-film-") as folder:
         path = Path(folder, "episode.mp4")
-        film = Filming(path, most_fps=MOST_FPS)
+        film = Video(path, most_fps=MOST_FPS, poster_at=max(1, min(row.length, FILMED) // 2))
         try:
             play(agent.policy, pool, [row.seed], slots=1, max_steps=FILMED, recorders=[film])
         except BaseException:

@@ -30,6 +30,7 @@ from rlkit.rllib.configs import (
     take_offline,
     traceable_heads,
 )
+from rlkit.rllib.distributions import squash_greedy_actions
 from rlkit.rllib.learners import (
     append_after_gae,
     count_update,
@@ -161,6 +162,7 @@ __all__ = [
     "share_custom_data",
     "share_hanging_rewards",
     "spaces_of_env",
+    "squash_greedy_actions",
     "state_space_of_env",
     "take_notices",
     "take_offline",
