@@ -26,7 +26,8 @@ import yaml
 from dron_games import Player, evaluate
 from torch import nn
 
-from rlkit.algos.opponents.history import PAPER_FEATURES, FeatureOptions
+from rlkit.algos.dron_rules import PAPER_FEATURES
+from rlkit.algos.opponents.history import FeatureOptions
 from rlkit.envs.soccer_games import SoccerGames
 
 CHECKS = (50_000, 100_000, 150_000, 200_000, 300_000, 400_000)

@@ -23,7 +23,8 @@ import torch
 from dron_games import Player
 
 import rlkit
-from rlkit.algos.opponents.history import FEATURES, FeatureOptions
+from rlkit.algos.dron_rules import FEATURES
+from rlkit.algos.opponents.history import FeatureOptions
 from rlkit.envs.soccer_games import SoccerGames
 from rlkit.envs.soccer_rules import SoccerRules
 

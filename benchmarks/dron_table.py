@@ -23,7 +23,8 @@ import numpy as np
 import torch
 from dron_games import Player, evaluate
 
-from rlkit.algos.opponents.history import PAPER_FEATURES, FeatureOptions
+from rlkit.algos.dron_rules import PAPER_FEATURES
+from rlkit.algos.opponents.history import FeatureOptions
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "dron.jsonl"

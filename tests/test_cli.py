@@ -159,7 +159,8 @@ def test_version_names_the_installed_one(call) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "expected"), [("train dq", "dqn_cartpole"), ("check matd", "matd3_spread"), ("ev", "evaluate")]
+    ("words", "expected"),
+    [("train dqn_c", "dqn_cartpole"), ("check matd", "matd3_spread"), ("ev", "evaluate")],
 )
 def test_the_shell_completes_commands_and_recipes(words: str, expected: str) -> None:
     env = {

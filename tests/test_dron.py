@@ -13,7 +13,7 @@ from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.tune.registry import register_env
 
 from rlkit.algos.dron import DRON, DRONConfig
-from rlkit.algos.opponents.history import PAPER_FEATURES
+from rlkit.algos.dron_rules import PAPER_FEATURES
 from rlkit.algos.opponents.losses import gate_use, supervised_loss
 from rlkit.algos.opponents.networks import (
     HISTORY,

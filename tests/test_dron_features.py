@@ -10,8 +10,9 @@ import pytest
 from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
+from rlkit.algos.dron_rules import PAPER_FEATURES
 from rlkit.algos.opponents.features import OpponentFeatures, opponents_of
-from rlkit.algos.opponents.history import PAPER_FEATURES, FeatureOptions, OpponentHistory
+from rlkit.algos.opponents.history import FeatureOptions, OpponentHistory
 from rlkit.envs.soccer import SoccerEnv, SoccerParallelEnv
 from rlkit.errors import EnvError
 

@@ -37,10 +37,11 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from rlkit.algos.dqn import DQN, DQNConfig, DQNLearner, DQNModule
+from rlkit.algos.dron_rules import FEATURES
 from rlkit.algos.offpolicy.sequences import learned_steps, steps_at
 from rlkit.algos.opponents.catalog import DRONCatalog
 from rlkit.algos.opponents.features import OpponentFeatures, Opponents
-from rlkit.algos.opponents.history import FEATURES, FeatureOptions
+from rlkit.algos.opponents.history import FeatureOptions
 from rlkit.algos.opponents.inputs import ACTION_LABEL, TYPE_LABEL
 from rlkit.algos.opponents.losses import gate_use, supervised_loss
 from rlkit.algos.opponents.networks import GATE, GATE_INPUTS, NETWORKS

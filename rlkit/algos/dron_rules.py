@@ -6,10 +6,21 @@ from collections.abc import Iterator
 
 from pydantic import Field
 
-from rlkit.algos.opponents.history import FEATURES, NEED_EVENTS
 from rlkit.algos.options import Options, Positive
 from rlkit.algos.rules import Fault, Rules, Settings, candidates
 from rlkit.envs.rules import opponent_types, rules_of
+
+# name -> what it is; the order is that of the feature vector (`rlkit.algos.opponents.history`)
+FEATURES: dict[str, str] = {
+    "moves": "decayed move statistics, one set with and one without the ball (2 x 4)",
+    "last_moves": "the last two moves: had the ball, and the 4 statistics of each (2 x 5)",
+    "last_action": "the last action, one-hot (A)",
+    "lost": "how often the ball was lost / 10",
+    "clock": "moves played / clock_horizon, at most 1",
+    "frequencies": "share of each action so far (A)",
+}
+PAPER_FEATURES = ("moves", "last_moves", "last_action", "lost", "clock")
+NEED_EVENTS = ("moves", "last_moves", "lost")
 
 
 class DRONOptions(Options):

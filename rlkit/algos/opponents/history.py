@@ -20,19 +20,9 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from rlkit.algos.dron_rules import FEATURES, NEED_EVENTS
 from rlkit.errors import did_you_mean
 
-# name -> what it is; the order is that of the feature vector
-FEATURES: dict[str, str] = {
-    "moves": "decayed move statistics, one set with and one without the ball (2 x 4)",
-    "last_moves": "the last two moves: had the ball, and the 4 statistics of each (2 x 5)",
-    "last_action": "the last action, one-hot (A)",
-    "lost": "how often the ball was lost / 10",
-    "clock": "moves played / clock_horizon, at most 1",
-    "frequencies": "share of each action so far (A)",
-}
-PAPER_FEATURES = ("moves", "last_moves", "last_action", "lost", "clock")
-NEED_EVENTS = ("moves", "last_moves", "lost")
 STATISTICS = 4
 DECAY = 0.8
 
@@ -42,7 +32,7 @@ class FeatureOptions:
     """Which features there are.
 
     Args:
-        features: names of `FEATURES`, in any order; empty for none.
+        features: names of `FEATURES` (`rlkit.algos.dron_rules`), in any order; empty for none.
         window: steps of opponent history for a learned encoder (H); 0 for none.
         clock_horizon: moves at which the clock reads 1.
 
