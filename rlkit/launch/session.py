@@ -110,10 +110,15 @@ class RaySession:
 
         if not self._up.wait(JOIN_S if self.address else None):
             return  # a cluster that never answered: Ray goes on trying in a daemon thread
+        self._over.set()
+        try:
+            ray.shutdown()
+        except KeyboardInterrupt:
+            # A second signal: agents of a raylet that was killed would live on for a minute.
+            processes.end(processes.of_ray())
+            raise
         if self._heir is not None:
             self._heir.dismiss()
-        self._over.set()
-        ray.shutdown()
         self._left.set()
         self._thread.join()
 

@@ -89,17 +89,8 @@ def send(
     while_starting: bool = False,
     left_s: float = 10.0,
 ) -> Ended:
-    """Send signals to a training in `out`, the first once it trains, or while it starts.
-
-    Several come once there is a checkpoint: the second one ends the writing of another.
-    """
-    checkpoints = "*/*/trial_*/checkpoint_*/manifest.json"
-
-    def begun() -> bool:
-        if while_starting:
-            return any(out.glob("*/*/run.json"))
-        return rows(out) and (len(numbers) == 1 or any(out.glob(checkpoints)))
-
+    """Send signals to a training in `out`, the first once it trains, or while it starts."""
+    begun = (lambda: list(out.glob("*/*/run.json"))) if while_starting else (lambda: rows(out))
     if not wait_for(lambda: begun() or training.process.poll() is not None, 240):
         training.end(0)
         raise AssertionError("the training does not begin")
@@ -112,7 +103,7 @@ def send(
     seconds = time.monotonic() - since
     wait_for(lambda: not training.left(), left_s)
     info = json.loads(next(out.glob("*/*/run.json")).read_text())
-    found = list(out.glob(checkpoints))
+    found = list(out.glob("*/*/trial_*/checkpoint_*/manifest.json"))
     left = [training.seen[pid] for pid in training.left()]
     for pid in training.left():
         os.kill(pid, signal.SIGKILL)
