@@ -68,7 +68,7 @@ def recipe(**tune: Any) -> dict[str, Any]:
     }
 
 
-@dataclass
+@dataclass(eq=False)
 class FakeTrial:
     run_metadata: Any
     storage: Any
@@ -119,6 +119,14 @@ def test_an_exploiting_trial_gets_its_own_copy_and_gives_up_its_later_checkpoint
     assert (tmp_path / "b" / "checkpoint_000002" / "weights").read_text() == "a 2"
     schedulers.adopt(trial)  # its own already: nothing happens
     assert numbers(tmp_path / "b") == [2]
+
+
+def test_a_trial_of_a_population_that_ends_keeps_its_best_and_its_newest(tmp_path: Path) -> None:
+    mutations = {"config.training.lr": [0.1, 0.2]}
+    scheduler = schedulers.make({"type": "pbt", "time_attr": "iteration", "mutations": mutations}, keep=1)
+    trial = fake_trial(tmp_path / "a", [1, 2, 3])
+    scheduler.on_trial_complete(SimpleNamespace(), trial, {"training_iteration": 3})
+    assert numbers(tmp_path / "a") == [1, 3]
 
 
 @pytest.mark.parametrize("kind", sorted(schedulers.KINDS))

@@ -97,7 +97,6 @@ class MatrixGames:
         self.state, self.clock, self.style, self._inner, self.left = (
             np.zeros(count, np.int64) for _ in range(5)
         )
-        # by what both had done last; 0: the first round
         # how often C and D followed what both had done last; row 0 is the first round
         self._answers = np.zeros((count, 1 + 4, 2), np.float32)
         self.reset()
