@@ -92,7 +92,8 @@ class Luck:
     """What of a soccer result was luck: the steps of a value function against its own expectation.
 
     v_k(s), (K, S), is the undiscounted value of the best play against style k. In each move
-    r + v_k(s') - E[r + v_k(s') | s, a] has mean 0, and so has v_k of the first state minus its mean over starts and styles.
+    r + v_k(s') - E[r + v_k(s') | s, a] has mean 0, and so has v_k of the first state minus its mean over starts and
+    styles.
     """
 
     def __init__(self, arguments: str):
