@@ -110,7 +110,7 @@ class WorldSteps(ParallelEnv):
         """Return adapted and checked copies of this environment that are stepped on arrays; None if they cannot be."""
         from rlkit.envs.mpe_together import together
 
-        return together(envs)
+        return together(envs, WorldSteps)
 
     def end(self, rewards: dict[str, float]) -> None:
         """Truncate an episode that was stepped from outside (`rlkit.envs.mpe_together`), after its last rewards."""

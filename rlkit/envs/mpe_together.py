@@ -20,7 +20,6 @@ from gymnasium.spaces import Discrete
 from gymnasium.wrappers import OrderEnforcing
 
 from rlkit.envs.contract import CheckedMultiAgentEnv
-from rlkit.envs.mpe import WorldSteps
 from rlkit.envs.mpe_physics import NO_CONTACT, known_version, softplus
 from rlkit.envs.pettingzoo import _Parallel
 
@@ -28,14 +27,19 @@ SENSITIVITY = 5.0  # of actions, where an agent has no `accel`
 MOVES = np.array([[0.0, 0.0], [-1.0, 0.0], [1.0, 0.0], [0.0, -1.0], [0.0, 1.0]])  # of discrete actions
 
 
-def together(envs: Sequence[Any]) -> SpreadTogether | None:
-    """Return copies of one environment as `SpreadTogether`; None where they are anything else."""
+def together(envs: Sequence[Any], stepper: type) -> SpreadTogether | None:
+    """Return copies of one environment as `SpreadTogether`; None where they are anything else.
+
+    Args:
+        envs: the copies.
+        stepper: `WorldSteps`.
+    """
     # RLlib makes its copies with gymnasium.make, which wraps them
     inner = [env.env if type(env) is OrderEnforcing else env for env in envs]
     for env in inner:
         if type(env) is not CheckedMultiAgentEnv or type(env.env) is not _Parallel:
             return None
-        if type(env.env.env) is not WorldSteps or env.env._mask_from_info:
+        if type(env.env.env) is not stepper or env.env._mask_from_info:
             return None
     rules = [_rules(env.env.env.raw) for env in inner] if known_version() else [None]
     first = rules[0]
@@ -62,7 +66,7 @@ class SpreadTogether:
 
     def __init__(self, envs: Sequence[Any], rules: tuple[Any, ...]):
         self.envs, self.rules = list(envs), rules
-        self.steppers: list[WorldSteps] = [env.env.env for env in envs]
+        self.steppers: list[Any] = [env.env.env for env in envs]
         self.raws: list[Any] = [stepper.raw for stepper in self.steppers]
         world = self.raws[0].world
         agents, entities = world.agents, world.entities
