@@ -225,11 +225,17 @@ def folder(tmp_path: Path) -> Iterator[Path]:
         assert lock.holder(path.parent) is None
 
 
-@pytest.mark.parametrize("name", ["SIGTERM while it starts", "SIGHUP", "SIGTERM twice"])
+@pytest.mark.parametrize(
+    "name", ["SIGTERM while it starts", "SIGHUP", "SIGTERM twice", "SIGTERM while Ray shuts down"]
+)
 def test_signals_end_a_run_as_they_should(name: str, folder: Path) -> None:
     case = signals.CASES[name]
     ended = signals.send(
-        signals.start(signals.recipe(folder), folder), folder, case.numbers, while_starting=case.starting
+        signals.start(signals.recipe(folder), folder),
+        folder,
+        case.numbers,
+        while_starting=case.starting,
+        late=case.late,
     )
     assert not signals.problems(case, ended)
 

@@ -141,7 +141,11 @@ def signalled(each: int, folder: Path) -> Iterator[Try]:
             seconds = 0.0
             try:
                 ended = signals.send(
-                    signals.start(file, place), place, case.numbers, while_starting=case.starting
+                    signals.start(file, place),
+                    place,
+                    case.numbers,
+                    while_starting=case.starting,
+                    late=case.late,
                 )
                 bad, seconds = signals.problems(case, ended), ended.seconds
             except Exception as error:  # a try that breaks is a try that did not hold
