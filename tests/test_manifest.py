@@ -227,7 +227,8 @@ def test_latest_good_falls_back_and_says_why(checkpoint: Path) -> None:
     os.truncate(newest / "class_and_ctor_args.pkl", 3)
     (unfinished / manifest.NAME).unlink()
     good, skipped = manifest.latest_good(trial)
-    assert good == newer
+    assert good is not None
+    assert good.path == newer
     assert [path for path, _ in skipped] == [unfinished, newest]
     assert "has no manifest.json" in skipped[0][1]
     assert "class_and_ctor_args.pkl: damaged, 3 bytes instead of" in skipped[1][1]

@@ -74,7 +74,7 @@ class Interrupt:
             signal.signal(number, lambda number, frame: None)
 
     def again(self) -> None:
-        """Take the signals back: Ray puts a handler before ours that prints a stack and aborts at the second SIGTERM."""
+        """Take the signals back. Ray's handler goes before ours, prints a stack and aborts at the second SIGTERM."""
         for number in self._previous:
             signal.signal(number, self._handle)
 

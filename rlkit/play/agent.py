@@ -331,5 +331,5 @@ def _verified(path: Path, trust: bool, force: bool | None) -> Manifest:
         good, _ = manifest.latest_good(chosen.parent, trust=trust, force=force)
         if good is None:
             raise
-        print(f"skipping {chosen.name}: {error}\nusing {good} instead", file=sys.stderr)
-        return manifest.verify(good, trust=trust, force=force)
+        print(f"skipping {chosen.name}: {error}\nusing {good.path} instead", file=sys.stderr)
+        return good

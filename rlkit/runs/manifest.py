@@ -124,10 +124,12 @@ def write(
         body = json.loads(json.dumps(body, default=_plain))
         text = _canonical(body)
         seal = {"checksum": hashlib.sha256(text).hexdigest(), "signature": signing.stamp(text)}
-        write_atomic(folder / NAME, json.dumps({**body, **seal}, indent=1).encode())
+        write_atomic(folder / NAME, json.dumps({**body, **seal}))  # `indent` would take ten times as long
     except OSError as error:
         raise CheckpointError(cannot_write(error, folder / NAME)) from error
-    return _manifest(folder, body, signed=seal["signature"] is not None)
+    values = {name: body[name] for name in Manifest.__dataclass_fields__ if name in body}
+    values["files"] = {name: File(**is_) for name, is_ in body["files"].items()}
+    return Manifest(path=folder, signed=seal["signature"] is not None, **values)
 
 
 def verify(folder: str | Path, *, trust: bool = False, force: bool | None = None) -> Manifest:
@@ -168,7 +170,7 @@ def verify(folder: str | Path, *, trust: bool = False, force: bool | None = None
 
 def latest_good(
     folder: str | Path, *, trust: bool = False, force: bool | None = None
-) -> tuple[Path | None, list[tuple[Path, str]]]:
+) -> tuple[Manifest | None, list[tuple[Path, str]]]:
     """Return the newest checkpoint in a trial folder that verifies, and what was passed over, with reasons.
 
     Checkpoints are the sub-folders named `checkpoint_<number>`; the largest number is the newest.
@@ -176,11 +178,9 @@ def latest_good(
     skipped: list[tuple[Path, str]] = []
     for path in reversed(checkpoints_in(folder)):
         try:
-            verify(path, trust=trust, force=force)
+            return verify(path, trust=trust, force=force), skipped
         except CheckpointError as error:
             skipped.append((path, str(error)))
-        else:
-            return path, skipped
     return None, skipped
 
 

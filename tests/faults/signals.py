@@ -35,7 +35,7 @@ class Case:
     code: int
     status: str
     starting: bool = False  # they come before anything trains
-    late: bool = False  # all but the first come while Ray shuts down
+    late: float | None = None  # seconds after run.json has the outcome, when Ray shuts down: then come the others
 
 
 CASES = {
@@ -46,8 +46,8 @@ CASES = {
     "SIGHUP": Case((signal.SIGHUP,), 143, "terminated"),
     "^C twice": Case((signal.SIGINT, signal.SIGINT), 130, "interrupted"),
     "SIGTERM twice": Case((signal.SIGTERM, signal.SIGTERM), 143, "terminated"),
-    "SIGTERM while Ray shuts down": Case((signal.SIGTERM,) * 9, 143, "terminated", late=True),
-    "^C while Ray shuts down": Case((signal.SIGINT,) * 9, 130, "interrupted", late=True),
+    "SIGTERM while Ray shuts down": Case((signal.SIGTERM,) * 9, 143, "terminated", late=1.0),
+    "^C while Ray shuts down": Case((signal.SIGINT,) * 9, 130, "interrupted", late=1.0),
     "kill -9": Case((signal.SIGKILL,), -signal.SIGKILL, "running"),
 }
 
@@ -94,7 +94,7 @@ def send(
     numbers: Sequence[int],
     *,
     while_starting: bool = False,
-    late: bool = False,
+    late: float | None = None,
     left_s: float = 10.0,
 ) -> Ended:
     """Send signals to a training in `out`, the first once it trains, or while it starts; the rest soon, or `late`."""
@@ -104,10 +104,11 @@ def send(
         raise AssertionError("the training does not begin")
     training.look()
     since = training.send(numbers[0])
-    if late and not wait_for(lambda: status_in(out) != "running", 60):
+    if late is not None and not wait_for(lambda: status_in(out) != "running", 60):
         raise AssertionError("run.json is not written before Ray's shutdown")
+    time.sleep(late or 0.0)
     for number in numbers[1:]:
-        time.sleep(0.05 if late else 0.3)
+        time.sleep(0.3 if late is None else 0.05)
         if training.process.poll() is None:
             since = training.send(number)
     code, said, err = training.end(60)
