@@ -192,7 +192,13 @@ def test_other_folders_are_not_checkpoints(tmp_path: Path) -> None:
         manifest.verify(tmp_path)
 
 
-@pytest.mark.parametrize(("name", "other"), [("ray", "2.61.0"), ("python", "3.99.1")])
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("ray", "2.61.0"), ("ray", "2.6.0"), ("ray", "3.60.0"), ("ray", "unknown"), ("python", "3.99.1"),
+        ("python", "3.1.9"), ("python", "4.11.0"), ("python", "unknown"),
+    ],
+)  # fmt: skip
 def test_another_version_names_both(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch, name: str, other: str
 ) -> None:

@@ -35,7 +35,9 @@ class Case:
     code: int
     status: str
     starting: bool = False  # they come before anything trains
-    late: float | None = None  # seconds after run.json has the outcome, when Ray shuts down: then come the others
+    late: float | None = (
+        None  # seconds after run.json has the outcome, when Ray shuts down: then come the others
+    )
 
 
 CASES = {
