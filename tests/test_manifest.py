@@ -245,9 +245,25 @@ def test_latest_good_of_nothing(tmp_path: Path) -> None:
     assert manifest.latest_good(tmp_path) == (None, [])
 
 
-def test_a_folder_that_cannot_be_written_names_the_file_and_the_bytes(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"cannot write .*/gone/manifest\.json"):
+def test_a_folder_that_is_gone_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"cannot write .*/gone: No such file or directory"):
         write(tmp_path / "gone")
+
+
+def test_a_checkpoint_nested_deeper_than_python_recurses_is_verified(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(checkpoint)
+    for _ in range(1010):
+        os.mkdir("d")
+        os.chdir("d")
+    Path("x").touch()
+    with pytest.raises(CheckpointError, match=r"/d/x: not in manifest\.json"):
+        manifest.verify(checkpoint)
+    Path("x").unlink()
+    for _ in range(1010):  # pytest could not remove them
+        os.chdir("..")
+        os.rmdir("d")
 
 
 def test_numpy_numbers_are_written_and_other_objects_are_named(checkpoint: Path) -> None:

@@ -225,7 +225,7 @@ def together(**more: Any) -> dict[str, Any]:
         "resample_probability": 1.0,
         "mutations": {"config.training.lr": [0.01, 0.02]},
     }
-    stop = {"stop": {"iterations": 6}, "checkpoint": {"every": 2, "keep": 1}}
+    stop = {"stop": {"iterations": 6}, "checkpoint": {"every": 3, "keep": 1}}
     return {**recipe(metric="episode_return", scheduler=scheduler), **stop, **more}
 
 
