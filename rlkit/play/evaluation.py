@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rlkit.errors import UsageError
+from rlkit.errors import UsageError, printable
 from rlkit.files import write_atomic
 from rlkit.play.agent import Agent, load
 from rlkit.play.answers import BLOCK
@@ -109,7 +109,9 @@ class Evaluation:
         from rich.text import Text
 
         def whole(text: str) -> Text:
-            return Text(text, no_wrap=True, overflow="ignore")  # a path must stay one word to be copied
+            return Text(
+                printable(text), no_wrap=True, overflow="ignore"
+            )  # a path must stay one word to be copied
 
         how = "sampled actions" if self.explore else "greedy"
         last = self.seed + self.episodes - 1
