@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rlkit.errors import UsageError, printable
+from rlkit.errors import CheckpointError, UsageError, printable
 from rlkit.files import write_atomic
 from rlkit.play.agent import Agent, load
 from rlkit.play.answers import BLOCK
@@ -298,7 +298,12 @@ def environment_of(
     """Return name and arguments of the environment: the caller's, the recipe's, or RLlib's config's."""
     recipe = agent.manifest.recipe
     if recipe is not None:
-        name, config = recipe["env"], recipe.get("env_config") or {}
+        name, config = recipe.get("env"), recipe.get("env_config") or {}
+        if env is None and not (isinstance(name, str) and isinstance(config, Mapping)):
+            raise CheckpointError(
+                f"{agent.manifest.path}: its recipe names no environment, got env: {name!r}; name it with --env "
+                "(Python: env=...)"
+            )
     elif env is not None:
         name, config = env, {}
     else:
