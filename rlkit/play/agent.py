@@ -17,7 +17,7 @@ import gymnasium as gym
 import numpy as np
 
 from rlkit import registry
-from rlkit.errors import CheckpointError, UsageError, did_you_mean
+from rlkit.errors import CheckpointError, UsageError, did_you_mean, printable
 from rlkit.play import bundle
 from rlkit.play.answers import ALONE, Answer, has_q_values, named_outputs
 from rlkit.play.observations import as_rows
@@ -331,5 +331,6 @@ def _verified(path: Path, trust: bool, force: bool | None) -> Manifest:
         good, _ = manifest.latest_good(chosen.parent, trust=trust, force=force)
         if good is None:
             raise
-        print(f"skipping {chosen.name}: {error}\nusing {good} instead", file=sys.stderr)
-        return manifest.verify(good, trust=trust, force=force)
+        print(printable(f"skipping {chosen.name}: {error}"), file=sys.stderr)
+        print(printable(f"using {good.path} instead"), file=sys.stderr)
+        return good
