@@ -9,8 +9,10 @@ import contextlib
 import json
 import os
 import shlex
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -130,6 +132,7 @@ def train(
         return
     options: dict[str, Any] = {"imports": imports, "address": address, "quiet": quiet, "verbose": verbose}
     command = shlex.join(["rlkit", *sys.argv[1:]])
+    _end_with_143()
     with _stdout_for_results():
         if resume is not None:
             run = launch.resume(resume, overrides, trust=trust, **options)
@@ -505,6 +508,14 @@ def main() -> None:
 def _shown(message: object) -> str:
     """Return a message whose lines hold nothing that a terminal would obey; it may quote a stranger's file."""
     return "\n".join(printable(line.expandtabs(4)) for line in str(message).split("\n"))
+
+
+def _end_with_143() -> None:
+    """Answer SIGTERM and SIGHUP before and after a run as within it: with exit code 143."""
+    main = threading.current_thread() is threading.main_thread()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if main and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, lambda *_: os._exit(143))
 
 
 def _leave(code: int) -> None:

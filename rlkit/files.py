@@ -75,10 +75,11 @@ def regular_size(path: Path, owner: str) -> int:
     return status.st_size
 
 
-def sha256(path: Path) -> str:
+def sha256(path: str | Path) -> str:
     """Return the SHA-256 of a file's content, as hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+    digest, block = hashlib.sha256(), bytearray(1 << 18)  # what the processor's cache holds
+    view = memoryview(block)
+    with open(path, "rb", buffering=0) as file:
+        while size := file.readinto(block):
+            digest.update(view[:size])
     return digest.hexdigest()

@@ -146,6 +146,28 @@ def test_a_local_hook_that_raises_names_callback_hook_and_episode(ray_local: Non
         algorithm.stop()
 
 
+@pytest.mark.parametrize(
+    "hook",
+    [
+        "on_environment_created", "on_episode_created", "on_episode_start", "on_episode_end", "on_sample_end",
+        "on_train_result", "on_learn_on_batch",
+    ],
+)  # fmt: skip
+def test_whatever_hook_raises_is_named(ray_local: None, hook: str) -> None:
+    def fail(self: Callback, *args: Any, **kwargs: Any) -> None:
+        raise ValueError("out of ideas")
+
+    def train() -> None:
+        algorithm = ppo(type("Fails", (Callback,), {hook: fail})).build_algo()
+        try:
+            algorithm.train()
+        finally:
+            algorithm.stop()
+
+    with pytest.raises(CallbackError, match=rf"callback Fails failed in {hook}.*ValueError: out of ideas"):
+        train()
+
+
 def test_a_remote_hook_that_raises_ends_the_run_with_the_same_words(ray_local: None) -> None:
     algorithm = ppo(FailsInStep, runners=1).build_algo()
     try:

@@ -95,6 +95,24 @@ def test_commands_over_malformed_run_folders_end_with_a_message(trained: Path, t
     assert tried > 30
 
 
+def test_a_trial_named_with_an_escape_is_shown_without_it(run: Path) -> None:
+    trial = next(run.glob("trial_*"))
+    trial.rename(trial.with_name("trial_00000_\x1b[31m"))
+    code, wrote = malformed.call("evaluate", run, "--episodes", 1)
+    assert code == 0, wrote
+    assert "trial_00000_\\x1b[31m/checkpoint_" in wrote
+    assert "\x1b" not in wrote
+
+
+def test_a_checkpoint_whose_recipe_names_no_environment_is_refused(run: Path) -> None:
+    for checkpoint in run.glob("trial_*/checkpoint_*"):
+        (checkpoint / manifest.NAME).unlink()
+        manifest.write(checkpoint, recipe={"name": "x"}, iteration=1, env_steps=1)
+    code, wrote = malformed.call("evaluate", run, "--episodes", 1)
+    assert code == 1
+    assert "its recipe names no environment, got env: None" in wrote
+
+
 @pytest.mark.parametrize("name", ["a pipe", "a folder", "a link out", "a link to a device"])
 def test_only_regular_files_are_opened(name: str, tmp_path: Path) -> None:
     malformed.FILES[name](tmp_path / "run.json")
@@ -225,11 +243,17 @@ def folder(tmp_path: Path) -> Iterator[Path]:
         assert lock.holder(path.parent) is None
 
 
-@pytest.mark.parametrize("name", ["SIGTERM while it starts", "SIGHUP", "SIGTERM twice"])
+@pytest.mark.parametrize(
+    "name", ["SIGTERM while it starts", "SIGHUP", "SIGTERM twice", "SIGTERM while Ray shuts down"]
+)
 def test_signals_end_a_run_as_they_should(name: str, folder: Path) -> None:
     case = signals.CASES[name]
     ended = signals.send(
-        signals.start(signals.recipe(folder), folder), folder, case.numbers, while_starting=case.starting
+        signals.start(signals.recipe(folder), folder),
+        folder,
+        case.numbers,
+        while_starting=case.starting,
+        late=case.late,
     )
     assert not signals.problems(case, ended)
 

@@ -192,7 +192,13 @@ def test_other_folders_are_not_checkpoints(tmp_path: Path) -> None:
         manifest.verify(tmp_path)
 
 
-@pytest.mark.parametrize(("name", "other"), [("ray", "2.61.0"), ("python", "3.99.1")])
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("ray", "2.61.0"), ("ray", "2.6.0"), ("ray", "3.60.0"), ("ray", "unknown"), ("python", "3.99.1"),
+        ("python", "3.1.9"), ("python", "4.11.0"), ("python", "unknown"),
+    ],
+)  # fmt: skip
 def test_another_version_names_both(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch, name: str, other: str
 ) -> None:
@@ -227,7 +233,8 @@ def test_latest_good_falls_back_and_says_why(checkpoint: Path) -> None:
     os.truncate(newest / "class_and_ctor_args.pkl", 3)
     (unfinished / manifest.NAME).unlink()
     good, skipped = manifest.latest_good(trial)
-    assert good == newer
+    assert good is not None
+    assert good.path == newer
     assert [path for path, _ in skipped] == [unfinished, newest]
     assert "has no manifest.json" in skipped[0][1]
     assert "class_and_ctor_args.pkl: damaged, 3 bytes instead of" in skipped[1][1]
@@ -238,9 +245,25 @@ def test_latest_good_of_nothing(tmp_path: Path) -> None:
     assert manifest.latest_good(tmp_path) == (None, [])
 
 
-def test_a_folder_that_cannot_be_written_names_the_file_and_the_bytes(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"cannot write .*/gone/manifest\.json"):
+def test_a_folder_that_is_gone_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"cannot write .*/gone: No such file or directory"):
         write(tmp_path / "gone")
+
+
+def test_a_checkpoint_nested_deeper_than_python_recurses_is_verified(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(checkpoint)
+    for _ in range(1010):
+        os.mkdir("d")
+        os.chdir("d")
+    Path("x").touch()
+    with pytest.raises(CheckpointError, match=r"/d/x: not in manifest\.json"):
+        manifest.verify(checkpoint)
+    Path("x").unlink()
+    for _ in range(1010):  # pytest could not remove them
+        os.chdir("..")
+        os.rmdir("d")
 
 
 def test_numpy_numbers_are_written_and_other_objects_are_named(checkpoint: Path) -> None:

@@ -232,6 +232,15 @@ def test_a_wrong_value_is_refused(algorithm: str, where: str, value: Any) -> Non
     assert all(problem.fix for problem in caught.value.problems)
 
 
+@pytest.mark.parametrize("failures", [1, 2, 1000])
+@pytest.mark.parametrize("algorithm", BASE)
+def test_max_failures_without_checkpoints_is_refused(algorithm: str, failures: int) -> None:
+    values = {**BASE[algorithm], "checkpoint": {"every": 0}, "stop": {"iterations": 3}}
+    with pytest.raises(RecipeError, match=rf"max_failures {failures} without checkpoints .*checkpoint: "):
+        recipes.from_mapping({**values, "tune": {"max_failures": failures}})
+    recipes.from_mapping({**values, "tune": {"max_failures": 0}})
+
+
 def test_a_size_that_no_machine_has_is_said_in_bytes() -> None:
     given = {**BASE["PPO"], "config": {"training": {"train_batch_size_per_learner": 10**15}}}
     with pytest.raises(RecipeError) as caught:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +19,7 @@ from ray.tune.schedulers import TrialScheduler
 
 import rlkit
 from rlkit import rllib
+from rlkit.callbacks import Callback
 from rlkit.errors import UsageError
 from rlkit.launch import schedulers
 
@@ -43,7 +46,40 @@ class Pays(gym.Env):
         return np.zeros(1, np.float32), self.pay, self.t >= 10, False, {}
 
 
+class Waits(Pays):
+    """Pays nothing at once, or one from when `begun` is there."""
+
+    def __init__(self, pay: float, begun: str):
+        super().__init__(pay)
+        self.begun = Path(begun)
+
+    def reset(self, **options: Any) -> tuple[np.ndarray, dict]:
+        deadline = time.monotonic() + 60
+        while self.pay and not self.begun.exists() and time.monotonic() < deadline:
+            threading.Event().wait(0.01)
+        return super().reset(**options)
+
+
+class SlowToSave(Callback):
+    """A trial that earns nothing says when it begins its first checkpoint, and takes two seconds for it."""
+
+    def __init__(self, begun: str):
+        self.begun = Path(begun)
+        self.slow = False
+
+    def on_algorithm_init(self, *, algorithm: Any, **kwargs: Any) -> None:
+        self.slow = algorithm.config.env_config["pay"] == 0
+
+    def get_state(self) -> dict[str, Any]:
+        if self.slow and not self.begun.exists():
+            self.begun.touch()
+            threading.Event().wait(2.0)
+        return {}
+
+
 rlkit.register_env("pays", Pays)
+rlkit.register_env("waits", Waits)
+rlkit.register_callback("SlowToSave", SlowToSave)
 
 
 def recipe(**tune: Any) -> dict[str, Any]:
@@ -176,6 +212,52 @@ def test_population_based_training_spreads_what_is_better_and_mutates_it(
     assert last["loss/default_policy/default_optimizer_learning_rate"] in (0.01, 0.02)
     kept = [numbers(trial.path) for trial in run.trials]
     assert all(numbers_[-1] == 12 and len(numbers_) <= 3 for numbers_ in kept), kept
+
+
+def together(**more: Any) -> dict[str, Any]:
+    """Two trials of a population that wait for each other every two iterations; the second one is better."""
+    scheduler = {
+        "type": "pbt",
+        "synch": True,
+        "time_attr": "iteration",
+        "perturbation_interval": 2,
+        "quantile_fraction": 0.5,
+        "resample_probability": 1.0,
+        "mutations": {"config.training.lr": [0.01, 0.02]},
+    }
+    stop = {"stop": {"iterations": 6}, "checkpoint": {"every": 3, "keep": 1}}
+    return {**recipe(metric="episode_return", scheduler=scheduler), **stop, **more}
+
+
+def test_a_trial_that_still_saves_when_it_takes_over_another_goes_on_to_the_end(
+    ray_local: None, tmp_path: Path
+) -> None:
+    begun = str(tmp_path / "begun")
+    run = rlkit.train(
+        together(
+            env="waits",
+            env_config={"pay": {"grid_search": [0.0, 1.0]}, "begun": begun},
+            callbacks=[{"name": "SlowToSave", "begun": begun}],
+        ),
+        out=tmp_path,
+    )
+    assert run.status == "done"
+    for name, rows in run.metrics.groupby("trial"):
+        assert list(rows.iteration) == [1, 2, 3, 4, 5, 6], name
+    worse = run.metrics[run.metrics.trial.str.startswith("trial_00000")].sort_values("iteration")
+    assert list(worse.episode_return)[:2] == [0.0, 0.0]
+    assert worse.iloc[-1].episode_return == 10.0  # it plays the better one's environment
+    assert worse.iloc[-1]["loss/default_policy/default_optimizer_learning_rate"] in (0.01, 0.02)
+
+
+def test_a_population_that_waits_for_a_metric_that_comes_late_ends(ray_local: None, tmp_path: Path) -> None:
+    """The second trial's first episode ends in iteration 5: between two perturbations of the other."""
+    run = rlkit.train(
+        together(env_config={"pay": 1.0, "late": {"grid_search": [0, 90]}}, stop={"iterations": 8}),
+        out=tmp_path,
+    )
+    assert run.status == "done"
+    assert set(run.metrics.groupby("trial").iteration.max()) == {8}
 
 
 @pytest.mark.parametrize("kind", ["asha", "hyperband", "median"])

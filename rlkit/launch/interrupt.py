@@ -1,6 +1,7 @@
 """What ^C, SIGTERM and SIGHUP do to a run: before trials train, it ends; then the first asks for a checkpoint.
 
-A second one ends at once, whatever is going on. Where SIGHUP is ignored (nohup) it stays so.
+A second one ends at once, whatever is going on; those that follow it are ignored while that happens. Where SIGHUP is
+ignored (nohup) it stays so.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 from rlkit.runs.run import Status
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+DEAF_S = 2.0  # ending Ray's processes and writing run.json takes a fraction of a second
 
 
 class Stopped(KeyboardInterrupt):
@@ -48,6 +50,7 @@ class Interrupt:
         self.signal: int | None = None
         self.stopped: Stopped | None = None
         self.since = math.inf
+        self._ended = -math.inf  # when `stopped` was raised
         self._graceful = False
         self._previous: dict[int, Any] = {}
         # A handler runs inside whatever the main thread is doing, printing or importing included, so another
@@ -70,14 +73,18 @@ class Interrupt:
         for number in self._previous:
             signal.signal(number, lambda number, frame: None)
 
+    def again(self) -> None:
+        """Take the signals back. Ray's handler goes before ours, prints a stack and aborts at the second SIGTERM."""
+        for number in self._previous:
+            signal.signal(number, self._handle)
+
     @contextmanager
     def saving(self, announce: Callable[[str], None]) -> Iterator[None]:
         """Within this block the first signal asks for checkpoints, and `announce` prints that.
 
-        Enter it once Ray is up: Ray puts a handler before ours that prints a stack, and aborts at the second SIGTERM.
+        Enter it once Ray is up (see `again`).
         """
-        for number in self._previous:
-            signal.signal(number, self._handle)
+        self.again()
 
         def tell() -> None:
             while (message := self._messages.get()) is not None:
@@ -96,8 +103,10 @@ class Interrupt:
     def _handle(self, number: int, frame: Any) -> None:
         if number == signal.SIGHUP:
             leave_terminal()
+        if time.monotonic() - self._ended < DEAF_S:
+            return
         if self.signal is not None or not self._graceful:
-            self.stopped = Stopped(self.signal or number)
+            self.stopped, self._ended = Stopped(self.signal or number), time.monotonic()
             raise self.stopped
         self.signal, self.since = number, time.monotonic()
         self._messages.put("stopping: writing a checkpoint (again to stop at once)")

@@ -55,15 +55,32 @@ class PopulationBasedTraining(LateMetric, schedulers.PopulationBasedTraining):
     def __init__(self, *, keep: int | None = None, **options: Any):
         super().__init__(require_attrs=False, **options)
         self.keep = keep
+        self.synch = bool(options.get("synch"))
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict) -> str:
         """Let Tune decide; then give exploiting trials a checkpoint of their own, and prune."""
-        decision = super().on_trial_result(tune_controller, trial, result)
         trials = tune_controller.get_trials()
+        if self.synch:  # the last one decides for all, while others may still write what they had reached
+            rllib.wait_for_saves(trials)
+        decision = super().on_trial_result(tune_controller, trial, result)
+        rllib.forget_stops(tune_controller, trials)
         for other in trials:
             adopt(other)
         self._prune(trials)
         return decision
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """Let Tune choose; where all trials wait for each other, the one that is behind goes on.
+
+        With `synch` a trial waits until all have passed the next perturbation, which Tune (2.60) may set at its own
+        last result: where trials report at different times, it would wait for ever once the others have ended.
+        """
+        chosen = super().choose_trial_to_run(tune_controller)
+        trials = tune_controller.get_trials()
+        if chosen is not None or not self.synch or any(trial.status == trial.RUNNING for trial in trials):
+            return chosen
+        waiting = [trial for trial in trials if trial.status in (trial.PENDING, trial.PAUSED)]
+        return min(waiting, key=lambda trial: rllib.pbt_iteration(self, trial) or 0, default=None)
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict) -> None:
         """Let Tune end the trial; then prune: its last result does not pass `on_trial_result`."""

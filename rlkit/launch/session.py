@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rlkit.recipe import Recipe
 
 WATCH_S = 1.0  # between two looks at Ray's processes
+HANDLER_S = 0.01  # between two looks at the handler of SIGTERM while Ray shuts down
 QUIET_ENV = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_DEDUP_LOGS": "0",
@@ -112,7 +113,7 @@ class RaySession:
             return  # a cluster that never answered: Ray goes on trying in a daemon thread
         self._over.set()
         try:
-            ray.shutdown()
+            shut_down(ray.shutdown)
         except KeyboardInterrupt:
             # A second signal: agents of a raylet that was killed would live on for a minute.
             processes.end(processes.of_ray())
@@ -189,6 +190,24 @@ class RaySession:
                 name = Path(gone[0].split()[0]).name
                 self.on_loss(f"Ray's {name} ended: it was killed, or the machine ran out of memory")
                 return
+
+
+def shut_down(work: Callable[[], None]) -> None:
+    """Call `ray.shutdown` in another thread, with this thread's handler of SIGTERM in force meanwhile.
+
+    Its core worker resets SIGTERM to the default, behind Python's back (2.60, `RayLog::UninstallSignalAction`): a
+    second SIGTERM would end this process with nothing said. Signals are handled here, while Ray is inside C++ too.
+    """
+    handler = signal.getsignal(signal.SIGTERM)
+    main = threading.current_thread() is threading.main_thread() and handler is not None
+    thread = threading.Thread(target=work, name="rlkit-ray-shutdown", daemon=True)
+    thread.start()
+    while thread.is_alive():
+        if main:
+            signal.signal(signal.SIGTERM, handler)
+        thread.join(HANDLER_S if main else None)
+    if main:
+        signal.signal(signal.SIGTERM, handler)
 
 
 def demand(recipe: Recipe) -> int:

@@ -90,8 +90,8 @@ class Tracker(tune.Callback):
             for path, reason in skipped:
                 self.show.say(f"passing over {path}: {reason}")
             if good is not None:
-                rllib.point_to_checkpoint(trial, good, manifest.verify(good, trust=True))
-                self.show.say(f"{name_of(trial)}: going on from {good.name}")
+                rllib.point_to_checkpoint(trial, good.path, good)
+                self.show.say(f"{name_of(trial)}: going on from {good.path.name}")
             else:
                 self.show.say(f"{name_of(trial)}: no intact checkpoint, starting from the beginning")
 

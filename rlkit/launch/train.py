@@ -329,6 +329,7 @@ def _tune(experiment: Experiment, session: RaySession, show: Progress, interrupt
         quiet_loggers()  # after that import, which sets levels of its own
     # `rehearse` registers names with Tune, which fails in a Ray that is half started (ray 2.60: its job has no id)
     session.wait()
+    interrupt.again()
     example, taken = rehearse(recipe, weights=experiment.resume is None, trust=experiment.trust)
     if taken:
         show.say(initial.table(taken))
@@ -380,6 +381,7 @@ def _tune(experiment: Experiment, session: RaySession, show: Progress, interrupt
             raise _os_error(str(error)) or error from error
     if info.status == "running":  # Ray was there until the end
         info.status, info.error = outcome(analysis.trials, tracker, interrupt.signal)
+    _write_outcome(experiment)  # before Ray's shutdown, which takes seconds
 
 
 def _resume_config(resume: str | None) -> Any:

@@ -161,10 +161,11 @@ class RecipeTrial:
                 print(f"skipping {bad}: {reason}")
             if good is None:
                 raise CheckpointError(f"{folder}: no checkpoint is intact; start the run anew")
-            path = good
+            notes = good
+        else:
+            notes = manifest.verify(path, trust=True)
         self._begun = True
-        notes = manifest.verify(path, trust=True)
-        super().restore(str(path))  # type: ignore[misc]
+        super().restore(str(notes.path))  # type: ignore[misc]
         rllib.set_progress(
             self,
             iteration=notes.iteration,

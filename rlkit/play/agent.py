@@ -17,14 +17,15 @@ import gymnasium as gym
 import numpy as np
 
 from rlkit import registry
-from rlkit.errors import CheckpointError, UsageError, did_you_mean
+from rlkit.errors import CheckpointError, UsageError, did_you_mean, printable
 from rlkit.play import bundle
 from rlkit.play.answers import ALONE, Answer, has_q_values, named_outputs
 from rlkit.play.observations import as_rows
-from rlkit.recipe.shipped import find_policy
 from rlkit.roster import MASK_KEY, check_mask, choices_of, has_mask
 from rlkit.runs import manifest
 from rlkit.runs.manifest import Manifest
+
+ZOO = "zoo/"
 
 
 class Agent:
@@ -287,7 +288,10 @@ def load(
         CheckpointError: what is missing, damaged, not trusted or of another version.
         UsageError: no such path.
     """
-    path = find_policy(path)
+    if str(path).startswith(ZOO):  # else a bundle acts without the room of recipes
+        from rlkit.recipe.shipped import find_policy
+
+        path = find_policy(path)
     if bundle.is_bundle(path):
         registry.load_plugins(imports)
         graphs, notes = bundle.read(path)
@@ -331,5 +335,6 @@ def _verified(path: Path, trust: bool, force: bool | None) -> Manifest:
         good, _ = manifest.latest_good(chosen.parent, trust=trust, force=force)
         if good is None:
             raise
-        print(f"skipping {chosen.name}: {error}\nusing {good} instead", file=sys.stderr)
-        return manifest.verify(good, trust=trust, force=force)
+        print(printable(f"skipping {chosen.name}: {error}"), file=sys.stderr)
+        print(printable(f"using {good.path} instead"), file=sys.stderr)
+        return good

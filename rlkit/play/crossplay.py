@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 
-from rlkit.errors import UsageError
+from rlkit.errors import UsageError, printable
 from rlkit.play.agent import Agent
 from rlkit.play.answers import Answer
 from rlkit.play.evaluation import (
@@ -239,7 +239,7 @@ class CrossPlay:
         )
         head = [f"{self.env}: {self.episodes} episodes, seeds {self.seed} to {last}, {how}", sides]
         head += [f"{name}: {path}" for path, name in names.items()]
-        return Group(*(Text(line, no_wrap=True, overflow="ignore") for line in head), table)
+        return Group(*(Text(printable(line), no_wrap=True, overflow="ignore") for line in head), table)
 
     def _names(self) -> dict[str, str]:
         """Number the checkpoints in the order they were given: paths are too long for a table."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rlkit.errors import UsageError
+from rlkit.errors import CheckpointError, UsageError, printable
 from rlkit.files import write_atomic
 from rlkit.play.agent import Agent, load
 from rlkit.play.answers import BLOCK
@@ -109,7 +109,9 @@ class Evaluation:
         from rich.text import Text
 
         def whole(text: str) -> Text:
-            return Text(text, no_wrap=True, overflow="ignore")  # a path must stay one word to be copied
+            return Text(
+                printable(text), no_wrap=True, overflow="ignore"
+            )  # a path must stay one word to be copied
 
         how = "sampled actions" if self.explore else "greedy"
         last = self.seed + self.episodes - 1
@@ -296,7 +298,12 @@ def environment_of(
     """Return name and arguments of the environment: the caller's, the recipe's, or RLlib's config's."""
     recipe = agent.manifest.recipe
     if recipe is not None:
-        name, config = recipe["env"], recipe.get("env_config") or {}
+        name, config = recipe.get("env"), recipe.get("env_config") or {}
+        if env is None and not (isinstance(name, str) and isinstance(config, Mapping)):
+            raise CheckpointError(
+                f"{agent.manifest.path}: its recipe names no environment, got env: {name!r}; name it with --env "
+                "(Python: env=...)"
+            )
     elif env is not None:
         name, config = env, {}
     else:

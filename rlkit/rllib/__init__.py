@@ -57,9 +57,11 @@ from rlkit.rllib.learners import (
 from rlkit.rllib.population import (
     exploit_checkpoint,
     folder_of,
+    forget_stops,
     latest_checkpoint,
     pbt_iteration,
     prune_checkpoints,
+    wait_for_saves,
 )
 from rlkit.rllib.runners import (
     EpisodesInside,
@@ -120,6 +122,7 @@ __all__ = [
     "folder_of",
     "forget_deleted_checkpoints",
     "forget_sac_losses",
+    "forget_stops",
     "forward",
     "forward_train_of",
     "forwards_separately",
@@ -170,6 +173,7 @@ __all__ = [
     "traceable_heads",
     "trial_folder",
     "tune_state_to",
+    "wait_for_saves",
     "wants_component",
     "watch_learner",
     "weights_seq_no",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,25 @@ def pbt_iteration(scheduler: Any, trial: Any) -> int | None:
     """Return the iteration of the checkpoint of a trial that others may exploit, or None (2.60: `_trial_state`)."""
     state = scheduler._trial_state.get(trial)
     return state.last_result.get("training_iteration") if state is not None and state.last_result else None
+
+
+def wait_for_saves(trials: Iterable[Any]) -> None:
+    """Wait until trials that are writing a checkpoint have written it (2.60: `Trial.temporary_state.saving_to`)."""
+    for trial in trials:
+        if trial.is_saving:
+            trial.temporary_state.saving_to.resolve()
+
+
+def forget_stops(controller: Any, trials: Iterable[Any]) -> None:
+    """Take back the decision to stop trials that are paused.
+
+    `TuneController._schedule_trial_stop` (2.60) decides to stop a trial that is writing a checkpoint once it is
+    written, and drops what would report that. A trial that is paused in this way, to take over another one, goes on,
+    and would end as done after its next checkpoint.
+    """
+    for trial in trials:
+        if trial.status == trial.PAUSED:
+            controller._tune_controller._cached_trial_decisions.pop(trial.trial_id, None)
 
 
 def prune_checkpoints(trial: Any, keep: int, protect: int | None) -> None:

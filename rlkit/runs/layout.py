@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import re
+from functools import cache
 from pathlib import Path
 
 INFO, METRICS, RECIPE, MANIFEST = "run.json", "metrics.csv", "recipe.yaml", "manifest.json"
@@ -38,7 +39,12 @@ def checkpoints_in(trial: str | Path) -> list[Path]:
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages a run depends on, without importing them."""
-    from importlib import metadata  # 20 ms, and only what writes or verifies needs it
+    return dict(_versions())
+
+
+@cache
+def _versions() -> dict[str, str]:
+    from importlib import metadata  # 20 ms, then 4 ms a call, and only what writes or verifies needs it
 
     found = {"python": platform.python_version()}
     for name, distribution in DISTRIBUTIONS.items():

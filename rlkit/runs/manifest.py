@@ -104,7 +104,7 @@ def write(
     """
     folder = Path(folder)
     try:
-        paths = [path for path in _walk(folder) if path != folder / NAME]
+        entries = [(relative, entry) for relative, entry in _walk(folder) if relative != NAME]
         body = {
             "format": FORMAT,
             "versions": versions(),
@@ -114,20 +114,22 @@ def write(
             "imports": list(imports),
             "recipe": dict(recipe),
             "extra": dict(extra or {}),
-            "folders": [_relative(folder, p) for p in paths if p.is_dir()],
+            "folders": [relative for relative, entry in entries if entry.is_dir()],
             "files": {
-                _relative(folder, p): {"bytes": p.stat().st_size, "sha256": sha256(p)}
-                for p in paths
-                if not p.is_dir()
+                relative: {"bytes": entry.stat().st_size, "sha256": sha256(entry.path)}
+                for relative, entry in entries
+                if not entry.is_dir()
             },
         }
         body = json.loads(json.dumps(body, default=_plain))
         text = _canonical(body)
         seal = {"checksum": hashlib.sha256(text).hexdigest(), "signature": signing.stamp(text)}
-        write_atomic(folder / NAME, json.dumps({**body, **seal}, indent=1).encode())
+        write_atomic(folder / NAME, json.dumps({**body, **seal}))  # `indent` would take ten times as long
     except OSError as error:
         raise CheckpointError(cannot_write(error, folder / NAME)) from error
-    return _manifest(folder, body, signed=seal["signature"] is not None)
+    values = {name: body[name] for name in Manifest.__dataclass_fields__ if name in body}
+    values["files"] = {name: File(**is_) for name, is_ in body["files"].items()}
+    return Manifest(path=folder, signed=seal["signature"] is not None, **values)
 
 
 def verify(folder: str | Path, *, trust: bool = False, force: bool | None = None) -> Manifest:
@@ -168,7 +170,7 @@ def verify(folder: str | Path, *, trust: bool = False, force: bool | None = None
 
 def latest_good(
     folder: str | Path, *, trust: bool = False, force: bool | None = None
-) -> tuple[Path | None, list[tuple[Path, str]]]:
+) -> tuple[Manifest | None, list[tuple[Path, str]]]:
     """Return the newest checkpoint in a trial folder that verifies, and what was passed over, with reasons.
 
     Checkpoints are the sub-folders named `checkpoint_<number>`; the largest number is the newest.
@@ -176,11 +178,9 @@ def latest_good(
     skipped: list[tuple[Path, str]] = []
     for path in reversed(checkpoints_in(folder)):
         try:
-            verify(path, trust=trust, force=force)
+            return verify(path, trust=trust, force=force), skipped
         except CheckpointError as error:
             skipped.append((path, str(error)))
-        else:
-            return path, skipped
     return None, skipped
 
 
@@ -229,14 +229,18 @@ def _check_files(manifest: Manifest) -> None:
                 f"{path}: damaged, {size} bytes instead of {expected.bytes} (truncated, or not "
                 "copied completely)"
             )
-    for path in _walk(folder):
-        known = path == folder / NAME or _relative(folder, path) in manifest.files
-        harmless = path.suffix.lower() in HARMLESS or path.name in HARMLESS_NAMES
-        if path.is_symlink() or not (known or harmless or path.is_dir()):
-            raise CheckpointError(f"{path}: not in {NAME}, and it may be read as code; remove it")
+    try:
+        entries = list(_walk(folder))
+    except OSError as error:
+        raise CheckpointError(f"{error.filename}: cannot be read ({_reason(error)})") from error
+    for relative, entry in entries:
+        known = relative == NAME or relative in manifest.files or entry.is_dir()
+        harmless = Path(relative).suffix.lower() in HARMLESS or entry.name in HARMLESS_NAMES
+        if entry.is_symlink() or not (known or harmless):
+            raise CheckpointError(f"{entry.path}: not in {NAME}, and it may be read as code; remove it")
     for relative, expected in manifest.files.items():
         try:
-            found = sha256(folder / relative)
+            found = sha256(os.path.join(folder, relative))
         except OSError as error:
             raise CheckpointError(f"{folder / relative}: cannot be read ({_reason(error)})") from error
         if found != expected.sha256:
@@ -278,16 +282,20 @@ def _inside(relative: str) -> str:
     return relative
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    """Yield every file and folder below, sorted, links not followed."""
-    for root, names, files in os.walk(folder):
-        names.sort()
-        for name in sorted([*files, *names]):
-            yield Path(root, name)
+def _walk(folder: str | Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Yield every file and folder below with its path from `folder` on, links not followed.
 
-
-def _relative(folder: Path, path: Path) -> str:
-    return path.relative_to(folder).as_posix()
+    Raises:
+        OSError: a folder cannot be read.
+    """
+    waiting = [(os.fspath(folder), "")]
+    for place, above in waiting:
+        with os.scandir(place) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+        for entry in entries:
+            yield above + entry.name, entry
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append((entry.path, f"{above}{entry.name}/"))
 
 
 def _minor(version: str) -> str:
@@ -315,7 +323,7 @@ def cannot_write(error: OSError, path: Path) -> str:
     folder = path if path.is_dir() else path.parent
     try:
         status = os.statvfs(folder)
-        there = sum(p.stat().st_size for p in _walk(folder) if p.is_file())
+        there = sum(entry.stat().st_size for _, entry in _walk(folder) if entry.is_file())
         space = f" ({there:,} bytes needed so far, {status.f_bavail * status.f_frsize:,} free)"
     except OSError:
         space = ""

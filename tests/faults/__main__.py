@@ -80,8 +80,8 @@ TESTS = {
     "F16": ["tests/test_configs.py"],
     "F17": ["tests/test_seal.py"],
     "F18": ["tests/test_manifest.py", "-k", "version or format"],
-    "F19": ["tests/test_callbacks.py", "tests/test_launch.py", "-k", "raises"],
-    "F21": ["tests/test_recipe.py", "-k", "max_failures"],
+    "F19": ["tests/test_callbacks.py", "tests/test_launch.py", "-k", "hook or callback_that_raises"],
+    "F21": ["tests/test_recipe_malformed.py", "tests/test_recipe_corpus.py", "-k", "max_failures"],
 }  # fmt: skip
 
 
@@ -141,7 +141,11 @@ def signalled(each: int, folder: Path) -> Iterator[Try]:
             seconds = 0.0
             try:
                 ended = signals.send(
-                    signals.start(file, place), place, case.numbers, while_starting=case.starting
+                    signals.start(file, place),
+                    place,
+                    case.numbers,
+                    while_starting=case.starting,
+                    late=case.late,
                 )
                 bad, seconds = signals.problems(case, ended), ended.seconds
             except Exception as error:  # a try that breaks is a try that did not hold
@@ -175,9 +179,9 @@ def damaged(algorithm: str, folder: Path) -> Iterator[Try]:
            "held": int(not bad), "lost": found, "problems": bad}  # fmt: skip
 
 
-def attacked(folder: Path) -> Iterator[Try]:
+def attacked(folder: Path, one_in: int) -> Iterator[Try]:
     run = trained("PPO", folder / "stranger")
-    count, bad = malformed.try_all(run, folder / "malformed")
+    count, bad = malformed.try_all(run, folder / "malformed", lambda number: number % one_in == 0)
     yield {"row": "F17", "what": "run folders of strangers, commands over malformed files", "tries": count,
            "held": count - len(bad), "problems": bad}  # fmt: skip
 
@@ -198,8 +202,9 @@ Not promised:
 - generators of remote env runners and learners: they are seeded by the env steps done, not restored;
 - times and throughput.
 
-Hashing and signing a checkpoint of 4 MB took 13 ms of CPU, verifying it 12 ms, writing it 14 ms: half of a checkpoint's
-CPU time, which misses the aim of 5 %. SHA-256 runs at 1.1 GB/s there (`python benchmarks/checkpoint_cost.py`).
+A manifest took 5 ms of CPU for a checkpoint of 0.7 MB, 7 ms for one of 4 MB, 71 ms for one of 86 MB: 12, 18 and 51 % of
+what saving took; verifying took 34, 40 and 56 % of restoring. That misses the aim of 5 %. What is left is SHA-256 itself,
+70 of the 71 ms: it runs at 1.2 GB/s, and so does the writing of arrays (`python benchmarks/checkpoint_cost.py`).
 
 A run of `make faults` is killed again and again: each resume is the next one's victim, and half of the kills wait until
 a checkpoint is being written.
@@ -263,6 +268,9 @@ def main() -> None:
     parser.add_argument("--rows", default=",".join(ROWS), help="rows to run, such as F3,F6")
     parser.add_argument("--each", type=int, default=20, help="kills of each kind; signals a fifth of that")
     parser.add_argument(
+        "--one-in", type=int, default=1, help="of F17's thousands of commands, try one in N cases"
+    )
+    parser.add_argument(
         "--algorithms", default=",".join(ALGORITHMS), help="whose runs are killed and checkpoints damaged"
     )
     given = parser.parse_args()
@@ -282,7 +290,7 @@ def main() -> None:
             if row == "F6":
                 work += [lambda a=a: damaged(a, folder / "F6") for a in algorithms]  # type: ignore[misc]
             if row == "F17":
-                work.append(lambda: attacked(folder / "F17"))
+                work.append(lambda: attacked(folder / "F17", given.one_in))
             if row in TESTS:
                 work.append(lambda row=row: tests(row))  # type: ignore[misc]
             for part in work:

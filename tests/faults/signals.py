@@ -35,6 +35,9 @@ class Case:
     code: int
     status: str
     starting: bool = False  # they come before anything trains
+    late: float | None = (
+        None  # seconds after run.json has the outcome, when Ray shuts down: then come the others
+    )
 
 
 CASES = {
@@ -45,6 +48,8 @@ CASES = {
     "SIGHUP": Case((signal.SIGHUP,), 143, "terminated"),
     "^C twice": Case((signal.SIGINT, signal.SIGINT), 130, "interrupted"),
     "SIGTERM twice": Case((signal.SIGTERM, signal.SIGTERM), 143, "terminated"),
+    "SIGTERM while Ray shuts down": Case((signal.SIGTERM,) * 9, 143, "terminated", late=1.0),
+    "^C while Ray shuts down": Case((signal.SIGINT,) * 9, 130, "interrupted", late=1.0),
     "kill -9": Case((signal.SIGKILL,), -signal.SIGKILL, "running"),
 }
 
@@ -77,6 +82,10 @@ def start(recipe: Path, out: Path, *words: str | Path) -> Training:
     return Training("train", recipe, "stop.iterations=100000", "--out", out, "--json", *words)
 
 
+def status_in(out: Path) -> str:
+    return str(json.loads(next(out.glob("*/*/run.json")).read_text())["status"])
+
+
 def rows(out: Path) -> bool:
     return any(path.stat().st_size > 200 for path in out.glob("*/*/metrics.csv"))
 
@@ -87,24 +96,28 @@ def send(
     numbers: Sequence[int],
     *,
     while_starting: bool = False,
+    late: float | None = None,
     left_s: float = 10.0,
 ) -> Ended:
-    """Send signals to a training in `out`, the first once it trains, or while it starts."""
+    """Send signals to a training in `out`, the first once it trains, or while it starts; the rest soon, or `late`."""
     begun = (lambda: list(out.glob("*/*/run.json"))) if while_starting else (lambda: rows(out))
     if not wait_for(lambda: begun() or training.process.poll() is not None, 240):
         training.end(0)
         raise AssertionError("the training does not begin")
     training.look()
     since = training.send(numbers[0])
+    if late is not None and not wait_for(lambda: status_in(out) != "running", 60):
+        raise AssertionError("run.json is not written before Ray's shutdown")
+    time.sleep(late or 0.0)
     for number in numbers[1:]:
-        time.sleep(0.3)
-        since = training.send(number)
+        time.sleep(0.3 if late is None else 0.05)
+        if training.process.poll() is None:
+            since = training.send(number)
     code, said, err = training.end(60)
     seconds = time.monotonic() - since
     wait_for(lambda: not training.left(), left_s)
-    info = json.loads(next(out.glob("*/*/run.json")).read_text())
     found = list(out.glob("*/*/trial_*/checkpoint_*/manifest.json"))
     left = [training.seen[pid] for pid in training.left()]
     for pid in training.left():
         os.kill(pid, signal.SIGKILL)
-    return Ended(code, seconds, info["status"], bool(found), left, said, err)
+    return Ended(code, seconds, status_in(out), bool(found), left, said, err)
