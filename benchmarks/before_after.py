@@ -32,7 +32,7 @@ config:
   training: {{lr: 1.0e-12, train_batch_size: 64, training_intensity: 32}}
   env_runners: {{num_env_runners: 0, num_envs_per_env_runner: 8}}
   reporting: {{min_sample_timesteps_per_iteration: 5000, min_time_s_per_iteration: 0}}
-stop: {{env_steps: 60000}}
+stop: {{env_steps: 20000}}
 {QUIET}
 """,
     "maddpg": f"""\
@@ -45,7 +45,7 @@ config:
   training: {{train_batch_size: 512, num_steps_sampled_before_learning_starts: 1000}}
   env_runners: {{num_env_runners: 0, num_envs_per_env_runner: 8}}
   reporting: {{min_sample_timesteps_per_iteration: 2000, min_time_s_per_iteration: 0}}
-stop: {{env_steps: 20000}}
+stop: {{env_steps: 8000}}
 {QUIET}
 """,
     "launch": f"""\

@@ -1,9 +1,12 @@
-"""An export against its checkpoint: python benchmarks/export_fidelity.py RUN...
+"""An export against its checkpoint: python benchmarks/export_fidelity.py [--first-action] RUN...
 
 For each run, as ONNX and as a bundle: greedy actions that are equal over 10,000 steps of the recipe's environment, the
-largest difference of continuous actions and Q-values (relative above 1), seconds from `import rlkit` to the first
-action of the bundle in a fresh process, and microseconds of one action of the ONNX graph in onnxruntime.
+largest difference of continuous actions and Q-values (relative above 1), how far the two best Q-values of the
+checkpoint lie apart where the actions differ, and microseconds of CPU for one action of the ONNX graph in onnxruntime.
 The environment follows the checkpoint's actions; the export answers the same observations.
+
+With --first-action instead: seconds from `import rlkit` to the first action in a fresh process, beside `import torch`
+alone, median of 7, in turn.
 """
 
 from __future__ import annotations
@@ -32,16 +35,23 @@ import sys
 import rlkit
 agent = rlkit.load(sys.argv[1])
 agent.observation_space.seed(0)
-agent.act(agent.observation_space.sample(), info=INFO)
+agent.act(agent.observation_space.sample())
+print(time.perf_counter() - began[0], time.process_time() - began[1])
 assert not [name for name in sys.modules if name.split(".")[0] == "ray"]
+"""
+TORCH = """
+import time
+began = time.perf_counter(), time.process_time()
+import torch
 print(time.perf_counter() - began[0], time.process_time() - began[1])
 """
 
 
-def fidelity(path: str, made: Path) -> Comparison:
+def fidelity(path: str, made: Path) -> tuple[Comparison, float]:
+    """Return what was compared, and how far the two best Q-values lie apart at most where the choices differ."""
     agent, (other, _) = rlkit.load(path), bundle.read(made)
     env = make_checked(agent, *environment_of(agent, None, None), render=False)
-    result, seed, several = Comparison(), 0, agent.policy.multi_agent
+    result, seed, several, apart = Comparison(), 0, agent.policy.multi_agent, 0.0
     sides = (agent.policy, other)
     memories: list[Any] = []
     over = True
@@ -55,31 +65,37 @@ def fidelity(path: str, made: Path) -> Comparison:
             side.see(memory, observation, info, *rest)
         (ours,), (theirs,) = (side.act([m], q_values=True) for side, m in zip(sides, memories, strict=True))
         for name, action in ours.actions.items():
+            before = result.different
             result = compare_actions(other.members[name].action_space, action, theirs.actions[name], result)
+            if result.different > before and np.ndim(ours.q_values.get(name)) == 1:
+                second, best = np.sort(ours.q_values[name])[-2:]
+                apart = max(apart, float(best - second))
             if name in theirs.q_values:
                 result = result.with_numbers(ours.q_values[name], theirs.q_values[name], action=False)
         step = env.step(ours.actions if several else ours.actions[ALONE])
         observation, info, rest = step[0], step[4], step[1:4]
         over = any(flags["__all__"] if several else flags for flags in step[2:4])
     env.close()
-    return result
+    return result, apart
 
 
-def cold(made: Path) -> str:
-    runs = []
-    for _ in range(3):
-        out = subprocess.run(
-            [sys.executable, "-c", COLD.replace("INFO", "{'opponent_action': 0}"), str(made)],
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        runs.append([float(x) for x in out.stdout.split()])
-    wall, cpu = np.min(runs, axis=0)
-    return f"{wall:.2f} s ({cpu:.2f} s CPU)"
-
-
-def agents_of(path: str) -> list[str]:
-    policy = rlkit.load(path).policy
-    return list(policy.observation_space.spaces) if policy.multi_agent else [ALONE]
+def cold(path: str) -> None:
+    """Print the seconds to a first action in a fresh process."""
+    with tempfile.TemporaryDirectory() as folder:
+        cases = {"import torch alone": [TORCH]}
+        for kind, name in {"a bundle": "policy", "an .onnx file": "policy.onnx"}.items():
+            cases[kind] = [COLD, str(export(path, Path(folder) / name).path)]
+        seconds: dict[str, list[list[float]]] = {kind: [] for kind in cases}
+        for _ in range(7):
+            for kind, code in cases.items():
+                out = subprocess.run(
+                    [sys.executable, "-c", *code], capture_output=True, text=True, check=True
+                )
+                seconds[kind].append([float(x) for x in out.stdout.split()])
+    print(f"{rlkit.load(path).manifest.recipe['name']}:\n| | wall clock | CPU |\n|---|---|---|")
+    for kind, runs in seconds.items():
+        wall, cpu = np.median(runs, axis=0)
+        print(f"| {kind} | {wall:.2f} s | {cpu:.2f} s |", flush=True)
 
 
 def one_action(made: Path) -> float:
@@ -105,22 +121,26 @@ def one_action(made: Path) -> float:
 
 def main(paths: list[str]) -> None:
     print(
-        "| run | kind | equal actions | largest difference | first action | onnxruntime |\n|---|---|---|---|---|---|"
+        "| run | kind | equal actions | largest difference | Q apart | onnxruntime |\n|---|---|---|---|---|---|"
     )
     for path in paths:
         with tempfile.TemporaryDirectory() as folder:
             for name in ("policy.onnx", "policy"):
                 made = export(path, Path(folder) / name).path
-                found = fidelity(path, made)
+                found, apart = fidelity(path, made)
                 share = 1 - found.different / found.actions
                 once = f"{one_action(made):.0f} us" if made.suffix else ""
-                first = "" if made.suffix or len(agents_of(path)) > 1 else cold(made)
                 print(
-                    f"| {Path(path).name} | {made.suffix or 'bundle'} | {share:.4%} of {found.actions:,} "
-                    f"| {found.error:.1e} | {first} | {once} |",
+                    f"| {rlkit.load(path).manifest.recipe['name']} | {made.suffix or 'bundle'} "
+                    f"| {share:.4%} of {found.actions:,} | {found.error:.1e} "
+                    f"| {f'{apart:.1e}' if found.different else ''} | {once} |",
                     flush=True,
                 )
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    if sys.argv[1] == "--first-action":
+        for run in sys.argv[2:]:
+            cold(run)
+    else:
+        main(sys.argv[1:])

@@ -32,7 +32,8 @@ from opponent_pool import numbers
 from rlkit.algos.opponents.history import FeatureOptions
 from rlkit.envs.matrix_game import MatrixGames
 from rlkit.envs.soccer_games import SoccerGames
-from rlkit.envs.soccer_rules import SoccerRules
+from rlkit.envs.soccer_rules import SoccerRules, tables
+from rlkit.envs.soccer_solver import greedy, successors
 from rlkit.envs.soccer_styles import pool_of
 from rlkit.runs.statistics import MIN_SEEDS, interval, iqm
 
@@ -87,6 +88,41 @@ def optimal_values(arguments: str) -> np.ndarray:
     return soccer_pool.style_values(SoccerRules(), pool_of(given.get("opponents"), given.get("styles")))
 
 
+class Luck:
+    """What of a soccer result was luck: the steps of a value function against its own expectation.
+
+    v_k(s), (K, S), is the undiscounted value of the best play against style k. In each move
+    r + v_k(s') - E[r + v_k(s') | s, a] has mean 0, and so has v_k of the first state minus its mean over starts and
+    styles.
+    """
+
+    def __init__(self, arguments: str):
+        given = json.loads(arguments)
+        rules, pool = SoccerRules(), pool_of(given.get("opponents"), given.get("styles"))
+        table, states = tables(rules), np.arange(tables(rules).size)
+        ahead, expected = [], []
+        for opponent, q in zip(pool.policies(rules), optimal_values(arguments), strict=True):
+            best, value = greedy(q), np.zeros(table.size)
+            for _ in range(rules.horizon):
+                value = successors(table, table.reward + value, opponent)[states, best]
+                value = np.where(table.over, 0.0, value)
+            ahead.append(table.reward + value)
+            expected.append(successors(table, ahead[-1], opponent))
+        self.ahead, self.expected = np.stack(ahead), np.stack(expected)
+        self.starts = self.ahead[:, table.starts].mean(axis=1)  # (K,)
+        self.mean = float(np.dot(pool.weights, self.starts))
+
+    def move(
+        self, style: np.ndarray, before: np.ndarray, actions: np.ndarray, after: np.ndarray
+    ) -> np.ndarray:
+        """Return the luck of one move in each game, (N,)."""
+        moved: np.ndarray = self.ahead[style, after] - self.expected[style, before, actions]
+        return moved
+
+
+luck_of = functools.cache(Luck)
+
+
 def play(
     act: Callable[[Player], np.ndarray],
     options: FeatureOptions,
@@ -108,13 +144,18 @@ def play(
     player = Player(engine, options)
     scores, going, losses = np.zeros(games), np.ones(games, bool), []
     style = engine.style.copy()
+    luck = luck_of(text) if env == "soccer" else None
+    lucky = np.zeros(games) if luck is None else luck.ahead[style, engine.state].copy()
     by_game: list[float] = []  # reward per round in each game against the same opponent
     for turn in range(rounds * arguments.get("games_per_opponent", 1)):
         actions = act(player)
         if env == "soccer":
             q = values[style, engine.state]
             lost = q.max(axis=1) - q[np.arange(games), actions]
+        before = engine.state.copy() if luck is not None else None
         move = player.step(actions)
+        if luck is not None:
+            lucky += np.where(going, luck.move(style, before, actions, engine.state), 0.0)
         losses.append(float(lost[going].mean() if env == "soccer" else known - move.reward.mean()))
         scores += np.where(going, move.reward, 0.0)
         if env != "soccer" and (turn + 1) % rounds == 0:
@@ -127,9 +168,12 @@ def play(
             break
     if env != "soccer":
         scores /= rounds * len(by_game)
+    base = np.zeros(len(engine.names)) if luck is None else luck.starts
+    rest = scores - lucky
+    score = float(rest.mean()) + (0.0 if luck is None else luck.mean)
     return {
-        "score": float(scores.mean()), "regret": known - float(scores.mean()), "known": known,
-        "by_type": {name: float(scores[style == k].mean()) for k, name in enumerate(engine.names)},
+        "score": score, "regret": known - score, "known": known, "error": 1.96 * float(rest.std()) / games**0.5,
+        "by_type": {name: float(rest[style == k].mean() + base[k]) for k, name in enumerate(engine.names)},
         "by_move": [round(loss, 4) for loss in losses[:SHOWN_MOVES]],
         **({"by_game": [round(score, 4) for score in by_game]} if len(by_game) > 1 else {}),
     }  # fmt: skip

@@ -23,25 +23,47 @@ HEAD = """\
 # Results
 
 Written by `python scripts/results.py` from `benchmarks/results/*.jsonl`, in which every line is one training run,
-failures included. A result is the final value of each seed, in the order of the seeds. Wall and CPU times depend on the
-processor and on what else ran on it; the env steps that a seed needs depend on the processor too, because the last bits
-of sums do. A dash: the line does not say.
+failures included. A result is the final value of each seed, in the order of the seeds; of more than ten seeds the
+lowest, the median and the highest. Wall and CPU times depend on the processor and on what else ran on it; the env steps
+that a seed needs depend on the processor too, because the last bits of sums do. A dash: the line does not say.
 """
+
+
+# What a line calls the number it is about: of the last policy, of a confirming evaluation, of a team.
+NUMBERS = ("return", "final", "confirmed", "team_sum")
+MOST = 10  # seeds whose results are listed one by one
 
 
 def lines_of(path: Path) -> list[dict[str, Any]]:
     return [json.loads(text) for text in path.read_text().splitlines() if text.strip()]
 
 
-def key_of(line: dict[str, Any]) -> tuple[str, ...]:
-    return tuple(str(line[k]) for k in ("name", "pool", "variant") if line.get(k) is not None)
+def key_of(line: dict[str, Any], file: str) -> tuple[str, ...]:
+    words = [line["recipe"]] if line.get("recipe") not in (None, file) else []
+    return tuple(map(str, words + [line[k] for k in ("name", "pool", "variant") if line.get(k) is not None]))
 
 
 def result_of(line: dict[str, Any]) -> float | None:
     """The one number that a line is about; None for a run that has none."""
-    final = line.get("return", line.get("final"))
+    final = next((line[word] for word in NUMBERS if word in line), None)
     value = final.get("all") if isinstance(final, dict) else final
     return float(value) if isinstance(value, int | float) else None
+
+
+def seeds(lines: list[dict[str, Any]]) -> str:
+    """The seeds of sorted lines; many in a row as `0 to 49`."""
+    found = [line.get("seed") for line in lines]
+    if len(found) > MOST and None not in found and found == list(range(found[0], found[0] + len(found))):
+        return f"{found[0]} to {found[-1]}"
+    return ", ".join("–" if seed is None else str(seed) for seed in found)
+
+
+def results(values: list[float | None], digits: int) -> str:
+    """The results of the seeds; of many the lowest, the median and the highest."""
+    known = sorted(value for value in values if value is not None)
+    if len(values) <= MOST or not known:
+        return ", ".join("failed" if value is None else f"{value:.{digits}f}" for value in values)
+    return " … ".join(f"{value:.{digits}f}" for value in (known[0], statistics.median(known), known[-1]))
 
 
 def row(key: tuple[str, ...], lines: list[dict[str, Any]]) -> str:
@@ -60,11 +82,12 @@ def row(key: tuple[str, ...], lines: list[dict[str, Any]]) -> str:
     def said(name: str) -> str:
         return ", ".join(sorted({str(line[name]) for line in lines if line.get(name)})) or "–"
 
-    digits = 3 if known and max(map(abs, known)) < 2 else 1
+    largest = max(map(abs, known), default=0.0)
+    digits = 3 if largest < 2 else 2 if largest < 10 else 1
     cells = [
         " ".join(key),
-        ", ".join(str(line.get("seed", "–")) for line in lines),
-        ", ".join("failed" if value is None else f"{value:.{digits}f}" for value in values),
+        seeds(lines),
+        results(values, digits),
         f"{statistics.mean(known):.{digits}f}" if known else "–",
         f"{statistics.stdev(known):.{digits}f}" if len(known) > 1 else "–",
         str(failed),
@@ -82,7 +105,9 @@ def page() -> str:
         groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
         for line in lines_of(path):
             if line.get("kind", "run") == "run":
-                groups.setdefault(key_of(line), []).append(line)
+                groups.setdefault(key_of(line, path.stem), []).append(line)
+        if not groups:
+            continue
         parts += [f"\n## {path.stem}\n", "| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
         parts += [row(key, lines) for key, lines in groups.items()]
     return "\n".join(parts) + "\n"

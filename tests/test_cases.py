@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from case_envs import ALL, SEVERAL, Two, Waves, Witness, by_hand
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.core.columns import Columns
+from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.error import MultiAgentEnvError
 
 from rlkit import registry
@@ -333,6 +335,24 @@ def test_getters_find_the_last_step_in_every_chunk(fragment: int) -> None:
         assert set(episode.get_observations(-1)) == set(seen)
         if (t + 1) % fragment == 0:
             episode = episode.cut(len_lookback_buffer=1)
+
+
+def test_a_finished_episode_becomes_arrays_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RLlib's runner asks each finished episode of a sample again after every step of it."""
+    env, asked = Waves(), Counter[int]()
+    one_agent = SingleAgentEpisode.to_numpy
+    monkeypatch.setattr(
+        SingleAgentEpisode, "to_numpy", lambda self: asked.update([id(self)]) or one_agent(self)
+    )
+    episode = EnvEpisode(agent_to_module_mapping_fn=lambda *_, **__: "shared")
+    episode.add_env_reset(observations=env.reset()[0])
+    while not episode.is_done:
+        actions = dict.fromkeys(sorted(episode.get_agents_to_act()), 0)
+        seen, rewards, ended, cut, _ = env.step(actions)
+        episode.add_env_step(seen, actions, rewards, terminateds=ended, truncateds=cut)
+    for _ in range(3):
+        assert episode.to_numpy().is_numpy
+    assert set(asked.values()) == {1}
 
 
 def test_chunks_of_an_episode_survive_copies() -> None:

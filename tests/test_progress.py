@@ -96,6 +96,15 @@ def test_without_a_terminal_no_line_comes_twice() -> None:
     assert len(out.getvalue().splitlines()) == 1
 
 
+def test_an_iteration_without_a_finished_episode_shows_the_last_return() -> None:
+    out = io.StringIO()
+    with Progress(RECIPE, console=Console(file=out, width=120, highlight=False)) as show:
+        show.trial("trial_0", "running")
+        show.result("trial_0", {"env_steps": 250.0, "episode_return": 21.34})
+        show.result("trial_0", {"env_steps": 500.0, "episode_return": float("nan")})
+    assert out.getvalue().splitlines()[-1].split("  ")[2:4] == ["steps 500/1000", "return 21.3"]
+
+
 def test_the_table_says_what_an_interrupted_run_is_doing() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=80, color_system=None)
     show = Progress(RECIPE, console=console)

@@ -171,6 +171,23 @@ def module_of(path: str) -> ModuleType:
     return module
 
 
+def test_every_measured_line_is_about_a_number() -> None:
+    module = module_of("scripts/results.py")
+    for path in sorted(module.RESULTS.glob("*.jsonl")):
+        for line in module.lines_of(path):
+            if line.get("kind", "run") == "run":
+                assert module.result_of(line) is not None, (path.name, line)
+                assert module.key_of(line, path.stem), (path.name, line)
+
+
+def test_many_seeds_are_a_range_and_their_results_three_numbers() -> None:
+    module = module_of("scripts/results.py")
+    cells = module.row(("default",), [{"seed": n, "return": float(n)} for n in range(11)]).split(" | ")
+    assert cells[1:3] == ["0 to 10", "0.0 … 5.0 … 10.0"]
+    cells = module.row(("default",), [{"seed": n, "return": None} for n in (3, 5)]).split(" | ")
+    assert cells[1:3] == ["3, 5", "failed, failed"]
+
+
 def test_the_page_of_results_is_what_the_benchmarks_wrote() -> None:
     assert module_of("scripts/results.py").page() == (DOCS / "results.md").read_text(), "run make results"
 

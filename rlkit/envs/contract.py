@@ -344,6 +344,11 @@ class CheckedMultiAgentEnv(MultiAgentEnv):
         self.agents = self.env.unwrapped.agents
         return result
 
+    def finished(self) -> None:
+        """Note the end of an episode whose steps somebody else took, with the environment inside."""
+        self.agents = self.env.unwrapped.agents
+        self.contract.finished()
+
     def _mappings(self, *given: tuple[str, Any]) -> None:
         for field, value in given:
             self.contract.mapping(field, value)

@@ -8,6 +8,7 @@ the world once, and returns the same numbers, bit for bit (tests/test_envs_mpe.p
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -102,10 +103,25 @@ class WorldSteps(ParallelEnv):
         }
         terminations, truncations = dict(raw.terminations), dict(raw.truncations)
         if cut or over:
-            while raw.agents:  # the turn-based layer takes out its agents one by one
-                self.env.aec_env.step(None)
-            self.agents = self.env.agents = []
+            self._leave()
         return observations, rewards, terminations, truncations, infos
+
+    def together(self, envs: Sequence[Any]) -> Any:
+        """Return adapted and checked copies of this environment that are stepped on arrays; None if they cannot be."""
+        from rlkit.envs.mpe_together import together
+
+        return together(envs, WorldSteps)
+
+    def end(self, rewards: dict[str, float]) -> None:
+        """Truncate an episode that was stepped from outside (`rlkit.envs.mpe_together`), after its last rewards."""
+        self.raw.rewards = rewards
+        self.raw.truncations = dict.fromkeys(self.possible_agents, True)
+        self._leave()
+
+    def _leave(self) -> None:
+        while self.raw.agents:  # the turn-based layer takes out its agents one by one
+            self.env.aec_env.step(None)
+        self.agents = self.env.agents = []
 
     def render(self) -> Any:
         return self.env.render()

@@ -25,7 +25,7 @@ def hasten(raw: Any) -> None:
     Args:
         raw: the `SimpleEnv`.
     """
-    if not importlib.metadata.version("mpe2").startswith("1.1."):
+    if not known_version():
         return
     _near_pairs(raw.world)
     scenario = raw.scenario
@@ -36,6 +36,11 @@ def hasten(raw: Any) -> None:
         scenario.is_collision = _collide
     if module[-1] == "simple_spread":
         scenario.global_reward = _coverage
+
+
+def known_version() -> bool:
+    """Whether the installed mpe2 is one that the arithmetic here was compared with."""
+    return importlib.metadata.version("mpe2").startswith("1.1.")
 
 
 def _near_pairs(world: Any) -> None:
@@ -67,7 +72,7 @@ def _near_pairs(world: Any) -> None:
                 if distance == 0.0:
                     pair = world.get_collision_force(one, other)
                 else:
-                    push = _softplus(-gap / world.contact_margin) * world.contact_margin
+                    push = softplus(-gap / world.contact_margin) * world.contact_margin
                     strength = world.contact_force
                     force = np.array([strength * dx / distance * push, strength * dy / distance * push])
                     pair = (force if one.movable else None, -force if other.movable else None)
@@ -79,7 +84,7 @@ def _near_pairs(world: Any) -> None:
     world.apply_environment_force = apply_environment_force
 
 
-def _softplus(x: float) -> float:
+def softplus(x: float) -> float:
     """log(1 + exp(x)), in the way of `np.logaddexp(0, x)`."""
     return math.log1p(math.exp(x)) if x < 0.0 else x + math.log1p(math.exp(-x))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -71,9 +72,10 @@ class Progress:
                 self.states[name] = "saving"
 
     def result(self, name: str, row: Mapping[str, float]) -> None:
-        """Note a trial's newest metrics (tidy names)."""
+        """Note a trial's newest metrics (tidy names). RLlib's NaN is a mean over no episodes: the last one stays."""
         now = time.monotonic()
-        self.rows[name] = {**self.rows.get(name, {}), **row}
+        known = {key: value for key, value in row.items() if not math.isnan(value)}
+        self.rows[name] = {**self.rows.get(name, {}), **known}
         self.first.setdefault(name, (now, self._done(row)))
         if self.live is None and now >= self._next_line:
             self._next_line = now + LINE_EVERY_S

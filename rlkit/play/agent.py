@@ -21,10 +21,11 @@ from rlkit.errors import CheckpointError, UsageError, did_you_mean, printable
 from rlkit.play import bundle
 from rlkit.play.answers import ALONE, Answer, has_q_values, named_outputs
 from rlkit.play.observations import as_rows
-from rlkit.recipe.shipped import find_policy
 from rlkit.roster import MASK_KEY, check_mask, choices_of, has_mask
 from rlkit.runs import manifest
 from rlkit.runs.manifest import Manifest
+
+ZOO = "zoo/"
 
 
 class Agent:
@@ -287,7 +288,10 @@ def load(
         CheckpointError: what is missing, damaged, not trusted or of another version.
         UsageError: no such path.
     """
-    path = find_policy(path)
+    if str(path).startswith(ZOO):  # else a bundle acts without the room of recipes
+        from rlkit.recipe.shipped import find_policy
+
+        path = find_policy(path)
     if bundle.is_bundle(path):
         registry.load_plugins(imports)
         graphs, notes = bundle.read(path)

@@ -262,6 +262,10 @@ class EnvEpisode(MultiAgentEpisode):
         """Also of a chunk in which no agent has completed a step."""
         return bool(self.agent_episodes) and all(one.is_numpy for one in self.agent_episodes.values())
 
+    def to_numpy(self) -> EnvEpisode:
+        """Turn lists into arrays, once: RLlib's runner (2.60) asks every finished episode of a sample after each step."""
+        return self if self.is_numpy else super().to_numpy()
+
     @property
     def agent_ids(self) -> Set[Any]:
         """In the order in which they came, so that batches have one order; RLlib's has another in every process."""

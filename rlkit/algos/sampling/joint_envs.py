@@ -1,7 +1,8 @@
 """Environments for the joint runner, stepped with arrays: copies of a MultiAgentEnv, or one native batch.
 
-Both keep the current observation of every environment in `obs`, (E, ...) per leaf, and return what a step
-brought as a `Step`. An environment that ended stays where it is until `reset_where`.
+Copies that know how to step together are asked to (`Together`). All keep the current observation of every environment
+in `obs`, (E, ...) per leaf, and return what a step brought as a `Step`. An environment that ended stays where it is
+until `reset_where`.
 
 Legend: E environments, N agents.
 """
@@ -126,6 +127,51 @@ class Copies:
             f"{self.roster.name}: {what} {sorted(agents)}, expected the fixed roster {self.roster.agents}",
             "agents that come, go or take turns need `config: {env_runners: {sampling: episodes}}`",
         )
+
+
+class Together(Copies):
+    """Copies that reset one by one and step together, such as `rlkit.envs.mpe_together.SpreadTogether`.
+
+    A copy that another has replaced, or whose rules have changed, ends that: then all are stepped one by one.
+    """
+
+    def __init__(self, vector: Any, roster: TeamLayout, batch: Any):
+        super().__init__(vector, roster)
+        self.batch: Any = batch
+        self._given = list(vector.envs)
+        self._order = [batch.agents.index(agent) for agent in roster.agents]
+        self.obs = [batch.obs[:, i] for i in self._order]  # views: the batch writes them
+
+    def reset(self, seeds: list[int] | None) -> Sequence[Mapping[str, Any]]:
+        infos = super().reset(seeds)
+        for row in range(len(self.envs)):
+            self._check(row)
+        return infos
+
+    def step(self, actions: Mapping[str, np.ndarray]) -> Step:
+        if self.batch is None:
+            return super().step(actions)
+        rewards, over = self.batch.step(actions)
+        terminateds, truncateds = self._flags
+        truncateds[:] = over[:, None]
+        return Step(rewards[:, self._order], terminateds, truncateds, over, None)
+
+    def reset_where(self, envs: np.ndarray) -> Sequence[Mapping[str, Any]]:
+        infos = super().reset_where(envs)
+        for row in envs.tolist():
+            self._check(row)
+        return infos
+
+    def _check(self, row: int) -> None:
+        if self.batch is not None and not (self.envs[row] is self._given[row] and self.batch.see(row)):
+            self.batch = None
+
+
+def copies(vector: Any, roster: TeamLayout) -> Copies:
+    """Return the copies of a vector environment, stepped together where they can be."""
+    find = getattr(vector.envs[0].unwrapped, "together", None)
+    batch = find(vector.envs) if callable(find) else None
+    return Copies(vector, roster) if batch is None else Together(vector, roster, batch)
 
 
 class NativeBatch:

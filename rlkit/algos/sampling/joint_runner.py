@@ -47,7 +47,7 @@ from rlkit import rllib
 from rlkit.algos.sampling.connectors import PerEpisode
 from rlkit.algos.sampling.episode_runner import EpisodeRunner
 from rlkit.algos.sampling.joint_acting import Acting
-from rlkit.algos.sampling.joint_envs import Copies, JointEnvs, NativeBatch, RosterError, Step
+from rlkit.algos.sampling.joint_envs import Copies, JointEnvs, NativeBatch, RosterError, Step, copies
 from rlkit.algos.sampling.joint_rows import JointRows, Leaves, TeamLayout
 from rlkit.algos.sampling.short_way import UNKNOWN, ShortWay, named, reads, team_needs_episodes
 from rlkit.errors import did_you_mean
@@ -114,9 +114,11 @@ class JointEnvRunner(ShortWay, EpisodeRunner):
     # Environments ------------------------------------------------------------------------------------------
 
     def _make_envs(self) -> JointEnvs:
-        native = getattr(self.env.envs[0].unwrapped, "batched", None)
-        if native is None or any(reads(self, hook, "env") for hook in EPISODE_HOOKS):
+        if any(reads(self, hook, "env") for hook in EPISODE_HOOKS):
             return Copies(self.env, self.roster)
+        native = getattr(self.env.envs[0].unwrapped, "batched", None)
+        if native is None:
+            return copies(self.env, self.roster)
         return NativeBatch(native(self.num_envs), self.roster)
 
     def _start(self) -> None:
