@@ -263,7 +263,7 @@ class EnvEpisode(MultiAgentEpisode):
         return bool(self.agent_episodes) and all(one.is_numpy for one in self.agent_episodes.values())
 
     def to_numpy(self) -> EnvEpisode:
-        """Turn lists into arrays, once: RLlib's runner (2.60) asks every finished episode of a sample after each step."""
+        """Turn lists into arrays, once: RLlib's runner (2.60) asks each finished episode again after every step."""
         return self if self.is_numpy else super().to_numpy()
 
     @property
