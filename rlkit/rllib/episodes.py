@@ -264,7 +264,9 @@ class EnvEpisode(MultiAgentEpisode):
 
     def to_numpy(self) -> EnvEpisode:
         """Turn lists into arrays, once: RLlib's runner (2.60) asks each finished episode again after every step."""
-        return self if self.is_numpy else super().to_numpy()
+        if not self.is_numpy:
+            super().to_numpy()
+        return self
 
     @property
     def agent_ids(self) -> Set[Any]:
