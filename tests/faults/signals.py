@@ -36,7 +36,7 @@ class Case:
     status: str
     starting: bool = False  # they come before anything trains
     late: float | None = (
-        None  # seconds after run.json has the outcome, when Ray shuts down: then come the others
+        None  # the others come so many seconds after run.json has the outcome: Ray shuts down
     )
 
 
