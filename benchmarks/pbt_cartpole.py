@@ -42,8 +42,8 @@ def recipe(seed: int, steps: int, lr: float, pbt: bool) -> dict:
     values["config"]["training"]["lr"] = lr
     values["stop"] = {"env_steps": steps}
     values.pop("evaluation", None)
-    values["checkpoint"] = {"every": 8, "keep": 2, "best": "return"}
-    values["tune"] = {"samples": TRIALS, "metric": "return", "mode": "max"}
+    values["checkpoint"] = {"every": 8, "keep": 2, "best": "episode_return"}
+    values["tune"] = {"samples": TRIALS, "metric": "episode_return", "mode": "max"}
     if pbt:
         values["tune"]["scheduler"] = SCHEDULER
     return values
@@ -61,7 +61,7 @@ def measured(seed: int, steps: int, lr: float, pbt: bool, out: Path) -> dict:
         "seed": seed,
         "trials": TRIALS,
         "env_steps": int(run.metrics.env_steps.max()),
-        "best_return": round(float(run.metrics["return"].max()), 1),
+        "best_return": round(float(run.metrics["episode_return"].max()), 1),
         "return": round(judged["episode_return"]["mean"], 1),
         "last_lr": [float(rate) for rate in rates],
         "wall_s": round(time.monotonic() - begin, 1),

@@ -138,6 +138,12 @@ def test_recipes_of_a_run_and_of_its_trials(run: Path) -> None:
         open_run(run).recipe  # noqa: B018
 
 
+def test_a_trial_whose_name_is_no_text_is_refused_by_name(run: Path) -> None:
+    os.mkdir(os.fsencode(run) + b"/trial_\xff")
+    with pytest.raises(CheckpointError, match=r"trial_\\udcff: got a name that is no UTF-8"):
+        _ = open_run(run).trials
+
+
 def test_a_run_without_a_checkpoint_says_so(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "x/t", lambda seed: [], status="failed")
     with pytest.raises(UsageError, match=r"no finished checkpoint yet \(status: failed\)"):

@@ -248,6 +248,10 @@ class Run:
         for folder in folders:  # a stranger's link could lead to any other folder
             if folder.is_symlink():
                 raise CheckpointError(f"{shown(folder)}: got a link, expected the folder of a trial")
+            if any("\ud800" <= letter <= "\udfff" for letter in folder.name):  # bytes that are no UTF-8
+                raise CheckpointError(
+                    f"{shown(folder)}: got a name that is no UTF-8, expected the folder of a trial"
+                )
         return [Trial(p.name, p, self) for p in folders]
 
     @property
