@@ -139,7 +139,8 @@ def test_recipes_of_a_run_and_of_its_trials(run: Path) -> None:
 
 
 def test_a_trial_whose_name_is_no_text_is_refused_by_name(run: Path) -> None:
-    os.mkdir(os.fsencode(run) + b"/trial_\xff")
+    name = os.fsdecode(b"trial_\xff")
+    os.rename(run / "trial_00001_seed=1", run / name)
     with pytest.raises(CheckpointError, match=r"trial_\\udcff: got a name that is no UTF-8"):
         _ = open_run(run).trials
 
