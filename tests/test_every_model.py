@@ -161,7 +161,11 @@ def train(algorithm: str, model: str, observes: str, acts: str) -> None:
     check_spaces(config, recipe)
     trained = config.build_algo()
     try:
-        learners = trained.train()["learners"]
+        learners: dict[str, Any] = {}
+        for _ in range(
+            50
+        ):  # IMPALA and APPO learn beside the sampling: the first result may hold no loss yet
+            learners = learners or trained.train().get("learners", {})
     finally:
         trained.stop()
     losses = [v for found in learners.values() for name, v in found.items() if name.endswith("loss")]
