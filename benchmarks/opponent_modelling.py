@@ -49,6 +49,7 @@ POOLS: dict[str, tuple[str, Any, Any]] = {
     "soccer_5_5": ("dron_pool", {"random": 5, "seed": 5}, {"random": 4, "seed": 105}),
     "soccer_3_6": ("dron_pool", {"random": 3, "seed": 6}, {"random": 4, "seed": 106}),
     "soccer_4_7": ("dron_pool", {"random": 4, "seed": 7}, {"random": 4, "seed": 107}),
+    "soccer_30_8": ("dron_pool", {"random": 30, "seed": 8}, {"random": 4, "seed": 108}),
     "matrix_mixed": ("matrix_game", "mixed", ["suspicious_tit_for_tat", "tit_for_two_tats", "grim"]),
     "matrix_reciprocal": ("matrix_game", "reciprocal", ["grim", "suspicious_tit_for_tat"]),
     "matrix_stays": ("matrix_game", "mixed", None),

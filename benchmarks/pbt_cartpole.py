@@ -1,14 +1,14 @@
 """Population based training from a learning rate that learns nothing: PPO on CartPole, with and without it.
 
-    python benchmarks/pbt_cartpole.py [--seeds 3] [--steps 30000] [--lr 1e-8] [--out benchmarks/results/pbt.jsonl]
+    python benchmarks/pbt_cartpole.py [--seeds 3] [--steps 60000] [--lr 1e-8] [--out benchmarks/results/pbt.jsonl]
 
 Four trials start with `lr: 1e-8`. With PBT, every eight iterations the worse half goes on from a checkpoint of the
 better half with a new learning rate; without it the four go on as they are. Both get the same env steps. One line for
-each run: the best trial's highest greedy return during training (10 episodes), and that of its best checkpoint over
-100 greedy episodes on seeds that nothing in the training saw.
+each run: the best trial's highest mean return of training episodes, and that of its best checkpoint over 100 episodes
+on seeds that nothing in the training saw.
 
-1e-6 is not bad enough for greedy actions: the recipe's first policy has logits close to 0, and without PBT 9,400 Adam
-steps of that size reached 500 as well (`--lr 1e-6 --steps 60000`; both are kept in the results).
+Both returns are of sampled actions. Greedy ones say little here: among four random networks there is often one whose
+argmax balances the pole for 500 steps without having learned anything.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ def recipe(seed: int, steps: int, lr: float, pbt: bool) -> dict:
     values["seed"] = seed
     values["config"]["training"]["lr"] = lr
     values["stop"] = {"env_steps": steps}
-    values["evaluation"] = {"every": 8, "episodes": 10}
-    values["checkpoint"] = {"every": 8, "keep": 2, "best": "eval/episode_return"}
-    values["tune"] = {"samples": TRIALS, "metric": "eval/episode_return", "mode": "max"}
+    values.pop("evaluation", None)
+    values["checkpoint"] = {"every": 8, "keep": 2, "best": "return"}
+    values["tune"] = {"samples": TRIALS, "metric": "return", "mode": "max"}
     if pbt:
         values["tune"]["scheduler"] = SCHEDULER
     return values
@@ -53,7 +53,7 @@ def measured(seed: int, steps: int, lr: float, pbt: bool, out: Path) -> dict:
     """Train the four trials; return what the best of them reached."""
     begin = time.monotonic()
     run = rlkit.train(recipe(seed, steps, lr, pbt), out=out, quiet=True)
-    judged = rlkit.evaluate(run.best_checkpoint, episodes=100, seed=0).to_json()
+    judged = rlkit.evaluate(run.best_checkpoint, episodes=100, seed=0, explore=True).to_json()
     rates = run.metrics.groupby("trial")["loss/default_policy/default_optimizer_learning_rate"].last()
     return {
         "name": f"cartpole from lr {lr:g}",
@@ -61,7 +61,7 @@ def measured(seed: int, steps: int, lr: float, pbt: bool, out: Path) -> dict:
         "seed": seed,
         "trials": TRIALS,
         "env_steps": int(run.metrics.env_steps.max()),
-        "best_eval": round(float(run.metrics["eval/episode_return"].max()), 1),
+        "best_return": round(float(run.metrics["return"].max()), 1),
         "return": round(judged["episode_return"]["mean"], 1),
         "last_lr": [float(rate) for rate in rates],
         "wall_s": round(time.monotonic() - begin, 1),
@@ -73,7 +73,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=30_000)
+    parser.add_argument("--steps", type=int, default=60_000)
     parser.add_argument("--lr", type=float, default=1e-8)
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "pbt.jsonl")
     options = parser.parse_args()

@@ -298,6 +298,29 @@ def test_programs_are_data() -> None:
     assert out.tolist() == [[2.0, 4.0]]
 
 
+@pytest.mark.parametrize(
+    ("nodes", "message"),
+    [
+        (
+            [["mul", [{"w": "n"}, 9], {}], *(["mul", [{"v": i}, {"v": i}], {}] for i in range(1, 9))],
+            "beyond 9223",
+        ),
+        ([["mul", [[1, 2], 1 << 26], {}]], "expected numbers, got"),
+        ([["mul", ["text", 1 << 26], {}]], "expected numbers, got"),
+        ([["cat.default", [[{"v": i}, {"v": i}]], {}] for i in range(12)], "hold more than 1,000 numbers"),
+        ([["zeros.default", [[10**400]], {}]], "got the number 1000.*expected at most"),
+    ],
+    ids=["squares", "a list", "a text", "doubled", "large"],
+)
+def test_a_program_cannot_grow_without_end(
+    nodes: list, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rlkit.play.program.RESULTS", 1000)
+    data = {"inputs": 1, "nodes": nodes, "outputs": [{"v": len(nodes)}]}
+    with pytest.raises((CheckpointError, TypeError, ValueError), match=message):
+        Program(data, {"n": 9}, "here")([torch.zeros(1)])  # type: ignore[dict-item]
+
+
 def test_targets_that_make_no_sense_are_named(dqn: Path, dqn_bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("mine")

@@ -77,9 +77,11 @@ class WorldSteps(ParallelEnv):
         return self.raw
 
     def reset(self, seed: int | None = None, options: dict | None = None) -> tuple[dict, dict]:
-        found: tuple[dict, dict] = self.env.reset(seed=seed, options=options)
+        # what the parallel layer's own `reset` does, without a walk through all wrappers for each agent's observation
+        self.env.aec_env.reset(seed=seed, options=options)
+        self.env.agents = self.raw.agents[:]
         self.agents = list(self.env.agents)
-        return found
+        return self._observations(), dict(self.raw.infos)
 
     def step(self, actions: dict[str, Any]) -> tuple[dict, dict, dict, dict, dict]:
         if not self.agents:
@@ -97,14 +99,18 @@ class WorldSteps(ParallelEnv):
         raw.truncations = dict.fromkeys(agents, cut)
         raw.terminations = dict.fromkeys(agents, over)
         infos = dict(raw.infos)
-        observations = {
-            agent: raw.scenario.observation(body, raw.world).astype(np.float32)
-            for agent, body in zip(agents, self._bodies, strict=True)
-        }
+        observations = self._observations()
         terminations, truncations = dict(raw.terminations), dict(raw.truncations)
         if cut or over:
             self._leave()
         return observations, rewards, terminations, truncations, infos
+
+    def _observations(self) -> dict[str, np.ndarray]:
+        raw = self.raw
+        return {
+            agent: raw.scenario.observation(body, raw.world).astype(np.float32)
+            for agent, body in zip(self.possible_agents, self._bodies, strict=True)
+        }
 
     def together(self, envs: Sequence[Any]) -> Any:
         """Return adapted and checked copies of this environment that are stepped on arrays; None if they cannot be."""

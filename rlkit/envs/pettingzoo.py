@@ -79,7 +79,7 @@ class PettingZooEnv(MultiAgentEnv):
                 "give the environment a `possible_agents` list"
             )
         self.possible_agents = natural_order(possible)
-        self.agents = list(self.possible_agents)
+        self.agents, self._everybody = list(self.possible_agents), set(self.possible_agents)
         super().__init__()
         self._mask_from_info = mask_from_info
         self.action_spaces = {agent: env.action_space(agent) for agent in self.possible_agents}
@@ -149,7 +149,8 @@ class _Parallel(PettingZooEnv):
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[dict, dict]:
         observations, infos = self.env.reset(seed=seed, options=options)
         self._done = set()
-        self.agents = natural_order(observations)
+        everybody = observations.keys() == self._everybody
+        self.agents = list(self.possible_agents) if everybody else natural_order(observations)
         infos = {agent: infos.get(agent, {}) for agent in self.agents}
         return {
             agent: self._observation(agent, observations[agent], infos[agent]) for agent in self.agents

@@ -91,7 +91,9 @@ def _read_bundle(folder: Path) -> tuple[GraphPolicy, Manifest]:
             with torch.inference_mode():
                 try:
                     outs = program([torch.from_numpy(arrays[port.name]) for port in inputs])
-                except (RuntimeError, TypeError, IndexError, AttributeError) as error:
+                except (
+                    RuntimeError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, MemoryError
+                ) as error:  # fmt: skip
                     raise CheckpointError(
                         f"{where}: graph {number} fails ({type(error).__name__}: {error})"
                     ) from error

@@ -109,9 +109,8 @@ class Evaluation:
         from rich.text import Text
 
         def whole(text: str) -> Text:
-            return Text(
-                printable(text), no_wrap=True, overflow="ignore"
-            )  # a path must stay one word to be copied
+            # a path must stay one word to be copied
+            return Text(printable(text), no_wrap=True, overflow="ignore")
 
         how = "sampled actions" if self.explore else "greedy"
         last = self.seed + self.episodes - 1

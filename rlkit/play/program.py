@@ -24,6 +24,7 @@ from rlkit.errors import CheckpointError, UsageError
 NODES = 20_000
 LARGEST = 1 << 26  # a number in a shape
 END = 2**63 - 1  # torch's end of a slice
+RESULTS = 1 << 30  # numbers in all results of one run: they are kept until it ends
 
 _ATEN = """
 __and__.Tensor __or__.Tensor _softmax.default _log_softmax.default _to_copy.default abs.default add.Scalar add.Tensor
@@ -52,9 +53,26 @@ sum.dim_IntList sym_size.int t.default tan.default tanh.default to.dtype transpo
 type_as.default unbind.int unflatten.int unsqueeze.default var.correction view.default view_as.default where.Scalar
 where.ScalarOther where.ScalarSelf where.self zeros.default zeros_like.default
 """
+
+
+def _number(function: Callable[..., Any]) -> Callable[..., Any]:
+    """An operation on sizes: Python's own would also multiply lists and texts, and integers have no end."""
+
+    def bounded(*args: Any) -> Any:
+        if not all(isinstance(value, int | float) for value in args):
+            raise TypeError(f"expected numbers, got {str(args)[:60]}")
+        result = function(*args)
+        if abs(result) > END:
+            raise ValueError(f"got a number beyond {END}")
+        return result
+
+    return bounded
+
+
 _NUMBERS: dict[str, Callable[..., Any]] = {
-    "add": operator.add, "sub": operator.sub, "mul": operator.mul, "floordiv": operator.floordiv, "neg": operator.neg,
-    "getitem": operator.getitem, "sym_max": max, "sym_min": min,
+    "add": _number(operator.add), "sub": _number(operator.sub), "mul": _number(operator.mul),
+    "floordiv": _number(operator.floordiv), "neg": _number(operator.neg), "getitem": operator.getitem,
+    "sym_max": _number(max), "sym_min": _number(min),
 }  # fmt: skip
 # checks of the tracer, which say nothing about the result
 _SKIPPED = ("_assert_tensor_metadata", "_assert_scalar", "sym_constrain_range_for_size", "_assert_async")
@@ -209,18 +227,18 @@ class Program:
             if kind == "f" and not more and what in ("inf", "-inf", "nan"):
                 return float(what)
             raise ValueError(f"got the argument {str(value)[:60]}, which refers to nothing before it")
-        if (
-            isinstance(value, int)
-            and not isinstance(value, bool)
-            and abs(value) > LARGEST
-            and abs(value) < END
-        ):
-            raise ValueError(f"got the number {value}, expected at most {LARGEST}")
+        if isinstance(value, int) and abs(value) > LARGEST and value != END:
+            raise ValueError(f"got the number {str(value)[:40]}, expected at most {LARGEST}")
         return value
 
     def __call__(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """Return the outputs for the inputs, both in the program's order."""
+        """Return the outputs for the inputs, both in the program's order.
+
+        Raises:
+            ValueError: the results hold more than `RESULTS` numbers.
+        """
         values: list[Any] = list(inputs)
+        count = 0
         for function, args, kwargs in self._steps:
             if kwargs:
                 values.append(
@@ -228,7 +246,17 @@ class Program:
                 )
             else:
                 values.append(function(*_filled(args, values)))
+            count += _size(values[-1])
+            if count > RESULTS:
+                raise ValueError(f"its results hold more than {RESULTS:,} numbers")
         return _filled(self._outputs, values)
+
+
+def _size(result: Any) -> int:
+    """Count the numbers in the result of an operation."""
+    if isinstance(result, torch.Tensor):
+        return result.numel()
+    return sum(map(_size, result)) if isinstance(result, list | tuple) else 1
 
 
 class _Value:

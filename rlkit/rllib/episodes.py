@@ -263,10 +263,8 @@ class EnvEpisode(MultiAgentEpisode):
         return bool(self.agent_episodes) and all(one.is_numpy for one in self.agent_episodes.values())
 
     def to_numpy(self) -> EnvEpisode:
-        """Turn lists into arrays, once: RLlib's runner (2.60) asks each finished episode again after every step."""
-        if not self.is_numpy:
-            super().to_numpy()
-        return self
+        """Turn lists into arrays, once: RLlib's runner (2.60) asks each finished episode after each step."""
+        return self if self.is_numpy else super().to_numpy()
 
     @property
     def agent_ids(self) -> Set[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -210,9 +211,51 @@ class RunnerInside(RunnerSeeds):
             self.earlier_chunks.pop(episode.id_, None)
         return done
 
-    def log_episode(self, *numbers: Any) -> None:
-        """Log length, return, seconds (and per-agent numbers) of a finished episode."""
-        self._log_episode_metrics(*numbers)  # type: ignore[attr-defined]
+    def log_episodes(self, episodes: Sequence[Sequence[Any]]) -> None:
+        """Log finished episodes, in their order, as `_log_episode_metrics` (2.60) logs one.
+
+        That walks through three nested dicts and looks up every number's statistics anew in each episode: an eighth of
+        the CPU of PPO on episodes of 25 steps. Here each name is looked up once.
+
+        Args:
+            episodes: of each its length, return and seconds; of several agents also {agent: return},
+                {module: return} and {agent: steps}.
+        """
+        from ray.rllib.utils import metrics as names
+
+        means = (
+            names.EPISODE_LEN_MEAN, names.EPISODE_RETURN_MEAN, names.EPISODE_DURATION_SEC_MEAN,
+            names.EPISODE_AGENT_RETURN_MEAN, names.EPISODE_MODULE_RETURN_MEAN, names.EPISODE_AGENT_STEPS,
+        )  # fmt: skip
+        extremes = {
+            "min": (names.EPISODE_LEN_MIN, names.EPISODE_RETURN_MIN),
+            "max": (names.EPISODE_LEN_MAX, names.EPISODE_RETURN_MAX),
+        }
+        runners = self.config.num_env_runners or 1
+        window = max(1, math.ceil(self.config.metrics_num_episodes_for_smoothing / runners))
+        columns: dict[tuple[Any, ...], list[Any]] = {}
+        for numbers in episodes:
+            for name, value in zip(means, numbers, strict=False):
+                parts = (
+                    {(name, key): v for key, v in value.items()}
+                    if isinstance(value, dict)
+                    else {(name,): value}
+                )
+                for path, number in parts.items():
+                    columns.setdefault(path, []).append(number)
+        for path in sorted(columns):
+            self._log_column(path, columns[path], "mean", window)
+        if episodes:
+            for reduce, pair in extremes.items():
+                for name, mean in zip(pair, means, strict=False):
+                    self._log_column((name,), columns[mean,], reduce, window)
+
+    def _log_column(self, path: tuple[Any, ...], values: list[Any], reduce: str, window: int) -> None:
+        metrics = self.metrics
+        metrics.log_value(path, values[0], reduce=reduce, window=window)
+        statistics = metrics._get_key(path)
+        for value in values[1:]:
+            statistics.push(value)
 
     def count_sampled(self, steps: int, episodes: int) -> None:
         """Log the counts of one sample of a single agent."""

@@ -202,9 +202,10 @@ Not promised:
 - generators of remote env runners and learners: they are seeded by the env steps done, not restored;
 - times and throughput.
 
-A manifest took 5 ms of CPU for a checkpoint of 0.7 MB, 7 ms for one of 4 MB, 71 ms for one of 86 MB: 12, 18 and 51 % of
-what saving took; verifying took 34, 40 and 56 % of restoring. That misses the aim of 5 %. What is left is SHA-256 itself,
-70 of the 71 ms: it runs at 1.2 GB/s, and so does the writing of arrays (`python benchmarks/checkpoint_cost.py`).
+A manifest took 5 ms of CPU for a checkpoint of 0.7 MB, 7 ms for one of 4 MB, 71 ms for one of 86 MB: 12, 18 and 51 %
+of what saving took; verifying took 34, 40 and 56 % of restoring. That misses the aim of 5 %. What is left is SHA-256
+itself, 70 of the 71 ms: it runs at 1.2 GB/s, and so does the writing of arrays
+(`python benchmarks/checkpoint_cost.py`).
 
 A run of `make faults` is killed again and again: each resume is the next one's victim, and half of the kills wait until
 a checkpoint is being written.

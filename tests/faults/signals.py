@@ -35,9 +35,8 @@ class Case:
     code: int
     status: str
     starting: bool = False  # they come before anything trains
-    late: float | None = (
-        None  # seconds after run.json has the outcome, when Ray shuts down: then come the others
-    )
+    # the others come so many seconds after run.json has the outcome, when Ray shuts down
+    late: float | None = None
 
 
 CASES = {

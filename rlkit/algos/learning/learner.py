@@ -66,6 +66,7 @@ class Call:
         losses: {module: loss} of the last update.
         sizes: {module: rows} of an update.
         target_updates: {module: how often its targets moved}.
+        forward: the modules' train forward pass, once it is known.
     """
 
     updates: int
@@ -75,6 +76,7 @@ class Call:
     losses: dict[str, torch.Tensor] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
     target_updates: dict[str, int] = field(default_factory=dict)
+    forward: Callable[[Any], Any] | None = None
 
 
 @dataclass
@@ -182,7 +184,7 @@ class ColumnLearner(TorchLearner):
         plan = self._plan
         assert plan is not None
         gate = self._gate = self._gate or Gate(self.metrics)
-        forward = rllib.forward_train_of(self)
+        forward = call.forward = call.forward or rllib.forward_train_of(self)
         columns = {mid: tensors(batch, self.device) for mid, batch in chunk.items()}
         td_errors: dict[str, list[torch.Tensor]] = {}
         for k in range(length(columns)):

@@ -325,7 +325,6 @@ class ArrayEnvRunner(ShortWay, SingleEpisodeRunner):
         return finished + going
 
     def get_metrics(self) -> Any:
-        for numbers in self._finished:
-            self.log_episode(*numbers)
+        self.log_episodes(self._finished)
         self._finished.clear()
         return super().get_metrics()

@@ -62,18 +62,22 @@ class EpisodeRunner(rllib.EpisodesInside, MultiAgentEnvRunner):
         return samples
 
     def get_metrics(self) -> Any:
+        over = []
         for episode in self._over:
             modules: dict[str, float] = defaultdict(float)
             for agent, value in episode.returns.items():
                 modules[episode.module_for(agent)] += value
-            self.log_episode(
-                episode.env_t,
-                sum(episode.returns.values()),
-                episode.seconds + episode.get_duration_s(),
-                {str(agent): value for agent, value in episode.returns.items()},
-                dict(modules),
-                {str(agent): episode.steps.get(agent, 0) for agent in episode.returns},
+            over.append(
+                (
+                    episode.env_t,
+                    sum(episode.returns.values()),
+                    episode.seconds + episode.get_duration_s(),
+                    {str(agent): value for agent, value in episode.returns.items()},
+                    dict(modules),
+                    {str(agent): episode.steps.get(agent, 0) for agent in episode.returns},
+                )
             )
+        self.log_episodes(over)
         self._over.clear()
         return super().get_metrics()
 

@@ -284,9 +284,12 @@ class JointEnvRunner(ShortWay, EpisodeRunner):
         fragment = rows.fragment(row, episode.id_, int(self._chunk_starts[row]), done=done)
         for piece in self._constants:
             fragment = piece.mark(fragment, episode.id_, episode.custom_data)
-        for agent in self.roster.agents:
-            self._module_steps[episode.module_for(agent)] += fragment.length
+        self._count_modules(episode, fragment.length)
         return fragment
+
+    def _count_modules(self, episode: Any, steps: int) -> None:
+        for agent in self.roster.agents:
+            self._module_steps[episode.module_for(agent)] += steps
 
     def _fill(self, episode: Any, rows: JointRows, row: int, fragment: Fragment, seconds: float) -> None:
         """Give a hook's episode the steps of a fragment."""
@@ -338,15 +341,19 @@ class JointEnvRunner(ShortWay, EpisodeRunner):
         self.count_env_steps(env_steps)
 
     def get_metrics(self) -> Any:
-        for done in self._finished:
-            self.log_episode(
-                done.length,
-                sum(done.returns.values()),
-                done.seconds,
-                done.returns,
-                done.modules,
-                dict.fromkeys(done.returns, done.length),
-            )
+        self.log_episodes(
+            [
+                (
+                    done.length,
+                    sum(done.returns.values()),
+                    done.seconds,
+                    done.returns,
+                    done.modules,
+                    dict.fromkeys(done.returns, done.length),
+                )
+                for done in self._finished
+            ]
+        )
         self._finished.clear()
         return super().get_metrics()
 

@@ -66,6 +66,14 @@ class TeamEnvRunner(JointEnvRunner):
         assert self._acting is not None
         self._played = list(self._acting.modules[0])
 
+    def _fragment(self, rows: JointRows, row: int, *, done: bool) -> Fragment:
+        """As of every joint runner; without steps where no hook looks at them, since the sample is all rows at once."""
+        if self._sees_end:
+            return super()._fragment(rows, row, done=done)
+        episode, length = self.current[row], int(rows.cursor[row] - rows.begin[row])
+        self._count_modules(episode, length)
+        return Fragment(episode.id_, int(self._chunk_starts[row]), length, {}, {}, done)
+
     def _again(self, finished: list[Fragment], steps: int, explore: bool) -> list[Any]:
         return self._sample_joint(steps, explore, force_reset=True)
 
