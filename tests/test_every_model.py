@@ -120,7 +120,7 @@ def games() -> Any:
 def reason(algorithm: str, model: str, observes: str, acts: str) -> str | None:
     """What a combination is refused for, a pattern; None where it trains."""
     if algorithm in ("DQN", "DRON") and acts == "Box":
-        return "needs discrete actions"
+        return "needs discrete actions|action_mask" if observes == "masked" else "needs discrete actions"
     if algorithm == "TQC" and acts == "Discrete":
         return "TQC"
     if observes == "masked" and acts == "Box":
