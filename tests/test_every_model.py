@@ -120,7 +120,7 @@ def games() -> Any:
 def reason(algorithm: str, model: str, observes: str, acts: str) -> str | None:
     """What a combination is refused for, a pattern; None where it trains."""
     if algorithm in ("DQN", "DRON") and acts == "Box":
-        return "needs discrete actions"
+        return "needs discrete actions|action_mask" if observes == "masked" else "needs discrete actions"
     if algorithm == "TQC" and acts == "Discrete":
         return "TQC"
     if observes == "masked" and acts == "Box":
@@ -161,7 +161,11 @@ def train(algorithm: str, model: str, observes: str, acts: str) -> None:
     check_spaces(config, recipe)
     trained = config.build_algo()
     try:
-        learners = trained.train()["learners"]
+        learners: dict[str, Any] = {}
+        for _ in range(
+            50
+        ):  # IMPALA and APPO learn beside the sampling: the first result may hold no loss yet
+            learners = learners or trained.train().get("learners", {})
     finally:
         trained.stop()
     losses = [v for found in learners.values() for name, v in found.items() if name.endswith("loss")]
