@@ -219,8 +219,9 @@ class RunnerInside(RunnerSeeds):
 
         Args:
             episodes: of each its length, return and seconds; of several agents also {agent: return},
-                {module: return} and {agent: steps}.
+                {module: return} and {agent: steps}. With one agent the return is logged as its and its module's too.
         """
+        from ray.rllib.core import DEFAULT_AGENT_ID, DEFAULT_MODULE_ID
         from ray.rllib.utils import metrics as names
 
         means = (
@@ -243,6 +244,12 @@ class RunnerInside(RunnerSeeds):
                 )
                 for path, number in parts.items():
                     columns.setdefault(path, []).append(number)
+            if len(numbers) == 3:  # the names of a single agent's runner have no plural
+                for path in (
+                    ("agent_episode_return_mean", DEFAULT_AGENT_ID),
+                    ("module_episode_return_mean", DEFAULT_MODULE_ID),
+                ):
+                    columns.setdefault(path, []).append(numbers[1])
         for path in sorted(columns):
             self._log_column(path, columns[path], "mean", window)
         if episodes:
