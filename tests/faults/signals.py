@@ -89,6 +89,10 @@ def rows(out: Path) -> bool:
     return any(path.stat().st_size > 200 for path in out.glob("*/*/metrics.csv"))
 
 
+def saved(out: Path) -> list[Path]:
+    return list(out.glob("*/*/trial_*/checkpoint_*/manifest.json"))
+
+
 def send(
     training: Training,
     out: Path,
@@ -98,11 +102,19 @@ def send(
     late: float | None = None,
     left_s: float = 10.0,
 ) -> Ended:
-    """Send signals to a training in `out`, the first once it trains, or while it starts; the rest soon, or `late`."""
-    begun = (lambda: list(out.glob("*/*/run.json"))) if while_starting else (lambda: rows(out))
-    if not wait_for(lambda: begun() or training.process.poll() is not None, 240):
-        training.end(0)
-        raise AssertionError("the training does not begin")
+    """Send signals to a training in `out`, the first once it trains, or while it starts; the rest soon, or `late`.
+
+    Of several signals the second one ends the run at once, so they come when there is a checkpoint.
+    """
+
+    def begun() -> bool:
+        if while_starting:
+            return any(out.glob("*/*/run.json"))
+        return rows(out) and (len(numbers) == 1 or bool(saved(out)))
+
+    wait_for(lambda: begun() or training.process.poll() is not None, 240)
+    if not begun() or training.process.poll() is not None:
+        raise AssertionError(f"the training does not begin, or has ended: {training.end(0)}")
     training.look()
     since = training.send(numbers[0])
     if late is not None and not wait_for(lambda: status_in(out) != "running", 60):
@@ -115,8 +127,7 @@ def send(
     code, said, err = training.end(60)
     seconds = time.monotonic() - since
     wait_for(lambda: not training.left(), left_s)
-    found = list(out.glob("*/*/trial_*/checkpoint_*/manifest.json"))
     left = [training.seen[pid] for pid in training.left()]
     for pid in training.left():
         os.kill(pid, signal.SIGKILL)
-    return Ended(code, seconds, status_in(out), bool(found), left, said, err)
+    return Ended(code, seconds, status_in(out), bool(saved(out)), left, said, err)
