@@ -162,9 +162,8 @@ def train(algorithm: str, model: str, observes: str, acts: str) -> None:
     trained = config.build_algo()
     try:
         learners: dict[str, Any] = {}
-        for _ in range(
-            50
-        ):  # IMPALA and APPO learn beside the sampling: the first result may hold no loss yet
+        # IMPALA and APPO learn beside the sampling: the first results may hold no loss yet.
+        for _ in range(50):
             learners = learners or trained.train().get("learners", {})
     finally:
         trained.stop()
