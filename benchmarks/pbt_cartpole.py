@@ -1,6 +1,6 @@
 """Population based training from a learning rate that learns nothing: PPO on CartPole, with and without it.
 
-    python benchmarks/pbt_cartpole.py [--seeds 3] [--steps 20000] [--lr 1e-8] [--out benchmarks/results/pbt.jsonl]
+    python benchmarks/pbt_cartpole.py [--seeds 3] [--steps 60000] [--lr 1e-8] [--out benchmarks/results/pbt.jsonl]
 
 Four trials start with `lr: 1e-8`. With PBT, every eight iterations the worse half goes on from a checkpoint of the
 better half with a new learning rate; without it the four go on as they are. Both get the same env steps. One line for
@@ -73,7 +73,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=20_000)
+    parser.add_argument("--steps", type=int, default=60_000)
     parser.add_argument("--lr", type=float, default=1e-8)
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "pbt.jsonl")
     options = parser.parse_args()
