@@ -38,7 +38,7 @@ stop: {{env_steps: 20000}}
     "maddpg": f"""\
 name: maddpg
 algorithm: MADDPG
-env: mpe2/simple_spread_v3
+env: pettingzoo/mpe2.simple_spread_v3
 env_config: {{continuous_actions: true}}
 seed: 0
 config:
