@@ -16,9 +16,10 @@ from soccer_pool import memoryless
 
 from rlkit.envs.soccer import SoccerVectorEnv
 from rlkit.envs.soccer_games import SoccerGames, play
-from rlkit.envs.soccer_rules import ACTIONS, SoccerRules, tables
+from rlkit.envs.soccer_rules import ACTIONS, SoccerRules
 from rlkit.envs.soccer_solver import outcome, solve
 from rlkit.envs.soccer_styles import pool_of, style_policy
+from rlkit.envs.soccer_tables import tables
 
 GAMMA = 0.9
 

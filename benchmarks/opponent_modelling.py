@@ -32,9 +32,10 @@ from opponent_pool import numbers
 from rlkit.algos.opponents.history import FeatureOptions
 from rlkit.envs.matrix_game import MatrixGames
 from rlkit.envs.soccer_games import SoccerGames
-from rlkit.envs.soccer_rules import SoccerRules, tables
+from rlkit.envs.soccer_rules import SoccerRules
 from rlkit.envs.soccer_solver import greedy, successors
 from rlkit.envs.soccer_styles import pool_of
+from rlkit.envs.soccer_tables import tables
 from rlkit.runs.statistics import MIN_SEEDS, interval, iqm
 
 ROOT = Path(__file__).resolve().parent.parent

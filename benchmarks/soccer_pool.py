@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 
 from rlkit.envs.soccer_games import SoccerGames
-from rlkit.envs.soccer_rules import ACTIONS, SoccerRules, tables
+from rlkit.envs.soccer_rules import ACTIONS, SoccerRules
 from rlkit.envs.soccer_solver import greedy, outcome, successors, value_iteration
 from rlkit.envs.soccer_styles import Pool
+from rlkit.envs.soccer_tables import tables
 
 GAMMA = 0.9
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from rlkit.algos.centralised.options import MADDPGOptions
+from rlkit.algos.options import descriptions
 
 ROOT = Path(__file__).parents[1]
 DOCS = (ROOT / "docs" / "maddpg.md").read_text(encoding="utf-8")
@@ -95,9 +96,9 @@ def test_an_unknown_option_is_refused_and_rllibs_are_taken() -> None:
 
 
 def test_the_table_of_options_in_the_docs_is_that_of_the_options() -> None:
-    rows = []
+    rows, told = [], descriptions(MADDPGOptions)
     for name, default in MADDPGOptions():
-        text = " ".join(str(MADDPGOptions.model_fields[name].description).split())
+        text = " ".join(told[name].split())
         rows.append(f"| `{name}` | {json.dumps(default)} | {text.removesuffix('.')} |")
     table = "\n".join(["| option | default | meaning |", "|---|---|---|", *rows])
     assert table in DOCS, f"docs/maddpg.md must hold\n{table}"

@@ -9,18 +9,10 @@ from pettingzoo.test import parallel_api_test
 
 from rlkit.envs.soccer import SoccerEnv, SoccerParallelEnv, SoccerVectorEnv, soccer
 from rlkit.envs.soccer_games import SoccerGames, play
-from rlkit.envs.soccer_rules import (
-    DOWN,
-    LEFT,
-    NOOP,
-    RIGHT,
-    STATE_FEATURES,
-    UP,
-    SoccerRules,
-    tables,
-)
+from rlkit.envs.soccer_rules import DOWN, LEFT, NOOP, RIGHT, UP, SoccerRules
 from rlkit.envs.soccer_solver import finite_horizon, outcome, solve, value_iteration
 from rlkit.envs.soccer_styles import STYLES, Style, pool_of, read_style, register_soccer_style, style_policy
+from rlkit.envs.soccer_tables import STATE_FEATURES, tables
 
 RULES = SoccerRules()
 RANDOM = np.full((tables(RULES).size, 5), 0.2)

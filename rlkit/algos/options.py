@@ -7,6 +7,7 @@ A validator's message may end in `; fix: what to write`, which a recipe's proble
 
 from __future__ import annotations
 
+import ast
 import inspect
 import itertools
 import re
@@ -33,10 +34,10 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 class Options(BaseModel):
     """Base of such models: nothing unknown, finite numbers, no conversion of types but whole numbers to floats.
 
-    The docstring below a field is its description.
+    The docstring below a field is its description (`descriptions`).
     """
 
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     @classmethod
     def check(cls, values: Mapping[str, Any]) -> None:
@@ -47,6 +48,18 @@ class Options(BaseModel):
             # of the alternatives of a union, the one that came furthest
             found = max(error.errors(), key=lambda e: (len(e["loc"]), not e["type"].endswith("_type")))
             raise ValueError(explain(found, cls.model_fields)) from None
+
+
+def descriptions(model: type[Options]) -> dict[str, str]:
+    """Return the docstrings below a model's fields; pydantic would read them at each import, for every check."""
+    found: dict[str, str] = {}
+    for kind in reversed([each for each in model.__mro__ if issubclass(each, Options)]):
+        (body,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+        for field, text in itertools.pairwise(body.body):  # type: ignore[attr-defined]
+            match field, text:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(words))):
+                    found[name] = inspect.cleandoc(words)
+    return found
 
 
 def explain(error: ErrorDetails, known: Iterable[str] = ()) -> str:
@@ -91,7 +104,8 @@ def documented_by(model: type[Options], default: Any) -> Callable[[Function], Fu
             )
             for name, field in fields.items()
         ]
-        lines = [f"{name}: {' '.join(str(field.description).split())}" for name, field in fields.items()]
+        told = descriptions(model)
+        lines = [f"{name}: {' '.join(told[name].split())}" for name in fields]
         body = "\n".join(textwrap.fill(line, 110, subsequent_indent="    ") for line in lines)
         text = f"{inspect.getdoc(function)}\n\nArgs:\n{textwrap.indent(body, '    ')}\n"
         dressed: Any = function

@@ -29,9 +29,12 @@ RENAMED = {
 }
 
 
+_spec = cache(importlib.util.find_spec)
+
+
 def _folder(package: str) -> Path | None:
     """Return where a top-level package lies, without importing it."""
-    spec = importlib.util.find_spec(package)
+    spec = _spec(package)
     return Path(spec.origin).parent if spec is not None and spec.origin else None
 
 
@@ -121,7 +124,7 @@ def missing_packages(name: str) -> tuple[str, ...]:
         ):
             if imported.startswith(("pettingzoo.", "mpe2.")):
                 waiting += [imported] if imported not in waiting else []
-            elif importlib.util.find_spec(imported.partition(".")[0]) is None:
+            elif _spec(imported.partition(".")[0]) is None:
                 found.add(imported.partition(".")[0])
     return tuple(sorted(found))
 

@@ -31,8 +31,9 @@ from pettingzoo import ParallelEnv
 
 from rlkit.envs.pool_games import OPPONENT_ACTION, OPPONENT_TYPE, PoolGameEnv, PoolVectorEnv
 from rlkit.envs.soccer_games import Moves, SoccerGames
-from rlkit.envs.soccer_rules import ACTIONS, MIRRORED, SoccerRules, tables
+from rlkit.envs.soccer_rules import ACTIONS, SoccerRules
 from rlkit.envs.soccer_styles import Opponents
+from rlkit.envs.soccer_tables import MIRRORED, tables
 
 OPPONENT_MOVES, BALL_LOST = "opponent_moves", "ball_lost"
 PLAYER_A, PLAYER_B = "player_a", "player_b"

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rlkit.envs.soccer_rules import ACTIONS, SoccerRules, tables
+from rlkit.envs.soccer_rules import ACTIONS, SoccerRules
 from rlkit.envs.soccer_styles import Opponents, Style, best_actions, check_switching, pool_of
+from rlkit.envs.soccer_tables import tables
 
 
 class Moves(NamedTuple):

@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from rlkit.envs.soccer_rules import ACTIONS, SoccerRules, SoccerTables, tables
+from rlkit.envs.soccer_rules import ACTIONS, SoccerRules
 from rlkit.envs.soccer_styles import Opponents, pool_of
+from rlkit.envs.soccer_tables import SoccerTables, tables
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from rlkit.envs.rules import EnvRules, Fault, listed
-from rlkit.envs.soccer_rules import ACTIONS, DOWN, LEFT, NOOP, RIGHT, UP, SoccerRules, tables
+from rlkit.envs.soccer_rules import ACTIONS, DOWN, LEFT, NOOP, RIGHT, UP, SoccerRules
 from rlkit.errors import did_you_mean
+
+if TYPE_CHECKING:
+    import numpy as np
 
 ATOMS = ("advance", "avoid", "defend", "intercept")
 MOST_STYLES = 64
@@ -160,6 +161,8 @@ class Pool:
 
     def policies(self, rules: SoccerRules) -> np.ndarray:
         """Return every style's action probabilities as player B, (K, S, b) float64."""
+        import numpy as np
+
         return np.stack([style_policy(rules, style) for style in self.styles])
 
 
@@ -243,6 +246,8 @@ def _drawn(opponents: Mapping[str, Any]) -> dict[str, Style]:
 
 def random_styles(count: int, seed: int) -> dict[str, Style]:
     """Draw styles: four weights from 1 to 9, and an order of ties; no two of them play alike at 9 x 6."""
+    import numpy as np
+
     rng = np.random.default_rng(seed)
     drawn: dict[str, Style] = {}
     while len(drawn) < count:
@@ -313,6 +318,10 @@ def _whole(value: Any) -> bool:
 @lru_cache(maxsize=256)
 def best_actions(rules: SoccerRules, style: Style) -> np.ndarray:
     """Return which actions a style may play as player B without noise, (S, b) bool; all of them if it is all noise."""
+    import numpy as np
+
+    from rlkit.envs.soccer_tables import tables
+
     table = tables(rules)
     if style.noise == 1.0:
         return np.ones((table.size, len(ACTIONS)), bool)
