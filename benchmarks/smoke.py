@@ -60,6 +60,7 @@ SHORT: dict[str, list[str]] = {
         *("--games", "50", "--out", f"{TMP}/rows.jsonl"),
     ],
     "opponent_pool": ["soccer", "{opponents: styles, width: 5, height: 4}", "--games", "100"],
+    "init_from": ["run", "--seeds", "1", "--source-steps", "2000", "--steps", "10000", "--out", "/dev/null"],
     "pbt_cartpole": ["--seeds", "1", "--steps", "1000", "--out", "/dev/null"],
     "random_returns": ["--episodes", "2"],
     "report_cost": ["--runs", "1", "--rows", "100"],
