@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import ray
-import torch
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
@@ -40,7 +39,7 @@ from rlkit.algos.learning.minibatches import arrays_of, map_arrays, shard
 from rlkit.algos.offpolicy.config import OffPolicyConfig
 from rlkit.algos.offpolicy.sequences import check_sequences
 from rlkit.algos.rules import SEQUENCE
-from rlkit.algos.sampling.patience import Patience
+from rlkit.algos.sampling.fragment import Patience, sample_fragment
 from rlkit.errors import RunFailed, UsageError
 from rlkit.replay import Replay
 from rlkit.replay.buffer import ACTIONS, MASK, OBS, STATE_IN, WEIGHTS, NStep
@@ -248,7 +247,7 @@ class OffPolicy(Algorithm):
         ]
 
     def _sample_job(self) -> Callable[[Any], tuple[list[Any], Any]]:
-        return functools.partial(_sample, env_steps=self._env_steps())
+        return functools.partial(sample_fragment, env_steps=self._env_steps())
 
     def learn(self, updates: int, sampled: int) -> list[Any]:
         """Run `updates` updates of every trained module in one call per learner; return the learners' metrics.
@@ -323,27 +322,6 @@ class OffPolicy(Algorithm):
         group.local_env_runner.set_state(
             {k: v for k, v in weights.items() if k in (COMPONENT_RL_MODULE, WEIGHTS_SEQ_NO)}
         )
-
-
-def _sample(env_runner: Any, *, env_steps: int) -> tuple[list[Any], Any]:
-    """Sample one fragment on a runner.
-
-    A remote runner returns the error of a configuration that cannot work in place of its metrics.
-
-    Epsilon and other schedules see the env steps of all runners (RLlib tells them once per iteration).
-    """
-    env_runner.num_env_steps_sampled_lifetime = env_steps
-    if isinstance(env_runner.module, torch.nn.Module):
-        # RLlib's DQN and SAC record gradients while they explore, and switch modes back and forth at each step.
-        env_runner.module.eval()
-    try:
-        with torch.no_grad():
-            return env_runner.sample(), env_runner.get_metrics()
-    except UsageError as error:
-        # raised in a remote runner it would kill the actor, and RLlib would restart that up to 1,000 times
-        if env_runner.worker_index:
-            return [], error
-        raise
 
 
 def _update(

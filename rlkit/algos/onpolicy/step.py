@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import ray
-import torch
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module.apis.value_function_api import ValueFunctionAPI
@@ -37,7 +36,7 @@ from rlkit.algos.onpolicy.kl import attach_kl_coeffs
 from rlkit.algos.onpolicy.learner import OnPolicyLearner, check_finite
 from rlkit.algos.onpolicy.reward_norm import attach_reward_norm
 from rlkit.algos.sampling.array_episodes import ArrayFragment
-from rlkit.algos.sampling.patience import Patience
+from rlkit.algos.sampling.fragment import Patience, sample_fragment
 from rlkit.algos.sampling.team_fragment import TeamFragment
 from rlkit.errors import UsageError
 
@@ -232,17 +231,7 @@ class _Sample:
         if self.episodes and env_runner.config.array_fragments:
             env_runner.config = env_runner.config.copy(copy_frozen=False)
             env_runner.config.array_fragments = False
-        env_runner.num_env_steps_sampled_lifetime = self.env_steps
-        if isinstance(env_runner.module, torch.nn.Module):
-            env_runner.module.eval()
-        try:
-            with torch.no_grad():
-                return env_runner.sample(), env_runner.get_metrics()
-        except UsageError as error:
-            # raised in a remote runner it would kill the actor, and RLlib would restart that up to 1,000 times
-            if env_runner.worker_index:
-                return [], error
-            raise
+        return sample_fragment(env_runner, self.env_steps)
 
 
 class _Update:

@@ -1,13 +1,38 @@
-"""How long a training step waits for env runners that died, before it ends the run."""
+"""A fragment from an env runner: how it is asked for, and how long a training step waits for runners that died."""
 
 from __future__ import annotations
 
 import time
 from typing import Any
 
-from rlkit.errors import RunFailed
+import torch
+
+from rlkit.errors import RunFailed, UsageError
 
 PAUSE_S = 0.2
+
+
+def sample_fragment(env_runner: Any, env_steps: int) -> tuple[Any, Any]:
+    """Sample on a runner; return what it played, and its metrics.
+
+    A remote runner returns the error of a configuration that cannot work in place of its metrics.
+
+    Args:
+        env_runner: RLlib's, or one of this package.
+        env_steps: those of all runners, for epsilon and other schedules (RLlib tells them once per iteration).
+    """
+    env_runner.num_env_steps_sampled_lifetime = env_steps
+    if isinstance(env_runner.module, torch.nn.Module):
+        # RLlib's DQN and SAC record gradients while they explore, and switch modes back and forth at each step.
+        env_runner.module.eval()
+    try:
+        with torch.no_grad():
+            return env_runner.sample(), env_runner.get_metrics()
+    except UsageError as error:
+        # raised in a remote runner it would kill the actor, and RLlib would restart that up to 1,000 times
+        if env_runner.worker_index:
+            return [], error
+        raise
 
 
 class Patience:
