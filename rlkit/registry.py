@@ -275,11 +275,16 @@ class Names:
 
     def load(self) -> None:
         """Make them known in this process."""
-        begin(self.imports)
+        begin([_here(name) for name in self.imports])
         if self.by_value:
             send_by_value()
         for kind, entry in self.entries:
             TABLES[kind].setdefault(entry.name, entry)
+
+
+def _here(name: str) -> str:
+    """Return an imported file by its module's name where the file is not: Ray brought the module to this node."""
+    return name if not name.endswith(".py") or Path(name).is_file() else Path(name).stem
 
 
 _GIVEN: list[str] = []  # what `begin` was given last

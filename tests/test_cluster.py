@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from rlkit import registry
 from rlkit.errors import UsageError
 from rlkit.launch import cluster
 from rlkit.launch.session import RaySession
@@ -111,8 +112,41 @@ def test_the_message_names_the_token_that_was_sent(monkeypatch: pytest.MonkeyPat
     assert "RAY_AUTH_MODE is 'disabled', so no token was sent" in cluster.refused("a:1", "refused")
 
 
+def test_a_cluster_is_sent_rlkit_and_what_was_imported_but_nothing_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "games_sent" / "tall"
+    package.mkdir(parents=True)
+    (package.parent / "__init__.py").touch()
+    (package / "__init__.py").touch()
+    (tmp_path / "walls_sent.py").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    given = ["games_sent.tall", str(tmp_path / "walls_sent.py"), "gymnasium.spaces"]
+    for name in given:
+        monkeypatch.setenv("PYTHONPATH", "")
+        registry.import_module(name)
+    sent = cluster.code_to_send([*given, "games_sent"])["py_modules"]
+    rlkit_itself = Path(__file__).parents[1] / "rlkit"
+    assert [Path(path) for path in sent] == [rlkit_itself, package.parent, tmp_path / "walls_sent.py"]
+
+
+def test_where_an_imported_file_is_not_its_module_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "far_away.py").write_text(
+        "import rlkit\nrlkit.register_env('far_away', lambda config: None)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", "")
+    monkeypatch.setattr(registry, "_GIVEN", [])
+    registry.Names(("/on/the/driver/far_away.py",)).load()
+    assert registry.TABLES["envs"].pop("far_away").module == "far_away"
+
+
 @pytest.mark.slow
 def test_a_run_joins_a_cluster_of_plain_ray_start(tmp_path: Path) -> None:
+    """The nodes have another rlkit, which cannot be imported: the driver's goes along."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -127,9 +161,11 @@ def test_a_run_joins_a_cluster_of_plain_ray_start(tmp_path: Path) -> None:
     ]
     ray = Path(sys.executable).with_name("ray")
     env = {k: v for k, v in os.environ.items() if k != cluster.MODE}
+    (tmp_path / "other" / "rlkit").mkdir(parents=True)
+    (tmp_path / "other" / "rlkit" / "__init__.py").write_text("raise ImportError('another rlkit')\n")
     head = subprocess.Popen(
         [ray, "start", *words],
-        env=env,
+        env={**env, "PYTHONPATH": str(tmp_path / "other")},
         start_new_session=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -9,8 +9,13 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+import sys
+import sysconfig
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import rlkit
 from rlkit import rllib
 from rlkit.errors import UsageError
 
@@ -69,6 +74,24 @@ def prepare_to_join(address: str) -> None:
                 "name its GCS address, or leave --address out to run embedded"
             ) from None
     rllib.send_token()
+
+
+def code_to_send(imports: Sequence[str]) -> dict[str, Any]:
+    """Return Ray's `runtime_env` that brings a cluster's nodes rlkit and the imported modules as they are here.
+
+    Args:
+        imports: modules given with `--import`: paths of `.py` files and dotted names. Of a dotted name the top-level
+            package goes along, unless it is installed: then it has to be installed on the nodes too.
+    """
+    installed = {Path(sysconfig.get_path(name)) for name in ("purelib", "platlib")}
+    found = [Path(rlkit.__file__).parent]
+    for name in imports:
+        module = sys.modules[Path(name).stem if name.endswith(".py") else name.partition(".")[0]]
+        path = Path(module.__file__ or "") if module.__file__ else Path(next(iter(module.__path__)))
+        path = path.parent if path.name == "__init__.py" else path
+        if path not in found and not installed & set(path.parents):
+            found.append(path)
+    return {"py_modules": [str(path) for path in found], "excludes": ["**/__pycache__/**"]}
 
 
 def _parsed(address: str) -> tuple[str, int]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from rlkit import registry, rllib
 from rlkit.errors import UsageError
 from rlkit.launch import processes
-from rlkit.launch.cluster import JOIN_S, prepare_embedded, prepare_to_join, refused
+from rlkit.launch.cluster import JOIN_S, code_to_send, prepare_embedded, prepare_to_join, refused
 from rlkit.recipe.signatures import Config
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ class RaySession:
                 "log_to_driver": self.verbose,
             }
             if self.address:
-                options["address"] = self.address
+                options.update(address=self.address, runtime_env=code_to_send(registry.imports()))
             else:
                 # RLlib's multi-agent episodes (2.60) iterate over sets of agent ids: with another order in every
                 # process the same seed gave other noise and other batches.
