@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,7 @@ cart:
         made_up: 1
 walk: {env: CartPole-v1, run: A3C, config: {lr: 0.1}}
 """
+STOPS = ("names no environment", "names no algorithm", "has no algorithm", "there is no environment")
 SCRIPT = """\
 import os
 os.system("touch RAN")
@@ -100,6 +102,30 @@ def test_tune_run_with_dicts(tmp_path: Path) -> None:
     (found,) = migrate(path)
     assert found.recipe is not None
     assert (found.recipe.algorithm, found.recipe.stop) == ("PPO", {"iteration": 3})
+
+
+def test_every_example_that_comes_with_ray_becomes_a_recipe_or_names_what_stops_it() -> None:
+    """Scripts of `ray.rllib.examples`, read where pip put them: nothing of theirs is copied or run."""
+    root = Path(importlib.util.find_spec("ray").submodule_search_locations[0]) / "rllib" / "examples"  # type: ignore[union-attr,index]
+    passed, stopped, refused = set(), set(), []
+    for path in sorted(root.rglob("*.py")):
+        try:
+            (found,) = migrate(path)
+        except UsageError as error:
+            refused.append(str(error))
+            continue
+        name = path.relative_to(root).as_posix()
+        if found.stops:
+            stopped.add(name)
+            assert all(any(words in stop for words in STOPS) for stop in found.stops), (name, found.stops)
+        else:
+            passed.add(name)
+            loads(found.text())
+    assert all("no configuration of RLlib in it" in reason for reason in refused)
+    assert len(passed) >= 12
+    assert len(passed) + len(stopped) >= 24
+    assert {"learners/ppo_with_torch_lr_schedulers.py", "ray_tune/appo_hyperparameter_tune.py"} <= passed
+    assert "algorithms/vpg_custom_algorithm.py" in stopped
 
 
 @pytest.mark.parametrize(

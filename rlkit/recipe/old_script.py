@@ -19,6 +19,11 @@ NAMES: dict[str, Any] = {  # constants of RLlib that stand in stop criteria
     "EPISODE_REWARD_MEAN": "episode_reward_mean",
 }  # fmt: skip
 MODEL = ("DefaultModelConfig", "RLModuleSpec")
+# other classes of Ray's that end in Config; most of them are told something, which an AlgorithmConfig never is
+OTHERS = (
+    "RunConfig", "TuneConfig", "CheckpointConfig", "ModelConfig", "EncoderConfig", "HeadConfig", "FailureConfig",
+    "LearnerConfig",
+)  # fmt: skip
 DEFAULTS = {  # of the parser in ray.rllib.utils.test_utils and ray.rllib.examples.utils
     "default_reward": "episode_reward_mean", "default_timesteps": "num_env_steps_sampled_lifetime",
     "default_iters": "training_iteration",
@@ -64,7 +69,7 @@ class _Reader(ast.NodeVisitor):
         name = _called(node)
         if isinstance(node.func, ast.Attribute) and (owner := _config_class(node.func)):
             self._method(node, name, owner)
-        elif name.endswith("Config") and name not in ("RunConfig", "TuneConfig", "CheckpointConfig", *MODEL):
+        elif name.endswith("Config") and not name.endswith(OTHERS) and not (node.args or node.keywords):
             self._name_algorithm(name.removesuffix("Config"))
         elif name in ("run", "Tuner", "RunConfig", "run_experiments"):
             self._experiment(node)
