@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -304,6 +305,14 @@ def test_the_second_signal_ends_at_once() -> None:
     assert (stopped.value.exit_code, stopped.value.status) == (143, "terminated")  # the first one counts
     assert len(said) == 1
     assert "checkpoint" in said[0]
+
+
+def test_a_signal_whose_exception_was_dropped_ends_the_run_before_trials_train() -> None:
+    with Interrupt() as interrupt:
+        with contextlib.suppress(BaseException):  # as in a weakref's callback, or a library's `except:`
+            signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(Stopped, match="SIGTERM"), interrupt.saving(print):
+            pytest.fail("trials train")
 
 
 def test_a_signal_while_a_run_starts_ends_it_and_one_at_its_end_is_ignored() -> None:

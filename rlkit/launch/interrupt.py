@@ -83,8 +83,13 @@ class Interrupt:
         """Within this block the first signal asks for checkpoints, and `announce` prints that.
 
         Enter it once Ray is up (see `again`).
+
+        Raises:
+            Stopped: one that was raised before, in a place where Python or a library drops exceptions.
         """
         self.again()
+        if self.stopped is not None:
+            raise self.stopped
 
         def tell() -> None:
             while (message := self._messages.get()) is not None:
