@@ -186,6 +186,19 @@ def attacked(folder: Path, one_in: int) -> Iterator[Try]:
            "held": count - len(bad), "problems": bad}  # fmt: skip
 
 
+def soaked(algorithm: str) -> Iterator[Try]:
+    """A long training of small iterations; what grew with them."""
+    command = [sys.executable, "benchmarks/soak.py", "--algorithms", algorithm]
+    done = subprocess.run(command, cwd=HERE.parents[1], stdout=subprocess.PIPE, text=True)
+    found = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else {"held": False}
+    figures = (
+        "kB per iteration: driver {driver_kb_per_iteration}, trial {trial_kb_per_iteration}, metrics and logs "
+        "{logs_kb_per_iteration}; an iteration at the end / before: {time_end_over_begin}"
+    ).format(**found) if found["held"] else ""  # fmt: skip
+    yield {"row": "F20", "what": algorithm, "tries": 1, "held": int(found["held"]), "figures": figures,
+           "problems": [] if found["held"] else [found]}  # fmt: skip
+
+
 PROMISES = """
 ## What a checkpoint promises
 
@@ -250,8 +263,10 @@ def page() -> str:
             lost = max((t["lost"] for t in group if "lost" in t), default=None)
             spent = sorted(t["seconds"] for t in group if "seconds" in t and t["held"])
             times = f"{spent[len(spent) // 2]:g}, {spent[-1]:g}" if spent else "–"
+            figures = group[-1].get("figures")
+            shown = f"{what}: {figures}" if figures else what
             lines.append(
-                f"| {row} | {fault} | {what} | {count} | {held} | {'–' if lost is None else lost} | {times} |"
+                f"| {row} | {fault} | {shown} | {count} | {held} | {'–' if lost is None else lost} | {times} |"
             )
     bad = [
         f"- {t['row']}, {t['what']}: {' '.join(str(p).split())[:300]}" for t in tries for p in t["problems"]
@@ -290,6 +305,8 @@ def main() -> None:
                 work.append(lambda: signalled(max(1, given.each // 5), folder / "F5"))
             if row == "F6":
                 work += [lambda a=a: damaged(a, folder / "F6") for a in algorithms]  # type: ignore[misc]
+            if row == "F20":
+                work += [lambda a=a: soaked(a) for a in algorithms]  # type: ignore[misc]
             if row == "F17":
                 work.append(lambda: attacked(folder / "F17", given.one_in))
             if row in TESTS:
