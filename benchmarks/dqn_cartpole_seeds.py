@@ -21,6 +21,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from processes import append_row
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "dqn_cartpole.jsonl"
 BAR, EARLY, BUDGET = 475.0, 10_000, 50_000
@@ -78,15 +80,13 @@ def rows() -> list[dict[str, Any]]:
 
 def run(seeds: int, variant: str, overrides: list[str]) -> None:
     """Train what is missing, one process after the other."""
-    RESULTS.parent.mkdir(exist_ok=True)
     for seed in range(seeds):
         if any((row["variant"], row["seed"]) == (variant, seed) for row in rows()):
             continue
         command = [sys.executable, __file__, "one", "--seed", str(seed), "--variant", variant, *overrides]
         out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
         row = json.loads(out.splitlines()[-1])
-        with RESULTS.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        append_row(RESULTS, row)
         print(variant, seed, row["reached"], f"{row['cpu_s']} s", flush=True)
 
 

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from dron_games import Player, evaluate
+from processes import append_row
 
 from rlkit.algos.dron_rules import PAPER_FEATURES
 from rlkit.algos.opponents.history import FeatureOptions
@@ -118,8 +119,7 @@ def run(pool: str, variants: Sequence[str], seeds: Sequence[int], steps: int) ->
             if any((r["pool"], r["variant"], r["seed"]) == (pool, variant, seed) for r in rows()):
                 continue
             row = train(pool, variant, seed, steps)
-            with RESULTS.open("a") as file:
-                file.write(json.dumps(row) + "\n")
+            append_row(RESULTS, row)
             print(
                 pool,
                 variant,

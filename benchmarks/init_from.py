@@ -19,6 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from processes import append_row
+
 import rlkit
 from rlkit import recipe as recipes
 
@@ -99,8 +101,7 @@ def main() -> None:
                     continue
                 with tempfile.TemporaryDirectory() as out:
                     row = measured(source, seed, given, Path(out))
-                with given.out.open("a") as file:
-                    file.write(json.dumps(row) + "\n")
+                append_row(given.out, row)
                 print(source, seed, row["reached"], f"{row['wall_s']} s", flush=True)
     report(given.out)
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from processes import rlkit
+from processes import append_row, rlkit
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "maddpg.jsonl"
@@ -139,9 +139,7 @@ def rows(kind: str) -> list[dict[str, Any]]:
 
 
 def keep(row: dict[str, Any]) -> None:
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("a") as file:
-        file.write(json.dumps(row) + "\n")
+    append_row(RESULTS, row)
     print(json.dumps({key: value for key, value in row.items() if key != "curve"}), flush=True)
 
 

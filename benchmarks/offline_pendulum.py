@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from processes import append_row
 
 import rlkit
 from rlkit.replay.dataset import read_episodes
@@ -64,7 +65,7 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "offline.jsonl")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, options.out.open("a") as file:
+    with tempfile.TemporaryDirectory() as folder:
         data = options.data or Path(folder, "pendulum.npz")
         if options.data is None:
             behaviour = rlkit.train(ROOT / "configs" / "sac_pendulum.yaml", out=folder)
@@ -77,7 +78,7 @@ def main() -> None:
                 "return": round(float(np.mean(read_episodes(data).returns)), 1),
             }
         ]
-        print(json.dumps(rows[0]), file=file, flush=True)
+        append_row(options.out, rows[0])
         for algorithm in options.algorithms:
             for seed in range(options.seeds):
                 run = rlkit.train(recipe(algorithm, data, seed, options.iterations), out=folder)
@@ -92,7 +93,7 @@ def main() -> None:
                     "env_steps": int(run.last_metrics["env_steps"]),
                     "wall_s": round(run.last_metrics["time_s"], 1),
                 }
-                print(json.dumps(row), file=file, flush=True)
+                append_row(options.out, row)
                 print(json.dumps(row), flush=True)
 
 

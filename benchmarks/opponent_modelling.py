@@ -28,6 +28,7 @@ import soccer_pool
 import torch
 from dron_games import Player
 from opponent_pool import numbers
+from processes import append_row
 
 from rlkit.algos.opponents.history import FeatureOptions
 from rlkit.envs.matrix_game import MatrixGames
@@ -248,8 +249,7 @@ def run(given: argparse.Namespace) -> None:
                 if any((r["pool"], r["method"], r["seed"]) == (pool, method, seed) for r in rows(given.out)):
                     continue
                 row = train(pool, method, seed, given.steps, given.games)
-                with given.out.open("a") as file:
-                    file.write(json.dumps(row) + "\n")
+                append_row(given.out, row)
                 shown = {part: round(row[part]["score"], 3) for part in ("trained", "unseen") if part in row}
                 print(
                     pool,

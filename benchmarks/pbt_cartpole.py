@@ -19,6 +19,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from processes import append_row
+
 import rlkit
 from rlkit import recipe as recipes
 
@@ -77,11 +79,11 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=1e-8)
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "pbt.jsonl")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, options.out.open("a") as file:
+    with tempfile.TemporaryDirectory() as folder:
         for number in range(options.seeds):
             for pbt in (True, False):
                 row = measured(number * TRIALS, options.steps, options.lr, pbt, Path(folder))
-                print(json.dumps(row), file=file, flush=True)
+                append_row(options.out, row)
                 print(json.dumps(row), flush=True)
 
 

@@ -6,7 +6,10 @@ The seconds are those of everything it starts, Ray's daemons and workers include
 from __future__ import annotations
 
 import ctypes
+import json
 import os
+import platform
+import re
 import resource
 import subprocess
 import sys
@@ -15,6 +18,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 PR_SET_CHILD_SUBREAPER = 36
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -28,6 +32,22 @@ class Cost:
     cpu: float
     code: int
     out: str
+
+
+def append_row(file: Path, row: Mapping[str, Any]) -> None:
+    """Add a line to a file of results: a row, with the processor, the commit and the date it was measured on."""
+    info = Path("/proc/cpuinfo")
+    names = re.findall(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE) if info.is_file() else []
+    command = ["git", "describe", "--always", "--exclude=*", "--abbrev=12", "--dirty= with changes"]
+    said = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
+    stamp = {
+        "processor": names[0] if names else platform.processor() or platform.machine(),
+        "commit": said.stdout.strip() or None,
+        "date": time.strftime("%Y-%m-%d"),
+    }
+    file.parent.mkdir(exist_ok=True)
+    with file.open("a") as table:
+        table.write(json.dumps({**stamp, **row}) + "\n")
 
 
 def measure(command: Sequence[str], env: Mapping[str, str] | None = None, cwd: str | None = None) -> Cost:

@@ -19,6 +19,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from processes import append_row
+
 import rlkit
 from rlkit import recipe as recipes
 from rlkit.launch.winner import recipe_of
@@ -75,7 +77,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "search.jsonl")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, options.out.open("a") as file:
+    with tempfile.TemporaryDirectory() as folder:
         found = rlkit.train(search(options.steps, options.trials), out=folder, quiet=True)
         winner = recipe_of(f"{found.path}:BEST")
         print(f"winner: {json.dumps(winner['config']['training'])}", flush=True)
@@ -88,7 +90,7 @@ def main() -> None:
             same = {"name": name, "seed": first, "tune": {"samples": options.seeds}}
             runs[name] = rlkit.train({**values, **same}, out=folder, quiet=True)
             for row in rows(runs[name], name, (time.monotonic() - begin) / options.seeds):
-                print(json.dumps(row), file=file, flush=True)
+                append_row(options.out, row)
                 print(json.dumps(row), flush=True)
         table = compare([runs[name] for name in runs], METRIC, by=["recipe"])
     print(table.markdown())

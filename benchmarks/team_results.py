@@ -18,6 +18,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from processes import append_row
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 HERE = Path(__file__).parent
@@ -60,8 +62,7 @@ def run(names: list[str], seeds: list[int]) -> None:
                 raise SystemExit(f"{name}, seed {seed}: {done.stderr[-3000:]}")
             line = done.stdout.strip().splitlines()[-1]
             print(line, flush=True)
-            with RESULTS.open("a") as file:
-                file.write(f"{line}\n")
+            append_row(RESULTS, json.loads(line))
 
 
 def show() -> None:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -23,6 +22,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from processes import append_row
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -58,19 +59,7 @@ def one(recipe: str, seed: int, variant: str, overrides: list[str], out: str) ->
         found = played["episode_return"]
         row[which], row[f"{which}_ci95"] = round(found["mean"], 2), [round(x, 2) for x in found["ci95"]]
     row["return"] = row["last"]  # the number of docs/results.md
-    git = json.loads((Path(run["run"]) / "run.json").read_text())["git"]
-    return row | {
-        "processor": processor(),
-        "commit": git and git["commit"][:12],
-        "date": time.strftime("%Y-%m-%d"),
-    }
-
-
-def processor() -> str:
-    """Return the model name of this machine's processor."""
-    info = Path("/proc/cpuinfo")
-    names = [line for line in info.read_text().splitlines() if "model name" in line] if info.is_file() else []
-    return names[0].partition(":")[2].strip() if names else platform.processor()
+    return row
 
 
 def rows(recipe: str) -> list[dict[str, Any]]:
@@ -84,10 +73,9 @@ def run(recipe: str, seeds: list[int], variant: str, overrides: list[str], out: 
     for seed in seeds:
         if any((row["seed"], row["variant"]) == (seed, variant) for row in rows(recipe)):
             continue
-        line = json.dumps(one(recipe, seed, variant, overrides, out))
-        print(line, flush=True)
-        with (RESULTS / f"{recipe}.jsonl").open("a") as file:
-            file.write(f"{line}\n")
+        row = one(recipe, seed, variant, overrides, out)
+        print(json.dumps(row), flush=True)
+        append_row(RESULTS / f"{recipe}.jsonl", row)
 
 
 def show(recipes: list[str]) -> None:
