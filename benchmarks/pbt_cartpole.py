@@ -2,7 +2,7 @@
 
     python benchmarks/pbt_cartpole.py [--seeds 3] [--steps 60000] [--lr 1e-8] [--out benchmarks/results/pbt.jsonl]
 
-Four trials start with `lr: 1e-8`. With PBT, every eight iterations the worse half goes on from a checkpoint of the
+Four trials start with `lr: 1e-8`. With PBT, every 24 iterations the worse half goes on from a checkpoint of the
 better half with a new learning rate; without it the four go on as they are. Both get the same env steps. One line for
 each run: the best trial's highest mean return of training episodes, and that of its best checkpoint over 100 episodes
 on seeds that nothing in the training saw.
@@ -29,7 +29,7 @@ TRIALS = 4
 SCHEDULER = {
     "type": "pbt",
     "time_attr": "iteration",
-    "perturbation_interval": 8,
+    "perturbation_interval": 24,
     "quantile_fraction": 0.5,
     "resample_probability": 0.5,
     "mutations": {"config.training.lr": [1e-8, 1e-6, 1e-5, 1e-4, 1e-3, 3e-3]},
@@ -44,7 +44,7 @@ def recipe(seed: int, steps: int, lr: float, pbt: bool) -> dict:
     values["config"]["training"]["lr"] = lr
     values["stop"] = {"env_steps": steps}
     values.pop("evaluation", None)
-    values["checkpoint"] = {"every": 8, "keep": 2, "best": "episode_return"}
+    values["checkpoint"] = {"every": 24, "keep": 2, "best": "episode_return"}
     values["tune"] = {"samples": TRIALS, "metric": "episode_return", "mode": "max"}
     if pbt:
         values["tune"]["scheduler"] = SCHEDULER
