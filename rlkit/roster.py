@@ -11,6 +11,8 @@ beside one other key:
 from __future__ import annotations
 
 import fnmatch
+import glob
+import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +26,10 @@ from rlkit.errors import UsageError
 Spaces = tuple[gym.Space, gym.Space]
 OBSERVATION_KEYS = ("observation", "observations", "obs")  # PettingZoo's, and those of RLlib's examples
 MASK_KEY = "action_mask"
+FOLDERS = 'no < > : " / \\ | ?, no space or dot at the end, not empty'
+NO_FOLDER = re.compile(
+    r'[<>:"/\\|?]|[ .]$|^$'
+)  # RLlib 2.60 refuses such modules: checkpoints name folders after them
 
 
 def flat(space: gym.Space, value: Any) -> list[Any]:
@@ -190,15 +196,25 @@ def policy_map(policies: Any, roster: Roster) -> dict[str, list[str]]:
         roster: of a multi-agent environment.
 
     Raises:
-        UsageError: an agent that no policy plays, a policy that plays nobody, or agents with different spaces
-            under one policy.
+        UsageError: a name that cannot be a folder's, an agent that no policy plays, a policy that plays nobody, or
+            agents with different spaces under one policy.
     """
     agents = list(roster.spaces)
     if policies is None:
-        return {str(agent): [str(agent)] for agent in agents}
+        for agent in agents:
+            if NO_FOLDER.search(str(agent)):
+                raise UsageError(
+                    f"policies: without the section each agent's policy is named after it, but {str(agent)!r} cannot "
+                    f"name a folder of checkpoints ({FOLDERS}); name the policies: "
+                    f"{{name: {{agents: [{glob.escape(str(agent))!r}]}}, ...}}"
+                )
+        return {str(agent): [glob.escape(str(agent))] for agent in agents}
     mapping = (
         {policies: ["*"]} if isinstance(policies, str) else {n: list(p.agents) for n, p in policies.items()}
     )
+    for name in mapping:
+        if NO_FOLDER.search(name):
+            raise UsageError(f"policies: {name!r} cannot name a folder of checkpoints ({FOLDERS}); rename it")
     choose = PolicyMapping(mapping)
     players: dict[str, list[Any]] = {name: [] for name in mapping}
     for agent in agents:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
+from case_envs import Two
 from ray import tune
 from ray.tune.search import Searcher
 
@@ -69,6 +71,39 @@ def test_one_policy_per_agent_shared_and_globs() -> None:
     )
     mapping = PolicyMapping(chosen)
     assert [mapping(agent) for agent in TAG.spaces] == ["hunters", "hunters", "prey"]
+
+
+def test_a_policy_per_agent_where_a_name_reads_like_a_glob() -> None:
+    team = Roster(dict.fromkeys(["red[0]", "red[1]", "x*", "xy"], (BOX, gym.spaces.Discrete(2))))
+    mapping = PolicyMapping(policy_map(None, team))
+    assert [mapping(agent) for agent in team.spaces] == list(team.spaces)
+
+
+@pytest.mark.parametrize("agent", ["team/a", "a:b", "y?", "", "a."])
+def test_names_that_no_policy_can_have(agent: str) -> None:
+    team = Roster({agent: (BOX, gym.spaces.Discrete(2))})
+    with pytest.raises(UsageError, match=f"{re.escape(repr(agent))} cannot name a folder.*name the policies"):
+        policy_map(None, team)
+    with pytest.raises(UsageError, match=f"{re.escape(repr(agent))} cannot name a folder.*rename it"):
+        policy_map({agent: PolicySection(agents=["*"])}, team)
+    assert policy_map("shared", team) == {"shared": ["*"]}
+
+
+@pytest.mark.parametrize("names", [[("red", 0), ("red", 1)], [0, "0"], [None, "a"]])
+def test_agents_that_metrics_cannot_name(names: list, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Odd(Two):
+        def __init__(self) -> None:
+            super().__init__()
+            self.possible_agents = names
+            self.observation_spaces = dict.fromkeys(names, BOX)
+            self.action_spaces = dict.fromkeys(names, gym.spaces.Discrete(2))
+
+    monkeypatch.setitem(registry.TABLES["envs"], "it", registry.Entry("it", Odd))
+    spaces.forget_rosters()
+    with pytest.raises(
+        UsageError, match=r"got the agents .*, expected names or whole numbers, all of one kind"
+    ):
+        spaces.read_roster(recipe(env="it"))
 
 
 @pytest.mark.parametrize(

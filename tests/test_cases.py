@@ -124,6 +124,25 @@ def test_each_action_is_one_agent_step() -> None:
     assert metrics["agent_episode_returns_mean"]["b"].peek() == 55
 
 
+def test_a_fixed_team_of_numbered_agents_reports_its_steps_and_returns(
+    monkeypatch: pytest.MonkeyPatch, stopped: list[Algorithm]
+) -> None:
+    monkeypatch.setattr(Two, "names", (0, 1))
+    monkeypatch.setattr(Two, "see", lambda *_: np.zeros(2, np.float32))
+
+    def step(self: Two, actions: dict) -> tuple[dict, dict, dict, dict, dict]:
+        assert set(actions) == {0, 1}
+        self.t += 1
+        seen = {agent: self.see(agent) for agent in self.names}
+        return seen, {0: 1.0, 1: 2.0}, {ALL: self.t == 5}, {ALL: False}, {}
+
+    monkeypatch.setattr(Two, "step", step)
+    found = build_algorithm(config_of("two"), stopped).train()["env_runners"]
+    assert found["agent_episode_returns_mean"] == {"0": 5.0, "1": 10.0}
+    assert found["agent_steps"] == {"0": 5.0, "1": 5.0}
+    assert found["num_agent_steps_sampled"] == {"0": 60, "1": 60}
+
+
 def test_a_reset_in_the_middle_starts_a_new_episode() -> None:
     runner = EpisodeRunner(config_of("wander", fragment=7))
     for _ in range(6):

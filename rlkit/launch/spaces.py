@@ -66,6 +66,12 @@ def _roster(recipe: Recipe) -> Roster:
         ) from error
     finally:
         env.close()
+    if not roster.single and not any(all(isinstance(a, kind) for a in roster.spaces) for kind in (str, int)):
+        raise UsageError(
+            f"{recipe.env}: got the agents {', '.join(map(repr, roster.spaces))}, expected names or whole numbers, "
+            "all of one kind: metrics and checkpoints are named after them; write them as str in possible_agents and "
+            "in what step() returns"
+        )
     for agent, pair in roster.spaces.items():
         for what, space in zip(("observation", "action"), pair, strict=True):
             if not isinstance(space, gym.Space):

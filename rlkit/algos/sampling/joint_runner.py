@@ -331,7 +331,7 @@ class JointEnvRunner(ShortWay, EpisodeRunner):
         if episodes:
             log(NUM_EPISODES, episodes, reduce="sum")
             log(NUM_EPISODES_LIFETIME, episodes, reduce="lifetime_sum")
-        for agent in self.roster.agents:
+        for agent in map(str, self.roster.agents):  # as RLlib's
             log((NUM_AGENT_STEPS_SAMPLED, agent), env_steps, reduce="sum")
             log((NUM_AGENT_STEPS_SAMPLED_LIFETIME, agent), env_steps, reduce="lifetime_sum")
         for module_id, steps in self._module_steps.items():
@@ -347,9 +347,9 @@ class JointEnvRunner(ShortWay, EpisodeRunner):
                     done.length,
                     sum(done.returns.values()),
                     done.seconds,
-                    done.returns,
+                    {str(agent): value for agent, value in done.returns.items()},
                     done.modules,
-                    dict.fromkeys(done.returns, done.length),
+                    dict.fromkeys(map(str, done.returns), done.length),
                 )
                 for done in self._finished
             ]
