@@ -43,6 +43,7 @@ SPACES: dict[str, gym.Space] = {
     "unequal": UNEQUAL,
     "unbounded": S.Box(-np.inf, np.inf, (2,), np.float32),
     "double": S.Box(-3.0, 5.0, (2,), np.float64),
+    "float16": S.Box(-3.0, 5.0, (2,), np.float16),
     "scalar": S.Box(-2.0, 6.0, (), np.float32),
     "matrix": S.Box(-2.0, 6.0, (2, 3), np.float32),
     "whole": S.Box(-3, 4, (2,), np.int64),

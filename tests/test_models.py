@@ -31,6 +31,7 @@ from torch import nn
 from rlkit import registry
 from rlkit.errors import UsageError
 from rlkit.models import check_model, cnn, mlp, module_spec, register_model
+from rlkit.models.features import as_float
 from rlkit.roster import split_mask
 
 VECTOR = gym.spaces.Box(-1.0, 1.0, (4,), np.float32)
@@ -400,3 +401,11 @@ def test_gain_of_the_shipped_default_is_the_root_of_two() -> None:
     rows = layer.weight.flatten(1)
     assert torch.allclose(rows @ rows.T, 2.0 * torch.eye(4), atol=1e-4)
     assert math.isclose(float(rows[0].detach().norm()), math.sqrt(2), rel_tol=1e-4)
+
+
+def test_a_multidiscrete_observation_counts_from_its_start_and_may_be_a_matrix() -> None:
+    space = gym.spaces.MultiDiscrete([[3, 2], [2, 2]], start=[[-2, 7], [0, 1]])
+    seen = torch.tensor([[[-2, 8], [1, 1]], [[0, 7], [0, 2]]])
+    expected = [[1, 0, 0, 0, 1, 0, 1, 1, 0], [0, 0, 1, 1, 0, 1, 0, 0, 1]]
+    assert as_float(seen, space).tolist() == expected
+    assert as_float(seen[:, None], space).tolist() == [[row] for row in expected]

@@ -187,10 +187,10 @@ def _refuse_default(part: gym.Space, plain: bool, who: str) -> None:
     """Say what RLlib's default network cannot read of one part of an observation."""
     if plain and isinstance(part, gym.spaces.Box):
         name = "cnn" if len(part.shape) == 3 else "mlp"
-        if part.dtype.kind != "f":
+        if part.dtype.kind != "f" or part.dtype.itemsize < 4:
             raise UsageError(
-                f"{who} observes {part.dtype} {part.shape}, RLlib's default network computes with floats alone; "
-                f"write model: {{name: {name}}}, which casts, or return float32"
+                f"{who} observes {part.dtype} {part.shape}, RLlib's default network computes with float32 and "
+                f"float64 alone; write model: {{name: {name}}}, which casts, or return float32"
             )
         if len(part.shape) not in (1, 3):
             raise UsageError(
@@ -201,11 +201,17 @@ def _refuse_default(part: gym.Space, plain: bool, who: str) -> None:
 
 
 def _refuse_start(part: gym.Space, who: str, otherwise: str) -> None:
-    """RLlib's connector makes one-hots of Discrete, whatever its `start` (2.60, `FlattenObservations`)."""
+    """RLlib's connector makes one-hots that count from 0, whatever `start` says (2.60, `FlattenObservations`)."""
+    network = "RLlib's default network" if otherwise else "its network"
     if isinstance(part, gym.spaces.Discrete) and part.start != 0:
-        network = "RLlib's default network" if otherwise else "its network"
         raise UsageError(
             f"{who} observes {part}, {network} counts from 0; {otherwise}return Discrete({part.n})"
+        )
+    if isinstance(part, gym.spaces.MultiDiscrete) and (part.start.any() or part.nvec.ndim != 1):
+        sizes = part.nvec.flatten().tolist()
+        raise UsageError(
+            f"{who} observes {part}, {network} reads one row that counts from 0; {otherwise}return "
+            f"MultiDiscrete({sizes})"
         )
 
 

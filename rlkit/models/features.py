@@ -129,7 +129,8 @@ def as_float(observation: Any, space: gym.Space) -> Any:
         index = observation.long() - int(space.start)
         return nn.functional.one_hot(index, int(space.n)).float()
     if isinstance(space, gym.spaces.MultiDiscrete):
-        index = observation.long()
+        start = torch.as_tensor(space.start, device=observation.device)
+        index = (observation.long() - start).flatten(-space.nvec.ndim)
         parts = [nn.functional.one_hot(index[..., i], int(n)) for i, n in enumerate(space.nvec.flatten())]
         return torch.cat(parts, dim=-1).float()
     if isinstance(space, gym.spaces.Dict):

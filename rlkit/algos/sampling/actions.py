@@ -43,11 +43,11 @@ def module_space(space: gym.Space) -> gym.Space:
     if isinstance(space, Spaces.MultiBinary):
         return Spaces.MultiDiscrete(np.full(int(np.prod(space.shape)), 2))
     if isinstance(space, Spaces.Box):
-        whole = np.issubdtype(space.dtype, np.integer) or space.dtype == bool
-        if len(space.shape) == 1 and not whole:
+        single = space.dtype.kind != "f" or space.dtype.itemsize < 4  # networks compute in float32
+        if len(space.shape) == 1 and not single:
             return space
         low, high = _bounds(space)
-        dtype = np.float32 if whole else space.dtype
+        dtype = np.float32 if single else space.dtype
         return Spaces.Box(low.reshape(-1).astype(dtype), high.reshape(-1).astype(dtype), dtype=dtype)
     if isinstance(space, Spaces.Dict):
         parts = {key: module_space(part) for key, part in space.spaces.items()}
