@@ -171,7 +171,7 @@ class _Box:
 
     def back(self, action: Any, like: gym.Space) -> Any:
         values = np.asarray(action, self.dtype).reshape(self.shape)
-        if self.whole:
+        if self.whole or self.dtype.itemsize < 4:
             values = values.astype(np.float64)
         if self.some:
             width = np.where(self.width > 0, self.width, 1)
