@@ -27,9 +27,8 @@ Spaces = tuple[gym.Space, gym.Space]
 OBSERVATION_KEYS = ("observation", "observations", "obs")  # PettingZoo's, and those of RLlib's examples
 MASK_KEY = "action_mask"
 FOLDERS = 'no < > : " / \\ | ?, no space or dot at the end, not empty'
-NO_FOLDER = re.compile(
-    r'[<>:"/\\|?]|[ .]$|^$'
-)  # RLlib 2.60 refuses such modules: checkpoints name folders after them
+# RLlib 2.60 refuses such modules: checkpoints name folders after them
+NO_FOLDER = re.compile(r'[<>:"/\\|?]|[ .]$|^$')
 
 
 def flat(space: gym.Space, value: Any) -> list[Any]:

@@ -265,6 +265,7 @@ def test_iterations_are_short_enough_to_stop_where_the_recipe_says() -> None:
             r"counts from 0; write model: \{name: mlp\}, or return MultiDiscrete\(\[3, 2\]\)",
         ),
         ("DQN", gym.spaces.MultiDiscrete([[3, 2], [2, 4]]), DISCRETE, r"reads one row.*\(\[3, 2, 2, 4\]\)"),
+        ("PPO", gym.spaces.Box(-5, 5, (0,)), DISCRETE, r"observes \(0,\), which holds no number.*name: mlp"),
         ("PPO", gym.spaces.Box(-5, 5, (3,), np.float16), DISCRETE, r"observes float16 \(3,\).*name: mlp"),
         ("PPO", None, DISCRETE, r"it: its observation space is None, expected a gymnasium space"),
     ],

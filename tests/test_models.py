@@ -31,7 +31,8 @@ from torch import nn
 from rlkit import registry
 from rlkit.errors import UsageError
 from rlkit.models import check_model, cnn, mlp, module_spec, register_model
-from rlkit.models.features import as_float
+from rlkit.models.dense import flatten
+from rlkit.models.features import ModelRef, as_float, measure
 from rlkit.roster import split_mask
 
 VECTOR = gym.spaces.Box(-1.0, 1.0, (4,), np.float32)
@@ -409,3 +410,9 @@ def test_a_multidiscrete_observation_counts_from_its_start_and_may_be_a_matrix()
     expected = [[1, 0, 0, 0, 1, 0, 1, 1, 0], [0, 0, 1, 1, 0, 1, 0, 0, 1]]
     assert as_float(seen, space).tolist() == expected
     assert as_float(seen[:, None], space).tolist() == [[row] for row in expected]
+
+
+def test_a_number_without_axes_beside_others_is_flattened_by_mlp() -> None:
+    space = gym.spaces.Dict(a=gym.spaces.Box(-1, 1, ()), b=gym.spaces.Box(-1, 1, (2,)))
+    assert flatten({"a": torch.tensor([1.0, 2.0]), "b": torch.ones(2, 2)}).tolist() == [[1, 1, 1], [2, 1, 1]]
+    assert measure(ModelRef.of("mlp", mlp, {"hiddens": [4]}), space) == (4, False)

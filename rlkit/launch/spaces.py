@@ -192,6 +192,11 @@ def _refuse_default(part: gym.Space, plain: bool, who: str) -> None:
                 f"{who} observes {part.dtype} {part.shape}, RLlib's default network computes with float32 and "
                 f"float64 alone; write model: {{name: {name}}}, which casts, or return float32"
             )
+        if 0 in part.shape:
+            raise UsageError(
+                f"{who} observes {part.shape}, which holds no number: RLlib's default network has nothing to read; "
+                "write model: {name: mlp}, which learns one answer for all, or return np.zeros(1, np.float32)"
+            )
         if len(part.shape) not in (1, 3):
             raise UsageError(
                 f"{who} observes {part.shape}, RLlib's default networks read vectors (k,) and pictures "

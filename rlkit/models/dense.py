@@ -78,7 +78,7 @@ def flatten(observation: Any) -> torch.Tensor:
         return torch.cat([flatten(observation[key]) for key in observation], dim=-1)
     if isinstance(observation, tuple):
         return torch.cat([flatten(part) for part in observation], dim=-1)
-    return observation.flatten(1)
+    return observation.flatten(1) if observation.dim() > 1 else observation.unsqueeze(1)
 
 
 class MLP(nn.Module):
