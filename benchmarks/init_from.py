@@ -62,7 +62,8 @@ def measured(source: str, seed: int, given: argparse.Namespace, out: Path) -> di
     reached = curve[curve["eval/episode_return"] >= BAR]["env_steps"]
     return {
         "name": "maddpg_spread", "variant": f"from {source}", "return": round(float(curve.iloc[-1, 1]), 2),
-        "env_steps": int(curve.iloc[-1, 0]), "source": source, "seed": seed, "source_steps": given.source_steps if begin_from else 0,
+        "env_steps": int(curve.iloc[-1, 0]), "source": source, "seed": seed,
+        "source_steps": given.source_steps if begin_from else 0,
         "reached": int(reached.iloc[0]) if len(reached) else None, "budget": given.steps,
         "curve": [[int(steps), round(float(value), 2)] for steps, value in curve.to_numpy()],
         "wall_s": round(time.monotonic() - begin),
