@@ -284,7 +284,7 @@ class Names:
 
 def _here(name: str) -> str:
     """Return an imported file by its module's name where the file is not: Ray brought the module to this node."""
-    return name if not name.endswith(".py") or Path(name).is_file() else Path(name).stem
+    return name if Path(name).is_file() else module_name(name)
 
 
 _GIVEN: list[str] = []  # what `begin` was given last
@@ -311,7 +311,7 @@ def begin(imports: Sequence[str], values: Any = None) -> None:
 
 def names() -> Names:
     """Return what this process hands to others."""
-    known = {_module_name(name) for name in (*_GIVEN, *_IMPORTED.values())}
+    known = {module_name(name) for name in (*_GIVEN, *_IMPORTED.values())}
     entries = [
         (kind, entry)
         for kind, table in TABLES.items()
@@ -376,13 +376,14 @@ def _load_entry_points() -> None:
             ) from error
 
 
-def _module_name(given: str) -> str:
+def module_name(given: str) -> str:
+    """Return what a module given with `--import` is called in `sys.modules`."""
     return Path(given).stem if given.endswith(".py") else given
 
 
 def import_module(name: str) -> None:
     """Import a module by dotted name, or by path to a `.py` file (its folder is added to `sys.path`)."""
-    folder, module = str(Path.cwd()), _module_name(name)
+    folder, module = str(Path.cwd()), module_name(name)
     if name.endswith(".py"):
         path = Path(name).resolve()
         if not path.is_file():

@@ -27,8 +27,6 @@ RENAMED = {
     "pettingzoo/mpe.": "pettingzoo/mpe2.",
     "pettingzoo/sisl.multiwalker_v8": "pettingzoo/sisl.multiwalker_v9",
 }
-
-
 _spec = cache(importlib.util.find_spec)
 
 

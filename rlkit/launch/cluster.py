@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import rlkit
-from rlkit import rllib
+from rlkit import registry, rllib
 from rlkit.errors import UsageError
 
 MODE, TOKEN, TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
@@ -86,7 +86,7 @@ def code_to_send(imports: Sequence[str]) -> dict[str, Any]:
     installed = {Path(sysconfig.get_path(name)) for name in ("purelib", "platlib")}
     found = [Path(rlkit.__file__).parent]
     for name in imports:
-        module = sys.modules[Path(name).stem if name.endswith(".py") else name.partition(".")[0]]
+        module = sys.modules[registry.module_name(name).partition(".")[0]]
         path = Path(module.__file__ or "") if module.__file__ else Path(next(iter(module.__path__)))
         path = path.parent if path.name == "__init__.py" else path
         if path not in found and not installed & set(path.parents):
