@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from dron_games import Player, evaluate
 from processes import append_row
+from processes import append_row
 
 from rlkit.algos.dron_rules import PAPER_FEATURES
 from rlkit.algos.opponents.history import FeatureOptions
@@ -112,7 +113,6 @@ def run(pool: str, variants: Sequence[str], seeds: Sequence[int], steps: int) ->
     import ray
 
     torch.set_num_threads(1)
-    RESULTS.parent.mkdir(exist_ok=True)
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
     for seed in seeds:
         for variant in variants:
