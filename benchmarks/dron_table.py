@@ -23,7 +23,6 @@ import numpy as np
 import torch
 from dron_games import Player, evaluate
 from processes import append_row
-from processes import append_row
 
 from rlkit.algos.dron_rules import PAPER_FEATURES
 from rlkit.algos.opponents.history import FeatureOptions
