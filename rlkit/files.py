@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import stat
 from pathlib import Path
 
 from rlkit.errors import CheckpointError
+
+FOLDERS = 'no < > : " / \\ | ?, no space or dot at the end, not empty'
+# checkpoints name folders after policies; RLlib 2.60 refuses such modules
+NO_FOLDER = re.compile(r'[<>:"/\\|?]|[ .]$|^$')
 
 
 class Pending:

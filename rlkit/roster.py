@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import fnmatch
 import glob
-import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,13 +21,11 @@ import gymnasium as gym
 import numpy as np
 
 from rlkit.errors import UsageError
+from rlkit.files import FOLDERS, NO_FOLDER
 
 Spaces = tuple[gym.Space, gym.Space]
 OBSERVATION_KEYS = ("observation", "observations", "obs")  # PettingZoo's, and those of RLlib's examples
 MASK_KEY = "action_mask"
-FOLDERS = 'no < > : " / \\ | ?, no space or dot at the end, not empty'
-# RLlib 2.60 refuses such modules: checkpoints name folders after them
-NO_FOLDER = re.compile(r'[<>:"/\\|?]|[ .]$|^$')
 
 
 def flat(space: gym.Space, value: Any) -> list[Any]:

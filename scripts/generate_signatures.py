@@ -59,12 +59,13 @@ CORRECTIONS = {
 }
 
 # Ranges and words that RLlib does not check: `lr=-1`, `gamma=5` and `num_epochs=0` pass its `validate()` (2.60).
-UNIT, SHARE, POSITIVE, NOT_NEGATIVE, ONE_UP = (
+UNIT, SHARE, POSITIVE, NOT_NEGATIVE, ONE_UP, WIDTH = (
     {"ge": 0, "le": 1},
     {"gt": 0, "le": 1},
     {"gt": 0},
     {"ge": 0},
     {"ge": 1},
+    {"ge": 1, "le": 100_000},  # of a layer
 )
 _RANGES = (
     (UNIT, "gamma lambda_ epsilon smoothing beta initial_epsilon final_epsilon epsilon"),
@@ -83,13 +84,19 @@ _RANGES = (
         "circular_buffer_iterations_per_batch simple_queue_size learner_queue_size num_gpu_loader_threads "
         "metrics_num_episodes_for_smoothing max_requests_in_flight_per_env_runner max_requests_in_flight_per_learner "
         "episode_lookback_horizon max_requests_in_flight_per_aggregator_actor env_runner_state_server_max_concurrency "
-        "evaluation_error_after_n_consecutive_skips max_episode_steps max_cycles hiddens hidden fcnet_hiddens "
-        "head_fcnet_hiddens lstm_cell_size max_seq_len epsilon_timesteps",
+        "evaluation_error_after_n_consecutive_skips max_episode_steps max_cycles max_seq_len epsilon_timesteps "
+        "window heads blocks filters impala bins bits copies every fps",
+    ),
+    (
+        WIDTH,
+        "hiddens hidden fcnet_hiddens head_fcnet_hiddens lstm_cell_size cell size fuse feature_dim feature_hiddens "
+        "inverse_net_hiddens forward_net_hiddens embed_dim",
     ),
     (
         NOT_NEGATIVE,
         "entropy_coeff kl_coeff vf_loss_coeff target_network_update_freq burn_in_len alpha local_gpu_idx "
-        "top_quantiles_to_drop_per_net",
+        "top_quantiles_to_drop_per_net warmup_timesteps random_timesteps scale_timesteps stddev initial_stddev "
+        "ou_theta ou_sigma ou_base_scale initial_scale final_scale eta intrinsic_reward_coeff c",
     ),
 )
 RANGES = {argument: bounds for bounds, words in _RANGES for argument in words.split()}
@@ -108,6 +115,8 @@ CHOICES = {
     "target_entropy": "auto",
     "offline_evaluation_type": "eval_loss is pdis",
     "input_filesystem": "gcs s3 abs",
+    "render_mode": "human rgb_array rgb_array_list ansi ansi_list depth_array depth_array_list rgbd_tuple "
+    "rgbd_tuple_list",
     "output_filesystem": "gcs s3 abs",
     "output_write_method": "write_parquet write_json write_csv write_numpy write_tfrecords",
     # what RLlib looks up in torch.nn and torch.nn.init

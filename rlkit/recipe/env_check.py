@@ -10,6 +10,7 @@ from typing import Any
 from rlkit import envs, registry
 from rlkit.envs import rules as env_rules
 from rlkit.errors import UsageError, did_you_mean
+from rlkit.files import FOLDERS, NO_FOLDER
 from rlkit.recipe.options import check_values
 from rlkit.recipe.problems import Path, Report
 from rlkit.recipe.signatures import Config, options, table
@@ -22,7 +23,7 @@ SAME_AGENTS = {
 }  # fmt: skip
 # What rlkit's PettingZoo adapter and gymnasium.make take beside the environment's own arguments.
 PETTINGZOO = {"api": {"type": "Literal['parallel', 'aec']"}, "mask_from_info": {"type": "bool"}}
-GYMNASIUM = {"max_episode_steps": {"type": "float | None", "ge": 1}, "render_mode": {"type": "str | None"}}
+GYMNASIUM = {"max_episode_steps": {"type": "float | None", "ge": 1}}
 CENTRALISED = ("MADDPG", "MATD3", "PPO")
 
 
@@ -113,6 +114,9 @@ def _check_policies(name: str, data: Mapping[str, Any], config: Config, report: 
     if policies == "shared":
         return
     for policy, body in policies.items():
+        if NO_FOLDER.search(policy):
+            message = f"cannot name a folder of checkpoints ({FOLDERS})"
+            report.add(("policies", policy), message, "rename it", got=policy, key=True)
         if body.get("critic") is not None and config.known and config.algorithm not in CENTRALISED:
             place, fix = ("policies", policy, "critic"), f"remove it, or use {' or '.join(CENTRALISED)}"
             message = f"{config.algorithm} has no centralised critic"

@@ -104,7 +104,7 @@ class Checkpoint(_Section):
 class Tune(_Section):
     """Several trials of one recipe, through Ray Tune."""
 
-    samples: int = _field("trials per grid point; with `seed` they are seeds", 1, ge=1)
+    samples: int = _field("trials per grid point; with `seed` they are seeds", 1, ge=1, le=10_000)
     metric: Name = _field("what trials are compared by", "episode_return")
     mode: Literal["max", "min"] = _field("whether more of `metric` is better", "max")
     scheduler: Scheduler | None = _field("{type: asha | pbt | median | hyperband | fifo, …}", None)

@@ -67,6 +67,10 @@ def check_replay(settings: Settings) -> Iterator[Fault]:
     """Fragments, batch and buffer that do not fit each other."""
     steps = settings.get("training", "n_step")
     items = steps.candidates() if hasattr(steps, "candidates") else [steps]
+    for item in items:
+        if isinstance(item, list) and item != sorted(item):
+            falls = f"the range {item} falls"
+            yield ("config", "training", "n_step"), falls, f"write n_step: {sorted(item)}"
     longest = max(
         (step for item in items for step in (item if isinstance(item, list) else [item]) if step), default=0
     )
