@@ -68,13 +68,12 @@ UNIT, SHARE, POSITIVE, NOT_NEGATIVE, ONE_UP, WIDTH = (
     {"ge": 1, "le": 100_000},  # of a layer
 )
 _RANGES = (
-    (UNIT, "gamma lambda_ epsilon smoothing beta initial_epsilon final_epsilon epsilon"),
+    (UNIT, "gamma lambda_ epsilon smoothing beta initial_epsilon final_epsilon expectile"),
     (SHARE, "tau"),
     (
         POSITIVE,
         "lr actor_lr critic_lr alpha_lr grad_clip clip_param vf_clip_param vf_clip_range stop_kl kl_target "
-        "initial_alpha "
-        "training_intensity "
+        "initial_alpha value_lr training_intensity "
         "vtrace_clip_rho_threshold vtrace_clip_pg_rho_threshold temperature updates_per_step",
     ),
     (
@@ -96,7 +95,7 @@ _RANGES = (
         NOT_NEGATIVE,
         "entropy_coeff kl_coeff vf_loss_coeff target_network_update_freq burn_in_len alpha local_gpu_idx "
         "top_quantiles_to_drop_per_net warmup_timesteps random_timesteps scale_timesteps stddev initial_stddev "
-        "ou_theta ou_sigma ou_base_scale initial_scale final_scale eta intrinsic_reward_coeff c",
+        "bc_iters burnin_len vf_coeff ou_theta ou_sigma ou_base_scale initial_scale final_scale eta intrinsic_reward_coeff c",
     ),
 )
 RANGES = {argument: bounds for bounds, words in _RANGES for argument in words.split()}

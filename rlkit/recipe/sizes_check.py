@@ -23,6 +23,9 @@ LIMITS = {
     ("training", "train_batch_size"): (ROWS, "steps"),
     ("training", "train_batch_size_per_learner"): (ROWS, "steps"),
     ("training", "minibatch_size"): (ROWS, "steps"),
+    ("training", "num_epochs"): (10**6, "passes over one batch"),
+    ("training", "n_step"): (10**6, "rewards in one target"),
+    ("training", "training_intensity"): (10**6, "rows drawn per env step"),
     ("reporting", "min_sample_timesteps_per_iteration"): (10**12, "steps in one iteration"),
 }
 
