@@ -83,7 +83,7 @@ def train(
     ] = None,
     algorithm: Annotated[str | None, typer.Option(help="Train without a file: the algorithm.")] = None,
     env: Annotated[str | None, typer.Option(help="Train without a file: the environment.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder for runs.")] = Path("runs"),
+    out: Annotated[str, typer.Option(help="Folder for runs; s3://BUCKET/FOLDER and its kin too.")] = "runs",
     imports: Imports = [],  # noqa: B006 (typer reads the default, nothing writes it)
     resume: Annotated[str | None, typer.Option(metavar="RUN", help="Continue a run folder.")] = None,
     trial: Annotated[

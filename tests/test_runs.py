@@ -8,7 +8,6 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 from run_folders import write_checkpoint, write_run
@@ -225,13 +224,3 @@ def test_reading_runs_stays_light() -> None:
     heavy = ["ray", "torch", "pandas", "numpy", "matplotlib", "gymnasium", "pydantic"]
     code = f"import sys, rlkit.runs.run, rlkit.report; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
-
-
-@pytest.mark.parametrize("out", ["s3://bucket/runs", "gs://bucket", Path("s3://bucket/runs")])
-def test_object_storage_is_refused_and_no_folder_of_its_name_is_made(
-    out: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match=r"needs a folder of a file system"):
-        new_run_folder(out, "x")
-    assert not list(tmp_path.iterdir())

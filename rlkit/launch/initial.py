@@ -23,6 +23,7 @@ import numpy as np
 from rlkit.errors import UsageError, did_you_mean
 from rlkit.recipe.shipped import find_policy
 from rlkit.roster import matches
+from rlkit.runs.store import is_uri
 
 Weights = dict[str, np.ndarray]
 
@@ -66,13 +67,13 @@ class Plan:
 
 
 def sources(init_from: str | Mapping[str, str]) -> dict[str, str]:
-    """Return glob of modules -> path, absolute unless it names the zoo; `#module` at its end stays."""
+    """Return glob of modules -> path, absolute unless it names the zoo or a store; `#module` at its end stays."""
     given = {"*": init_from} if isinstance(init_from, str) else dict(init_from)
     found = {}
     for glob, text in given.items():
         path, mark, module = text.partition("#")
         shipped = find_policy(path) != Path(path)
-        place = path if shipped else Path(path).expanduser().absolute()
+        place = path if shipped or is_uri(path) else Path(path).expanduser().absolute()
         found[glob] = f"{place}{mark}{module}"
     return found
 

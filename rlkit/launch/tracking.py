@@ -17,8 +17,9 @@ from rlkit import rllib
 from rlkit.launch.experiment import Experiment
 from rlkit.launch.faults import DEATHS
 from rlkit.launch.interrupt import Interrupt
+from rlkit.launch.mirror import Mirror, destination
 from rlkit.launch.progress import Progress
-from rlkit.launch.trial import TRUST
+from rlkit.launch.trial import STORE, TRUST
 from rlkit.metrics import find, tidy
 from rlkit.runs import manifest, signing
 from rlkit.runs.layout import METRICS
@@ -54,9 +55,12 @@ class StopRule(tune.Stopper):
 class Tracker(tune.Callback):
     """Tune's callback in the driver. One instance follows all trials of a run."""
 
-    def __init__(self, experiment: Experiment, interrupt: Interrupt, show: Progress):
+    def __init__(
+        self, experiment: Experiment, interrupt: Interrupt, show: Progress, mirror: Mirror | None = None
+    ):
         recipe, info = experiment.recipe, experiment.info
         self.folder, self.info, self.interrupt, self.show = experiment.folder, info, interrupt, show
+        self.mirror = mirror or Mirror(experiment.folder, info)
         self.metric = recipe.checkpoint.best
         self.sign = -1.0 if recipe.tune.mode == "min" else 1.0
         self.writer = MetricsWriter(self.folder / METRICS)
@@ -65,6 +69,7 @@ class Tracker(tune.Callback):
         self.last: dict[str, dict[str, float]] = {}
         self.errors: dict[str, str] = {}
         self._ended = False
+        self._trouble: str | None = None
         self._placed = experiment.resume is None
         self._trust = experiment.trust or signing.read_key() is None  # without a key nothing can be signed
         self.notices: list[str] = []
@@ -85,6 +90,7 @@ class Tracker(tune.Callback):
             if trial.status == trial.TERMINATED:
                 continue
             trial.config[TRUST] = self._trust
+            trial.config[STORE] = destination(self.folder)
             rllib.forget_deleted_checkpoints(trial)
             good, skipped = manifest.latest_good(self.folder / name_of(trial), trust=self._trust)
             for path, reason in skipped:
@@ -118,6 +124,7 @@ class Tracker(tune.Callback):
 
     def on_checkpoint(self, iteration: int, trials: list, trial: Any, checkpoint: Any, **info: Any) -> None:
         name = name_of(trial)
+        self.mirror.fetch(Path(checkpoint.path))
         self.info.last_checkpoint = self._relative(checkpoint.path)
         value = self.last.get(name, {}).get(self.metric)
         if value is not None and not math.isnan(value):
@@ -127,6 +134,7 @@ class Tracker(tune.Callback):
             if self._better(value, self.info.best):
                 self.info.best = entry
         self.info.write(self.folder)
+        self.mirror.tick(at_once=True)
         if self.interrupt.signal is not None:
             self.running[name] = True
             self.show.trial(name, "saved")
@@ -144,6 +152,7 @@ class Tracker(tune.Callback):
     def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
         self._tell_of_waiting(trials)
         self._tell_notices()
+        self._copy()
         if self.interrupt.signal is None or self._ended:
             return
         self.show.stopping()
@@ -180,6 +189,14 @@ class Tracker(tune.Callback):
             for line in rllib.take_notices():
                 self.notices.append(line)
                 self.show.say(line)
+
+    def _copy(self) -> None:
+        """Copy to object storage what is due, and say once what stands in the way."""
+        trouble = self.mirror.trouble
+        if trouble and trouble != self._trouble:
+            self.show.say(f"{trouble}; trying again")
+        self._trouble = trouble
+        self.mirror.tick()
 
     def _better(self, value: float, than: Best | None) -> bool:
         return than is None or self.sign * value > self.sign * than.value

@@ -8,6 +8,8 @@ import os
 import re
 import shlex
 import shutil
+import socket
+import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,16 +17,18 @@ from typing import Any, Literal
 
 from rlkit import recipe as recipes
 from rlkit import registry, rllib
-from rlkit.errors import CheckpointError, RunFailed, UsageError
+from rlkit.errors import CheckpointError, RunFailed, UsageError, printable
 from rlkit.files import sha256, write_atomic
 from rlkit.launch.experiment import Experiment
 from rlkit.launch.interrupt import Interrupt, status_of
+from rlkit.launch.mirror import SYNC_S, Mirror, destination
 from rlkit.launch.progress import Progress
 from rlkit.launch.session import RaySession, demand, quiet_loggers, require, set_quiet
 from rlkit.recipe import Recipe
-from rlkit.runs import lock, manifest, seal
-from rlkit.runs.layout import RECIPE
+from rlkit.runs import lock, manifest, seal, store
+from rlkit.runs.layout import INFO, RECIPE
 from rlkit.runs.run import Run, RunInfo, Status, new_run_folder, open_run
+from rlkit.runs.store import place_of
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)  # what a disk says to a write
 RESUMABLE = ("stop", "tune.max_failures")
@@ -50,7 +54,7 @@ def train(
         recipe: a file, a `Recipe`, or the content of one as a dict.
         overrides: `{"config.training.lr": 1e-3}` or `["config.training.lr=1e-3"]`.
         algorithm, env: in place of a recipe: RLlib's defaults, and 100,000 env steps unless `overrides` say otherwise.
-        out: parent of `<name>/<time>/`.
+        out: parent of `<name>/<time>/`: a folder, or a URI of object storage that pyarrow opens (docs/cluster.md).
         imports: modules that register the user's environments, models and callbacks.
         address: a Ray cluster to join; without it Ray runs embedded in this process.
         trust: take weights (`init_from`) from a checkpoint that this user did not write; loading runs code inside it.
@@ -76,7 +80,7 @@ def train(
         loaded = loaded.model_copy(update={"init_from": sources(loaded.init_from)})
     elif trust:
         raise UsageError("trust goes with init_from or with a run that is resumed: nothing else is loaded")
-    folder = new_run_folder(Path(out), loaded.name)
+    folder = new_run_folder(out, loaded.name)
     with lock.hold(folder, "train"):
         info = RunInfo.start(loaded, command=command, imports=registry.imports(), address=address)
         write_atomic(folder / RECIPE, recipes.dump(loaded))
@@ -127,12 +131,13 @@ def _resume(
     verbose: bool,
 ) -> Run:
     info = seal.verify(known.path, trust=trust)
+    _refuse_busy(known, info)
     begun = any(known.path.glob("experiment_state-*.json"))
     if begun:
         _check_checkpoints(known, trust)
     if info.status == "done" and not words:
         raise UsageError(
-            f"{known.path} is finished; to go on give a new limit, for example stop.env_steps=200000"
+            f"{place_of(known.path)} is finished; to go on give a new limit, for example stop.env_steps=200000"
         )
     registry.begin([*info.imports, *imports])
     loaded = recipes.load(known.path / RECIPE, words)
@@ -142,6 +147,22 @@ def _resume(
     if begun:
         mode = "finished" if words else "unfinished"
     return _run(Experiment(loaded, known.path, info, mode, trust, quiet, verbose))
+
+
+def _refuse_busy(run: Run, info: RunInfo) -> None:
+    """In object storage nobody can lock a run: a run.json that another machine has just written means that it trains.
+
+    Raises:
+        UsageError: names the process and its machine.
+    """
+    if store.uri_of(run.path) is None or info.status != "running" or info.host == socket.gethostname():
+        return
+    age = time.time() - (run.path / INFO).stat().st_mtime
+    if age < 4 * SYNC_S:
+        raise UsageError(
+            f"--resume: {place_of(run.path)} is in use by process {info.pid} on {printable(info.host)}, which wrote "
+            f"{age:.0f} s ago; wait for its end, or stop it"
+        )
 
 
 def _check_checkpoints(run: Run, trust: bool) -> None:
@@ -168,9 +189,12 @@ def _run(experiment: Experiment) -> Run:
     recipe, info, folder = experiment.recipe, experiment.info, experiment.folder
     set_quiet(experiment.verbose)
     with Interrupt() as interrupt:
+        mirror = None
         try:
             info.write(folder)
             check_disk(folder)
+            mirror = Mirror(folder, info)
+            mirror.begin()
             look_at_spaces(recipe)
             with (
                 Progress(recipe, quiet=experiment.quiet) as show,
@@ -178,7 +202,7 @@ def _run(experiment: Experiment) -> Run:
                     info.address, demand(recipe), experiment.verbose, partial(_lost, experiment, show)
                 ) as session,
             ):
-                _tune(experiment, session, show, interrupt)
+                _tune(experiment, session, show, interrupt, mirror)
         except KeyboardInterrupt as error:
             stopped = interrupt.stopped
             if info.status == "running":
@@ -194,9 +218,12 @@ def _run(experiment: Experiment) -> Run:
         finally:
             interrupt.over()
             _write_outcome(experiment)
+            left = mirror.close() if mirror else None
+    if left and info.status != "failed":
+        raise RunFailed(left)
     run = open_run(folder)
     if info.status == "failed":
-        words = f"\nnext: rlkit train --resume {shlex.quote(str(folder))}" if run.last_checkpoint else ""
+        words = f"\nnext: rlkit train --resume {shlex.quote(place_of(folder))}" if run.last_checkpoint else ""
         raise RunFailed(f"{info.error}{words}")
     return run
 
@@ -221,7 +248,7 @@ def _lost(experiment: Experiment, show: Progress, what: str) -> None:
     if info.status == "running":
         info.status, info.error = "failed", what
         _write_outcome(experiment)
-        show.say(f"{what}\nnext: rlkit train --resume {shlex.quote(str(experiment.folder))}")
+        show.say(f"{what}\nnext: rlkit train --resume {shlex.quote(place_of(experiment.folder))}")
 
 
 def _os_error(text: str) -> OSError | None:
@@ -310,7 +337,9 @@ def first_trial(recipe: Recipe) -> Recipe:
     return Recipe.from_dict({**first_value(recipe.to_dict()), "tune": {}})
 
 
-def _tune(experiment: Experiment, session: RaySession, show: Progress, interrupt: Interrupt) -> None:
+def _tune(
+    experiment: Experiment, session: RaySession, show: Progress, interrupt: Interrupt, mirror: Mirror
+) -> None:
     """Build once to find errors before anything trains, then hand over to Tune."""
     from ray import tune
     from ray.tune import TuneError
@@ -320,7 +349,7 @@ def _tune(experiment: Experiment, session: RaySession, show: Progress, interrupt
     from rlkit.launch.search import keeps_own_checkpoints, param_space, scheduler, searcher
     from rlkit.launch.trackers import trackers
     from rlkit.launch.tracking import StopRule, Tracker
-    from rlkit.launch.trial import NAMES, SCORE, TRUST, trainable
+    from rlkit.launch.trial import NAMES, SCORE, STORE, TRUST, trainable
     from rlkit.metrics import path_of
 
     recipe, info = experiment.recipe, experiment.info
@@ -339,7 +368,7 @@ def _tune(experiment: Experiment, session: RaySession, show: Progress, interrupt
     # Tune fails a trial whose first result lacks the metric: no episode may be over after one iteration
     os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
     space[NAMES] = registry.names()
-    space[TRUST] = experiment.trust
+    space[TRUST], space[STORE] = experiment.trust, destination(experiment.folder)
     mode, checkpoint = recipe.tune.mode, recipe.checkpoint
     folder, parent = experiment.folder, experiment.folder.parent.resolve()
     with (
@@ -347,7 +376,7 @@ def _tune(experiment: Experiment, session: RaySession, show: Progress, interrupt
         rllib.tune_state_to(partial(seal.put, folder, info), parent / folder.name),
         rllib.no_old_decisions(),
     ):
-        tracker = Tracker(experiment, interrupt, show)
+        tracker = Tracker(experiment, interrupt, show, mirror)
         try:
             analysis = tune.run(
                 trainable(algorithm_class),
@@ -456,10 +485,10 @@ def summary(run: Run) -> dict[str, Any]:
         row["env_steps"] for row in run.last_rows.values() if not math.isnan(row.get("env_steps", math.nan))
     ]
     return {
-        "run": str(run.path),
+        "run": place_of(run.path),
         "status": run.status,
-        "best_checkpoint": str(run.best_checkpoint) if run.best_checkpoint else None,
-        "last_checkpoint": str(run.last_checkpoint) if run.last_checkpoint else None,
+        "best_checkpoint": place_of(run.best_checkpoint) if run.best_checkpoint else None,
+        "last_checkpoint": place_of(run.last_checkpoint) if run.last_checkpoint else None,
         "trials": len(run.trials),
         "env_steps": int(sum(every)) if every else None,
         "iterations": counts["iteration"],

@@ -26,6 +26,7 @@ from rlkit.errors import CheckpointError
 from rlkit.launch import initial
 from rlkit.launch.build import build
 from rlkit.launch.faults import RunnerFaults
+from rlkit.launch.mirror import away
 from rlkit.metrics import tidy
 from rlkit.recipe import Recipe
 from rlkit.runs import manifest, signing
@@ -33,6 +34,7 @@ from rlkit.runs.layout import checkpoint_name
 
 NAMES = "__names__"
 TRUST = "__trust__"
+STORE = "__store__"
 SCORE = "checkpoint_score"
 
 
@@ -59,6 +61,7 @@ class RecipeTrial:
         state.attach(self, "generators", state.Values(generators, set_generators))
         rllib.keep_trial_info(self, config)
         rllib.persist_by_rename(self, self._checkpoint_name)
+        self._away = away(config.get(STORE), rllib.trial_folder(self))
 
     def __repr__(self) -> str:
         """Ray prints the actor when its constructor raises; `Algorithm.__repr__` would hide that error (2.60)."""
@@ -122,9 +125,12 @@ class RecipeTrial:
         folder.mkdir(parents=True, exist_ok=True)
         temporary = tempfile.mkdtemp(prefix=".writing_", dir=folder)
         try:
-            return super().save(temporary)  # type: ignore[misc]
+            saved = super().save(temporary)  # type: ignore[misc]
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+        if self._away:
+            self._away.send(Path(saved.checkpoint.path))
+        return saved
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """RLlib's checkpoint, then the manifest that makes it a finished one."""
@@ -156,6 +162,8 @@ class RecipeTrial:
         path = Path(getattr(getattr(checkpoint, "checkpoint", checkpoint), "path", checkpoint))
         folder = rllib.trial_folder(self)
         if folder is not None and path.parent.resolve() == folder.resolve():
+            if self._away:
+                self._away.fetch(folder)
             good, skipped = manifest.latest_good(folder, trust=self._trust)
             for bad, reason in skipped:
                 print(f"skipping {bad}: {reason}")

@@ -27,6 +27,7 @@ from rlkit.play.recording import Measuring, Recording, Trace, Video
 from rlkit.play.restore import algorithm_env
 from rlkit.play.rollout import Pool, Recorder, Row, play
 from rlkit.runs.statistics import interval, iqm
+from rlkit.runs.store import place_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -240,9 +241,14 @@ def evaluate(
     asked = EvaluationOptions(episodes, seed, explore, **options)
     agent = asked.agent(path)
     name, config = environment_of(agent, asked.env, asked.env_config)
-    about = {"env": name, "env_config": config, "checkpoint": str(agent.manifest.path), "explore": explore}
+    about = {
+        "env": name,
+        "env_config": config,
+        "checkpoint": place_of(agent.manifest.path),
+        "explore": explore,
+    }
     rows = asked.rows(agent.policy, functools.partial(make_checked, agent, name, config), about)
-    result = Evaluation(str(agent.manifest.path), name, seed, explore, rows)
+    result = Evaluation(place_of(agent.manifest.path), name, seed, explore, rows)
     if asked.csv is not None:
         result.to_csv(asked.csv)
     return result

@@ -82,7 +82,9 @@ def _check_registered_model(model: Mapping[str, Any], report: Report) -> None:
         report.add(("model", key), message, f"use the options of {name}, or leave out name", key=True)
     _check_named("models", own, "name", ("model",), report)
     if own.get("hiddens") == []:
-        report.add(("model", "hiddens"), "a model needs a layer", "write the size of each, e.g. [64, 64]", got=[])
+        report.add(
+            ("model", "hiddens"), "a model needs a layer", "write the size of each, e.g. [64, 64]", got=[]
+        )
     check_values({key: value for key, value in model.items() if key in around}, around, ("model",), report)
 
 

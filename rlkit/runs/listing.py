@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rlkit.errors import CheckpointError, UsageError, did_you_mean
-from rlkit.runs import lock
+from rlkit.runs import lock, store
 from rlkit.runs.layout import INFO, checkpoints_in
 from rlkit.runs.run import Run
 
@@ -62,6 +62,10 @@ def find_runs(folders: Sequence[str | Path]) -> Iterator[Path]:
         UsageError: no such folder.
     """
     for folder in folders:
+        if store.is_uri(folder):
+            raise UsageError(
+                f"{folder}: runs are listed and cleaned in folders; name one run, as in `rlkit report URI`"
+            )
         if not Path(folder).is_dir():
             raise UsageError(f"no such folder: {folder} (`rlkit train` puts runs under runs/)")
         for root, names, files in os.walk(folder):

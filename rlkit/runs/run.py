@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rlkit.errors import CheckpointError, UsageError, did_you_mean
 from rlkit.files import write_atomic
-from rlkit.runs import lock, signing
+from rlkit.runs import lock, signing, store
 from rlkit.runs.layout import INFO, MANIFEST, METRICS, RECIPE, checkpoints_in, iteration_of, versions
 from rlkit.runs.metrics_csv import last_rows
 from rlkit.runs.reading import LARGEST_TABLE, open_regular, read_object, shown, typed
@@ -100,12 +100,16 @@ class RunInfo:
         )
 
     def write(self, folder: str | Path) -> None:
-        """Write run.json so that a reader never sees half of it. A running run belongs to this process."""
+        """Write run.json so that a reader never sees half of it."""
+        write_atomic(Path(folder) / INFO, self.content())
+
+    def content(self) -> str:
+        """Return run.json, signed. A running run belongs to this process."""
         if self.status == "running":
             self.pid, self.host = os.getpid(), socket.gethostname()
         values = json.loads(json.dumps(dataclasses.asdict(self)))
         signature = signing.stamp(signed_text(values))
-        write_atomic(Path(folder) / INFO, json.dumps({**values, "signature": signature}, indent=2) + "\n")
+        return json.dumps({**values, "signature": signature}, indent=2) + "\n"
 
     @classmethod
     def read(cls, folder: str | Path) -> RunInfo:
@@ -312,6 +316,8 @@ class Run:
 def open_run(path: str | Path) -> Run:
     """Return the run of a path: a run folder, a trial, a checkpoint, or `runs/<name>` for its newest run.
 
+    A path may be a URI of object storage: then its files are fetched first.
+
     Raises:
         UsageError: no such path, or one outside any run.
         CheckpointError: a run folder of another format, or a damaged one.
@@ -361,17 +367,15 @@ def find_checkpoint(path: str | Path) -> Path:
 def new_run_folder(out: str | Path, name: str) -> Path:
     """Create `out/name/<time>` and return it. A second run of the same second gets `<time>-2`.
 
+    Where `out` is a URI of object storage it is the staging folder that is made (`rlkit.runs.store`).
+
     Raises:
-        UsageError: a name that is not one folder name, a place that cannot be written, or object storage.
+        UsageError: a name that is not one folder name, or a place that cannot be written.
     """
-    if re.match(r"[a-z][a-z0-9+.-]+:/", str(out)):
-        raise UsageError(
-            f"--out {out}: a run needs a folder of a file system, local or shared: its files grow and its checkpoints "
-            "are renamed into place, which object storage cannot do; train into a folder and copy it (docs/cluster.md)"
-        )
     if not name or name in (".", "..") or any(c in name for c in "/\\\0"):
         raise UsageError(f"the run name {name!r} cannot be a folder name; set `name:` to one word")
     stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
+    out = store.staging(out) if store.is_uri(out) else out
     for number in range(1, 1000):
         folder = Path(out) / name / (stamp if number == 1 else f"{stamp}-{number}")
         try:
@@ -421,7 +425,7 @@ def _runs_in(folder: Path) -> list[Path]:
 def _existing(path: str | Path) -> Path:
     if not str(path):
         raise UsageError("expected a run, trial or checkpoint folder, got an empty path")
-    here = Path(path)
+    here = store.fetched(path) if store.is_uri(path) else Path(path)
     if not here.exists():
         raise UsageError(f"no such run, trial or checkpoint: {path}{_suggestion(path)}")
     return here
