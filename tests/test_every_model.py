@@ -125,11 +125,12 @@ def reason(algorithm: str, model: str, observes: str, acts: str) -> str | None:
         return "TQC"
     if observes == "masked" and acts == "Box":
         return "action_mask"
-    # DRON's state and MADDPG's critics are vectors; what is no picture stays one
-    sees = "vector" if algorithm == "DRON" and observes in ("one of five", "dict", "masked") else observes
-    if algorithm == "DRON" and observes in ("image", "entities"):
+    if algorithm == "TQC" and observes == "dict":
+        return "TQC reads one array|takes an image|entities|takes no recurrent model"
+    if algorithm == "DRON" and observes not in ("vector", "masked"):
         return "DRON"
-    if model == "cnn" and sees != "image" and algorithm not in ("MADDPG", "MATD3"):
+    sees = "vector" if observes == "masked" else observes
+    if model == "cnn" and sees != "image":
         return "takes an image"
     if model == "multi_input" and sees != "dict":
         return "takes a Dict or Tuple"
@@ -197,6 +198,9 @@ def test_every_registered_name_is_here() -> None:
         ("DRON", "gru", "masked", "Discrete"),
         ("DQN", "entities", "entities", "Discrete"),
         ("TQC", "gru", "vector", "Box"),
+        ("TQC", "mlp", "vector", "Discrete"),
+        ("TQC", "multi_input", "dict", "Box"),
+        ("SAC", "mlp", "image", "Discrete"),
         ("DRON", "cnn", "image", "Discrete"),
     ],
 )

@@ -4,7 +4,8 @@ Every option of RLlib's SAC keeps its name and meaning: see `rlkit.algos.offpoli
 adds, and docs/off-policy.md for figures.
 
 Discrete actions may be masked (`rlkit.models.masks`). RLlib's module (2.60) takes logarithms of all probabilities, and
-0 * log 0 is NaN; here what is not allowed has probability 0 and adds nothing to values, entropy or losses.
+0 * log 0 is NaN; here what is not allowed, or so unlikely that its probability is 0 in float32 (a picture of raw bytes
+through an mlp), adds nothing to values, entropy or losses.
 
 Models may be recurrent (Ni et al., arXiv 2110.05038: actor and critics with a memory each). RLlib's module keeps no
 state. Here each network has its own model: a sequence is learned from with the state that the actor had when it was
@@ -92,7 +93,7 @@ class SACModule(DefaultSACTorchRLModule):
     def _forward_train(self, batch: Any) -> dict[str, Any]:
         remembers = self.is_stateful()
         out: dict[str, Any] = self._forward_sequences(batch) if remembers else super()._forward_train(batch)
-        if ACTION_PROBS in out and legal_of(batch[Columns.OBS]) is not None:
+        if ACTION_PROBS in out:
             out[ACTION_LOG_PROBS] = log_probs(out[ACTION_PROBS])
             out[ACTION_LOG_PROBS_NEXT] = log_probs(out[ACTION_PROBS_NEXT])
         return out

@@ -87,7 +87,8 @@ FLAT = (gym.spaces.Box, gym.spaces.Discrete, gym.spaces.MultiDiscrete, gym.space
 # Config classes whose own networks read any observation, and those that take Discrete actions alone.
 OWN_NETWORKS = ("rlkit.MADDPGConfig", "rlkit.DRONConfig")
 DISCRETE_ALONE = "DQNConfig"
-BOX_ALONE = ("rlkit.CQLConfig", "rlkit.IQLConfig")
+TQC = "TQCConfig"  # RLlib's own (2.60): its loss takes the batch size from an array of observations
+BOX_ALONE = ("rlkit.CQLConfig", "rlkit.IQLConfig", TQC)
 
 
 def refuse(recipe: Recipe) -> None:
@@ -116,8 +117,14 @@ def refuse(recipe: Recipe) -> None:
                 f"{recipe.algorithm} needs discrete actions, {who} acts in {action}; {other} takes them"
             )
         if set(BOX_ALONE) & set(line) and not isinstance(action, gym.spaces.Box):
+            others = "SAC and PPO" if TQC in line else "BC and MARWIL"
             raise UsageError(
-                f"{recipe.algorithm} needs continuous actions, {who} acts in {action}; BC and MARWIL take them"
+                f"{recipe.algorithm} needs continuous actions, {who} acts in {action}; {others} take them"
+            )
+        if TQC in line and not default and isinstance(observation, gym.spaces.Dict | gym.spaces.Tuple):
+            raise UsageError(
+                f"{recipe.algorithm} reads one array through a model by name, {who} observes {observation}; leave out "
+                "model: {name: …}, which flattens it, or use SAC"
             )
         for part in leaves(observation):
             if not isinstance(part, FLAT):

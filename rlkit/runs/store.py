@@ -28,6 +28,8 @@ from rlkit.runs import lock
 from rlkit.runs.layout import INFO, MANIFEST
 
 _URI = re.compile(r"([a-z][a-z0-9+.-]+):/+([^?]*)(\?.*)?", re.DOTALL)
+# s3: a small file is one request, not the three of a multipart upload; gs: pyarrow's own limit is 15 minutes
+OPTIONS = {"s3": "allow_delayed_open=true", "gs": "retry_limit_seconds=20", "gcs": "retry_limit_seconds=20"}
 CLOCK_S = 1.0  # stores keep whole seconds
 
 
@@ -75,7 +77,7 @@ def _split(uri: str | Path) -> tuple[str, PurePosixPath, str]:
     path = PurePosixPath(found[2].strip("/"))
     if not path.parts or ".." in path.parts or "\0" in found[2]:
         raise UsageError(f"{uri}: expected {found[1]}://BUCKET/FOLDER")
-    if "@" in path.parts[0] or re.search("secret|password|token", found[3] or "", re.IGNORECASE):
+    if re.search(":.*@", path.parts[0]) or re.search("secret|password|token", found[3] or "", re.IGNORECASE):
         raise UsageError(
             f"{found[1]}://…: got a URI with a key in it, which run.json and messages would show; give keys by the "
             "environment, e.g. AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
@@ -107,10 +109,10 @@ class Store:
         scheme, path, query = _split(uri)
         slashes = ":///" if scheme == "file" else "://"
         self.uri = f"{scheme}{slashes}{path}{query}"
-        # a small file is one request then, not the three of a multipart upload
-        options = f"{query}{'&' if query else '?'}allow_delayed_open=true" if scheme == "s3" else query
+        option = OPTIONS.get(scheme, "")
+        asked = f"{query}{'&' if query else '?'}{option}" if option.partition("=")[0] not in query else query
         with self._telling("open"):
-            self._files, self._root = fs.FileSystem.from_uri(f"{scheme}{slashes}{path}{options}")
+            self._files, self._root = fs.FileSystem.from_uri(f"{scheme}{slashes}{path}{asked}")
         self._flat = scheme != "file"  # folders exist by what lies in them
 
     def listing(self, below: str = "") -> dict[str, Found]:
@@ -128,13 +130,11 @@ class Store:
         return found
 
     def has(self, name: str) -> bool:
-        """Whether a file is there; not, where a store says nothing of it."""
+        """Whether a file is there."""
         from pyarrow import fs
 
-        try:
+        with self._telling("read"):
             return bool(self._files.get_file_info(self._path(name)).type == fs.FileType.File)
-        except OSError:
-            return False
 
     def put(self, name: str, content: bytes) -> None:
         """Write one file; a reader sees the old content or the new one."""
@@ -220,11 +220,13 @@ class Store:
     @contextmanager
     def _telling(self, what: str) -> Iterator[None]:
         """Name the store in whatever pyarrow says."""
+        from pyarrow import ArrowException
+
         try:
             yield
         except (UsageError, CheckpointError):
             raise
-        except (OSError, ValueError, NotImplementedError) as error:
+        except (OSError, ValueError, NotImplementedError, ArrowException) as error:
             raise UsageError(f"cannot {what} {self.uri}: {_short(error)}") from error
 
 
@@ -251,9 +253,15 @@ def fetched(uri: str | Path) -> Path:
     base, mark, query = place.partition("?")
     for above in range(3):  # a checkpoint lies in a trial, a trial in a run
         root = base.rsplit("/", above)[0]
-        if PurePosixPath(root.partition(":")[2]).parts[1:] and (run := Store(root + mark + query)).has(INFO):
-            _update(run)
-            return staging(place)
+        if not PurePosixPath(root.partition(":")[2]).parts[1:]:
+            break
+        run = Store(root + mark + query)
+        with contextlib.suppress(
+            *[UsageError] * (above > 0)
+        ):  # a user of one folder may not see those above it
+            if run.has(INFO):
+                _update(run)
+                return staging(place)
     store = Store(uri)
     runs = [name for name in store.listing() if name.endswith(f"/{INFO}") and name.count("/") == 1]
     if not runs:
