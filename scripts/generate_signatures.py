@@ -59,13 +59,12 @@ CORRECTIONS = {
 }
 
 # Ranges and words that RLlib does not check: `lr=-1`, `gamma=5` and `num_epochs=0` pass its `validate()` (2.60).
-UNIT, SHARE, POSITIVE, NOT_NEGATIVE, ONE_UP, WIDTH = (
+UNIT, SHARE, POSITIVE, NOT_NEGATIVE, ONE_UP = (
     {"ge": 0, "le": 1},
     {"gt": 0, "le": 1},
     {"gt": 0},
     {"ge": 0},
     {"ge": 1},
-    {"ge": 1, "le": 100_000},  # of a layer
 )
 _RANGES = (
     (UNIT, "gamma lambda_ epsilon smoothing beta initial_epsilon final_epsilon expectile"),
@@ -84,18 +83,16 @@ _RANGES = (
         "metrics_num_episodes_for_smoothing max_requests_in_flight_per_env_runner max_requests_in_flight_per_learner "
         "episode_lookback_horizon max_requests_in_flight_per_aggregator_actor env_runner_state_server_max_concurrency "
         "evaluation_error_after_n_consecutive_skips max_episode_steps max_cycles max_seq_len epsilon_timesteps "
-        "window heads blocks filters impala bins bits copies every fps",
-    ),
-    (
-        WIDTH,
         "hiddens hidden fcnet_hiddens head_fcnet_hiddens lstm_cell_size cell size fuse feature_dim feature_hiddens "
-        "inverse_net_hiddens forward_net_hiddens embed_dim",
+        "inverse_net_hiddens forward_net_hiddens embed_dim window heads blocks filters impala bins bits copies "
+        "every fps",
     ),
     (
         NOT_NEGATIVE,
         "entropy_coeff kl_coeff vf_loss_coeff target_network_update_freq burn_in_len alpha local_gpu_idx "
         "top_quantiles_to_drop_per_net warmup_timesteps random_timesteps scale_timesteps stddev initial_stddev "
-        "bc_iters burnin_len vf_coeff ou_theta ou_sigma ou_base_scale initial_scale final_scale eta intrinsic_reward_coeff c",
+        "bc_iters burnin_len vf_coeff ou_theta ou_sigma ou_base_scale initial_scale final_scale eta "
+        "intrinsic_reward_coeff c",
     ),
 )
 RANGES = {argument: bounds for bounds, words in _RANGES for argument in words.split()}

@@ -12,7 +12,7 @@ from rlkit.algos.rules import Settings, numbers
 from rlkit.recipe.problems import Path, Report
 
 STEP_BYTES = 16  # the least that a step takes: an observation, an action, a reward, a flag
-PROCESSES, ENVS, ROWS = 10_000, 1_000_000, 10**9
+PROCESSES, ENVS, ROWS, UNITS = 10_000, 1_000_000, 10**9, 100_000
 # method, argument -> how many at most, of what
 LIMITS = {
     ("env_runners", "num_env_runners"): (PROCESSES, "processes"),
@@ -26,8 +26,19 @@ LIMITS = {
     ("training", "num_epochs"): (10**6, "passes over one batch"),
     ("training", "n_step"): (10**6, "rewards in one target"),
     ("training", "training_intensity"): (10**6, "rows drawn per env step"),
+    ("training", "hidden"): (UNITS, "units of a layer"),
     ("reporting", "min_sample_timesteps_per_iteration"): (10**12, "steps in one iteration"),
 }
+WIDTHS = (
+    "hiddens",
+    "hidden",
+    "fcnet_hiddens",
+    "head_fcnet_hiddens",
+    "lstm_cell_size",
+    "cell",
+    "size",
+    "fuse",
+)
 
 
 def check_sizes(settings: Settings, report: Report) -> None:
@@ -36,6 +47,11 @@ def check_sizes(settings: Settings, report: Report) -> None:
         if settings.given(method, argument):
             given = settings.config[method][argument]
             _refuse(("config", method, argument), max(numbers(given), default=0), most, what, report)
+    for field in WIDTHS:
+        given = settings.model.get(field)
+        layers = given if isinstance(given, list) else [given]
+        widest = max((units for layer in layers for units in numbers(layer)), default=0)
+        _refuse(("model", field), widest, UNITS, "units of a layer", report)
     buffer = settings.config.get("training", {}).get("replay_buffer_config")
     if isinstance(buffer, Mapping):
         path: Path = ("config", "training", "replay_buffer_config", "capacity")

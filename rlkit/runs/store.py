@@ -256,19 +256,21 @@ def fetched(uri: str | Path) -> Path:
         if not PurePosixPath(root.partition(":")[2]).parts[1:]:
             break
         run = Store(root + mark + query)
-        with contextlib.suppress(
-            *[UsageError] * (above > 0)
-        ):  # a user of one folder may not see those above it
-            if run.has(INFO):
-                _update(run)
-                return staging(place)
+        try:
+            found = run.has(INFO)
+        except UsageError:
+            if above == 0:
+                raise
+            found = False  # a user of one folder may not see those above it
+        if found:
+            _update(run)
+            return staging(place)
     store = Store(uri)
     runs = [name for name in store.listing() if name.endswith(f"/{INFO}") and name.count("/") == 1]
     if not runs:
         raise UsageError(f"no such run, trial or checkpoint: {store.uri}")
-    newest = max(runs, key=lambda name: [int(number) for number in re.findall(r"\d+", name)]).rpartition("/")[
-        0
-    ]
+    folders = [name.removesuffix(f"/{INFO}") for name in runs]
+    newest = max(folders, key=lambda name: [int(number) for number in re.findall(r"\d+", name)])
     _update(Store(join(store.uri, newest)))
     return staging(join(store.uri, newest))
 
