@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from rlkit.curriculum.randomise import DomainRandomisation
 from rlkit.curriculum.schema import SPECS
 from rlkit.launch.build import build
 from rlkit.metrics import tidy
+from rlkit.play.evaluation import make_checked
 
 DOCS = (Path(__file__).parents[1] / "docs" / "curriculum.md").read_text()
 
@@ -105,6 +107,17 @@ def _evaluation_env_of(checkpoint: Any) -> None:
     env = prepared_from(section, checkpoint, lambda task: GridWorld(size=3, **task))
     env.reset(seed=5)
     assert env.unwrapped.distance == 4
+
+
+def test_an_evaluation_of_a_checkpoint_knows_how_long_its_run_is(tmp_path: Path) -> None:
+    progress = RECIPE.replace("measure: steps, threshold: 100", "measure: progress, threshold: 0.5")
+    recipe = recipes.load(write(tmp_path, progress)).to_dict()
+    manifest = SimpleNamespace(recipe=recipe, path=tmp_path)
+    agent = SimpleNamespace(manifest=manifest, policy=SimpleNamespace(multi_agent=True))
+    agent.observation_space = agent.action_space = None
+    env = make_checked(agent, "grid_world", {"size": 3}, render=False)
+    env.reset(seed=0)
+    assert env.unwrapped.distance == 1
 
 
 def _again(checkpoint: Any) -> Path:

@@ -80,16 +80,19 @@ def prepared(algorithm: Any, make: Make) -> Any:
     )
 
 
-def prepared_from(section: Mapping[str, Any] | None, checkpoint: str | Path, make: Make) -> Any:
+def prepared_from(
+    section: Mapping[str, Any] | None, checkpoint: str | Path, make: Make, total_steps: float | None = None
+) -> Any:
     """Build an environment for an evaluation of a checkpoint: the tasks `evaluate_on` names, at the saved lesson.
 
     Args:
         section: the recipe's section `curriculum`, or None.
         checkpoint: folder of the checkpoint, verified by the caller: its state file is unpickled.
+        total_steps: env steps of the run, where the section does not say.
     """
     if not section:
         return make({})
-    made = build(section)
+    made = build({**({"total_steps": int(total_steps)} if total_steps else {}), **section})
     saved = Path(checkpoint) / "callback_CurriculumCallback" / "state.pkl"
     if saved.is_file():
         made.curriculum.state = pickle.loads(saved.read_bytes())["driver"]["curriculum"]

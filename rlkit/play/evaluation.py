@@ -338,6 +338,7 @@ def make_checked(agent: Agent, name: str, config: Mapping[str, Any], render: boo
             recipe.get("curriculum") if own and not is_bundle(agent.manifest.path) else None,
             agent.manifest.path,
             lambda task: make_env(name, {**config, **task, **extra}, limit_s=limit_s),
+            (recipe.get("stop") or {}).get("env_steps"),
         )
     except (TypeError, UsageError) as error:
         if render:
