@@ -105,13 +105,11 @@ def one_action(made: Path) -> float:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(made), options, providers=["CPUExecutionProvider"])
-    kinds = {
-        "tensor(float)": np.float32,
-        "tensor(int64)": np.int64,
-        "tensor(bool)": bool,
-        "tensor(double)": np.float64,
-    }
-    fed = {port.name: np.zeros((1, *port.shape[1:]), kinds[port.type]) for port in session.get_inputs()}
+    kinds = {"float": "float32", "double": "float64"}  # the others are called as numpy calls them
+    fed = {}
+    for port in session.get_inputs():
+        kind = port.type.removeprefix("tensor(").removesuffix(")")
+        fed[port.name] = np.zeros((1, *port.shape[1:]), kinds.get(kind, kind))
     session.run(None, fed)
     began = time.process_time()
     for _ in range(5_000):

@@ -29,7 +29,7 @@ from rlkit.play import bundle, spaces
 from rlkit.play.export import export
 from rlkit.play.export.checking import compare, draw
 from rlkit.play.export.choosing import ForEnv
-from rlkit.play.program import Program
+from rlkit.play.program import Program, encode
 from rlkit.roster import flat
 
 SPACES = [
@@ -319,6 +319,18 @@ def test_a_program_cannot_grow_without_end(
     data = {"inputs": 1, "nodes": nodes, "outputs": [{"v": len(nodes)}]}
     with pytest.raises((CheckpointError, TypeError, ValueError), match=message):
         Program(data, {"n": 9}, "here")([torch.zeros(1)])  # type: ignore[dict-item]
+
+
+def test_a_view_of_another_memory_format_is_run_as_a_copy() -> None:
+    class Turned(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            turned = x.permute(0, 2, 1).clone(memory_format=torch.contiguous_format)
+            return torch.ops.aten._unsafe_view.default(turned, [1, 6])
+
+    picture = torch.arange(6.0).reshape(1, 2, 3)
+    data, weights = encode(torch.export.export(Turned(), (picture,)), str)
+    (out,) = Program(json.loads(json.dumps(data)), weights, "here")([picture])
+    assert out.tolist() == [[0.0, 3.0, 1.0, 4.0, 2.0, 5.0]]
 
 
 def test_targets_that_make_no_sense_are_named(dqn: Path, dqn_bundle: Path, tmp_path: Path) -> None:

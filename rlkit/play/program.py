@@ -90,6 +90,8 @@ def operations() -> dict[str, Callable[..., Any]]:
     return found
 
 
+# a program keeps no memory formats, so a view of what torch had laid out for it may need a copy
+_AS = {"view.default": "reshape.default", "_unsafe_view.default": "reshape.default"}
 OPERATIONS = set(_ATEN.split()) | set(_NUMBERS)
 
 
@@ -127,6 +129,7 @@ def encode(traced: Any, weight: Callable[[str], str]) -> tuple[dict[str, Any], d
             outputs = [_argument(value, values) for value in node.args[0]]
         else:
             name = _name(node.target)
+            name = _AS.get(name, name)
             if name.split(".")[0] in _SKIPPED:
                 continue
             if name not in OPERATIONS:
