@@ -91,8 +91,7 @@ class Mirror:
         sealed = self._sealed()
         checkpoints = {
             path.relative_to(self.folder).as_posix()
-            for trial in self.folder.iterdir()
-            if trial.is_dir() and not trial.is_symlink()
+            for trial in self._trials()
             for path in checkpoints_in(trial)
             if (path / MANIFEST).is_file()
         }
@@ -100,6 +99,9 @@ class Mirror:
             target=self._copy, args=(self._store, checkpoints, sealed), name="rlkit-mirror", daemon=True
         )
         self._thread.start()
+
+    def _trials(self) -> list[Path]:
+        return [path for path in self.folder.iterdir() if path.is_dir() and not path.is_symlink()]
 
     def _sealed(self) -> dict[str, bytes]:
         """Return run.json and what it has the sha256 of; a crash between two copies leaves a run that verifies."""
@@ -147,9 +149,8 @@ class Mirror:
 
     def _changed(self, sealed: Mapping[str, bytes]) -> list[tuple[str, Path, Stamp]]:
         """Files of the run and its trials that differ from what was copied last."""
-        trials = [path for path in self.folder.iterdir() if path.is_dir() and not path.is_symlink()]
         found = []
-        for path in (entry for folder in (self.folder, *trials) for entry in folder.iterdir()):
+        for path in (entry for folder in (self.folder, *self._trials()) for entry in folder.iterdir()):
             if not path.is_file() or path.is_symlink() or path.name.startswith(".") or path.name == lock.NAME:
                 continue
             name, status = path.relative_to(self.folder).as_posix(), path.stat()

@@ -224,7 +224,7 @@ def _run(experiment: Experiment) -> Run:
     run = open_run(folder)
     if info.status == "failed":
         words = f"\nnext: rlkit train --resume {shlex.quote(place_of(folder))}" if run.last_checkpoint else ""
-        raise RunFailed(f"{info.error}{words}")
+        raise RunFailed("\n".join(filter(None, (info.error, left))) + words)
     return run
 
 

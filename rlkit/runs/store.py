@@ -62,13 +62,16 @@ def uri_of(folder: str | Path) -> str | None:
         return None
     first, *rest = here.relative_to(root).parts
     scheme, mark, query = urllib.parse.unquote(first).partition("?")
-    slashes = ":///" if scheme == "file" else "://"
-    return f"{scheme}{slashes}{'/'.join(rest)}{mark}{query}"
+    return _written(scheme, "/".join(rest), mark + query)
 
 
 def place_of(folder: str | Path) -> str:
     """Return how a person names a folder: its URI, or the path itself."""
     return uri_of(folder) or str(folder)
+
+
+def _written(scheme: str, path: object, query: str) -> str:
+    return f"{scheme}{':///' if scheme == 'file' else '://'}{path}{query}"
 
 
 def _split(uri: str | Path) -> tuple[str, PurePosixPath, str]:
@@ -107,12 +110,11 @@ class Store:
         from pyarrow import fs  # 0.1 s, and only runs in object storage need it
 
         scheme, path, query = _split(uri)
-        slashes = ":///" if scheme == "file" else "://"
-        self.uri = f"{scheme}{slashes}{path}{query}"
+        self.uri = _written(scheme, path, query)
         option = OPTIONS.get(scheme, "")
         asked = f"{query}{'&' if query else '?'}{option}" if option.partition("=")[0] not in query else query
         with self._telling("open"):
-            self._files, self._root = fs.FileSystem.from_uri(f"{scheme}{slashes}{path}{asked}")
+            self._files, self._root = fs.FileSystem.from_uri(_written(scheme, path, asked))
         self._flat = scheme != "file"  # folders exist by what lies in them
 
     def listing(self, below: str = "") -> dict[str, Found]:
@@ -138,21 +140,22 @@ class Store:
 
     def put(self, name: str, content: bytes) -> None:
         """Write one file; a reader sees the old content or the new one."""
+        with self._writing(name) as file:
+            file.write(content)
+
+    def put_file(self, name: str, path: Path) -> None:
+        """Copy a file of this machine."""
+        with self._writing(name) as file, path.open("rb") as source:
+            shutil.copyfileobj(source, file, 1 << 20)
+
+    @contextmanager
+    def _writing(self, name: str) -> Iterator[Any]:
         with self._telling("write"):
             path = self._path(name)
             if not self._flat:
                 self._files.create_dir(path.rpartition("/")[0], recursive=True)
             with self._files.open_output_stream(path) as file:
-                file.write(content)
-
-    def put_file(self, name: str, path: Path) -> None:
-        """Copy a file of this machine."""
-        with self._telling("write"), path.open("rb") as source:
-            target = self._path(name)
-            if not self._flat:
-                self._files.create_dir(target.rpartition("/")[0], recursive=True)
-            with self._files.open_output_stream(target) as file:
-                shutil.copyfileobj(source, file, 1 << 20)
+                yield file
 
     def put_checkpoint(self, name: str, folder: Path) -> None:
         """Copy a finished checkpoint, its manifest last."""
