@@ -191,6 +191,15 @@ def _unknown(path: Path, owner: str, noun: str, known: Iterable[str], report: Re
     if len(path) == 1 and key in OLD_TOP_KEYS:
         report.add(path, f"{key!r} is not a key of a recipe", OLD_TOP_KEYS[key], key=True)
         return
+    head, colon, value = key.partition(":")
+    if colon and head in (known := list(known)):
+        report.add(
+            path,
+            f"{key!r} is one word to YAML",
+            f"write {head}: {value} with a space after the colon",
+            key=True,
+        )
+        return
     hint = did_you_mean(key, known)
     message = f"{owner} has no {noun} {key!r}{hint}" if owner else f"unknown key {key!r}{hint}"
     report.add(path, message, instead(hint, known), key=True)
