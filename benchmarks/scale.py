@@ -169,7 +169,7 @@ def queue(trials: int, seconds: float) -> None:
     """Queue a search, interrupt it, and tell what the driver spent and what the run folder says of the trials."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "rlkit", "train", "configs/dqn_cartpole.yaml", f"tune.samples={trials}",
-                   "tune.max_concurrent=1", "config.training.lr={uniform: [1.0e-4, 1.0e-3]}", "stop={iterations: 1}",
+                   "tune.concurrent=1", "config.training.lr=!loguniform [1.0e-4, 1.0e-3]", "stop={iterations: 1}",
                    "evaluation=null", "checkpoint={every: 0}", "name=queue", "--out", folder]  # fmt: skip
         began = time.monotonic()
         child = subprocess.Popen(
