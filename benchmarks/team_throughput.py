@@ -1,13 +1,13 @@
-"""IPPO and MAPPO on mpe2's spread: speed against `rllib/PPO` and BenchMARL, and growth with agents.
+"""IPPO and MAPPO on mpe2's spread: speed against `rllib/PPO`, BenchMARL and XuanCe, growth with agents.
 
     python benchmarks/team_throughput.py [--runs 3] [--seconds 10]
-    python benchmarks/team_throughput.py --peers [--runs 3] [--seconds 10]    # MAPPO against BenchMARL's
+    python benchmarks/team_throughput.py --peers [--runs 3] [--seconds 10]    # MAPPO against BenchMARL's and XuanCe's
     python benchmarks/team_throughput.py --growth [--seconds 10]     # IPPO and MAPPO at 2, 4, 8, 16 agents
 
 One policy for all agents, 16 environments x 50 steps, minibatches of 600 agent steps (200 per agent, at most 800), 10
 epochs, 64x64 tanh, one torch thread, a process each, one after the other; CPU seconds of the process that samples and
-learns, from the second iteration on. Bars: at least 5 x rllib/PPO per CPU second; MAPPO at least 2 x BenchMARL by
-wall-clock, with the same networks, batch, minibatches and epochs.
+learns, from the second iteration on. Bars: at least 5 x rllib/PPO per CPU second; MAPPO at least 2 x the better of
+BenchMARL and XuanCe by wall-clock, with the same networks, batch, minibatches and epochs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from peer_env import BENCHMARL, BENCHMARL_NEEDS, python_of
+from peer_env import BENCHMARL, BENCHMARL_NEEDS, XUANCE, XUANCE_NEEDS, python_of
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -85,23 +85,26 @@ def told(name: str, command: list[str]) -> dict[str, float]:
 
 
 def peers(runs: int, seconds: float) -> None:
-    """MAPPO against BenchMARL's in turn."""
-    script = str(Path(__file__).parent / "peers" / "benchmarl_mappo.py")
+    """MAPPO against BenchMARL's and XuanCe's in turn."""
+    folder = Path(__file__).parent / "peers"
+    benchmarl = python_of("benchmarl", BENCHMARL_NEEDS, BENCHMARL)
+    xuance = python_of("xuance", XUANCE_NEEDS, XUANCE)
     commands = {
-        "rlkit": [sys.executable, __file__, "--one", "PPO", "3", "centralized", "--seconds", str(seconds)],
-        "BenchMARL": [python_of("benchmarl", BENCHMARL_NEEDS, BENCHMARL), script, "--seconds", str(seconds)],
+        "rlkit": [sys.executable, __file__, "--one", "PPO", "3", "centralized"],
+        "BenchMARL": [benchmarl, str(folder / "benchmarl_mappo.py")],
+        "XuanCe": [xuance, str(folder / "xuance_mappo.py")],
     }
     found: dict[str, list[dict[str, float]]] = {name: [] for name in commands}
     for _ in range(runs):
         for name, command in commands.items():
-            found[name].append(told(name, command))
+            found[name].append(told(name, [*command, "--seconds", str(seconds)]))
             print(name, {key: round(value) for key, value in found[name][-1].items()}, flush=True)
+    ours = found.pop("rlkit")
     for key in ("steps_per_s", "steps_per_cpu_s"):
-        ratio = statistics.median(a[key] / b[key] for a, b in zip(*found.values(), strict=True))
-        print(
-            f"MAPPO, {key}: {ratio:.1f} x BenchMARL"
-            + ("   (bar: at least 2)" if key == "steps_per_s" else "")
-        )
+        bar = "   (bar: at least 2)" if key == "steps_per_s" else ""
+        for name, theirs in found.items():
+            ratio = statistics.median(a[key] / b[key] for a, b in zip(ours, theirs, strict=True))
+            print(f"MAPPO, {key}: {ratio:.1f} x {name}{bar}")
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 run failed, 2 recipe or usage error, 130 interrupted, 143 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
@@ -485,6 +486,9 @@ def main() -> None:
             code = getattr(stopped, "exit_code", 130)
             print("interrupted" if code == 130 else "terminated", file=sys.stderr)
             _leave(code)
+        if "torch" in sys.modules and left.code in (None, 0):
+            atexit._run_exitfuncs()
+            _leave(0)  # taking torch apart again would cost as long as half a second
         raise
     except RlkitError as error:
         for problem in getattr(error, "problems", [error]):

@@ -40,7 +40,8 @@ def build(recipe: Recipe) -> AlgorithmConfig:
     config: AlgorithmConfig = registry.resolve("algorithms", recipe.algorithm)()
     rllib.register_env(recipe.env, env_creator(recipe.env, recipe.env_timeout_s))
     config.environment(env=recipe.env, env_config=dict(recipe.env_config))
-    config.debugging(seed=recipe.seed)
+    # no column comes of it, and a trial ends with a wait for the thread that measures (Trainable.stop, 2.60)
+    config.debugging(seed=recipe.seed, log_sys_usage=False)
     faults.defaults(config, recipe.env_timeout_s)
     if config.min_time_s_per_iteration is not None:
         # IMPALA and APPO report every 10 s by default: `stop: {env_steps: …}`, read at a report, came four times late.

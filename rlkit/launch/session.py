@@ -78,6 +78,7 @@ class RaySession:
         self, address: str | None, num_cpus: int, verbose: bool, on_loss: Callable[[str], None] = print
     ):
         self.address = address
+        self.embedded = False  # whether this run started Ray itself
         self.num_cpus = num_cpus
         self.verbose = verbose
         self.on_loss = on_loss
@@ -164,9 +165,11 @@ class RaySession:
                 options.update(address="local", num_cpus=self.num_cpus, include_dashboard=False)
                 # The control store is a process beside this one: where it is gone it does not come back.
                 os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
-            with rllib.loopback_only(not self.address):
+            embedded = self.embedded = not self.address
+            with rllib.loopback_only(embedded), rllib.few_processes(embedded, log_monitor=self.verbose):
                 ray.init(**options)
-            if not self.address:
+            if embedded:
+                rllib.end_at_once(lambda: processes.end(processes.of_ray()))
                 agents = {
                     pid: args
                     for pid, args in processes.of_ray().items()

@@ -31,6 +31,13 @@ from rlkit.rllib.configs import (
     traceable_heads,
 )
 from rlkit.rllib.distributions import squash_greedy_actions
+from rlkit.rllib.embedded import (
+    end_at_once,
+    few_processes,
+    import_less_of_torch,
+    loopback_only,
+    trials_in_waiting_workers,
+)
 from rlkit.rllib.learners import (
     append_after_gae,
     count_update,
@@ -80,7 +87,6 @@ from rlkit.rllib.tune import (
     ResultFile,
     forget_deleted_checkpoints,
     keep_trial_info,
-    loopback_only,
     mlflow_run,
     no_old_decisions,
     persist_by_rename,
@@ -113,9 +119,11 @@ __all__ = [
     "batch_rows",
     "count_update",
     "custom_learner_pieces",
+    "end_at_once",
     "env_creator_of",
     "exploit_checkpoint",
     "extra_learner_pieces",
+    "few_processes",
     "fill_episode",
     "filter_of",
     "flattens_for_learner",
@@ -131,6 +139,7 @@ __all__ = [
     "guard_runners",
     "hanging_actions",
     "hook_learner",
+    "import_less_of_torch",
     "keep_trial_info",
     "latest_checkpoint",
     "learner_index",
@@ -172,6 +181,7 @@ __all__ = [
     "tell_driver",
     "traceable_heads",
     "trial_folder",
+    "trials_in_waiting_workers",
     "tune_state_to",
     "wait_for_saves",
     "wants_component",

@@ -1,8 +1,7 @@
-"""Tune: trials, their state and checkpoints on disk, log files; what Ray prints and where it listens."""
+"""Tune: trials, their state and checkpoints on disk, log files; what Ray prints."""
 
 from __future__ import annotations
 
-import os
 import sys
 import uuid
 from collections.abc import Callable, Iterator
@@ -184,33 +183,6 @@ def print_to_stderr() -> None:
 
     to_stderr.rlkit = True  # type: ignore[attr-defined]
     worker.print_to_stdstream = to_stderr
-
-
-@contextmanager
-def loopback_only(wanted: bool) -> Iterator[None]:
-    """Let a Ray that is started inside the block listen on the loopback address alone, where that is `wanted`.
-
-    With any other address of the node its GCS, raylet and workers listen on all interfaces, and 127.0.0.1 given as
-    `_node_ip_address` is replaced by the machine's own (`resolve_ip_for_localhost`, 2.60, _private/services.py). A Ray
-    that is told it is no part of a cluster, as on macOS, takes the loopback address by itself. Its other processes read
-    the variable, this one has read it already.
-    """
-    if not wanted:
-        yield
-        return
-    from ray._private import ray_constants
-
-    name, before = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, ray_constants.ENABLE_RAY_CLUSTER
-    given = os.environ.get(name)
-    os.environ[name], ray_constants.ENABLE_RAY_CLUSTER = "0", False
-    try:
-        yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = before
-        if given is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = given
 
 
 def send_token() -> None:

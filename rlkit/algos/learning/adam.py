@@ -8,12 +8,15 @@ with `optimizer.step()`.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.optim.adam import adam
+
+_ADAM_STEP: Any = inspect.unwrap(torch.optim.Adam.step)
 
 
 @dataclass
@@ -42,12 +45,12 @@ class AdamStep:
     def __call__(self) -> None:
         lists = self._lists
         if lists is None or self._stale(lists):
-            self.optimizer.step()
+            self._whole_step()
             self._lists = self._collect()
             return
         gradients = [[p.grad for p in found.params] for found in lists]
         if any(g is None for found in gradients for g in found):
-            self.optimizer.step()
+            self._whole_step()
             return
         with torch.no_grad():
             for found, grads in zip(lists, gradients, strict=True):
@@ -57,6 +60,16 @@ class AdamStep:
                     foreach=False, amsgrad=False, beta1=beta1, beta2=beta2, lr=found.group["lr"],
                     weight_decay=found.group["weight_decay"], eps=found.group["eps"], maximize=False,
                 )  # fmt: skip
+
+    def _whole_step(self) -> None:
+        """The optimizer's own step; Adam's without the wrapper that imports torch's compiler (a second of CPU)."""
+        optimizer = self.optimizer
+        plain = type(optimizer) is torch.optim.Adam and not optimizer.defaults["differentiable"]
+        if not plain or self._hooked() or "step" in vars(optimizer):  # a scheduler's step counts the calls
+            optimizer.step()
+            return
+        with torch.no_grad():
+            _ADAM_STEP(optimizer)
 
     def _stale(self, lists: list[_Lists]) -> bool:
         """Whether a restored state or other parameters replaced those collected, or a hook was added."""

@@ -24,6 +24,7 @@ from ray.rllib.utils.torch_utils import convert_to_torch_tensor
 from rlkit import rllib
 
 rllib.squash_greedy_actions()
+rllib.import_less_of_torch()
 EXPLORE, INFER = "forward_exploration", "forward_inference"
 
 
