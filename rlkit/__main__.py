@@ -1,5 +1,5 @@
 """`python -m rlkit` is `rlkit`."""
 
-from rlkit.cli import main
+from rlkit.cli import program
 
-main()
+program()

@@ -486,9 +486,6 @@ def main() -> None:
             code = getattr(stopped, "exit_code", 130)
             print("interrupted" if code == 130 else "terminated", file=sys.stderr)
             _leave(code)
-        if "torch" in sys.modules and left.code in (None, 0):
-            atexit._run_exitfuncs()
-            _leave(0)  # taking torch apart again would cost as long as half a second
         raise
     except RlkitError as error:
         for problem in getattr(error, "problems", [error]):
@@ -507,6 +504,17 @@ def main() -> None:
             file=sys.stderr,
         )
         raise SystemExit(3) from None
+
+
+def program() -> None:
+    """`main` as a process of its own, which ends without taking torch and RLlib apart again (half a second)."""
+    try:
+        main()
+    except SystemExit as left:
+        if "torch" not in sys.modules or not isinstance(left.code, int | None):
+            raise
+        atexit._run_exitfuncs()
+        _leave(left.code or 0)
 
 
 def _shown(message: object) -> str:

@@ -22,10 +22,11 @@ from rlkit import registry
 from rlkit.envs.make import make_env
 from rlkit.errors import EnvError, UsageError
 from rlkit.play.agent import Agent, load
+from rlkit.play.answers import Answer
 from rlkit.play.evaluation import Evaluation, during_training, evaluate, statistics
 from rlkit.play.in_training import FIRST_SEED
-from rlkit.play.recording import Video
-from rlkit.play.rollout import Row
+from rlkit.play.recording import Trace, Video
+from rlkit.play.rollout import Moment, Row
 from rlkit.runs import manifest
 
 NAMES = ("dqn", "sac_filtered", "ppo_lstm", "ppo_tag")
@@ -199,6 +200,53 @@ def test_trace_of_several_agents(agents: dict[str, Agent], tmp_path: Path) -> No
     prey = sum(float(row["reward"]) for row in rows if row["agent"] == "agent_0" and row["episode"] == "1")
     assert prey == pytest.approx(result.rows[1].agents["agent_0"])
     assert all(row["truncated"] == ("1" if row["t"] == "24" else "0") for row in rows)
+
+
+def test_a_trace_adds_what_comes_between_turns_to_the_last_action(
+    agents: dict[str, Agent], tmp_path: Path
+) -> None:
+    trace = Trace(tmp_path / "t.csv", agents["ppo_tag"].policy, 1)
+    prey, hunter = AGENTS[3], AGENTS[0]
+
+    def moment(t: int, actors: list[str], rewards: dict, terminated: dict) -> Moment:
+        actions = {agent: np.zeros(5, np.float32) for agent in actors}
+        seen = {agent: np.full(14, t, np.float32) for agent in actors}
+        return Moment(t, seen, Answer(actions), rewards, terminated, {})
+
+    trace.start(0, 7, None)
+    trace.step(0, None, moment(0, [prey], {hunter: 5.0}, {}))  # before its first action: no row
+    trace.step(0, None, moment(1, [hunter], {hunter: 1.0, prey: 0.5}, {hunter: True}))
+    trace.step(0, None, moment(2, [], {prey: 0.25, hunter: -1.0}, {"__all__": True}))
+    trace.end(0)
+    trace.close(True)
+    rows = {row["agent"]: row for row in read(tmp_path / "t.csv")}
+    assert (float(rows[prey]["reward"]), rows[prey]["terminated"]) == (0.75, "1")
+    assert (float(rows[hunter]["reward"]), rows[hunter]["terminated"]) == (0.0, "1")
+
+
+class Reuses(gym.Wrapper):
+    """Writes each observation into the array that it has returned before."""
+
+    def reset(self, **options: Any) -> Any:
+        self.seen, info = self.env.reset(**options)
+        return self.seen, info
+
+    def step(self, action: Any) -> Any:
+        self.seen[:], *rest = self.env.step(action)
+        return (self.seen, *rest)
+
+
+def test_an_environment_may_use_its_array_again(agents: dict[str, Agent], tmp_path: Path) -> None:
+    registry.register_env("reuses", lambda **_: Reuses(gym.make("CartPole-v1")))
+    for env in ("CartPole-v1", "reuses"):
+        evaluate(
+            agents["dqn"], episodes=2, env=env, trace=tmp_path / f"{env}.csv", record=tmp_path / f"{env}.npz"
+        )
+    assert read(tmp_path / "reuses.csv") == read(tmp_path / "CartPole-v1.csv")
+    again, given = (dict(np.load(tmp_path / f"{env}.npz")) for env in ("reuses", "CartPole-v1"))
+    observed = [key for key in given if "obs" in key]
+    assert observed
+    assert all(np.array_equal(again[key], given[key]) for key in observed)
 
 
 def test_trace_of_continuous_actions(agents: dict[str, Agent], tmp_path: Path) -> None:

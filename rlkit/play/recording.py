@@ -132,7 +132,9 @@ class Trace:
     all agents: observation/position_0…), action_0…, reward, terminated, truncated,
     q_0… where a module has Q-values (one per action, or the value of a continuous action), and a module's other
     outputs by their names (gate_0…: the weights of DRON's experts). The observation is what the environment gave,
-    before connectors; the action is what it got. Observations of more than 1,024 numbers (pictures) are left out.
+    before connectors; the action is what it got. What an agent is paid, and told of its end, before it acts again
+    belongs to the row of its last action; what it is paid before its first action has no row. Observations of more
+    than 1,024 numbers (pictures) are left out.
     """
 
     wants_frames = False
@@ -157,17 +159,21 @@ class Trace:
                 self.outputs[name] = max(width, self.outputs.get(name, 0))
         self._file: IO[str] = open(self.output.temporary, "w", newline="")  # noqa: SIM115
         self._csv = csv.writer(self._file)
-        self._csv.writerow(self._header())
+        header = self._header()
+        self._reward = header.index("reward")
+        self._csv.writerow(header)
         self._seeds: dict[int, int] = {}
         self._rows: dict[int, list[list[Any]]] = {}
+        self._open: dict[int, dict[Any, list[Any]]] = {}  # the last row of each agent
         self._complete: set[int] = set()
         self._next = 0
 
     def start(self, index: int, seed: int, env: Any) -> None:
-        self._seeds[index], self._rows[index] = seed, []
+        self._seeds[index], self._rows[index], self._open[index] = seed, [], {}
 
     def step(self, index: int, env: Any, moment: Moment) -> None:
         observation_width, action_width, q_width = self.widths
+        self._late(index, moment)
         for agent, action in moment.answer.actions.items():
             row: list[Any] = [index, self._seeds[index], moment.t]
             row += [str(agent)] if self.multi_agent else []
@@ -179,11 +185,24 @@ class Trace:
             for name, width in self.outputs.items():
                 row += _cells(moment.answer.outputs.get(name, {}).get(agent), width)
             self._rows[index].append(row)
+            self._open[index][agent] = row
+
+    def _late(self, index: int, moment: Moment) -> None:
+        """Add to the last rows of agents that do not act in this step what they are paid and told in it."""
+        for agent, row in self._open[index].items():
+            if agent in moment.answer.actions:
+                continue
+            if paid := moment.rewards.get(agent):
+                row[self._reward] = _cells(float(row[self._reward]) + float(paid), 1)[0]
+            if not any(row[self._reward + 1 : self._reward + 3]):
+                ends = _flag(moment.terminated, agent), _flag(moment.truncated, agent)
+                row[self._reward + 1 : self._reward + 3] = ends
 
     def end(self, index: int) -> None:
         """Write this episode and those that waited for it."""
         self._complete.add(index)
         while self._next in self._complete:
+            del self._open[self._next]
             self._csv.writerows(self._rows.pop(self._next))
             self._next += 1
 

@@ -187,9 +187,10 @@ class _Play:
         slot.generator = np.random.default_rng(streams.stream(abs(seed), "actions"))
         slot.memory = self.policy.begin(f"evaluation-{seed}")
         try:
-            slot.observation, info = slot.env.reset(seed=seed)
+            observation, info = slot.env.reset(seed=seed)
         except Exception as error:
             raise slot.error("reset", error) from error
+        slot.observation = _own(observation)
         for recorder in slot.recorders:
             recorder.start(slot.index, seed, slot.env)
         self.policy.see(slot.memory, slot.observation, info)
@@ -211,6 +212,7 @@ class _Play:
         try:
             step = slot.env.step(answer.actions if multi_agent else answer.actions[ALONE])
             observation, reward, terminated, truncated, info = step
+            observation = _own(observation)
         except Exception as error:
             raise slot.error("step", error) from error
         if multi_agent:
@@ -239,6 +241,17 @@ class _Play:
     def record(self, slot: _Slot, *values: Any) -> None:
         for recorder in slot.recorders:
             recorder.step(slot.index, slot.env, Moment(slot.row.length, *values))
+
+
+def _own(observation: Any) -> Any:
+    """Return an observation that stays as it is while the environment writes the next one into the same arrays."""
+    if isinstance(observation, np.ndarray):
+        return observation.copy()
+    if isinstance(observation, dict):
+        return {key: _own(value) for key, value in observation.items()}
+    if type(observation) is tuple:
+        return tuple(map(_own, observation))
+    return observation
 
 
 def _finite(reward: Any, row: Row, agent: Any = None) -> float:
