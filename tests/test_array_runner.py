@@ -88,6 +88,30 @@ def test_episodes_and_metrics_are_those_of_rllib(config, labels):
         assert our_metrics[name].peek() == pytest.approx(their_metrics[name].peek()), name
 
 
+def test_an_iteration_reports_the_mean_of_its_episodes(ray_local):
+    lengths: list[int] = []
+
+    class Count(RLlibCallback):
+        def on_episode_end(self, *, episode: Any, **kwargs: Any) -> None:
+            lengths.append(episode.t)
+
+    config = cartpole_config().callbacks(Count)
+    config.training(num_steps_sampled_before_learning_starts=10**6).reporting(
+        min_sample_timesteps_per_iteration=400
+    )
+    algorithm = config.build_algo()
+    try:
+        for _ in range(2):
+            lengths.clear()
+            result = algorithm.train()["env_runners"]  # many samples, with few episodes each
+            assert len(lengths) > 5
+            assert result["episode_len_mean"] == pytest.approx(np.mean(lengths))
+            assert result["episode_return_mean"] == pytest.approx(np.mean(lengths))
+            assert result["episode_len_max"] == max(lengths)
+    finally:
+        algorithm.stop()
+
+
 def test_fragments_of_one_game_carry_one_id_and_join():
     runner = ArrayEnvRunner(config=soccer_config())
     times: dict[str, int] = {}

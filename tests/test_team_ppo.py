@@ -62,7 +62,20 @@ class Dying(MultiAgentEnv):
         return seen, rewards, terminated, {"__all__": self.t == 5}, {}
 
 
+class Absent(Dying):
+    """`c` may come, and never does."""
+
+    def __init__(self, config: Any = None):
+        super().__init__(config)
+        self.possible_agents = ["a", "b", "c"]
+        self.observation_spaces["c"], self.action_spaces["c"] = (
+            self.observation_spaces["a"],
+            self.action_spaces["a"],
+        )
+
+
 register_env("dying", Dying)
+register_env("absent", Absent)
 register_env(SPREAD, env_creator(SPREAD))
 
 
@@ -180,6 +193,24 @@ def test_agents_that_come_late_and_die_are_learned_from_where_they_acted(
             assert all(torch.isfinite(v).all() for v in state.values())
             assert any(not torch.equal(v, before[m][k]) for k, v in state.items())
             assert not any(name.startswith("critic") for name in state)  # actors alone outside of the learner
+    finally:
+        algorithm.stop()
+
+
+@pytest.mark.parametrize("c_plays", ["a", "c"], ids=["shares", "alone"])
+def test_an_agent_that_never_acts_teaches_nothing(ray_local: None, c_plays: str) -> None:
+    config = config_of("absent", ("a", "b", "c"), critic="centralized")
+    config.multi_agent(
+        policies=sorted({"a", "b", c_plays}),
+        policy_mapping_fn=lambda agent, *_, **__: c_plays if agent == "c" else agent,
+    )
+    algorithm = config.build_algo()
+    try:
+        before = {k: v.clone() for k, v in algorithm.get_module(c_plays).state_dict().items()}
+        algorithm.train()
+        after = algorithm.get_module(c_plays).state_dict()
+        same = all(torch.equal(after[k], v) for k, v in before.items())
+        assert same == (c_plays == "c")
     finally:
         algorithm.stop()
 

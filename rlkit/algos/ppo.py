@@ -360,10 +360,13 @@ class PPO(OnPolicy, RLlibPPO):
             columns = joint_columns(list(team.module_of), seen, done)
             teams.append(of_episodes(episodes, team.module_of, *columns))
         local = super().by_module(samples)
-        return {
-            m: teams if self.config.critic_of(m) == CENTRALIZED else local.get(m, [])
+        found = {
+            m: [t for t in teams if t.acted[..., t.places(m)].any()]
+            if self.config.critic_of(m) == CENTRALIZED
+            else local.get(m, [])
             for m in dict.fromkeys(team.module_of.values())
         }
+        return {module: parts for module, parts in found.items() if parts}  # somebody it plays has acted
 
 
 def _team_of(learner: Any) -> Team:

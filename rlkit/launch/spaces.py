@@ -7,6 +7,7 @@ builds the modules.
 from __future__ import annotations
 
 import json
+import math
 import traceback
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -111,6 +112,7 @@ def refuse(recipe: Recipe) -> None:
                 split_mask(observation, action)
             except UsageError as error:
                 raise UsageError(f"{recipe.algorithm}: {who}: {error}") from error
+        _refuse_empty(observation, action, set(OWN_NETWORKS) & set(line), who)
         if DISCRETE_ALONE in line and not isinstance(action, gym.spaces.Discrete):
             other = "SAC or PPO" if isinstance(action, gym.spaces.Box) else "PPO"
             raise UsageError(
@@ -139,6 +141,30 @@ def refuse(recipe: Recipe) -> None:
     _refuse_idle_fields(recipe, roster)
     _refuse_window(recipe, roster)
     _refuse_vectors(recipe)
+
+
+def _refuse_empty(observation: gym.Space, action: gym.Space, own: set[str], who: str) -> None:
+    """Say where there is nothing to see or nothing to do."""
+    seen, acts = leaves(observation), leaves(action)
+    if not acts or any(_numbers(part) == 0 for part in acts):
+        raise UsageError(
+            f"{who} acts in {action}, which holds no action; expected at least one in each part; write Discrete(1) "
+            "where there is nothing to choose"
+        )
+    if not seen or (own and not any(_numbers(part) for part in seen)):
+        raise UsageError(
+            f"{who} observes {observation}, which holds no number; expected at least one; return np.zeros(1, "
+            "np.float32) in a Box(0, 1, (1,)) where there is nothing to see"
+        )
+    if own and isinstance(observation, gym.spaces.Box) and observation.shape == ():
+        raise UsageError(
+            f"{who} observes {observation}, a number without a dimension; expected a vector; return it in a Box of "
+            "shape (1,)"
+        )
+
+
+def _numbers(space: gym.Space) -> int:
+    return math.prod(space.shape) if space.shape is not None else 1
 
 
 def _refuse_window(recipe: Recipe, roster: Roster) -> None:

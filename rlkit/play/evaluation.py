@@ -175,6 +175,18 @@ class EvaluationOptions:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{name} must be at least 1, got {value}")
+        if self.seed < 0:
+            raise UsageError(f"seed must be at least 0, got {self.seed}")
+        files: dict[Path, str] = {}
+        for name in ("video", "trace", "csv", "record"):
+            place = getattr(self, name)
+            if place is None:
+                continue
+            if Path(place).is_dir():
+                raise UsageError(f"cannot write {name} to {place}: it is a folder; name a file")
+            other = files.setdefault(Path(place).absolute(), name)
+            if other != name:
+                raise UsageError(f"got {place} for {other} and for {name}; give each a file of its own")
         if self.episodes > MOST_EPISODES:
             raise UsageError(
                 f"got {self.episodes:,} episodes, expected at most {MOST_EPISODES:,}: each is kept as a row, and the "
@@ -346,6 +358,15 @@ def make_checked(agent: Agent, name: str, config: Mapping[str, Any], render: boo
                 f"cannot film {name}: it does not take render_mode='rgb_array' ({error})"
             ) from error
         raise UsageError(f"cannot make the environment {name}: {error}") from error
+    from ray.rllib.env.multi_agent_env import MultiAgentEnv
+
+    several = isinstance(env.unwrapped, MultiAgentEnv)
+    if several != agent.policy.multi_agent:
+        words = "one agent", "several agents"
+        raise UsageError(
+            f"{name} has {words[several]}, the checkpoint plays {words[agent.policy.multi_agent]}; give --env an "
+            "environment like the one it was trained in"
+        )
     for kind in ("observation_space", "action_space"):
         ours, theirs = getattr(agent, kind), getattr(env, kind, None)
         if not agent.policy.multi_agent and theirs is not None and not _alike(ours, theirs):

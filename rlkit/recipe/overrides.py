@@ -42,6 +42,10 @@ def apply(root: Node, overrides: Overrides, report: Report) -> None:
             report.at(mark, (), "an override is KEY=VALUE", fix, got=shown(str(word)))
             continue
         path = parse_path(key.strip(), mark, report)
+        if not text.strip():  # an unset variable of the shell
+            fix = f"write {key.strip()}=null to leave it out, or {key.strip()}=VALUE"
+            report.at(mark, path or (), "nothing stands behind the =", fix)
+            continue
         node = _value(text, path or (), report)
         if path is not None and node is not None:
             _set(root, path, node, mark, report)

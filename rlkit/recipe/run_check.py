@@ -18,6 +18,7 @@ from rlkit.recipe.signatures import Config, table
 from rlkit.recipe.spaces import SearchSpace, spaces_in
 from rlkit.recipe.words import OLD_METRICS
 
+LAST_SEED = 2**31 - 1
 COUNTERS = ("env_steps", "agent_steps", "iteration", "iterations", "time_s")
 # searcher -> the package it needs
 SEARCHERS: dict[str, str | None] = {
@@ -50,11 +51,23 @@ def check_run(
         report.add(("stop", "iterations"), "iteration and iterations are the same", "remove one", key=True)
     check_metric(data.get("checkpoint", {}).get("best"), ("checkpoint", "best"), data, report)
     check_metric(data.get("tune", {}).get("metric"), ("tune", "metric"), data, report)
+    for index, callback in enumerate(data.get("callbacks", ())):
+        if isinstance(callback, Mapping) and callback.get("name") == "StopOnPlateau":
+            check_metric(callback.get("metric"), ("callbacks", index, "metric"), data, report)
     if data.get("evaluation") is not None:
         _check_evaluation(data, config, settings, report)
     _check_learning_starts(stop, settings, report)
     _check_track(data.get("track", ()), report)
     _check_tune(data, config, report)
+    _check_last_seed(data, report)
+
+
+def _check_last_seed(data: Mapping[str, Any], report: Report) -> None:
+    """Report samples whose seeds run past the largest one."""
+    seed, samples = data.get("seed"), data.get("tune", {}).get("samples", 1)
+    if isinstance(seed, int) and isinstance(samples, int) and seed + samples - 1 > LAST_SEED:
+        message = f"with {samples} samples the seeds run from {seed} to {seed + samples - 1}"
+        report.add(("seed",), f"{message}, beyond {LAST_SEED}", f"write at most {LAST_SEED - samples + 1}")
 
 
 def _check_track(track: Any, report: Report) -> None:

@@ -49,6 +49,9 @@ def space_error(kind: str, args: object) -> tuple[str, str] | None:
         example = "1, 9" if kind == "randint" else "0.1, 0.9"
         return f"!{kind} takes two {what}, lowest and highest", f"!{kind} [{example}]"
     low, high = args
+    if low == high:
+        fix = f"!randint [{low}, {low + 1}]" if kind == "randint" else f"write {low} without !{kind}"
+        return f"!{kind}: between {low} and {high} there is nothing to choose", fix
     if not low < high:
         return f"!{kind}: the lowest value {low} is not below the highest {high}", f"!{kind} [{high}, {low}]"
     if kind == "loguniform" and low <= 0:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -215,7 +214,8 @@ class RunnerInside(RunnerSeeds):
         """Log finished episodes, in their order, as `_log_episode_metrics` (2.60) logs one.
 
         That walks through three nested dicts and looks up every number's statistics anew in each episode: an eighth of
-        the CPU of PPO on episodes of 25 steps. Here each name is looked up once.
+        the CPU of PPO on episodes of 25 steps. Here each name is looked up once. A mean is that of all episodes of an
+        iteration (`EpisodeMean`), without a window: RLlib's is emptied after every sample.
 
         Args:
             episodes: of each its length, return and seconds; of several agents also {agent: return},
@@ -232,8 +232,6 @@ class RunnerInside(RunnerSeeds):
             "min": (names.EPISODE_LEN_MIN, names.EPISODE_RETURN_MIN),
             "max": (names.EPISODE_LEN_MAX, names.EPISODE_RETURN_MAX),
         }
-        runners = self.config.num_env_runners or 1
-        window = max(1, math.ceil(self.config.metrics_num_episodes_for_smoothing / runners))
         columns: dict[tuple[Any, ...], list[Any]] = {}
         for numbers in episodes:
             for name, value in zip(means, numbers, strict=False):
@@ -251,16 +249,20 @@ class RunnerInside(RunnerSeeds):
                 ):
                     columns.setdefault(path, []).append(numbers[1])
         for path in sorted(columns):
-            self._log_column(path, columns[path], "mean", window)
+            self._log_column(path, columns[path], "mean")
         if episodes:
             for reduce, pair in extremes.items():
                 for name, mean in zip(pair, means, strict=False):
-                    self._log_column((name,), columns[mean,], reduce, window)
+                    self._log_column((name,), columns[mean,], reduce)
 
-    def _log_column(self, path: tuple[Any, ...], values: list[Any], reduce: str, window: int) -> None:
+    def _log_column(self, path: tuple[Any, ...], values: list[Any], reduce: str) -> None:
+        from rlkit.rllib.statistics import EpisodeMean, MeanStats
+
         metrics = self.metrics
-        metrics.log_value(path, values[0], reduce=reduce, window=window)
+        metrics.log_value(path, values[0], reduce=reduce)
         statistics = metrics._get_key(path)
+        if type(statistics) is MeanStats:
+            statistics.__class__ = EpisodeMean
         for value in values[1:]:
             statistics.push(value)
 

@@ -176,7 +176,7 @@ def of_episodes(
         return whole((part.steps[name] for part in parts), pad=True)
 
     def extra(name: str) -> dict[str, np.ndarray]:
-        found = _known(parts, name)
+        found = _known(parts, name, module_of)
         return {agent: whole((p.steps[EXTRAS][name][agent] for p in parts), pad=True) for agent in found}
 
     return TeamFragment(
@@ -194,11 +194,16 @@ def of_episodes(
     )
 
 
-def _known(parts: Sequence[Fragment], name: str) -> list[str]:
-    """Return the agents that have an extra column; where one is absent it gets zeros of the others' width."""
+def _known(parts: Sequence[Fragment], name: str, module_of: Mapping[str, str]) -> list[str]:
+    """Return the agents that have an extra column; where one is absent it gets zeros of the others' width.
+
+    An agent that never acted gets them too, where another of its module did.
+    """
     found: dict[str, np.ndarray] = {}
     for part in parts:
         found |= {agent: array[:1] for agent, array in part.steps[EXTRAS][name].items()}
+    of_module = {module_of[agent]: one for agent, one in found.items()}
+    found |= {a: of_module[m] for a, m in module_of.items() if a not in found and m in of_module}
     for part in parts:
         for agent, one in found.items():
             if agent not in part.steps[EXTRAS][name]:
