@@ -13,6 +13,7 @@ from rlkit import registry
 from rlkit.curriculum import TYPES, active
 from rlkit.curriculum.randomise import DomainRandomisation
 from rlkit.curriculum.schema import SPECS
+from rlkit.envs.gridworld import GridWorld
 from rlkit.launch.build import build
 from rlkit.metrics import tidy
 from rlkit.play.evaluation import make_checked
@@ -113,8 +114,9 @@ def test_an_evaluation_of_a_checkpoint_knows_how_long_its_run_is(tmp_path: Path)
     progress = RECIPE.replace("measure: steps, threshold: 100", "measure: progress, threshold: 0.5")
     recipe = recipes.load(write(tmp_path, progress)).to_dict()
     manifest = SimpleNamespace(recipe=recipe, path=tmp_path)
-    agent = SimpleNamespace(manifest=manifest, policy=SimpleNamespace(multi_agent=True))
-    agent.observation_space = agent.action_space = None
+    agent = SimpleNamespace(manifest=manifest, policy=SimpleNamespace(multi_agent=False))
+    known = GridWorld(size=3)
+    agent.observation_space, agent.action_space = known.observation_space, known.action_space
     env = make_checked(agent, "grid_world", {"size": 3}, render=False)
     env.reset(seed=0)
     assert env.unwrapped.distance == 1

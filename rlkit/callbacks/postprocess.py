@@ -169,8 +169,6 @@ class TrajectoryPostprocessor(Callback):
         returns[trajectory.agent] = returns.get(trajectory.agent, 0.0) + total
 
     def _log(self, pieces: Sequence[Any], metrics_logger: Any) -> None:
-        config = self.env_runner.config
-        window = max(1, config.metrics_num_episodes_for_smoothing // (config.num_env_runners or 1))
         for piece in pieces:
             if not piece.is_done:
                 continue
@@ -178,12 +176,11 @@ class TrajectoryPostprocessor(Callback):
             if returns is None or not self._edits_rewards:
                 continue
             name = type(self).__name__
-            metrics_logger.log_value(("edited_return", name), sum(returns.values()), window=window)
+            rllib.log_episode_mean(metrics_logger, ("edited_return", name), [sum(returns.values())])
             for agent, total in returns.items():
                 if agent is not None:
-                    metrics_logger.log_value(
-                        ("edited_return_by_agent", name, str(agent)), total, window=window
-                    )
+                    by_agent = "edited_return_by_agent", name, str(agent)
+                    rllib.log_episode_mean(metrics_logger, by_agent, [total])
         if len(self._returns) > 10_000:  # episodes cut off by forced resets never end
             self._returns.clear()
 

@@ -173,19 +173,17 @@ def _check_meaning(data: dict[str, Any], report: Report) -> None:
 
 
 def _check_sources(init_from: Any, report: Report) -> None:
-    """Report a policy of the zoo or a folder that does not exist; what is in it is looked at when a run starts."""
+    """Report a policy of the zoo that does not exist; folders are looked at when a run starts.
+
+    A run is resumed from its own weights, so the recipe stays good when the folder has gone.
+    """
     by_glob = init_from if isinstance(init_from, Mapping) else {None: init_from}
     for glob, source in by_glob.items():
-        path = ("init_from",) if glob is None else ("init_from", glob)
-        place = str(source or "").partition("#")[0]
-        fix = "name one of `rlkit list zoo`, or a run, a checkpoint or a bundle"
         try:
-            found = find_policy(place)
+            find_policy(str(source or "").partition("#")[0])
         except UsageError as error:
-            report.add(path, str(error), fix)
-            continue
-        if place and ":/" not in place and not found.exists():
-            report.add(path, "there is no such run, checkpoint or bundle", fix, got=place)
+            path = ("init_from",) if glob is None else ("init_from", glob)
+            report.add(path, str(error), "name one of `rlkit list zoo`, or a run, a checkpoint or a bundle")
 
 
 def _keys(data: Mapping[str, Any], section: str) -> list[str]:

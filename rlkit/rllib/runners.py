@@ -249,22 +249,13 @@ class RunnerInside(RunnerSeeds):
                 ):
                     columns.setdefault(path, []).append(numbers[1])
         for path in sorted(columns):
-            self._log_column(path, columns[path], "mean")
+            log_episode_mean(self.metrics, path, columns[path])
         if episodes:
+            window = self.config.metrics_num_episodes_for_smoothing
             for reduce, pair in extremes.items():
                 for name, mean in zip(pair, means, strict=False):
-                    self._log_column((name,), columns[mean,], reduce)
-
-    def _log_column(self, path: tuple[Any, ...], values: list[Any], reduce: str) -> None:
-        from rlkit.rllib.statistics import EpisodeMean, MeanStats
-
-        metrics = self.metrics
-        metrics.log_value(path, values[0], reduce=reduce)
-        statistics = metrics._get_key(path)
-        if type(statistics) is MeanStats:
-            statistics.__class__ = EpisodeMean
-        for value in values[1:]:
-            statistics.push(value)
+                    extreme = {"min": min, "max": max}[reduce](columns[mean,])
+                    self.metrics.log_value((name,), extreme, reduce=reduce, window=window)
 
     def count_sampled(self, steps: int, episodes: int) -> None:
         """Log the counts of one sample of a single agent."""
@@ -274,6 +265,18 @@ class RunnerInside(RunnerSeeds):
     def count_env_steps(self, steps: int) -> None:
         """Tell Ray's metrics how many env steps were sampled."""
         self._log_env_steps(metric=self._metrics_num_env_steps_sampled, num_steps=steps)  # type: ignore[attr-defined]
+
+
+def log_episode_mean(metrics: Any, path: tuple[Any, ...], values: Sequence[Any]) -> None:
+    """Log a number of each finished episode, for the mean of all of an iteration (2.60, `_get_key`)."""
+    from rlkit.rllib.statistics import EpisodeMean, MeanStats
+
+    metrics.log_value(path, values[0], reduce="mean")
+    statistics = metrics._get_key(path)
+    if type(statistics) is MeanStats:
+        statistics.__class__ = EpisodeMean
+    for value in values[1:]:
+        statistics.push(value)
 
 
 class EpisodesInside(RunnerInside):
