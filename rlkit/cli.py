@@ -513,6 +513,8 @@ def program() -> None:
     except SystemExit as left:
         if "torch" not in sys.modules or not isinstance(left.code, int | None):
             raise
+        # threads and exit handlers, as Python does it
+        threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
         _leave(left.code or 0)
 
