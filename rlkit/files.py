@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -46,6 +47,8 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 def swap_folder(new: Path, final: Path) -> None:
     """Rename a finished folder to its place; what stood there goes only when the new one is there."""
     old = final.with_name(f".replaced_{final.name}")
+    if final.exists() and not final.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "is not a folder, so it is not replaced by one", str(final))
     shutil.rmtree(old, ignore_errors=True)
     if final.exists():
         final.rename(old)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from rlkit.algos.opponents.inputs import LearnerInputs
 from rlkit.algos.sampling.actions import ActionMap
 from rlkit.algos.sampling.graph import Flatten
 from rlkit.errors import CheckpointError, UsageError
+from rlkit.files import swap_folder
 from rlkit.play import bundle, spaces
 from rlkit.play.export import export
 from rlkit.play.export.checking import compare, draw
@@ -244,6 +246,7 @@ def test_a_damaged_or_forged_bundle_is_named(dqn_bundle: Path, tmp_path: Path) -
         "forward": (node(["relu.default", [{"v": 999}], {}]), "refers to nothing before it"),
         "large": (node(["zeros.default", [[1 << 50]], {}]), "expected at most"),
         "dtype": (lambda d: d["graphs"][0]["inputs"][0].update(dtype="O"), "has dtype 'O'"),
+        "output": (lambda d: d["graphs"][0]["program"].update(outputs=[[[]]]), "got the output"),
         "format": (lambda d: d.update(format=99), "has format 99"),
         "members": (lambda d: d.pop("members"), "incomplete or damaged"),
         "recipe": (lambda d: d.update(recipe=[]), "recipe is a list"),
@@ -341,7 +344,12 @@ def test_targets_that_make_no_sense_are_named(dqn: Path, dqn_bundle: Path, tmp_p
             export(dqn, tmp_path / out)
     with pytest.raises(UsageError, match="is an export itself"):
         export(dqn_bundle, tmp_path / "again")
-    assert [path.name for path in tmp_path.rglob("*")] == ["full", "thesis.txt"]
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="no folder of its own"):
+        export(dqn, tmp_path / "pipe")
+    with pytest.raises(NotADirectoryError):
+        swap_folder(tmp_path / "full", tmp_path / "pipe")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["full", "pipe", "thesis.txt"]
 
 
 def test_masks_are_drawn_with_something_allowed() -> None:

@@ -161,3 +161,12 @@ def test_a_checkpoint_of_another_user_needs_trust(
 def test_the_recipe_takes_a_path_or_a_mapping(given: Any) -> None:
     with pytest.raises(recipes.RecipeError, match="init_from"):
         recipes.from_mapping({**TINY, "init_from": given})
+
+
+def test_a_masked_and_an_unmasked_head_are_the_same_part() -> None:
+    masked = {"pi.head.net.mlp.0.weight": np.ones((5, 3)), "vf.head.net.mlp.0.weight": np.ones((1, 3))}
+    rows, values = initial.match({"pi.net.mlp.0.weight": (4, 3), "vf.net.mlp.0.weight": (1, 3)}, masked)
+    assert [row.how for row in rows] == ["resized", "taken"]
+    assert values["pi.net.mlp.0.weight"].shape == (4, 3)
+    rows, _ = initial.match({name: value.shape for name, value in masked.items()}, values)
+    assert [row.source for row in rows] == ["pi.net.mlp.0.weight", "vf.net.mlp.0.weight"]

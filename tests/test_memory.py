@@ -15,6 +15,7 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 
 import rlkit
+from rlkit import recipe as recipes
 from rlkit import registry
 from rlkit.algos import DRONConfig, SACConfig
 from rlkit.algos.centralised.networks import make_net
@@ -363,3 +364,26 @@ def test_sac_with_a_memory_learns_what_one_without_cannot(model: str, least: flo
         assert least < result["env_runners"]["episode_return_mean"] < most
     finally:
         algorithm.stop()
+
+
+@pytest.mark.parametrize(
+    ("training", "path"),
+    [
+        ({}, "model: sequences of a recurrent model are drawn uniformly"),
+        (
+            {"replay_buffer_config": {"type": "EpisodeReplayBuffer", "capacity": 1000}, "n_step": 3},
+            "n_step 1 alone",
+        ),
+        (
+            {"replay_buffer_config": {"type": "EpisodeReplayBuffer", "capacity": 1000}, "num_atoms": 5},
+            "num_atoms 1",
+        ),
+    ],
+    ids=["priorities", "steps", "atoms"],
+)
+def test_what_sequences_cannot_do_is_said_by_the_check(training: dict[str, Any], path: str) -> None:
+    values = {"algorithm": "DQN", "env": "CartPole-v1", "stop": {"iterations": 1}, "model": {"name": "lstm"}}
+    with pytest.raises(recipes.RecipeError, match=path):
+        recipes.from_mapping(
+            {**values, "config": {"training": {"train_batch_size_per_learner": 64, **training}}}
+        )

@@ -27,9 +27,8 @@ os.chdir(tempfile.mkdtemp(prefix="xuance-"))
 torch.set_num_threads(1)
 parser = argparse.ArgumentParser()
 parser.add_argument("--seconds", type=float, default=30.0)
-parser.add_argument(
-    "--vectorize", default="DummyVecMultiAgentEnv"
-)  # or XuanCe's own choice, SubprocVecMultiAgentEnv
+# XuanCe's own choice is SubprocVecMultiAgentEnv
+parser.add_argument("--vectorize", default="DummyVecMultiAgentEnv")
 options = parser.parse_args()
 
 configs = Path(xuance.__file__).parent / "configs"

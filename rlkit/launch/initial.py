@@ -37,6 +37,7 @@ ROLES = (
     ),
     (re.compile(r"^(pi|_pi_head|af)\."), "head."),
 )
+MASKED = re.compile(r"^(pi|_pi_head|af|vf)\.head\.")  # a head whose outputs are masked lies in one that masks
 TARGETS = re.compile(r"^(_target_|target_)|\._target_|_target\b")
 
 
@@ -196,6 +197,7 @@ def match(shapes: Mapping[str, tuple[int, ...]], source: Weights) -> tuple[list[
 
 def role(name: str) -> str:
     """Return a name with the part's role in the place of what an algorithm calls it."""
+    name = MASKED.sub(r"\1.", name)
     for pattern, part in ROLES:
         if pattern.search(name):
             return pattern.sub(part, name)

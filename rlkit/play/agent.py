@@ -98,7 +98,10 @@ class Agent:
         """
         if not any(has_q_values(module) for module in self.modules.values()):
             names = ", ".join(f"{name} ({type(m).__name__})" for name, m in self.modules.items())
-            raise UsageError(f"{names} has no Q-values; agents of DQN, SAC, MADDPG and their kin have")
+            raise UsageError(
+                f"{names} has no Q-values that can be asked for: agents of DQN, SAC, MADDPG and their kin have, but "
+                "not where critics keep a state of their own"
+            )
         rows, batched = self._split(obs)
         given = self._split_actions(actions, len(rows), batched)
         answers = self._judge(rows, _infos(info, len(rows), batched), given)

@@ -199,6 +199,9 @@ class Program:
             known = operations()
             self._steps = [self._step(node, self.inputs + i, known) for i, node in enumerate(nodes)]
             self._outputs = [self._checked(value, self.inputs + len(nodes)) for value in outputs]
+            for value in self._outputs:
+                if not isinstance(value, _Value | torch.Tensor):
+                    raise ValueError(f"got the output {str(value)[:60]}, expected a result or a weight")
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{where}: not a program ({type(error).__name__}: {error})") from error
 
@@ -252,7 +255,11 @@ class Program:
             count += _size(values[-1])
             if count > RESULTS:
                 raise ValueError(f"its results hold more than {RESULTS:,} numbers")
-        return _filled(self._outputs, values)
+        found = _filled(self._outputs, values)
+        for value in found:
+            if not isinstance(value, torch.Tensor):
+                raise ValueError(f"it gives {type(value).__name__}, expected tensors")
+        return found
 
 
 def _size(result: Any) -> int:

@@ -63,6 +63,9 @@ class ReplayOptions(Options):
     replay_buffer_config: EpisodeBuffer = Field(default=EpisodeBuffer())
 
 
+DEFAULT_REPLAY = "PrioritizedEpisodeReplayBuffer"  # RLlib's
+
+
 def check_replay(settings: Settings) -> Iterator[Fault]:
     """Fragments, batch and buffer that do not fit each other."""
     steps = settings.get("training", "n_step")
@@ -118,10 +121,30 @@ def check_sequences(settings: Settings) -> Iterator[Fault]:
         )
 
 
+def check_single_steps(settings: Settings) -> Iterator[Fault]:
+    """What RLlib's DQN and SAC read in single steps, with a recurrent model, which learns from sequences."""
+    if not keeps_state(settings.model) or settings.algorithm.startswith("rllib/"):
+        return
+    given = settings.given("training", "replay_buffer_config")
+    buffer: Any = settings.get("training", "replay_buffer_config")
+    kind = str(buffer.get("type", DEFAULT_REPLAY)) if isinstance(buffer, Mapping) else ""
+    if "Prioritized" in kind:
+        yield (
+            ("config", "training", "replay_buffer_config") if given else ("model",),
+            f"sequences of a recurrent model are drawn uniformly, and the replay buffer is a {kind}",
+            "write config: {training: {replay_buffer_config: {type: EpisodeReplayBuffer, capacity: 50000}}}",
+        )
+    for word in ("n_step", "num_atoms"):
+        if any(value != 1 for value in settings.numbers("training", word)):
+            where = ("config", "training", word) if settings.given("training", word) else ("model",)
+            yield where, f"a recurrent model learns from sequences with {word} 1 alone", f"write {word}: 1"
+
+
 def check_dqn(settings: Settings) -> Iterator[Fault]:
     """Continuous actions, and a support of returns that is none."""
     yield from check_replay(settings)
     yield from check_sequences(settings)
+    yield from check_single_steps(settings)
     if settings.action == "Box":
         needed = f"{settings.algorithm} needs discrete actions, {settings.env} has continuous ones"
         yield ("algorithm",), needed, "use SAC or PPO"
@@ -144,6 +167,7 @@ def check_sac(settings: Settings) -> Iterator[Fault]:
     """One learning rate where there are three."""
     yield from check_replay(settings)
     yield from check_sequences(settings)
+    yield from check_single_steps(settings)
     if settings.config.get("training", {}).get("lr") is not None:
         refused = f"{settings.algorithm} has three learning rates and refuses lr"
         yield ("config", "training", "lr"), refused, "write actor_lr, critic_lr and alpha_lr"

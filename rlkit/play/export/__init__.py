@@ -108,6 +108,8 @@ def _target(out: str | Path) -> tuple[Path, str]:
     if path.suffix.lower() in (".onnx", ".pt2"):
         if path.is_dir():
             raise UsageError(f"{path} is a folder, expected a file")
+        if path.exists() and not path.is_file():
+            raise UsageError(f"{path} is a pipe or a device, expected a file")
         return path, path.suffix.lower()[1:]
     if path.suffix and not text.endswith("/") and not path.is_dir():
         raise UsageError(
@@ -115,9 +117,9 @@ def _target(out: str | Path) -> tuple[Path, str]:
         )
     from rlkit.play.bundle import NAME
 
-    if path.is_symlink() or path.is_file():
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
         raise UsageError(
-            f"{path} is a file or a link, expected a folder that does not exist, or a bundle to replace"
+            f"{path} is no folder of its own, expected one that does not exist, or a bundle to replace"
         )
     if path.is_dir() and any(path.iterdir()) and not (path / NAME).is_file():
         raise UsageError(
