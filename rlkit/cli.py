@@ -511,10 +511,9 @@ def program() -> None:
     try:
         main()
     except SystemExit as left:
-        if "torch" not in sys.modules or not isinstance(left.code, int | None):
+        others = [t for t in threading.enumerate() if not t.daemon and t is not threading.main_thread()]
+        if others or "torch" not in sys.modules or not isinstance(left.code, int | None):
             raise
-        # threads and exit handlers, as Python does it
-        threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
         _leave(left.code or 0)
 
