@@ -60,21 +60,7 @@ def no_actor_is_left() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def names_are_forgotten() -> Iterator[None]:
-    """What a test registers or imports by `--import` is gone after it, so that the order of tests is free.
-
-    So is what lies in a module that is gone: a fixture of a whole file may have brought it back.
-    """
-    for table in registry.TABLES.values():
-        gone = [
-            n
-            for n, e in table.items()
-            if not isinstance(e.target, str) and e.module not in {*sys.modules, ""}
-        ]
-        for name in gone:
-            del table[name]
-    for module in [module for module in registry._IMPORTED if module not in sys.modules]:
-        del registry._IMPORTED[module]
-    registry._GIVEN.clear()
+    """What a test registers or imports by `--import` is gone after it, so that the order of tests is free."""
     tables = {kind: dict(table) for kind, table in registry.TABLES.items()}
     imported, modules = dict(registry._IMPORTED), set(sys.modules)
     yield
@@ -85,6 +71,7 @@ def names_are_forgotten() -> Iterator[None]:
         sys.modules.pop(module, None)
     registry._IMPORTED.clear()
     registry._IMPORTED.update(imported)
+    registry._GIVEN.clear()  # an algorithm that a later file builds would load what it names
 
 
 # The files that take minutes come first, so that no process is left with one of them at the end.
