@@ -154,6 +154,8 @@ def test_a_recurrent_agent_remembers_each_row(agents: dict[str, Agent]) -> None:
 
     agent.reset()
     agent.act(np.stack([a0, b0]))
+    with pytest.raises(UsageError, match="got the row 7, expected one of the batch's"):
+        agent.reset([7])
     agent.reset([0])  # the first environment starts anew, the second goes on
     agent.act(np.stack([a1, b1]))
     in_batch = recalled(agent, 1)

@@ -344,6 +344,10 @@ def test_targets_that_make_no_sense_are_named(dqn: Path, dqn_bundle: Path, tmp_p
             export(dqn, tmp_path / out)
     with pytest.raises(UsageError, match="is an export itself"):
         export(dqn_bundle, tmp_path / "again")
+    (tmp_path / "full" / "policy.pt2").touch()
+    with pytest.raises(UsageError, match=r"is for torch.export.load; rlkit reads .onnx"):
+        rlkit.load(tmp_path / "full" / "policy.pt2")
+    (tmp_path / "full" / "policy.pt2").unlink()
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(UsageError, match="no folder of its own"):
         export(dqn, tmp_path / "pipe")

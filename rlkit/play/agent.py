@@ -150,11 +150,17 @@ class Agent:
         return self._join(told) if batched else told[0]
 
     def reset(self, rows: int | Iterable[int] | None = None) -> None:
-        """Forget what has been seen: of every row, or of the given rows of the batch."""
+        """Forget what has been seen: of every row, or of the given rows of the batch.
+
+        Raises:
+            UsageError: a row that the batch does not have.
+        """
         if rows is None:
             self._memories, self._rows = {}, 0
             return
         for row in (rows,) if isinstance(rows, int) else rows:
+            if self._rows and not 0 <= row < self._rows:
+                raise UsageError(f"got the row {row}, expected one of the batch's: 0 to {self._rows - 1}")
             self._memories.pop(int(row), None)
 
     def __repr__(self) -> str:

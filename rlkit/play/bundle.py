@@ -33,8 +33,17 @@ ROLES_IN, ROLES_OUT = ("obs", "state", "noise", "given"), ("action", "output", "
 
 
 def is_bundle(path: str | Path) -> bool:
-    """Whether a path is a bundle or an ONNX file, rather than a checkpoint."""
+    """Whether a path is a bundle or an ONNX file, rather than a checkpoint.
+
+    Raises:
+        UsageError: a `.pt2` file, which is neither.
+    """
     path = Path(path)
+    if path.suffix.lower() == ".pt2" and path.is_file():
+        raise UsageError(
+            f"{path} is for torch.export.load; rlkit reads .onnx files and folders of bundles: `rlkit export RUN -o "
+            "policy/`"
+        )
     return (path / NAME).exists() or (path.suffix.lower() == ".onnx" and path.is_file())
 
 
