@@ -5,9 +5,10 @@
 
 `run` calls `rlkit train` and `rlkit evaluate`, and appends to benchmarks/results/<recipe>.jsonl what is not there
 yet: recipe, seed, variant and its KEY=VALUE, env steps, mean and interval of the best checkpoint's and of the last
-checkpoint's greedy returns over 100 episodes (seeds 0 to 99, which neither training nor the choice of the checkpoint
-saw), the seconds of the training, processor, commit and date. `show` prints the means over seeds
-beside the published figure.
+checkpoint's greedy returns over 100 episodes, the seconds of the training, processor, commit and date. Neither training
+nor the choice of the checkpoint saw these episodes; those of seed s begin with the environment's seed 1000 s, so that
+the means of two seeds are independent. `show` prints the mean over seeds and its 95 % bootstrap interval (whole seeds
+drawn again, as in rliable) beside the published figure, which is reached when it is not above the interval.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from typing import Any
 
 from processes import append_row
 
+from rlkit.runs.statistics import interval
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,7 +37,8 @@ EPISODES = 100
 PUBLISHED = {
     "dqn_acrobot": -76.6, "dqn_lunarlander": 154.4, "dqn_mountaincar": -100.8, "ppo_acrobot": -73.5,
     "ppo_cartpole": 500.0, "ppo_halfcheetah": 5819.0, "ppo_hopper": 2410.0, "ppo_lunarlander": 242.1,
-    "ppo_pendulum": -172.2, "sac_pendulum": -157.0,
+    "ppo_pendulum": -172.2, "ppo_walker2d": 3479.0, "sac_bipedal": 297.7, "sac_halfcheetah": 9535.0,
+    "sac_hopper": 2326.0, "sac_lunarlander": 260.4, "sac_pendulum": -157.0, "sac_walker2d": 3863.0,
 }  # fmt: skip
 
 
@@ -54,8 +58,9 @@ def one(recipe: str, seed: int, variant: str, overrides: list[str], out: str) ->
         "recipe": recipe, "seed": seed, "variant": variant, "overrides": overrides,
         "env_steps": int(run["env_steps"]), "wall_s": round(time.monotonic() - begin, 1),
     }  # fmt: skip
+    first = ("--seed", str(1000 * seed))
     for which in ("best", "last"):
-        played = rlkit("evaluate", run[f"{which}_checkpoint"], "--episodes", str(EPISODES), "--seed", "0")
+        played = rlkit("evaluate", run[f"{which}_checkpoint"], "--episodes", str(EPISODES), *first)
         found = played["episode_return"]
         row[which], row[f"{which}_ci95"] = round(found["mean"], 2), [round(x, 2) for x in found["ci95"]]
     row["return"] = row["last"]  # the number of docs/results.md
@@ -88,9 +93,13 @@ def show(recipes: list[str]) -> None:
             mine = sorted((r for r in found if r["variant"] == variant), key=lambda r: r["seed"])
             best, last = ([row[which] for row in mine] for which in ("best", "last"))
             bar = PUBLISHED.get(recipe)
-            reached = [n for n, v in (("best", best), ("last", last)) if bar and statistics.fmean(v) >= bar]
+            bounds = [interval(values) for values in (best, last)]
+            reached = [n for n, (low, _) in zip(("best", "last"), bounds, strict=True) if bar and low >= bar]
             verdict = "" if bar is None else f"reached by {' and '.join(reached) or 'neither'}"
-            cells = [f"{statistics.fmean(v):.1f} ({', '.join(f'{x:.1f}' for x in v)})" for v in (best, last)]
+            cells = [
+                f"{statistics.fmean(v):.1f} ({low:.1f} to {high:.1f}; {', '.join(f'{x:.1f}' for x in v)})"
+                for v, (low, high) in zip((best, last), bounds, strict=True)
+            ]
             print(f"| {recipe} | {variant} | {len(mine)} | {' | '.join(cells)} | {bar or ''} | {verdict} |")
 
 
