@@ -181,6 +181,15 @@ def test_gains_of_the_heads() -> None:
     assert torch.allclose(probabilities, torch.full_like(probabilities, 1 / 3), atol=0.05)
 
 
+def test_the_first_deviation_of_actions() -> None:
+    settings = {"name": "mlp", "hiddens": [16], "free_log_std": True, "log_std_init": -2.0}
+    module = module_of(PPOConfig, settings, VECTOR, FORCE)
+    out = module.forward_exploration({"obs": batch_of(VECTOR, 9)})["action_dist_inputs"]
+    assert torch.equal(out[:, 2:], torch.full((9, 2), -2.0))
+    with pytest.raises(UsageError, match=r"model.log_std_init: this policy has no deviations .* free_log_std False"):
+        module_of(PPOConfig, {**settings, "free_log_std": False}, VECTOR, FORCE)
+
+
 def test_layer_norm_and_activation() -> None:
     net = mlp(VECTOR, hiddens=[16], layer_norm=True, activation="linear")
     out = net(batch_of(VECTOR, 7))

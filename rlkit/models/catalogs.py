@@ -263,7 +263,15 @@ class CustomPPOCatalog(_Custom, PPOCatalog):
     family, illegal = "PPO", ILLEGAL_LOGIT
 
     def build_pi_head(self, framework: str) -> nn.Module:
-        return self._finish(super().build_pi_head(framework), "pi_gain", masks=True)
+        head, first = super().build_pi_head(framework), self.settings.get("log_std_init")
+        if first is not None:
+            if not hasattr(head, "log_std"):
+                raise UsageError(
+                    "model.log_std_init: this policy has no deviations beside its network; it takes free_log_std: true "
+                    f"and Box actions, got free_log_std {self.settings['free_log_std']}, {self.action_space}"
+                )
+            nn.init.constant_(head.log_std, first)
+        return self._finish(head, "pi_gain", masks=True)
 
     def build_vf_head(self, framework: str) -> nn.Module:
         return self._finish(super().build_vf_head(framework), "vf_gain")

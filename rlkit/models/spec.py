@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 REPLACED = ("fcnet_", "conv_")
 # DefaultModelConfig's; a stateful module whose model_config dict lacks the key fails in the learner (2.60).
 DEFAULT_SEQUENCE = 20
-OWN = ("share", "pi_gain", "vf_gain")
+OWN = ("share", "pi_gain", "vf_gain", "log_std_init")
 # Options of mlp and cnn, which somebody may give without `name`.
 SHIPPED = ("hiddens", "activation", "layer_norm", "orthogonal", "gain", "scale", "filters", "hidden")
 
@@ -32,7 +32,8 @@ def module_spec(config: AlgorithmConfig, model: Mapping[str, Any] | None) -> RLM
         config: the algorithm's config; decides which catalog wraps the model.
         model: with `name`, a registered model, its options, and settings of its surroundings: share (bool): one
             encoder for actor and critic (PPO's family); pi_gain, vf_gain (float): orthogonal last layer of the policy
-            and value head, with that gain; use_lstm, max_seq_len, lstm_*: RLlib's LSTM behind the model; head_fcnet_*,
+            and value head, with that gain; log_std_init (float): with free_log_std, what the logarithm of the standard
+            deviation of actions starts at, for each action (RLlib: 0); use_lstm, max_seq_len, lstm_*: RLlib's LSTM behind the model; head_fcnet_*,
             fusionnet_*, free_log_std, log_std_clip_param, vf_share_layers: RLlib's DefaultModelConfig. Without `name`:
             fields of DefaultModelConfig, for RLlib's own networks.
 
@@ -126,7 +127,7 @@ def _catalog(config: AlgorithmConfig, settings: Mapping[str, Any]) -> type[Catal
     from rlkit.models import catalogs
 
     families: list[tuple[type, type[Catalog], tuple[str, ...]]] = [
-        (DefaultPPORLModule, catalogs.CustomPPOCatalog, ("pi_gain", "vf_gain", "vf_share_layers")),
+        (DefaultPPORLModule, catalogs.CustomPPOCatalog, ("pi_gain", "vf_gain", "log_std_init", "vf_share_layers")),
         (DefaultDQNRLModule, catalogs.CustomDQNCatalog, ()),
         (DefaultTQCRLModule, catalogs.CustomTQCCatalog, ("pi_gain",)),
         (DefaultSACRLModule, catalogs.CustomSACCatalog, ("pi_gain",)),
@@ -136,7 +137,7 @@ def _catalog(config: AlgorithmConfig, settings: Mapping[str, Any]) -> type[Catal
     module_class = getattr(config.get_default_rl_module_spec(), "module_class", None)
     for base, catalog, takes in families:
         if isinstance(module_class, type) and issubclass(module_class, base):
-            for key in ("pi_gain", "vf_gain", "vf_share_layers"):
+            for key in ("pi_gain", "vf_gain", "log_std_init", "vf_share_layers"):
                 if key in settings and key not in takes:
                     given = "share" if key == "vf_share_layers" else key
                     raise UsageError(f"model.{given}: {algorithm} has no such part; leave it out")

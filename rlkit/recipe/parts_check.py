@@ -20,6 +20,7 @@ AROUND_MODEL = {
     "share": {"type": "bool"},
     "pi_gain": {"type": "float | None"},
     "vf_gain": {"type": "float | None"},
+    "log_std_init": {"type": "float | None"},
 }
 ENCODER = ("fcnet_", "conv_")
 
