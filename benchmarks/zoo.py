@@ -8,7 +8,7 @@ yet: recipe, seed, variant and its KEY=VALUE, env steps, mean and interval of th
 checkpoint's greedy returns over 100 episodes, the seconds of the training, processor, commit and date. Neither training
 nor the choice of the checkpoint saw these episodes; those of seed s begin with the environment's seed 1000 s, so that
 the means of two seeds are independent. `show` prints the mean over seeds and its 95 % bootstrap interval (whole seeds
-drawn again, as in rliable) beside the published figure, which is reached when it is not above the interval.
+drawn again, as in rliable) beside the published figure, which is reached when no part of the best checkpoints' interval is below it.
 """
 
 from __future__ import annotations
@@ -33,13 +33,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 EPISODES = 100
-# rl-baselines3-zoo, benchmark.md: one run each
-PUBLISHED = {
-    "dqn_acrobot": -76.6, "dqn_lunarlander": 154.4, "dqn_mountaincar": -100.8, "ppo_acrobot": -73.5,
-    "ppo_cartpole": 500.0, "ppo_halfcheetah": 5819.0, "ppo_hopper": 2410.0, "ppo_lunarlander": 242.1,
-    "ppo_pendulum": -172.2, "ppo_walker2d": 3479.0, "sac_bipedal": 297.7, "sac_halfcheetah": 9535.0,
-    "sac_hopper": 2326.0, "sac_lunarlander": 260.4, "sac_pendulum": -157.0, "sac_walker2d": 3863.0,
-}  # fmt: skip
+PUBLISHED = json.loads((ROOT / "benchmarks" / "published.json").read_text())
 
 
 def rlkit(*arguments: str) -> dict[str, Any]:
@@ -83,24 +77,71 @@ def run(recipe: str, seeds: list[int], variant: str, overrides: list[str], out: 
         append_row(RESULTS / f"{recipe}.jsonl", row)
 
 
+def scores(entry: dict[str, Any], which: str) -> dict[int, float]:
+    """Measured numbers by seed, of the best or the last checkpoint; of a team per agent, of the last policy alone."""
+    found = {}
+    for row in rows(entry["file"]):
+        if "variant" in entry:
+            mine = row.get("variant") == entry["variant"]
+        else:
+            mine = row.get("kind", "run") == "run" and entry.get("name", entry["recipe"]) in (
+                row.get("name"),
+                row.get("recipe"),
+            )
+        if mine:
+            value = row.get(which, row.get("return", row.get("team_sum")))
+            found[row["seed"]] = value / entry.get("agents", 1)
+    return dict(sorted(found.items()))
+
+
+def table(entries: list[dict[str, Any]]) -> list[str]:
+    """Lines of a Markdown table: what was measured beside what was published."""
+    lines = [
+        "| recipe | seeds | best checkpoint | last checkpoint | published | |",
+        "|---|---|---|---|---|---|",
+    ]
+    for entry in entries:
+        name = (
+            f"{entry['recipe']} {entry['variant']}"
+            if entry.get("variant", "default") != "default"
+            else entry["recipe"]
+        )
+        cells, reached, published = [], False, entry.get("published")
+        for which in ("best", "last"):
+            found = list(scores(entry, which).values())
+            if not found:
+                cells.append("–")
+                continue
+            low, high = interval(found)
+            cells.append(
+                f"{statistics.fmean(found):.1f} ({low:.1f} to {high:.1f}): {', '.join(f'{x:.1f}' for x in found)}"
+            )
+            if which == "best" and published is not None:
+                reached = round(low, 2) >= published
+        count = len(scores(entry, "last"))
+        if published is None:
+            verdict = ""
+        elif not count:
+            verdict = "not measured"
+        elif reached:
+            verdict = f"reached{'' if count > 2 else ', few seeds'}"
+        else:
+            verdict = "missed"
+        beside = (
+            f"{published} ({entry['source']}, {entry['budget']} env steps)" if published is not None else ""
+        )
+        lines.append(f"| {name} | {count} | {' | '.join(cells)} | {beside} | {verdict} |")
+    return lines
+
+
 def show(recipes: list[str]) -> None:
-    """Print a table of means over seeds."""
-    print("| recipe | variant | seeds | best checkpoint | last checkpoint | published | |")
-    print("|---|---|---|---|---|---|---|")
+    """Print the table of all published figures, or of everything measured with some recipes."""
+    entries = [entry for entry in PUBLISHED if not recipes]
     for recipe in recipes:
-        found = rows(recipe)
-        for variant in dict.fromkeys(row["variant"] for row in found):
-            mine = sorted((r for r in found if r["variant"] == variant), key=lambda r: r["seed"])
-            best, last = ([row[which] for row in mine] for which in ("best", "last"))
-            bar = PUBLISHED.get(recipe)
-            bounds = [interval(values) for values in (best, last)]
-            reached = [n for n, (low, _) in zip(("best", "last"), bounds, strict=True) if bar and low >= bar]
-            verdict = "" if bar is None else f"reached by {' and '.join(reached) or 'neither'}"
-            cells = [
-                f"{statistics.fmean(v):.1f} ({low:.1f} to {high:.1f}; {', '.join(f'{x:.1f}' for x in v)})"
-                for v, (low, high) in zip((best, last), bounds, strict=True)
-            ]
-            print(f"| {recipe} | {variant} | {len(mine)} | {' | '.join(cells)} | {bar or ''} | {verdict} |")
+        for variant in dict.fromkeys(row["variant"] for row in rows(recipe)):
+            known = [e for e in PUBLISHED if (e["recipe"], e.get("variant")) == (recipe, variant)]
+            entries += known or [{"recipe": recipe, "file": recipe, "variant": variant}]
+    print("\n".join(table(entries)))
 
 
 def main() -> None:
@@ -114,8 +155,7 @@ def main() -> None:
     parser.add_argument("--out", help="where runs are kept; default: a folder that is removed")
     given = parser.parse_intermixed_args()
     if given.do == "show":
-        known = [recipe for recipe in PUBLISHED if rows(recipe)]
-        show(given.what or known)
+        show(given.what)
         return
     if not given.what:
         parser.error("name a recipe")

@@ -97,8 +97,29 @@ def row(key: tuple[str, ...], lines: list[dict[str, Any]]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
+BESIDE = """
+## Against published figures
+
+100 greedy episodes of each seed, of its own; the mean over seeds and its 95 % bootstrap interval (seeds drawn again).
+"Reached" means that the whole interval of the best checkpoints lies at or above the figure. The best checkpoint is the
+one that the training's own evaluation chose, on other episodes. Teams: the last policy, per agent, after the smaller
+budget of the recipe. `python benchmarks/zoo.py show` prints this table, `run RECIPE` measures a row of it.
+"""
+
+
+def beside() -> list[str]:
+    """The table of benchmarks/zoo.py."""
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    try:
+        import zoo
+    finally:
+        sys.path.pop(0)
+    lines: list[str] = zoo.table(zoo.PUBLISHED)
+    return [BESIDE, *lines]
+
+
 def page() -> str:
-    parts = [HEAD]
+    parts = [HEAD, *beside()]
     columns = ["run", "seeds", "result", "mean", "std", "failed", "env steps"]
     columns += ["wall s", "CPU s", "processor", "commit", "date"]
     for path in sorted(RESULTS.glob("*.jsonl")):
