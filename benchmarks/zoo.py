@@ -8,7 +8,8 @@ yet: recipe, seed, variant and its KEY=VALUE, env steps, mean and interval of th
 checkpoint's greedy returns over 100 episodes, the seconds of the training, processor, commit and date. Neither training
 nor the choice of the checkpoint saw these episodes; those of seed s begin with the environment's seed 1000 s, so that
 the means of two seeds are independent. `show` prints the mean over seeds and its 95 % bootstrap interval (whole seeds
-drawn again, as in rliable) beside the published figure, which is reached when no part of the best checkpoints' interval is below it.
+drawn again, as in rliable) beside the published figure, which is reached when no part of the best checkpoints'
+interval is below it.
 """
 
 from __future__ import annotations
