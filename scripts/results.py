@@ -118,8 +118,34 @@ def beside() -> list[str]:
     return [BESIDE, *lines]
 
 
+POLICIES = """
+## Policies that come along
+
+The best checkpoint of the seed that the training's own evaluation found best, played greedily on the episodes of the
+environment's seeds 0 to 99: `rlkit evaluate zoo/NAME --episodes 100 --seed 0` ([export.md](export.md)). `make zoo`
+plays them all and compares with these rows.
+
+| policy | mean, 95 % interval | lowest, highest | trained seed | env steps | processor | commit | date |
+|---|---|---|---|---|---|---|---|"""
+
+
+def policies() -> list[str]:
+    """A line for each policy in rlkit/zoo."""
+    lines = [POLICIES]
+    for name, row in json.loads((ROOT / "rlkit" / "zoo" / "table.json").read_text()).items():
+        digits = 1 if abs(row["mean"]) >= 10 else 3
+        low, high, least, most = (f"{x:.{digits}f}" for x in (*row["ci95"], row["min"], row["max"]))
+        cells = [
+            f"`zoo/{name}`", f"{row['mean']:.{digits}f} ({low} to {high})", f"{least}, {most}",
+            f"{row['trained_seed']}, the best of {row['chosen_from']}", f"{row['env_steps'] / 1000:,.0f}k",
+            row["processor"], row["commit"] or "–", row["date"],
+        ]  # fmt: skip
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
 def page() -> str:
-    parts = [HEAD, *beside()]
+    parts = [HEAD, *beside(), *policies()]
     columns = ["run", "seeds", "result", "mean", "std", "failed", "env steps"]
     columns += ["wall s", "CPU s", "processor", "commit", "date"]
     for path in sorted(RESULTS.glob("*.jsonl")):
