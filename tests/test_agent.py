@@ -312,3 +312,9 @@ def test_a_damaged_best_checkpoint_of_a_run_is_passed_over_aloud(
     assert "algorithm_state.pkl: damaged, 10 bytes" in said
     with pytest.raises(CheckpointError, match=r"algorithm_state\.pkl"):
         load(trial / "checkpoint_000001")  # named itself, it has no stand-in
+    shutil.rmtree(trial / "checkpoint_000001")
+    for path in (run, trial):
+        assert load(path).manifest.path.name == "checkpoint_000003"
+        assert (
+            "is gone, trial_0/checkpoint_000001; using the last, checkpoint_000003" in capsys.readouterr().err
+        )

@@ -28,7 +28,7 @@ from rlkit.launch.interrupt import Interrupt, Stopped
 from rlkit.recipe import Recipe, RecipeError
 from rlkit.registry import TABLES, register_env
 from rlkit.runs import manifest
-from rlkit.runs.run import RunInfo
+from rlkit.runs.run import Best, RunInfo
 
 TINY = {
     "name": "tiny",
@@ -78,6 +78,25 @@ def test_the_best_checkpoint_is_the_evaluated_one_and_outlives_newer_ones(run: r
     assert run.info.best.metric == "eval/episode_return"
     assert [path.name for path in run.trials[0].checkpoints] == ["checkpoint_000002", "checkpoint_000003"]
     assert not list(run.trials[0].path.glob(".writing_*"))
+
+
+def test_of_equal_checkpoints_the_newest_is_the_best_one(ray_local: None, tmp_path: Path) -> None:
+    recipe = {**TINY, "env_config": {"max_episode_steps": 5}, "stop": {"iterations": 5}}
+    found = rlkit.train({**recipe, "evaluation": {"every": 1, "episodes": 2}}, out=tmp_path)
+    assert set(found.metrics["eval/episode_return"]) == {5.0}
+    assert found.info.best is not None
+    assert found.info.best.checkpoint == "trial_00000/checkpoint_000005"
+    assert found.best_checkpoint == found.trials[0].best_checkpoint == found.last_checkpoint
+
+
+def test_of_equal_trials_the_first_is_the_best_one(tmp_path: Path) -> None:
+    tracker = tracking.Tracker.__new__(tracking.Tracker)
+    tracker.sign = -1.0
+    before = Best("a", "a/checkpoint_000001", "loss", 1.0)
+    after = {value: Best("b", "b/checkpoint_000002", "loss", value) for value in (0.5, 1.0, 2.0)}
+    assert [value for value, entry in after.items() if tracker._takes_over(entry, before)] == [0.5]
+    assert tracker._takes_over(Best("a", "a/checkpoint_000003", "loss", 1.0), before)
+    assert tracker._takes_over(before, None)
 
 
 def test_every_checkpoint_verifies_and_reads_back_as_the_plain_algorithm(run: rlkit.Run) -> None:

@@ -186,7 +186,9 @@ def test_the_first_deviation_of_actions() -> None:
     module = module_of(PPOConfig, settings, VECTOR, FORCE)
     out = module.forward_exploration({"obs": batch_of(VECTOR, 9)})["action_dist_inputs"]
     assert torch.equal(out[:, 2:], torch.full((9, 2), -2.0))
-    with pytest.raises(UsageError, match=r"model.log_std_init: this policy has no deviations .* free_log_std False"):
+    with pytest.raises(
+        UsageError, match=r"model.log_std_init: this policy has no deviations .* free_log_std False"
+    ):
         module_of(PPOConfig, {**settings, "free_log_std": False}, VECTOR, FORCE)
 
 

@@ -129,9 +129,9 @@ class Tracker(tune.Callback):
         value = self.last.get(name, {}).get(self.metric)
         if value is not None and not math.isnan(value):
             entry = Best(name, self._relative(checkpoint.path), self.metric, value)
-            if self._better(value, self.info.trial_best.get(name)):
+            if self._takes_over(entry, self.info.trial_best.get(name)):
                 self.info.trial_best[name] = entry
-            if self._better(value, self.info.best):
+            if self._takes_over(entry, self.info.best):
                 self.info.best = entry
         self.info.write(self.folder)
         self.mirror.tick(at_once=True)
@@ -198,8 +198,11 @@ class Tracker(tune.Callback):
         self._trouble = trouble
         self.mirror.tick()
 
-    def _better(self, value: float, than: Best | None) -> bool:
-        return than is None or self.sign * value > self.sign * than.value
+    def _takes_over(self, entry: Best, before: Best | None) -> bool:
+        """Whether a checkpoint is the best now. Of a trial's equal ones it is the newest: Tune keeps the newest."""
+        if before is None or entry.value == before.value:
+            return before is None or entry.trial == before.trial
+        return self.sign * entry.value > self.sign * before.value
 
     def _relative(self, path: str) -> str:
         return str(Path(path).resolve().relative_to(self.folder.resolve()))

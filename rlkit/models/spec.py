@@ -33,9 +33,9 @@ def module_spec(config: AlgorithmConfig, model: Mapping[str, Any] | None) -> RLM
         model: with `name`, a registered model, its options, and settings of its surroundings: share (bool): one
             encoder for actor and critic (PPO's family); pi_gain, vf_gain (float): orthogonal last layer of the policy
             and value head, with that gain; log_std_init (float): with free_log_std, what the logarithm of the standard
-            deviation of actions starts at, for each action (RLlib: 0); use_lstm, max_seq_len, lstm_*: RLlib's LSTM behind the model; head_fcnet_*,
-            fusionnet_*, free_log_std, log_std_clip_param, vf_share_layers: RLlib's DefaultModelConfig. Without `name`:
-            fields of DefaultModelConfig, for RLlib's own networks.
+            deviation of actions starts at, for each action (RLlib: 0); use_lstm, max_seq_len, lstm_*: RLlib's LSTM
+            behind the model; head_fcnet_*, fusionnet_*, free_log_std, log_std_clip_param, vf_share_layers: RLlib's
+            DefaultModelConfig. Without `name`: fields of DefaultModelConfig, for RLlib's own networks.
 
     Raises:
         UsageError: an unknown model, option or field, or an algorithm whose modules take no custom model.
@@ -127,7 +127,11 @@ def _catalog(config: AlgorithmConfig, settings: Mapping[str, Any]) -> type[Catal
     from rlkit.models import catalogs
 
     families: list[tuple[type, type[Catalog], tuple[str, ...]]] = [
-        (DefaultPPORLModule, catalogs.CustomPPOCatalog, ("pi_gain", "vf_gain", "log_std_init", "vf_share_layers")),
+        (
+            DefaultPPORLModule,
+            catalogs.CustomPPOCatalog,
+            ("pi_gain", "vf_gain", "log_std_init", "vf_share_layers"),
+        ),
         (DefaultDQNRLModule, catalogs.CustomDQNCatalog, ()),
         (DefaultTQCRLModule, catalogs.CustomTQCCatalog, ("pi_gain",)),
         (DefaultSACRLModule, catalogs.CustomSACCatalog, ("pi_gain",)),

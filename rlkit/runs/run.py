@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from rlkit.errors import CheckpointError, UsageError, did_you_mean
+from rlkit.errors import CheckpointError, UsageError, did_you_mean, printable
 from rlkit.files import write_atomic
 from rlkit.runs import lock, signing, store
 from rlkit.runs.layout import INFO, MANIFEST, METRICS, RECIPE, checkpoints_in, iteration_of, versions
@@ -356,11 +356,14 @@ def find_checkpoint(path: str | Path) -> Path:
         raise UsageError(f"{path} is inside a run, but is neither a trial nor a checkpoint")
     if inside:
         trial = Trial(inside[0], run.path / inside[0], run)
-        found = trial.best_checkpoint or trial.last_checkpoint
+        named, found = run.info.trial_best.get(trial.name), trial.best_checkpoint or trial.last_checkpoint
     else:
-        found = run.best_checkpoint
+        named, found = run.info.best, run.best_checkpoint
     if found is None:
         raise UsageError(f"{path} has no finished checkpoint yet (status: {run.status})")
+    if named is not None and run.checkpoint_of(named) is None:
+        said = f"the best checkpoint of {run.path} is gone, {shown(named.checkpoint)}; using the last, {found.name}"
+        print(printable(said), file=sys.stderr)
     return found
 
 
