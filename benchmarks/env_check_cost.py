@@ -45,6 +45,7 @@ def _replaying(env: gym.Env, results: list[Any]) -> gym.Env:
         "action_spaces",
         "possible_agents",
         "agents",
+        "spec",
     ):
         if hasattr(env.unwrapped, name):
             setattr(replay, name, getattr(env.unwrapped, name))

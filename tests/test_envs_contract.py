@@ -277,6 +277,25 @@ def test_values_that_are_odd_but_fine_pass() -> None:
     unbounded.step(0)
 
 
+def test_gymnasiums_own_environments_may_leave_their_bounds() -> None:
+    far = (9.0, 0.0, 0.0, 0.0)  # CartPole-v1 declares positions up to 4.8
+    wrapped = checked(gym.make("CartPole-v1"))
+    wrapped.reset(seed=0)
+    wrapped.unwrapped.state = far
+    assert wrapped.step(0)[0][0] == 9.0
+    wrapped.reset()
+    wrapped.unwrapped.state = (np.nan, 0.0, 0.0, 0.0)
+    with pytest.raises(EnvError, match=r"got nan at index 0; expected finite numbers"):
+        wrapped.step(0)
+    asked = checked(gym.make("CartPole-v1"), bounds=True)
+    asked.reset(seed=0)
+    asked.unwrapped.state = far
+    with pytest.raises(
+        EnvError, match=r"got 9.0 at index 0; expected between -4.8\S* and 4.8\S*. Fix: widen the space"
+    ):
+        asked.step(0)
+
+
 def test_nested_observations_name_the_part() -> None:
     env = Single(observation={"view": np.zeros((2, 2, 3), np.uint8), "speed": np.array([np.inf], np.float32)})
     env.observation_space = gym.spaces.Dict(

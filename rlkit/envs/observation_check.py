@@ -165,7 +165,7 @@ def _explain_box(space: gym.spaces.Box, value: Any, bounds: bool, field: str) ->
         return None
     at = tuple(int(i) for i in np.argwhere(outside)[0])
     limits = f"between {space.low[at]} and {space.high[at]}"
-    fix = "widen the space, clip the observation, or switch the check of bounds off"
+    fix = "widen the space, or clip the observation, in a wrapper where the environment is not yours"
     return field, f"{value[at]} at index {_index(at)}", limits, fix
 
 
