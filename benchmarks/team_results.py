@@ -3,8 +3,8 @@
     python benchmarks/team_results.py run [--seeds 0 1 2 3 4] [--recipes mappo_spread ippo_spread]
     python benchmarks/team_results.py show
 
-A line in benchmarks/results/team.jsonl: recipe, seed, env steps, team sum of 200 greedy episodes of the last weights,
-CPU seconds of the process. `show` prints means with 95 % intervals (Student's t) and the verdict: MAPPO at least -55.
+A line in benchmarks/results/team.jsonl for each run that is not there yet: recipe, seed, env steps, team sum of 200 greedy episodes of the last weights,
+CPU seconds of the process. `show` prints means with 95 % bootstrap intervals over seeds and the verdict: MAPPO at least -55.
 """
 
 from __future__ import annotations
@@ -54,8 +54,10 @@ def train(name: str, seed: int) -> dict[str, Any]:
 
 
 def run(names: list[str], seeds: list[int]) -> None:
+    there = [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+    measured = {(row["recipe"], row["seed"]) for row in there}
     for seed in seeds:
-        for name in names:
+        for name in (name for name in names if (name, seed) not in measured):
             command = [sys.executable, __file__, "one", name, str(seed)]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
@@ -75,7 +77,10 @@ def show() -> None:
     for name, by_seed in found.items():
         values = list(by_seed.values())
         mean = sum(values) / len(values)
-        print(f"{name:16} {mean:7.2f}  interval {interval(values)}  seeds {dict(sorted(by_seed.items()))}")
+        low, high = interval(values)
+        print(
+            f"{name:16} {mean:7.2f}  interval {low:.2f} to {high:.2f}  seeds {dict(sorted(by_seed.items()))}"
+        )
         if name == "mappo_spread":
             print(f"bar: at least {BAR:g}  {'PASS' if mean >= BAR else 'FAIL'}")
 
