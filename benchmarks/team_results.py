@@ -3,8 +3,9 @@
     python benchmarks/team_results.py run [--seeds 0 1 2 3 4] [--recipes mappo_spread ippo_spread]
     python benchmarks/team_results.py show
 
-A line in benchmarks/results/team.jsonl for each run that is not there yet: recipe, seed, env steps, team sum of 200 greedy episodes of the last weights,
-CPU seconds of the process. `show` prints means with 95 % bootstrap intervals over seeds and the verdict: MAPPO at least -55.
+A line in benchmarks/results/team.jsonl for each run that is not there yet: recipe, seed, env steps, team sum of 200
+greedy episodes of the last weights, CPU seconds of the process. `show` prints means with 95 % bootstrap intervals over
+seeds and the verdict: MAPPO at least -55.
 """
 
 from __future__ import annotations
