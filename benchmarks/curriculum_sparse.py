@@ -48,7 +48,7 @@ def run(seed: int, curriculum: bool, size: int, steps: int) -> dict[str, Any]:
             minibatch_size=250,
             num_epochs=10,
             lr=1e-3,
-            entropy_coeff=0.01,
+            entropy_coeff=0.03,
             use_kl_loss=False,
             gamma=0.97,
         )
