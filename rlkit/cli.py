@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import io
 import json
 import os
 import shlex
@@ -146,11 +147,9 @@ def train(
         print(json.dumps(result))
     elif not quiet:
         if result["trials"] > 1:
-            from rich.console import Console
-
             from rlkit.report.ranking import Ranking
 
-            Console(highlight=False).print(Ranking.of(run).table())
+            commands.console().print(Ranking.of(run).table(), crop=False)
         _print_summary(result)
     code = {"interrupted": 130, "terminated": 143}.get(run.status, 0)
     if code:
@@ -263,9 +262,7 @@ def evaluate(
     if as_json:
         print(json.dumps(result.to_json()))
     else:
-        from rich.console import Console
-
-        Console(highlight=False).print(result.table(), crop=False)
+        commands.console().print(result.table(), crop=False)
         for what, where in {"video": video, "trace": trace, "csv": csv, "record": record}.items():
             if where is not None:
                 print(f"{what:<6} {where}")
@@ -478,6 +475,9 @@ def _plugins(imports: list[str]) -> None:
 
 def main() -> None:
     """Entry point: one funnel for errors."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() not in ("utf-8", "utf8"):
+            stream.reconfigure(errors="replace")  # the lines of a table are no ASCII
     try:
         app(standalone_mode=True)
     except SystemExit as left:  # typer makes one of a KeyboardInterrupt

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ from typer.testing import CliRunner
 
 from rlkit.cli import app
 from rlkit.errors import UsageError
+from rlkit.report.run_table import value
 from rlkit.runs import lock
-from rlkit.runs.listing import cleanable, list_runs
+from rlkit.runs.listing import cleanable, find_runs, list_runs
 from rlkit.runs.run import Best, RunInfo
 
 
@@ -101,3 +103,33 @@ def test_clean_follows_no_link(tmp_path: Path) -> None:
     (run / "trial_00000_seed=0" / "checkpoint_000009").symlink_to(other / "checkpoint_000001")
     CliRunner().invoke(app, ["runs", "clean", str(tmp_path / "runs"), "--yes"])
     assert (other / "checkpoint_000001").is_dir()
+
+
+def test_clean_leaves_a_run_alone_whose_best_checkpoint_is_gone(tmp_path: Path) -> None:
+    run = a_run(tmp_path / "dqn/t")
+    shutil.rmtree(run / "trial_00000_seed=0" / "checkpoint_000002")
+    found = cleanable(run)
+    assert not found.folders
+    assert found.note.startswith("its best checkpoint trial_00000_seed=0/checkpoint_000002 is gone")
+
+
+def test_clean_takes_each_run_once_and_no_options_of_the_list(tmp_path: Path) -> None:
+    run = a_run(tmp_path / "dqn/t")
+    assert list(find_runs([tmp_path, run, tmp_path / "dqn"])) == [run]
+    with pytest.raises(UsageError, match=f"is inside a run; name the run, {run}"):
+        list(find_runs([run / "trial_00000_seed=0"]))
+    for words in (["--in", str(tmp_path)], ["--name", "x"], ["--json"]):
+        refused = CliRunner().invoke(app, ["runs", *words, "clean", "--yes"])
+        assert isinstance(refused.exception, UsageError)
+        assert f"{words[0]} is an option of the list" in str(refused.exception)
+    assert cleanable(run).folders
+
+
+def test_a_small_best_value_is_not_shown_as_nothing(tmp_path: Path) -> None:
+    assert [value(x) for x in (0.0, 0.0003, -0.0123, 1.25, 1234.56)] == [
+        "0.0",
+        "0.0003",
+        "-0.0123",
+        "1.2",
+        "1,234.6",
+    ]

@@ -12,7 +12,9 @@ import pytest
 import scipy.stats
 from rich.console import Console
 from run_folders import write_run
+from typer.testing import CliRunner
 
+from rlkit.cli import app
 from rlkit.errors import UsageError
 from rlkit.report import compare, plot
 from rlkit.report.curves import average, lesson_borders
@@ -299,3 +301,106 @@ def test_trials_of_a_search_are_ranked_with_what_was_varied(tmp_path: Path) -> N
     console = Console(file=io.StringIO(), width=80)
     console.print(Ranking.of(open_run(run)).table())
     assert "9.0" in console.file.getvalue()
+
+
+def test_groups_that_look_alike_keep_their_own_numbers(tmp_path: Path) -> None:
+    for name, value, training in (
+        ("a", 1, {"gamma": 0.99999}), ("b", 30, {"gamma": 1.0}), ("c", 1, {"grad_clip": None}), ("d", 30, {}),
+    ):  # fmt: skip
+        write_run(tmp_path / name / "t", line(value), name="r", config={"training": training})
+    table = compare([tmp_path / "a/t", tmp_path / "b/t"])
+    assert [(row.name, row.mean) for row in table.rows] == [("r gamma=0.99999", 10.0), ("r gamma=1.0", 300.0)]
+    assert table.improvements[0].probability == 0.0
+    by = compare([tmp_path / "a/t", tmp_path / "b/t"], by=["config.training.gamma"])
+    assert [(row.name, row.mean) for row in by.rows] == [("gamma=0.99999", 10.0), ("gamma=1.0", 300.0)]
+    nulls = [tmp_path / "c/t", tmp_path / "d/t"]
+    assert [row.name for row in compare(nulls).rows] == ["r grad_clip=null", "r (default)"]
+    assert [row.name for row in compare(nulls, by=["config.training.grad_clip"]).rows] == [
+        "grad_clip=null", "grad_clip=(default)",
+    ]  # fmt: skip
+
+
+def test_what_a_comparison_leaves_out_is_said(tmp_path: Path) -> None:
+    some = line(1, **{"eval/episode_return": lambda i, seed: 5.0 if i < 3 and seed == 0 else None})
+    run = write_run(tmp_path / "a/t", some, seeds=(0, 1))
+    notes: list[str] = []
+    compare(run, "eval/episode_return", notes=notes)
+    first, second = (run / f"trial_0000{seed}_seed={seed}" for seed in (0, 1))
+    assert notes == [
+        f"{first}: its last eval/episode_return is of env_steps 2,000, it ended at 10,000",
+        f"left out: {second}: has no value of eval/episode_return",
+    ]
+    again = [write_run(tmp_path / f"{name}/t", line(1), name="same") for name in "bc"]
+    notes.clear()
+    compare(again, notes=notes)
+    assert notes == ["same: seed 0 in CartPole-v1 counts 2 times; these are not independent"]
+    (again[0] / "metrics.csv").write_bytes(b"\xff\xfe\x00")
+    notes.clear()
+    assert compare(again, notes=notes).rows[0].seeds == 1
+    assert notes[0].startswith(f"left out: {again[0]}/metrics.csv: not a")
+
+
+def test_a_loss_reaches_a_value_from_above(tmp_path: Path) -> None:
+    name = "loss/default_policy/total_loss"
+    run = write_run(tmp_path / "a/t", line(1, **{name: lambda i, seed: 10.0 - i}))
+    (reached,) = compare(run, name, thresholds=[7.0]).reached
+    assert (reached.seeds, reached.env_steps) == (1, 3000.0)
+    (never,) = compare(run, name, thresholds=[-1.0]).reached
+    assert (never.seeds, never.env_steps) == (0, None)
+
+
+def test_thresholds_by_default_have_the_digits_that_tell_them_apart(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a/t", line(1, end=21, episode_return=lambda i, seed: 9000.0 + min(i, 20)))
+    assert [found.threshold for found in compare(run).reached] == [9010.0, 9015.0, 9018.0]
+    with pytest.raises(UsageError, match="--threshold inf: expected a finite number"):
+        compare(run, thresholds=[float("inf")])
+
+
+def test_json_knows_no_infinity(tmp_path: Path) -> None:
+    run = write_run(
+        tmp_path / "a/t", line(1, episode_return=lambda i, seed: 1e200 * (1 + seed)), seeds=(0, 1)
+    )
+    text = json.dumps(compare(run).to_json())
+    assert "Infinity" not in text
+    assert json.loads(text)["rows"][0]["std"] is None
+
+
+def test_a_file_of_a_run_stands_for_the_run_and_trial_is_no_metric(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a/t", line(1))
+    assert compare(run / "metrics.csv").rows[0].seeds == 1
+    for call in (lambda: compare(run, "trial"), lambda: plot(run, x="trial", out=tmp_path / "a.png")):
+        with pytest.raises(UsageError, match="unknown metric 'trial'"):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["plot", "--text", "-o", "y.png"], "--text draws in the terminal and writes no file"),
+        (["plot", "--profile", "--x", "time_s"], "leave out --x time_s"),
+        (["compare", "--json", "--format", "csv"], "two forms"),
+        (["compare", "--normalise", "--metric", "time_s"], "--normalise is for returns"),
+        (["compare", "--score", "CartPole-v1=0:1", "--metric", "env_steps"], "--score is for returns"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(
+    tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    run = write_run(tmp_path / "a/t", line(1))
+    result = CliRunner().invoke(app, [arguments[0], str(run), *arguments[1:]])
+    assert isinstance(result.exception, UsageError)
+    assert message in str(result.exception)
+
+
+def test_a_table_in_a_pipe_is_not_cut(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / f"{c}/t", line(i), name=c * 90) for i, c in enumerate("ab")]
+    result = CliRunner().invoke(app, ["compare", *map(str, runs)])
+    assert "a" * 90 in result.stdout
+    assert "20 s" in result.stdout
+
+
+def test_the_legend_of_a_long_name_leaves_room_for_the_curves(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / f"{c}/t", line(i + 1), name="n" * 80 + c) for i, c in enumerate("ab")]
+    text = Path(plot(runs, out=tmp_path / "a.svg")).read_text()
+    assert f"<!-- {'n' * 18}…{'n' * 35}a -->" in text
+    assert f"<!-- {'n' * 18}…{'n' * 35}b -->" in text

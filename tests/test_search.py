@@ -12,7 +12,7 @@ from run_folders import write_run
 from rlkit.errors import UsageError
 from rlkit.launch.search import searcher
 from rlkit.launch.winner import recipe_of
-from rlkit.recipe import RecipeError, SearchSpace, from_mapping, load
+from rlkit.recipe import RecipeError, SearchSpace, from_mapping, load, loads
 from rlkit.recipe.default_space import DEFAULT_SPACES
 from rlkit.report.search_figures import importances, points
 from rlkit.runs.run import Best, RunInfo, open_run
@@ -72,10 +72,10 @@ def test_a_storage_goes_on_with_the_next_run(tmp_path: Path) -> None:
         found.suggest(name)
         found.on_trial_complete(name, {"score": 1.0})
     assert [trial.value for trial in found.inner._ot_study.trials] == [1.0, 1.0]
-    with pytest.raises(UsageError, match="expected a file in a folder that exists"):
-        searcher(a_search(storage="mysql://host/db"))
-    with pytest.raises(UsageError, match="did you mean 'cmaes'"):
-        searcher(a_search(sampler="cmaess"))
+    with pytest.raises(RecipeError, match="no file of a study"):
+        a_search(storage="mysql://host/db")
+    with pytest.raises(RecipeError, match="did you mean 'cmaes'"):
+        a_search(sampler="cmaess")
 
 
 def searched(folder: Path) -> Path:
@@ -123,3 +123,29 @@ def test_importances_name_the_parameter_that_mattered(tmp_path: Path) -> None:
     assert next(iter(shares)) == "config.training.lr"
     assert sum(shares.values()) == pytest.approx(1)
     assert importances(spaces, found[:2], "max") == {}
+
+
+def test_a_study_that_goes_on_draws_anew(tmp_path: Path) -> None:
+    from rlkit.launch.search import param_space
+
+    recipe, drawn = a_search(storage=str(tmp_path / "study.log"), sampler="random"), []
+    for name in ("a", "b"):
+        found = searcher(recipe)
+        found.set_search_properties("score", "max", param_space(recipe)[0])
+        drawn.append(found.suggest(name)["config"]["training"]["lr"])
+        found.on_trial_complete(name, {"score": 1.0})
+    assert drawn[0] != drawn[1]
+
+
+def test_options_a_searcher_does_not_take_are_named(tmp_path: Path) -> None:
+    text = (
+        "name: s\nalgorithm: PPO\nenv: CartPole-v1\nstop: {iterations: 1}\n"
+        "config: {training: {lr: !loguniform [1e-4, 1e-2]}}\n"
+        "tune: {search: {type: optuna, sample: tpe, mode: min, sampler: tpee, storage: no/folder.log}}\n"
+    )
+    with pytest.raises(RecipeError) as caught:
+        loads(text)
+    said = str(caught.value)
+    for part in ("optuna has no option 'sample'; did you mean 'sampler'", "takes mode from tune.mode",
+                 "unknown sampler, got 'tpee'; did you mean 'tpe'", "no file of a study"):  # fmt: skip
+        assert part in said, part

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -13,6 +12,7 @@ from ray import tune
 from rlkit import seeds
 from rlkit.errors import UsageError, did_you_mean
 from rlkit.recipe import Recipe
+from rlkit.recipe.run_check import SAMPLERS
 from rlkit.recipe.spaces import SearchSpace
 
 DOMAINS = {
@@ -86,20 +86,11 @@ def keeps_own_checkpoints(recipe: Recipe) -> bool:
     return (recipe.tune.scheduler or {}).get("type") == "pbt"
 
 
-SAMPLERS = {
-    "tpe": "TPESampler",
-    "random": "RandomSampler",
-    "gp": "GPSampler",
-    "cmaes": "CmaEsSampler",
-    "qmc": "QMCSampler",
-}
-
-
 def _optuna(options: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
     """Turn a recipe's words for Optuna into its objects: `sampler`, `seed`, and `storage`, a file that is continued.
 
     Raises:
-        UsageError: an unknown sampler, or one whose package is not installed; a storage that is no file.
+        UsageError: a sampler whose package is not installed; a storage that is no study of Optuna's.
     """
     try:
         import optuna
@@ -111,28 +102,25 @@ def _optuna(options: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
     if seed is None and recipe.seed is not None:
         seed = seeds.number(recipe.seed, "search") % 2**31
     name = str(found.pop("sampler", "tpe")).lower()
-    if name not in SAMPLERS:
-        raise UsageError(
-            f"tune.search.sampler: unknown {name!r}{did_you_mean(name, SAMPLERS)}; one of {', '.join(SAMPLERS)}"
-        )
+    known = 0
+    if "storage" in found:
+        path = str(found["storage"])
+        backend = JournalFileBackend(path)
+        try:
+            storage = found["storage"] = optuna.storages.JournalStorage(backend)
+            study = found.setdefault("study_name", recipe.name)
+            if study in optuna.study.get_all_study_names(storage):
+                known = len(optuna.load_study(study_name=study, storage=storage).trials)
+        except (ValueError, KeyError, OSError) as error:
+            raise UsageError(f"tune.search.storage: {path} is no storage of Optuna's ({error})") from None
+    if known and seed is not None:  # with the same seed a study that goes on would try its first trials again
+        seed = seeds.number(seed, "search", known) % 2**31
     try:
         found["sampler"] = getattr(optuna.samplers, SAMPLERS[name])(seed=seed)
     except ImportError as error:
         raise UsageError(
             f"tune.search.sampler: {name} needs a package that is not installed: {error}"
         ) from None
-    if "storage" in found:
-        path = str(found["storage"])
-        if "://" in path or Path(path).is_dir() or not Path(path).absolute().parent.is_dir():
-            raise UsageError(
-                f"tune.search.storage: {path!r}: expected a file in a folder that exists, such as study.log"
-            )
-        backend = JournalFileBackend(path)
-        try:
-            found["storage"] = optuna.storages.JournalStorage(backend)
-        except (ValueError, KeyError, OSError) as error:
-            raise UsageError(f"tune.search.storage: {path} is no storage of Optuna's ({error})") from None
-        found.setdefault("study_name", recipe.name)
     return found
 
 

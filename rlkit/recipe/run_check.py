@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Mapping
+from pathlib import Path as FilePath
 from typing import Any
 
 from rlkit import metrics
@@ -20,11 +21,30 @@ from rlkit.recipe.words import OLD_METRICS
 
 LAST_SEED = 2**31 - 1
 COUNTERS = ("env_steps", "agent_steps", "iteration", "iterations", "time_s")
-# searcher -> the package it needs
-SEARCHERS: dict[str, str | None] = {
-    "random": None, "optuna": "optuna", "hyperopt": "hyperopt", "bayesopt": "bayes_opt", "ax": "ax",
-    "bohb": "hpbandster", "nevergrad": "nevergrad", "hebo": "hebo", "zoopt": "zoopt",
-}  # fmt: skip
+# searcher -> the package it needs, and the options that Tune's class takes (2.60; it drops others without a word)
+SEARCHERS: dict[str, tuple[str | None, str]] = {
+    "random": (None, ""),
+    "optuna": ("optuna", "sampler study_name storage seed points_to_evaluate evaluated_rewards"),
+    "hyperopt": ("hyperopt", "n_initial_points random_state_seed gamma points_to_evaluate"),
+    "bayesopt": (
+        "bayes_opt",
+        "utility_kwargs random_state random_search_steps verbose patience skip_duplicate analysis "
+        "repeat_float_precision points_to_evaluate",
+    ),
+    "ax": ("ax", "parameter_constraints outcome_constraints ax_kwargs points_to_evaluate"),
+    "bohb": ("hpbandster", "bohb_config seed max_concurrent points_to_evaluate"),
+    "nevergrad": ("nevergrad", "optimizer optimizer_kwargs points_to_evaluate"),
+    "hebo": ("hebo", "evaluated_rewards random_state_seed max_concurrent points_to_evaluate"),
+    "zoopt": ("zoopt", "algo budget dim_dict parallel_num points_to_evaluate"),
+}
+# sampler -> its class in Optuna
+SAMPLERS = {
+    "tpe": "TPESampler",
+    "random": "RandomSampler",
+    "gp": "GPSampler",
+    "cmaes": "CmaEsSampler",
+    "qmc": "QMCSampler",
+}
 # tracker -> the package it needs
 TRACKERS = {"wandb": "wandb", "mlflow": "mlflow", "trackio": "trackio"}
 FULL_PATHS = {metrics.FAMILIES[tidy]: tidy for tidy in ("return/", "loss/")}
@@ -272,11 +292,22 @@ def _check_mutation(name: str, value: Any, path: Path, config: Config, report: R
 
 def _check_search(search: Mapping[str, Any], data: Mapping[str, Any], report: Report) -> None:
     path, kind = ("tune", "search"), search["type"]
-    package = SEARCHERS[kind]
+    package, words = SEARCHERS[kind]
+    options = words.split()
+    for key in sorted(set(search) - {"type", *options}):
+        if key in ("metric", "mode"):
+            message, fix = f"the search takes {key} from tune.{key}", f"write tune: {{{key}: …}}"
+        else:
+            hint = did_you_mean(key, options)
+            message, fix = (
+                f"{kind} has no option {key!r}{hint}",
+                instead(hint, options) if options else "remove it",
+            )
+        report.add((*path, key), message, fix, key=True)
     if package is None:
-        for key in set(search) - {"type"}:
-            report.add((*path, key), f"{kind} has no option {key!r}", "remove it", key=True)
         return
+    if kind == "optuna":
+        _check_optuna(search, report)
     if importlib.util.find_spec(package) is None:
         message = f"{kind} needs the package {package}, which is not installed"
         report.add((*path, "type"), message, f"pip install {package}", got=kind)
@@ -287,3 +318,15 @@ def _check_search(search: Mapping[str, Any], data: Mapping[str, Any], report: Re
     if not spaces:
         fix = "write a search space, such as lr: !loguniform [1e-5, 1e-3]"
         report.add(path, f"{kind} has nothing to search", fix, key=True)
+
+
+def _check_optuna(search: Mapping[str, Any], report: Report) -> None:
+    sampler, storage, path = search.get("sampler", "tpe"), search.get("storage"), ("tune", "search")
+    if str(sampler).lower() not in SAMPLERS:
+        hint = did_you_mean(str(sampler), SAMPLERS)
+        report.add((*path, "sampler"), f"unknown sampler{hint}", instead(hint, SAMPLERS), got=sampler)
+    if storage is not None:
+        file = FilePath(str(storage))
+        if "://" in str(storage) or file.is_dir() or not file.absolute().parent.is_dir():
+            fix = "name a file in a folder that exists, such as study.log"
+            report.add((*path, "storage"), "no file of a study, nor a place for one", fix, got=storage)

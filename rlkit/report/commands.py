@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+WIDE = 10_000  # letters of a line in a file or pipe
 
 RunPaths = Annotated[list[str], typer.Argument(metavar="RUN...")]
 Metric = Annotated[str, typer.Option(help="Tidy metric name.")]
@@ -48,9 +53,15 @@ def plot(
 
     if profile and text:
         raise UsageError("--profile draws a picture; leave out --text")
+    if text and out is not None:
+        raise UsageError(f"--text draws in the terminal and writes no file; leave out --text or -o {out}")
+    if profile and x != "env_steps":
+        raise UsageError(f"--profile is of the final values, along env steps; leave out --x {x}")
     notes: list[str] = []
-    result = draw(runs, metric, x, out, text, by, _scale(normalise, score), profile, notes)
-    _tell(notes)
+    try:
+        result = draw(runs, metric, x, out, text, by, _scale(normalise, score, metric), profile, notes)
+    finally:
+        _tell(notes)
     print(result)
 
 
@@ -67,17 +78,20 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
 ) -> None:
     """Compare runs: seeds grouped, IQM and interval, probability of improvement, sample efficiency."""
+    from rlkit.errors import UsageError
     from rlkit.report import compare as table
 
+    if as_json and form not in ("table", "json"):
+        raise UsageError(f"--json and --format {form} are two forms; leave out one")
     notes: list[str] = []
-    result = table(runs, metric, by, _scale(normalise, score), threshold, notes)
-    _tell(notes)
+    try:
+        result = table(runs, metric, by, _scale(normalise, score, metric), threshold, notes)
+    finally:
+        _tell(notes)
     if as_json or form == "json":
         print(json.dumps(result.to_json()))
     elif form == "table":
-        from rich.console import Console
-
-        Console(highlight=False).print(result.table())
+        console().print(result.table(), crop=False)
     else:
         print(result.markdown() if form == "markdown" else result.csv(), end="")
 
@@ -120,23 +134,46 @@ def runs(
 ) -> None:
     """List runs, the newest first: name, status, best value, age, size."""
     if context.invoked_subcommand:
+        _refuse_options(context)
         return
     from dataclasses import asdict
 
+    from rlkit.report.comparison import plain_numbers
     from rlkit.report.run_table import run_table
     from rlkit.runs.listing import list_runs
 
     rows = list_runs([folder], name, status)
     if as_json:
-        print(json.dumps([{**asdict(row), "path": str(row.path)} for row in rows]))
+        print(json.dumps(plain_numbers([{**asdict(row), "path": str(row.path)} for row in rows])))
         return
     if not rows:
         print(f"no runs in {folder} match", file=sys.stderr)
         return
+    console().print(run_table(rows), crop=False)
+    _tell([f"{row.path}: {row.note}" for row in rows if row.note])
+
+
+def _refuse_options(context: typer.Context) -> None:
+    """`rlkit runs --in FOLDER clean`: the options choose what is listed, not what is cleaned."""
+    from rlkit.errors import UsageError
+
+    given = [
+        option.opts[0]
+        for option in context.command.params
+        if option.name and getattr(context.get_parameter_source(option.name), "name", "") == "COMMANDLINE"
+    ]
+    if given:
+        command = context.invoked_subcommand
+        raise UsageError(
+            f"{given[0]} is an option of the list; name folders behind {command}: rlkit runs {command} FOLDER"
+        )
+
+
+def console() -> Console:
+    """A console as wide as the terminal; a file or pipe gets whole lines."""
     from rich.console import Console
 
-    Console(highlight=False).print(run_table(rows))
-    _tell([f"{row.path}: {row.note}" for row in rows if row.note])
+    return Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
 
 
 @runs_app.command()
@@ -168,10 +205,18 @@ def clean(
     print(f"freed {amount(listing.clean(found))}")
 
 
-def _scale(normalise: bool, score: list[str]) -> Any:
+def _scale(normalise: bool, score: list[str], metric: str) -> Any:
+    from rlkit.errors import UsageError
     from rlkit.report.normalise import scores
 
-    return scores(score) if normalise or score else None
+    if not (normalise or score):
+        return None
+    if not metric.endswith("episode_return"):
+        word = "--normalise" if normalise else "--score"
+        raise UsageError(
+            f"{word} is for returns, episode_return and eval/episode_return; got --metric {metric}"
+        )
+    return scores(score)
 
 
 def _tell(notes: list[str]) -> None:

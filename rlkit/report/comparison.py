@@ -7,7 +7,7 @@ import io
 import itertools
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +76,10 @@ class Improvement:
 
 @dataclass(frozen=True)
 class Reached:
-    """How many seeds reached a value, and after how many env steps the median seed did; None if it did not."""
+    """How many seeds reached a value, and after how many env steps the median seed did; None if it did not.
+
+    A loss reaches it when it is no larger.
+    """
 
     name: str
     threshold: float
@@ -101,6 +104,9 @@ class Comparison:
         Raises:
             UsageError: no trial has the metric together with env steps.
         """
+        unknown = [level for level in thresholds if not math.isfinite(level)]
+        if unknown:
+            raise UsageError(f"--threshold {unknown[0]}: expected a finite number")
         found = {group.label: curves for group in groups if (curves := group.curves(metric, "env_steps"))}
         rows = [_row(group, found[group.label], metric) for group in groups if group.label in found]
         if not rows:
@@ -113,12 +119,16 @@ class Comparison:
             if not thresholds and not metric.startswith("loss/"):
                 some = [row for row in rows if row.name in here]
                 levels = _levels(some, [c for curves in here.values() for c in curves])
-            reached += [_reached(name, curves, level) for level in levels for name, curves in here.items()]
+            sign = -1.0 if metric.startswith("loss/") else 1.0
+            reached += [
+                _reached(name, curves, level, sign) for level in levels for name, curves in here.items()
+            ]
         return cls(metric, rows, [pair for pair in better if pair is not None], reached)
 
     def to_json(self) -> dict[str, Any]:
-        """The same content as plain values."""
-        return asdict(self)
+        """The same content as plain values; what is not finite is null."""
+        found: dict[str, Any] = plain_numbers(asdict(self))
+        return found
 
     def sheets(self) -> list[tuple[str, list[str], list[list[str]]]]:
         """Title, columns and cells of each table."""
@@ -224,6 +234,15 @@ class Comparison:
         return text.getvalue()
 
 
+def plain_numbers(value: Any) -> Any:
+    """Nested values with None in place of numbers that JSON does not know: inf and NaN."""
+    if isinstance(value, Mapping):
+        return {key: plain_numbers(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_numbers(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def escape_markdown(text: str) -> str:
     """Return text that stays text in a cell of a Markdown table, in HTML too."""
     plain = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
@@ -254,12 +273,14 @@ def _row(group: TrialGroup, curves: Sequence[Curve], metric: str) -> RecipeRow:
     def ends(name: str) -> list[float]:
         return [value for t in group.trials if (value := group.last(t, name)) is not None]
 
+    with np.errstate(over="ignore"):  # squares of what is just finite
+        std = float(np.std(scores, ddof=1)) if len(scores) > 1 else None
     return RecipeRow(
         name=group.label,
         seeds=len(curves),
         final=final,
         mean=float(np.mean(scores)),
-        std=float(np.std(scores, ddof=1)) if len(scores) > 1 else None,
+        std=std,
         iqm=float(iqm(scores)),
         ci95=stratified_interval(list(final.values()), iqm) if len(scores) >= MIN_SEEDS else None,
         optimality_gap=float(optimality_gap(scores)) if group.scale else None,
@@ -291,11 +312,14 @@ def _same_envs(rows: Sequence[RecipeRow]) -> list[list[str]]:
 def _levels(rows: Sequence[RecipeRow], curves: Sequence[Curve]) -> list[float]:
     """A half, three quarters and nine tenths of the way from the lowest first value to the best IQM."""
     low, high = min(float(c.y[0]) for c in curves), max(row.iqm for row in rows)
-    return [float(f"{low + share * (high - low):.3g}") for share in (0.5, 0.75, 0.9)] if high > low else []
+    exact = [low + share * (high - low) for share in (0.5, 0.75, 0.9)] if high > low else []
+    rounded = ([float(f"{level:.{digits}g}") for level in exact] for digits in range(3, 17))
+    return next((levels for levels in rounded if len(set(levels)) == len(exact)), exact)
 
 
-def _reached(name: str, curves: Sequence[Curve], level: float) -> Reached:
-    steps = [first_reached(c.x, c.y, level) for c in curves]
+def _reached(name: str, curves: Sequence[Curve], level: float, sign: float) -> Reached:
+    """`sign`: -1 where less is better, as of a loss: then a value is reached from above."""
+    steps = [first_reached(c.x, sign * c.y, sign * level) for c in curves]
     ordered = sorted(math.inf if s is None else s for s in steps)
     middle = float(np.median(ordered)) if math.isfinite(ordered[len(ordered) // 2]) else math.inf
     count = sum(s is not None for s in steps)

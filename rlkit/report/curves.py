@@ -31,6 +31,7 @@ STYLES: tuple[Any, ...] = (
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")  # with them curves are told apart without colour
 POINTS = 400  # of an IQM curve
 LONGEST = 120  # letters of a name in a picture
+WIDEST = 54  # and of one in a legend
 LETTER = 0.013  # width of a letter above the axes, as a share of their width
 
 
@@ -136,7 +137,10 @@ def average(curves: Sequence[Curve]) -> tuple[Array, Array] | None:
 
 def legend(group: TrialGroup, curves: Sequence[Curve]) -> str:
     """`dqn_cartpole lr=0.001 (5 seeds)`."""
-    return f"{group.label} ({len(curves)} seeds)" if len(curves) > 1 else group.label
+    name = group.label
+    if len(name) > WIDEST:  # a wide legend would squeeze the curves; what differs stands at the end
+        name = f"{name[: WIDEST // 3]}…{name[-(2 * WIDEST // 3) :]}"
+    return f"{name} ({len(curves)} seeds)" if len(curves) > 1 else name
 
 
 def title(groups: Sequence[TrialGroup]) -> str:

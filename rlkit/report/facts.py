@@ -46,7 +46,9 @@ def run_rows(groups: Sequence[TrialGroup]) -> list[dict[str, str]]:
 
 def differences_from_defaults(params: Mapping[str, Any]) -> list[Row]:
     """Key, value and default of all that a recipe sets otherwise than rlkit and RLlib do by themselves."""
-    plain: dict[str, Any] = {f: field.default for f, field in Recipe.model_fields.items()}
+    plain: dict[str, Any] = {
+        name: None if field.is_required() else field.default for name, field in Recipe.model_fields.items()
+    }
     sections = {name: value.model_dump() for name, value in plain.items() if hasattr(value, "model_dump")}
     config = Config(str(params.get("algorithm", "")))
     rows = []

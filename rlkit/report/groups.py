@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 Runs = str | Path | Run | Sequence[str | Path | Run]
 
 SEED_KEYS = ("seed", "tune")  # what may differ between the seeds of one group
+SHORT = 0.8  # a curve that ends before this share of its trial's env steps is told
 
 
 @dataclass(frozen=True)
@@ -114,11 +116,40 @@ def load_groups(
             returns of several environments that would be averaged as they are.
         CheckpointError: none of the runs can be read.
     """
+    notes = [] if notes is None else notes
     found = read_groups(runs, by, scale, notes)
     frames = {path: frame for group in found for path, frame in group.frames.items()}
     for column in (x, metric):
-        if not any(column in f and f[column].notna().any() for f in frames.values()):
+        if column == "trial" or not any(column in f and _finite(f[column]).any() for f in frames.values()):
             raise UsageError(_no_such_metric(column, frames))
+    notes += [line for group in found for line in _left_out(group, metric, x)]
+    return found
+
+
+def _finite(column: pandas.Series) -> Array:
+    return np.isfinite(column.to_numpy(dtype=np.float64))
+
+
+def _left_out(group: TrialGroup, metric: str, x: str) -> list[str]:
+    """What a reader of a group's numbers has to know: trials without the metric, curves that end early, equal seeds."""
+    curves = {curve.trial.path: curve for curve in group.curves(metric, x)}
+    found = []
+    for trial in group.trials:
+        curve, end = curves.get(trial.path), group.last(trial, x)
+        if curve is None:
+            found.append(f"left out: {trial.path}: has no value of {metric}")
+        elif end is not None and curve.x[-1] < SHORT * end:
+            found.append(
+                f"{trial.path}: its last {metric} is of {x} {curve.x[-1]:,.0f}, it ended at {end:,.0f}"
+            )
+    counted = [
+        (group.envs[trial.path], json.dumps(trial.params.get("seed"), default=str)) for trial in group.trials
+    ]
+    for (env, seed), count in Counter(counted).items():
+        if count > 1:
+            found.append(
+                f"{group.label}: seed {seed} in {env} counts {count} times; these are not independent"
+            )
     return found
 
 
@@ -133,19 +164,26 @@ def read_groups(
     frames: dict[Path, pandas.DataFrame] = {}
     groups: dict[str, TrialGroup] = {}
     entries: list[tuple[Trial, dict[str, Any]]] = []
+    damaged: dict[Path, CheckpointError] = {}
     for trial in _trials(as_list(runs), notes):
-        if trial.run.path not in frames:
-            frames[trial.run.path], left_out = read_frame(trial.run)
-            notes += left_out
-        entries.append((trial, trial.params))
+        if trial.run.path not in frames and trial.run.path not in damaged:
+            try:
+                frames[trial.run.path], left_out = read_frame(trial.run)
+                notes += left_out
+            except CheckpointError as error:
+                damaged[trial.run.path] = error
+                notes.append(f"left out: {error}")
+        if trial.run.path in frames:
+            entries.append((trial, trial.params))
+    if damaged and not entries:
+        raise next(iter(damaged.values()))
     _check_keys(by, [params for _, params in entries])
     for trial, params in entries:
         name = str(params.get("name") or trial.run.name)
         same = {key: value for key, value in params.items() if key not in SEED_KEYS}
         key = json.dumps([name, same], sort_keys=True, default=str)
         if by:
-            values = [value_of(params, key) for key in by]
-            key, name = json.dumps(values, default=str), _group_name(by, values)
+            key, name = json.dumps([_given(params, k) for k in by], default=str), ""
         group = groups.setdefault(key, TrialGroup(name, same, [], frames, scale=scale or {}))
         group.params = {k: v for k, v in group.params.items() if same.get(k) == v}
         group.trials.append(trial)
@@ -153,9 +191,29 @@ def read_groups(
     found = list(groups.values())
     for group in found:
         _check_envs(group)
-    if not by:
+    if by:
+        _name(found, by)
+    else:
         _tell_apart(found)
     return found
+
+
+def _name(groups: Sequence[TrialGroup], by: Sequence[str]) -> None:
+    """Name groups by the values they have in common, with as many digits as tell them apart."""
+    for word in (_word, _exact):
+        for group in groups:
+            first = group.trials[0].params
+            group.name = _group_name(by, [_given(first, key) for key in by], word)
+        if len({group.name for group in groups}) == len(groups):
+            break
+
+
+def _given(params: Mapping[str, Any], key: str) -> list[Any]:
+    """The value of a dotted key in a list; empty where the recipe does not have the key."""
+    inside, _, last = key.rpartition(".")
+    section = value_of(params, inside) if inside else params
+    last = "name" if key == "recipe" else last
+    return [section[last]] if isinstance(section, Mapping) and last in section else []
 
 
 def value_of(params: Mapping[str, Any], key: str) -> Any:
@@ -166,10 +224,10 @@ def value_of(params: Mapping[str, Any], key: str) -> Any:
     return value
 
 
-def _group_name(by: Sequence[str], values: Sequence[Any]) -> str:
+def _group_name(by: Sequence[str], values: Sequence[list[Any]], word: Callable[[Any], str]) -> str:
     words = []
     for key, value in zip(by, values, strict=True):
-        text = "(default)" if value is None else _word(value)
+        text = word(value[0]) if value else "(default)"
         plain = key in ("recipe", "name", "algorithm", "env")
         words.append(text if plain else f"{key.rpartition('.')[2]}={text}")
     return ", ".join(words)
@@ -177,7 +235,7 @@ def _group_name(by: Sequence[str], values: Sequence[Any]) -> str:
 
 def _check_keys(by: Sequence[str], params: Sequence[Mapping[str, Any]]) -> None:
     for key in by:
-        if params and all(value_of(p, key) is None for p in params):
+        if params and not any(_given(p, key) for p in params):
             known = sorted({"recipe"} | {k for p in params for k, _ in flatten(p)})
             raise UsageError(
                 f"--by {key}: no recipe here has that key{did_you_mean(key, known)}; for example recipe, algorithm, "
@@ -216,6 +274,8 @@ def _trials(paths: Sequence[str | Path | Run], notes: list[str]) -> list[Trial]:
             notes.append(f"left out: {error}")
             continue
         here = run.path if isinstance(path, Run) else Path(path)
+        if here.is_file():  # of the run or trial that it lies in
+            here = here.parent
         for trial in run.trials:
             folder = trial.path.resolve()
             inside = here.resolve()
@@ -225,7 +285,7 @@ def _trials(paths: Sequence[str | Path | Run], notes: list[str]) -> list[Trial]:
 
 
 def _no_such_metric(metric: str, frames: Mapping[Path, pandas.DataFrame]) -> str:
-    columns = {c for f in frames.values() for c in f.columns if c != "trial" and f[c].notna().any()}
+    columns = {c for f in frames.values() for c in f.columns if c != "trial" and _finite(f[c]).any()}
     if not columns:
         return f"nothing to show: {', '.join(map(str, frames)) or 'these runs'} have no results yet"
     if metric not in columns:
@@ -241,8 +301,11 @@ def _tell_apart(groups: Sequence[TrialGroup]) -> None:
     for name in {g.name for g in groups}:
         alike = [g for g in groups if g.name == name]
         if len(alike) > 1:
-            for group, words in zip(alike, differences([g.params for g in alike]), strict=True):
-                group.varied = ", ".join(f"{key}={value}" for key, value in words.items()) or "(default)"
+            for word in (_word, _exact):
+                for group, words in zip(alike, differences([g.params for g in alike], word), strict=True):
+                    group.varied = ", ".join(f"{key}={value}" for key, value in words.items()) or "(default)"
+                if len({group.varied for group in alike}) == len(alike):
+                    break
 
 
 # How long a recipe runs and where: not what a reader compares, unless nothing else differs.
@@ -256,34 +319,43 @@ AROUND = (
 )
 
 
-def differences(recipes: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+def differences(
+    recipes: Sequence[Mapping[str, Any]], word: Callable[[Any], str] | None = None
+) -> list[dict[str, str]]:
     """Return for each recipe the values in which it differs from the others, by the shortest name that is unique.
 
-    A key that a recipe does not have is left out. Keys of the surroundings (`AROUND`) are named only where recipes
-    would look the same without them.
+    A key that a recipe does not have is left out; one that is null there says so. Keys of the surroundings (`AROUND`)
+    are named only where recipes would look the same without them. `word` makes text of a value.
     """
-    flat = [dict(flatten(recipe)) for recipe in recipes]
+    word = word or _word
+    flat = [dict(flatten(recipe, nulls=True)) for recipe in recipes]
 
     def differ(key: str) -> bool:
-        return len({json.dumps(values.get(key), default=str) for values in flat}) > 1
+        return len({json.dumps([values[key]] if key in values else [], default=str) for values in flat}) > 1
 
     keys = sorted(key for key in {key for values in flat for key in values} if differ(key))
     inside = [key for key in keys if not key.startswith(AROUND)]
-    told = {json.dumps([values.get(key) for key in inside], default=str) for values in flat}
-    if len(told) == len({json.dumps([values.get(key) for key in keys], default=str) for values in flat}):
+
+    def told(keys: Sequence[str]) -> int:
+        return len(
+            {json.dumps([[values[k]] if k in values else [] for k in keys], default=str) for values in flat}
+        )
+
+    if told(inside) == told(keys):
         keys = inside
     last = [key.rpartition(".")[2] for key in keys]
     short = {key: end if last.count(end) == 1 else key for key, end in zip(keys, last, strict=True)}
-    return [{short[key]: _word(values[key]) for key in keys if key in values} for values in flat]
+    return [{short[key]: word(values[key]) for key in keys if key in values} for values in flat]
 
 
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+def flatten(tree: Mapping[str, Any], prefix: str = "", nulls: bool = False) -> list[tuple[str, Any]]:
+    """Dotted keys and values of nested sections; empty sections say nothing, nulls do where they are asked for."""
     flat: list[tuple[str, Any]] = []
     for key, value in tree.items():
         path = f"{prefix}{key}"
-        if isinstance(value, Mapping):  # an empty section says nothing
-            flat += flatten(value, f"{path}.")
-        elif value is not None:
+        if isinstance(value, Mapping):
+            flat += flatten(value, f"{path}.", nulls)
+        elif value is not None or nulls:
             flat.append((path, value))
     return flat
 
@@ -291,4 +363,8 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 def _word(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.0f}" if value.is_integer() and 1 <= abs(value) < 1e15 else f"{value:.4g}"
-    return str(value)
+    return "null" if value is None else str(value)
+
+
+def _exact(value: Any) -> str:
+    return repr(value) if isinstance(value, float) else _word(value)

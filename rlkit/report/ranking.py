@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from rlkit.report.groups import differences
+from rlkit.report.run_table import value as shown_value
 from rlkit.runs.run import Run
 
 if TYPE_CHECKING:
@@ -70,10 +71,10 @@ class Ranking:
         table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
         table.add_column("", justify="right", no_wrap=True)
         for name in (*keys, f"best {self.metric}", "env steps", "time"):
-            table.add_column(Text(name), justify="right", overflow="fold")
+            table.add_column(Text(name), justify="right", no_wrap=True)
         for place, trial in enumerate(self.trials, 1):
-            value = "–" if trial.value is None else f"{trial.value:,.1f}"
-            numbers = (value, f"{trial.env_steps:,}", f"{trial.time_s:,.0f} s")
+            best = "–" if trial.value is None else shown_value(trial.value)
+            numbers = (best, f"{trial.env_steps:,}", f"{trial.time_s:,.0f} s")
             varied = (trial.varied.get(key, "") for key in keys)
             table.add_row(*map(Text, (str(place), *varied, *numbers)))
         return table

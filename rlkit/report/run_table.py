@@ -24,11 +24,16 @@ def run_table(rows: Sequence[RunRow]) -> Table:
     for name in ("status", "trials", "best", "steps", "age", "size"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
-        best = "–" if row.best is None else f"{row.best:,.1f}"
+        best = "–" if row.best is None else value(row.best)
         steps = "–" if row.env_steps is None else thousands(row.env_steps)
         words = (str(row.path), row.status, str(row.trials), best, steps, age(row.age_s), amount(row.size))
         table.add_row(*(Text(printable(word)) for word in words))
     return table
+
+
+def value(number: float) -> str:
+    """`1,234.5`, `0.0003`: one decimal, or three digits below 1."""
+    return f"{number:,.1f}" if abs(number) >= 1 or number == 0 else f"{number:.3g}"
 
 
 def age(seconds: float) -> str:

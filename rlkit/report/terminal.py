@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rlkit.errors import printable
+from rlkit.errors import UsageError, printable
 from rlkit.metrics import label
 from rlkit.report.curves import legend, middle, scaled_label, title
 from rlkit.report.groups import TrialGroup
@@ -27,7 +27,7 @@ def sketch(groups: Sequence[TrialGroup], metric: str, x: str, width: int = 72, h
         if found := middle(curves):
             lines.append((printable(legend(group, curves)), found[0], found[1]))
     if not lines:
-        return "no value of x is common to the seeds of any group"
+        raise UsageError(f"no {x} is common to the seeds of any group; plot them by themselves")
     left, right = min(g[0] for _, g, _ in lines), max(g[-1] for _, g, _ in lines)
     finite = np.concatenate([y[np.isfinite(y)] for _, _, y in lines] or [np.zeros(1)])
     low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)

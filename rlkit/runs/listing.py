@@ -14,6 +14,7 @@ from pathlib import Path
 from rlkit.errors import CheckpointError, UsageError, did_you_mean
 from rlkit.runs import lock, store
 from rlkit.runs.layout import INFO, checkpoints_in
+from rlkit.runs.reading import shown
 from rlkit.runs.run import Run
 
 STATUSES = ("running", "done", "failed", "interrupted", "terminated", "damaged")
@@ -58,9 +59,12 @@ class Cleaning:
 def find_runs(folders: Sequence[str | Path]) -> Iterator[Path]:
     """Yield the run folders at and below some folders, links not followed, in the order of their names.
 
+    Each once, whatever folders lie in each other.
+
     Raises:
-        UsageError: no such folder.
+        UsageError: no such folder, or one inside a run.
     """
+    seen: set[Path] = set()
     for folder in folders:
         if store.is_uri(folder):
             raise UsageError(
@@ -68,10 +72,14 @@ def find_runs(folders: Sequence[str | Path]) -> Iterator[Path]:
             )
         if not Path(folder).is_dir():
             raise UsageError(f"no such folder: {folder} (`rlkit train` puts runs under runs/)")
+        if not (Path(folder) / INFO).is_file() and (Path(folder).parent / INFO).is_file():
+            raise UsageError(f"{folder} is inside a run; name the run, {Path(folder).parent}")
         for root, names, files in os.walk(folder):
             if INFO in files:
                 names.clear()
-                yield Path(root)
+                if Path(root).resolve() not in seen:
+                    seen.add(Path(root).resolve())
+                    yield Path(root)
             names.sort()
 
 
@@ -143,6 +151,10 @@ def cleanable(path: Path) -> Cleaning:
             return found
         keep = {run.checkpoint_of(run.info.best), run.last_checkpoint}
         trials = run.trials
+        for named in filter(None, [run.info.best, *run.info.trial_best.values()]):
+            if run.checkpoint_of(named) is None:
+                found.note = f"its best checkpoint {shown(named.checkpoint)} is gone; which other is as good is unknown"
+                return found
         for trial in trials:
             keep |= {trial.best_checkpoint, trial.last_checkpoint}
     except (CheckpointError, OSError, ValueError, TypeError, AttributeError) as error:
