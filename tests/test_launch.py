@@ -71,6 +71,29 @@ def test_a_run_leaves_its_recipe_its_versions_and_one_row_per_iteration(run: rlk
     assert list(run.trials[0].path.glob("events.out.tfevents.*"))
 
 
+def scalars(path: Path) -> dict[str, dict[int, float]]:
+    """Tag -> step -> value of a file of TensorBoard: records of length, checksum, bytes, checksum."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    data, found = path.read_bytes(), {}
+    while data:
+        length = int.from_bytes(data[:8], "little")
+        event, data = Event.FromString(data[12 : 12 + length]), data[16 + length :]
+        for value in event.summary.value:
+            found.setdefault(value.tag, {})[event.step] = value.simple_value
+    return found
+
+
+def test_tensorboard_has_the_tidy_metrics_and_each_evaluation_once(run: rlkit.Run) -> None:
+    (file,) = run.trials[0].path.glob("events.out.tfevents.*")
+    found, rows = scalars(file), run.metrics
+    returns = dict(zip(rows["env_steps"], rows["episode_return"], strict=True))
+    assert found["ray/tune/episode_return"] == pytest.approx(returns)
+    (evaluated,) = rows["env_steps"][rows["eval/episode_return"].notna()]
+    for tag in ("eval/episode_return", "evaluation/env_runners/episode_return_mean"):
+        assert list(found[f"ray/tune/{tag}"]) == [evaluated]
+
+
 def test_the_best_checkpoint_is_the_evaluated_one_and_outlives_newer_ones(run: rlkit.Run) -> None:
     assert run.best_checkpoint is not None
     assert run.best_checkpoint.name == "checkpoint_000002"

@@ -381,6 +381,10 @@ def test_a_file_of_a_run_stands_for_the_run_and_trial_is_no_metric(tmp_path: Pat
         (["compare", "--json", "--format", "csv"], "two forms"),
         (["compare", "--normalise", "--metric", "time_s"], "--normalise is for returns"),
         (["compare", "--score", "CartPole-v1=0:1", "--metric", "env_steps"], "--score is for returns"),
+        (
+            ["compare", "--score", "CartPole-v0=0:1"],
+            "no run here is in CartPole-v0; did you mean 'CartPole-v1'",
+        ),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(

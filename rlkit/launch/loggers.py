@@ -7,6 +7,7 @@ without its last results (ray 2.60, ray/train/_internal/storage.py).
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from ray.tune.result import EXPR_PARAM_FILE, EXPR_RESULT_FILE
 from ray.tune.utils.util import SafeFallbackEncoder
 
 from rlkit.files import write_atomic
+from rlkit.metrics import tidy
 from rlkit.rllib import EventWriter, ResultFile
 from rlkit.runs.layout import iteration_of
 from rlkit.runs.reading import read_bytes
@@ -45,14 +47,18 @@ class JsonLogger(ResultFile, JsonLoggerCallback):
 
 
 class TensorBoardLogger(EventWriter, TBXLoggerCallback):
-    """`<trial>/events.*` for TensorBoard, by environment steps."""
+    """`<trial>/events.*` for TensorBoard, by environment steps: the tidy metrics, and RLlib's own numbers."""
 
     def log_trial_start(self, trial: Any) -> None:
         self.write_into(trial, str(trial.path))
 
     def log_trial_result(self, iteration: int, trial: Any, result: dict[str, Any]) -> None:
         steps = result.get("num_env_steps_sampled_lifetime")
-        kept = {k: v for k, v in result.items() if k not in LEFT_OUT}
+        row = {name: value for name, value in tidy(result).items() if not math.isnan(value)}
+        # RLlib reports an evaluation until the next one
+        repeated = not any(name.startswith("eval/") for name in row)
+        kept = {k: v for k, v in result.items() if k not in LEFT_OUT and not (repeated and k == "evaluation")}
+        kept |= row
         super().log_trial_result(iteration, trial, {**kept, "timesteps_total": int(steps)} if steps else kept)
 
 

@@ -97,7 +97,7 @@ class Checkpoint(_Section):
     """When checkpoints are written and which are kept."""
 
     every: int = _field("iterations between checkpoints; 0: only at the end", 10, ge=0)
-    keep: int | None = _field("newest checkpoints to keep, beside the best; null: all", 3, ge=1)
+    keep: int | None = _field("checkpoints to keep, the best ones, and the last besides; null: all", 3, ge=1)
     best: Name = _field("best checkpoint's metric; with `evaluation` its return", "episode_return")
 
 

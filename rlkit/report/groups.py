@@ -189,6 +189,12 @@ def read_groups(
         group.trials.append(trial)
         group.envs[trial.path] = str(params.get("env", ""))
     found = list(groups.values())
+    envs = sorted({env for group in found for env in group.envs.values()})
+    for env in getattr(scale, "given", ()):
+        if env not in envs:
+            raise UsageError(
+                f"--score {env}: no run here is in {env}{did_you_mean(env, envs)}; got {', '.join(envs)}"
+            )
     for group in found:
         _check_envs(group)
     if by:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from rlkit.errors import UsageError
 
@@ -17,13 +17,19 @@ SCORES: dict[str, tuple[float, float]] = {
 }
 
 
-def scores(words: Sequence[str] = ()) -> Mapping[str, tuple[float, float]]:
+class Scores(dict[str, tuple[float, float]]):
+    """Environment -> the returns that count as 0 and 1. `given` are those that the user named."""
+
+    given: tuple[str, ...] = ()
+
+
+def scores(words: Sequence[str] = ()) -> Scores:
     """Return `SCORES` with what is given as `ENV=LOW:HIGH`.
 
     Raises:
         UsageError: another form, or a lowest return that is the highest as well.
     """
-    found = dict(SCORES)
+    found = Scores(SCORES)
     for word in words:
         env, _, bounds = word.rpartition("=")
         low, _, high = bounds.partition(":")
@@ -35,4 +41,5 @@ def scores(words: Sequence[str] = ()) -> Mapping[str, tuple[float, float]]:
             raise UsageError(
                 f"--score {word}: expected ENV=LOW:HIGH, the returns that count as 0 and 1: CartPole-v1=22.6:475"
             )
+        found.given += (env,)
     return found

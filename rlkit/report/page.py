@@ -25,6 +25,7 @@ from rlkit.report.films import EPISODES, Played, play_best
 from rlkit.report.groups import Runs, TrialGroup, as_list, read_groups
 from rlkit.report.profiles import profile_figure
 from rlkit.report.ranking import Ranking
+from rlkit.report.run_table import value as shown_value
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -231,13 +232,13 @@ def _played(played: Played) -> dict[str, Any]:
 
 def _search(run: Any, notes: list[str]) -> dict[str, Any]:
     """The ranked table of a search, its importances and slices."""
-    from rlkit.report.search_figures import importance_figure, importances, points, slice_figure
+    from rlkit.report.search_figures import LEAST_TRIALS, importance_figure, importances, points, slice_figure
 
     ranking = Ranking.of(run)
     keys = list(dict.fromkeys(key for trial in ranking.trials for key in trial.varied))
     lines = [
         [str(place), *(trial.varied.get(key, "") for key in keys),
-         "–" if trial.value is None else f"{trial.value:,.1f}", f"{trial.env_steps:,}", f"{trial.time_s:,.0f} s"]
+         "–" if trial.value is None else shown_value(trial.value), f"{trial.env_steps:,}", f"{trial.time_s:,.0f} s"]
         for place, trial in enumerate(ranking.trials, 1)
     ]  # fmt: skip
     spaces, found = points(run)
@@ -251,7 +252,8 @@ def _search(run: Any, notes: list[str]) -> dict[str, Any]:
         pictures.insert(0, Picture("parameter importances", source_of(importance_figure(shares))))
     elif found:
         notes.append(
-            f"{run.path}: no importances: they need four trials with a value, and pip install optuna"
+            f"{run.path}: no importances: they need {LEAST_TRIALS} trials with a value, here are {len(found)}, "
+            "and pip install optuna"
         )
     if len(lines) > MOST_TRIALS:
         notes.append(f"{run.path}: the {MOST_TRIALS} best of {len(lines)} trials are listed")
