@@ -228,7 +228,8 @@ class Run:
         """recipe.yaml, without looking up the names in it: the user's own may not be registered here.
 
         Raises:
-            RecipeError: the file is missing or is no recipe.
+            CheckpointError: the file is missing.
+            RecipeError: it is no recipe.
         """
         from rlkit.recipe import Recipe, RecipeError
         from rlkit.recipe.problems import Report
@@ -236,8 +237,12 @@ class Run:
         from rlkit.recipe.tree import Reader, Unusable
 
         path = self.path / RECIPE
-        if path.exists():
+        try:
             open_regular(path).close()
+        except FileNotFoundError:
+            raise CheckpointError(
+                f"{shown(path)}: missing; expected the recipe that the run was started with"
+            ) from None
         report = Report(str(path))
         try:
             values = Reader(report).read(parse(read_text(path, report), report))
