@@ -1,34 +1,29 @@
 """`rlkit migrate FILE`: an old RLlib configuration becomes a recipe, with a line for each thing that changed.
 
-Read are the YAML of `rllib train`, params.json or a flat `config` dict, and Python scripts (as text, never run; see
-`rlkit.recipe.old_script`). What the check of recipes refuses in the result is taken out, each with its reason.
+`rlkit.recipe.old_file` reads the file, `old_script` a Python script, as text that is never run. What the check of
+recipes refuses in the result is taken out, each with its reason.
 """
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from rlkit import registry
-from rlkit.errors import UsageError, printable
+from rlkit.errors import printable
 from rlkit.metrics import PATHS
 from rlkit.recipe.check import DEFAULT_STOP, from_mapping
 from rlkit.recipe.dump import dump
 from rlkit.recipe.old_config import Old, move
-from rlkit.recipe.old_script import read_script
+from rlkit.recipe.old_file import AROUND, read_old
 from rlkit.recipe.problems import RecipeError
 from rlkit.recipe.schema import Recipe
 from rlkit.recipe.words import OLD_ALGORITHMS, OLD_METRICS
 
-MAX_BYTES = 1 << 20
-MAX_NODES = 100_000  # aliases of YAML can make a small file a huge tree
 ROUNDS = 20  # of taking out what the check refuses
 # Gymnasium has newer versions of these, and none of the old ones.
 NEW_ENVS = {
@@ -38,9 +33,9 @@ NEW_ENVS = {
     **{f"{name}-v{old}": f"{name}-v5" for name in ("Ant", "HalfCheetah", "Hopper", "Humanoid", "Swimmer", "Walker2d",
                                                    "InvertedPendulum") for old in (1, 2, 3)},
 }  # fmt: skip
-AROUND = {  # keys of an experiment of `rllib train` beside run, env, stop and config
-    "num_samples", "checkpoint_freq", "checkpoint_at_end", "checkpoint_config", "max_failures", "local_dir", "restore",
-    "pass_criteria", "keep_checkpoints_num", "checkpoint_score_attr", "trial_resources", "upload_dir",
+TAKEN = {  # keys beside the config that a recipe has, where their values are what it expects
+    "num_samples", "max_failures", "checkpoint_freq", "checkpoint_config", "keep_checkpoints_num", "metric", "mode",
+    "max_concurrent_trials",
 }  # fmt: skip
 TIDY = {path: name for name, path in PATHS.items()}
 
@@ -71,99 +66,9 @@ def migrate(path: str | Path) -> list[Migrated]:
     """Return each experiment of an old configuration file, in the order of the file.
 
     Raises:
-        UsageError: no such file, no text, or nothing in it that is a configuration of RLlib.
+        UsageError: no such file, no text, a recipe already, or nothing in it that is a configuration of RLlib.
     """
-    path = Path(path)
-    return [_migrated(old) for old in _experiments(path, _text(path))]
-
-
-def _text(path: Path) -> str:
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise UsageError(
-                f"{path}: {path.stat().st_size:,} bytes, expected a configuration of at most 1 MB"
-            )
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise UsageError(f"{path}: not text, expected YAML, JSON or a Python script") from None
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from None
-
-
-def _experiments(path: Path, text: str) -> Iterator[Old]:
-    name = re.sub(r"[^A-Za-z0-9._-]+", "_", path.stem).strip("._-")[:100] or "recipe"
-    if path.suffix == ".py":
-        try:
-            found = read_script(text, name)
-        except (SyntaxError, ValueError, RecursionError) as error:
-            raise UsageError(f"{path}: not a Python script that can be read ({error})") from None
-        if not found.algorithm and not found.config:
-            raise UsageError(
-                f"{path}: no configuration of RLlib in it: neither an AlgorithmConfig nor a config dict"
-            )
-        yield found
-        return
-    try:
-        data = yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:200]
-        try:
-            data = ast.literal_eval(text)
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            raise UsageError(f"{path}: neither YAML, JSON nor a dict ({reason})") from None
-    if not isinstance(data, Mapping) or _size(data) > MAX_NODES:
-        raise UsageError(f"{path}: expected a mapping of keys of at most {MAX_NODES:,} values")
-    if {"run", "algorithm", "config"} & set(data) and not isinstance(data.get("config"), str):
-        yield _experiment(name, data)
-    elif experiments := [
-        (k, v) for k, v in data.items() if isinstance(v, Mapping) and {"run", "config"} & set(v)
-    ]:
-        for key, body in experiments:
-            yield _experiment(re.sub(r"[^A-Za-z0-9._-]+", "_", str(key)).strip("._-")[:100] or name, body)
-    elif {"env", "lr", "num_workers", "train_batch_size", "gamma", "framework"} & set(data):
-        yield Old(name, "", data.get("env"), {}, {str(k): v for k, v in data.items() if k != "env"})
-    else:
-        raise UsageError(
-            f"{path}: no configuration of RLlib in it: expected run, env, stop and config (or a flat config)"
-        )
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML as `rllib train` read it; a tag of a Python object is taken as nothing, and never made."""
-
-
-def _ignored(loader: yaml.Loader, suffix: str, node: yaml.Node) -> str:
-    return f"<{node.tag}>"
-
-
-_Loader.add_multi_constructor("tag:yaml.org,2002:python/", _ignored)
-_Loader.add_multi_constructor("!", _ignored)
-
-
-def _size(value: Any) -> int:
-    waiting, count = [value], 0
-    while waiting and count <= MAX_NODES:
-        item = waiting.pop()
-        count += 1
-        waiting += (
-            list(item.values())
-            if isinstance(item, Mapping)
-            else item
-            if isinstance(item, list | tuple)
-            else []
-        )
-    return count
-
-
-def _experiment(name: str, body: Mapping[str, Any]) -> Old:
-    config = body.get("config")
-    flat = {str(k): v for k, v in config.items()} if isinstance(config, Mapping) else {}
-    env = body.get("env", flat.pop("env", None))
-    flat.pop("env", None)
-    stop = body.get("stop")
-    around = {str(k): v for k, v in body.items() if k not in ("run", "algorithm", "env", "stop", "config")}
-    algorithm = str(body.get("run") or body.get("algorithm") or "")
-    return Old(name, algorithm, env, dict(stop) if isinstance(stop, Mapping) else {}, flat, around)
+    return [_migrated(old) for old in read_old(Path(path))]
 
 
 def _migrated(old: Old) -> Migrated:
@@ -214,7 +119,7 @@ def _env(old: Old, recipe: dict[str, Any], result: Migrated) -> None:
 def _stop(old: Old, recipe: dict[str, Any], result: Migrated) -> None:
     stop: dict[str, Any] = {}
     for key, value in old.stop.items():
-        name = TIDY.get(str(key), OLD_METRICS.get(str(key), str(key)))
+        name = _metric(str(key))
         if isinstance(value, bool) or not isinstance(value, int | float):
             result.notes.append(f"stop.{key}: {value!r} is no number; left out")
             continue
@@ -236,19 +141,58 @@ def _around(old: Old, recipe: dict[str, Any], result: Migrated) -> None:
                 result.notes.append("num_samples → tune.samples, which are seeds 0, 1, … here")
         elif key == "max_failures" and isinstance(value, int) and value >= 0:
             recipe.setdefault("tune", {})["max_failures"] = value
-        elif key in ("checkpoint_freq", "checkpoint_config"):
-            every = value.get("checkpoint_frequency") if isinstance(value, Mapping) else value
-            keep = value.get("num_to_keep") if isinstance(value, Mapping) else None
-            if isinstance(every, int) and every:
-                recipe.setdefault("checkpoint", {})["every"] = every
-                result.notes.append(f"{key} → checkpoint.every")
-            if isinstance(keep, int) and keep:
-                recipe.setdefault("checkpoint", {})["keep"] = keep
+        elif key == "checkpoint_config" and isinstance(value, Mapping):
+            _checkpoints(value, recipe, result)
+        elif key == "checkpoint_freq" and isinstance(value, int) and value >= 0:
+            recipe.setdefault("checkpoint", {})["every"] = value
+            result.notes.append("checkpoint_freq → checkpoint.every")
+        elif key == "metric" and isinstance(value, str):
+            recipe.setdefault("tune", {})["metric"] = _metric(value)
+            result.notes.append(f"metric {value} → tune.metric: {_metric(value)}")
+        elif key == "mode" and value in ("max", "min"):
+            recipe.setdefault("tune", {})["mode"] = value
+            result.notes.append("mode → tune.mode")
+        elif key == "max_concurrent_trials" and isinstance(value, int) and value >= 1:
+            recipe.setdefault("tune", {})["concurrent"] = value
+            result.notes.append("max_concurrent_trials → tune.concurrent")
         elif key == "keep_checkpoints_num" and isinstance(value, int) and value >= 1:
             recipe.setdefault("checkpoint", {})["keep"] = value
             result.notes.append("keep_checkpoints_num → checkpoint.keep")
+        elif value is not None:
+            known = key in AROUND
+            got = f"{repr(value)[:60]} cannot be taken over" if key in TAKEN else "not part of a recipe"
+            result.notes.append(f"{key}: {got if known else 'unknown'}; left out")
+
+
+def _checkpoints(value: Mapping[str, Any], recipe: dict[str, Any], result: Migrated) -> None:
+    """The arguments of Ray's CheckpointConfig."""
+    section = recipe.setdefault("checkpoint", {})
+    for key, item in value.items():
+        whole = isinstance(item, int) and not isinstance(item, bool)
+        if key == "checkpoint_frequency" and whole and item >= 0:
+            section["every"] = item
+        elif key == "num_to_keep" and whole and item >= 1:
+            section["keep"] = item
+        elif key == "checkpoint_score_attribute" and isinstance(item, str):
+            section["best"] = _metric(item)
+        elif (key, item) == ("checkpoint_score_order", "max") or item is None:
+            continue  # as it is here
         else:
-            result.notes.append(f"{key}: {'not part of a recipe' if key in AROUND else 'unknown'}; left out")
+            reason = (
+                "the last one is always written"
+                if key == "checkpoint_at_end"
+                else f"{item!r} has no successor"
+            )
+            result.notes.append(f"checkpoint_config.{key}: {reason}; left out")
+            continue
+        new = {"checkpoint_frequency": "every", "num_to_keep": "keep"}.get(key, "best")
+        result.notes.append(f"checkpoint_config.{key} → checkpoint.{new}")
+    if not section:
+        del recipe["checkpoint"]
+
+
+def _metric(name: str) -> str:
+    return TIDY.get(name, OLD_METRICS.get(name, name))
 
 
 def _settle(recipe: dict[str, Any], result: Migrated) -> None:

@@ -1,265 +1,239 @@
-"""A Python script of RLlib read as text: the arguments of its AlgorithmConfig, and its dicts. Nothing is run.
+"""A Python script of RLlib read as text: its experiments, each with the config that it begins with. Nothing is run.
 
-Only what is written out counts: numbers, words, lists and dicts, names bound to such, and Tune's search spaces. What is
-known only when the script runs (arguments of the command line, functions, loops) is left out, with its line.
+Only what is written out counts. What is known only when the script runs (arguments of the command line, branches,
+loops) is left out, with its line.
 """
 
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from typing import Any
 
-from rlkit.recipe.old_config import CODE, Old
-from rlkit.recipe.spaces import KINDS, SearchSpace, space_error
+from rlkit.recipe.old_calls import CLASSES, called, is_algorithm
+from rlkit.recipe.old_config import Old
+from rlkit.recipe.old_statements import Statements
+from rlkit.recipe.old_values import Draft, Function, Run, Table, Unread, unread
 
-NAMES: dict[str, Any] = {  # constants of RLlib that stand in stop criteria
-    "ENV_RUNNER_RESULTS": "env_runners", "EPISODE_RETURN_MEAN": "episode_return_mean",
-    "EVALUATION_RESULTS": "evaluation", "NUM_ENV_STEPS_SAMPLED_LIFETIME": "num_env_steps_sampled_lifetime",
-    "TRAINING_ITERATION": "training_iteration", "TIMESTEPS_TOTAL": "timesteps_total", "TIME_TOTAL_S": "time_total_s",
-    "EPISODE_REWARD_MEAN": "episode_reward_mean",
-}  # fmt: skip
-MODEL = ("DefaultModelConfig", "RLModuleSpec")
-# other classes of Ray's that end in Config; most of them are told something, which an AlgorithmConfig never is
-OTHERS = (
-    "RunConfig", "TuneConfig", "CheckpointConfig", "ModelConfig", "EncoderConfig", "HeadConfig", "FailureConfig",
-    "LearnerConfig",
-)  # fmt: skip
 DEFAULTS = {  # of the parser in ray.rllib.utils.test_utils and ray.rllib.examples.utils
     "default_reward": "episode_reward_mean", "default_timesteps": "num_env_steps_sampled_lifetime",
     "default_iters": "training_iteration",
 }  # fmt: skip
+BEGINS = ("Tuner", "run_experiments", "run_rllib_example_script_experiment")
+OF_RUN = {"config", "stop", "num_samples", "checkpoint_freq", "local_dir"}
 
 
-class Unknown(Exception):
-    """A value that is known only when the script runs."""
-
-
-def read_script(text: str, name: str) -> Old:
-    """Return what a script says of one experiment.
+def read_script(text: str, name: str) -> list[Old]:
+    """Return the experiments of a script in the order of their lines; none where it configures nothing.
 
     Raises:
-        SyntaxError, ValueError: no Python.
+        SyntaxError, ValueError, RecursionError: no Python, or more than a script of RLlib holds.
     """
-    reader = _Reader(name)
-    reader.visit(ast.parse(text))
-    return reader.old
-
-
-class _Reader(ast.NodeVisitor):
-    def __init__(self, name: str):
-        self.old = Old(name, "", None)
-        self.values: dict[str, Any] = dict(NAMES)
-
-    def visit_Assign(self, node: ast.Assign) -> None:
-        self.generic_visit(node)
-        for target in node.targets:
-            if isinstance(target, ast.Subscript):
-                self._set_item(target, node.value)
-            elif isinstance(target, ast.Name):
-                try:
-                    self.values[target.id] = self.value(node.value)
-                except Unknown:
-                    self.values.pop(target.id, None)
-                    continue
-                if target.id in ("config", "stop") and isinstance(self.values[target.id], dict):
-                    self._take(target.id, self.values[target.id])
-
-    def visit_Call(self, node: ast.Call) -> None:
-        self.generic_visit(node)
-        name = _called(node)
-        if isinstance(node.func, ast.Attribute) and (owner := _config_class(node.func)):
-            self._method(node, name, owner)
-        elif name.endswith("Config") and not name.endswith(OTHERS) and not (node.args or node.keywords):
-            self._name_algorithm(name.removesuffix("Config"))
-        elif name in ("run", "Tuner", "RunConfig", "run_experiments"):
-            self._experiment(node)
-        elif name.endswith("Trainer") and name != "Trainer":
-            self._name_algorithm(name.removesuffix("Trainer"))
-            for keyword in node.keywords:
-                self._keyword(keyword.arg, keyword.value)
-        elif name in ("set_defaults", "add_rllib_example_script_args"):
-            for keyword in node.keywords:
-                for default in [DEFAULTS.get(keyword.arg or "")]:
-                    if default and (number := self._try(keyword.value, keyword.arg or "")) is not None:
-                        self.old.stop.setdefault(default, number)
-
-    def value(self, node: ast.AST) -> Any:
-        """The value an expression writes out.
-
-        Raises:
-            Unknown: it depends on what runs.
-        """
-        match node:
-            case ast.Constant():
-                return node.value
-            case ast.Name() if node.id in self.values:
-                return self.values[node.id]
-            case ast.List() | ast.Tuple():
-                return [self.value(item) for item in node.elts]
-            case ast.Dict():
-                found = {}
-                for key, item in zip(node.keys, node.values, strict=True):
-                    if key is None:
-                        raise Unknown
-                    word = self.value(key)
-                    if not isinstance(word, str | int | float):
-                        raise Unknown
-                    try:
-                        found[word] = self.value(item)
-                    except Unknown:
-                        self._left_out(str(word), item)
-                return found
-            case ast.UnaryOp(op=ast.USub()):
-                number = self.value(node.operand)
-                if isinstance(number, int | float):
-                    return -number
-            case ast.BinOp(op=ast.Mult() | ast.Pow() | ast.Div() | ast.Add() | ast.Sub()):
-                return self._arithmetic(node)
-            case ast.JoinedStr():
-                parts = [p.value if isinstance(p, ast.FormattedValue) else p for p in node.values]
-                return "".join(str(self.value(part)) for part in parts)
-            case ast.Call():
-                return self._call(node)
-        raise Unknown
-
-    def _arithmetic(self, node: ast.BinOp) -> int | float:
-        left, right = self.value(node.left), self.value(node.right)
-        if not all(isinstance(x, int | float) and abs(x) < 1e12 for x in (left, right)):
-            raise Unknown
-        match node.op:
-            case ast.Mult():
-                return left * right
-            case ast.Add():
-                return left + right
-            case ast.Sub():
-                return left - right
-            case ast.Div() if right:
-                return left / right
-            case ast.Pow() if abs(right) <= 64 and (left or right >= 0) and left >= 0:
-                return left**right
-        raise Unknown
-
-    def _call(self, node: ast.Call) -> Any:
-        name = _called(node)
-        if name in MODEL or name == "dict":
-            found = {}
-            for keyword in node.keywords:
-                if keyword.arg is None:
-                    raise Unknown
-                try:
-                    found[keyword.arg] = self.value(keyword.value)
-                except Unknown:
-                    self._left_out(keyword.arg, keyword.value)
-            return found.get("model_config", found) if name == "RLModuleSpec" else found
-        kind = "grid" if name == "grid_search" else name
-        if kind in KINDS:
-            args = [self.value(argument) for argument in node.args]
-            members = args[0] if kind in ("grid", "choice") and args else args
-            if space_error(kind, members) is None:
-                return SearchSpace(kind, tuple(members))
-        raise Unknown
-
-    def _method(self, node: ast.Call, name: str, owner: str) -> None:
-        """One call of a config's method: its keywords are keys of the old flat config."""
-        if owner != "config":
-            self._name_algorithm(owner)
-        if name == "environment" and node.args:
-            self._keyword("env", node.args[0])
-        if name in ("callbacks", "multi_agent", "offline_data") and (node.args or node.keywords):
-            keys = [keyword.arg for keyword in node.keywords if keyword.arg] or [name]
-            self.old.config.update(dict.fromkeys(keys, CODE))
-            return
-        for keyword in node.keywords:
-            self._keyword(keyword.arg, keyword.value)
-
-    def _keyword(self, name: str | None, node: ast.AST) -> None:
-        if name is None:
-            self.old.notes.append(
-                f"line {getattr(node, 'lineno', 0)}: **{ast.unparse(node)[:60]} cannot be read; left out"
+    reader = _Reader()
+    reader.module(ast.parse(text))
+    found = reader.experiments()
+    olds = []
+    for index, run in enumerate(found, 1):
+        several = len(found) > 1
+        old = Old(
+            f"{name}_{index}" if several else name, run.algorithm, run.config.get("env"), run.stop,
+            {key: value for key, value in run.config.items() if key != "env"}, run.around, run.notes,
+        )  # fmt: skip
+        if several:
+            old.notes.insert(
+                0, f"experiment {index} of the {len(found)} in this script, from line {run.line} on"
             )
-            return
-        value = self._try(node, name)
-        if value is None:
-            return
-        if name in ("env",):
-            self.old.env = value
-        elif name == "config" and isinstance(value, dict):
-            self._take("config", value)
+        olds.append(old)
+    return olds
+
+
+class _Reader(Statements):
+    """The calls that begin experiments, and what belongs to each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runs: list[Run] = []
+        self.limits: dict[str, Any] = {}  # defaults of the parser of Ray's examples
+
+    def experiment(self, node: ast.Call, name: str) -> Any:
+        """Read a call that may begin an experiment; its arguments in any case."""
+        words = {keyword.arg for keyword in node.keywords}
+        of_tune = isinstance(node.func, ast.Attribute) and ast.unparse(node.func.value).endswith("tune")
+        word = name.removesuffix("Trainer")
+        if isinstance(node.func, ast.Call) and called(node.func) in CLASSES and node.func.args:
+            self._trainer(node, self.algorithm(node.func) or "")
+        elif name in BEGINS or (name == "run" and (of_tune or words & OF_RUN)):
+            self._tune(node, name)
+        elif (word and word != name) or (is_algorithm(name) and self._configures(node)):
+            self._trainer(node, word)
         else:
-            self.old.config[name] = value
+            for argument in node.args:
+                self.value(argument)
+            for keyword in node.keywords:
+                value = self.value(keyword.value)
+                if name in ("set_defaults", "add_rllib_example_script_args") and keyword.arg in DEFAULTS:
+                    if isinstance(value, Unread):
+                        self.lost.append(value.note(keyword.arg))
+                    else:
+                        self.limits.setdefault(DEFAULTS[keyword.arg], value)
+        return unread(node)
 
-    def _experiment(self, node: ast.Call) -> None:
-        """`tune.run("PPO", config=…, stop=…)`, `Tuner("PPO", param_space=…)`, `RunConfig(stop=…)`."""
-        if node.args:
-            try:
-                name = self.value(node.args[0])
-            except Unknown:
-                name = None
-            if isinstance(name, str):
-                self._name_algorithm(name)
-        for keyword in node.keywords:
-            if keyword.arg in ("config", "param_space", "stop"):
-                try:
-                    value = self.value(keyword.value)
-                except Unknown:
-                    continue
-                if isinstance(value, dict):
-                    self._take("stop" if keyword.arg == "stop" else "config", value)
-            elif keyword.arg in ("num_samples", "checkpoint_freq", "max_failures", "keep_checkpoints_num"):
-                value = self._try(keyword.value, keyword.arg)
-                if value is not None:
-                    self.old.around[keyword.arg] = value
+    def experiments(self) -> list[Run]:
+        """Return what the script begins, and the configs that it only makes."""
+        drafts = [d for d in self.drafts if not d.taken and (d.sure or d.built)]
+        plain = {id(draft): self.plain(draft)[0] for draft in drafts}
+        kept = [d for d in drafts if d.built or not (_unchanged(d, plain) or self._template(d, plain))]
+        found = [*self.runs, *(self._run(draft.line, draft.algorithm, draft) for draft in kept)]
+        if not found and (tables := [(n, t) for n, w, t in self.dicts if w == "config" and t]):
+            found = [self._run(tables[-1][0], "", tables[-1][1])]
+        found = list(_distinct(sorted(found, key=lambda run: run.line)))
+        self._loose(found)
+        for run in found:
+            run.stop |= {key: value for key, value in self.limits.items() if key not in run.stop}
+            run.notes += [note for note in dict.fromkeys(self.lost) if note not in run.notes]
+        return found
 
-    def _take(self, what: str, values: dict[Any, Any]) -> None:
-        plain = {str(key): value for key, value in values.items()}
-        if what == "stop":
-            self.old.stop.update(plain)
-            return
-        env = plain.pop("env", None)
-        self.old.env = env if env is not None else self.old.env
-        self.old.config.update(plain)
-
-    def _set_item(self, target: ast.Subscript, node: ast.AST) -> None:
-        """`config["lr"] = 1e-3`."""
-        if isinstance(target.value, ast.Name) and target.value.id in ("config", "stop"):
-            key = self._try(target.slice, "a key")
-            value = self._try(node, str(key))
-            if isinstance(key, str) and value is not None:
-                self._take(target.value.id, {key: value})
-
-    def _try(self, node: ast.AST, name: str) -> Any:
-        try:
-            return self.value(node)
-        except Unknown:
-            self._left_out(name, node)
-            return None
-
-    def _left_out(self, name: str, node: ast.AST) -> None:
-        text = " ".join(ast.unparse(node).split())[:60]
-        note = (
-            f"line {getattr(node, 'lineno', 0)}: {name} is {text}, known only when the script runs; left out"
+    def _template(self, draft: Draft, plain: dict[int, dict[str, Any]]) -> bool:
+        """True for a config that only copies were made of."""
+        return any(
+            other.origin and other.origin[0] is draft and other.origin[1] == plain[id(draft)]
+            for other in self.drafts
         )
-        if note not in self.old.notes:
-            self.old.notes.append(note)
 
-    def _name_algorithm(self, name: str) -> None:
-        if name and name not in ("Algorithm", "Trainer") and not self.old.algorithm:
-            self.old.algorithm = name
+    def _loose(self, found: list[Run]) -> None:
+        """Give the only experiment the limits that no call joins to one; name them where there are several."""
+        loose: list[tuple[str, int, Table]] = [(part.name, part.line, part) for part in reversed(self.parts)]
+        loose += [(word, line, table) for line, word, table in reversed(self.dicts) if word == "stop"]
+        keys = {"stop": "stop", "CheckpointConfig": "checkpoint_config"}
+        for name, line, table in loose:
+            if table.taken:
+                continue
+            table.taken = True
+            if len(found) == 1 and not (name == "stop" and found[0].stop):
+                self._beside(found[0], Table({keys[name]: table}) if name in keys else table)
+            else:
+                reason = f"line {line}: no call says which experiment {name} belongs to; left out"
+                self.lost.append(reason)
+
+    def _run(self, line: int, algorithm: str, config: Any, beside: Table | None = None) -> Run:
+        run = Run(line, algorithm)
+        if isinstance(config, Table):
+            config.taken = True
+            if isinstance(config, Draft):
+                run.algorithm = config.algorithm or algorithm
+            run.config, run.unknown = self.plain(config)
+            run.notes += run.unknown
+        elif isinstance(config, Unread):
+            run.notes.append(config.note("the config"))
+        if beside:
+            self._beside(run, beside)
+        return run
+
+    def _beside(self, run: Run, words: Table) -> None:
+        """What stands beside the config: limits, samples, checkpoints."""
+        words.taken = True
+        rest = Table(words)
+        rest.lost = words.lost
+        for key in ("run_config", "tune_config", "failure_config"):
+            if isinstance(rest.get(key), Table):
+                self._beside(run, rest.pop(key))
+        if isinstance(checkpoints := rest.get("checkpoint_config"), Table):
+            checkpoints.taken = True
+        stop = rest.pop("stop", None)
+        if isinstance(stop, Table):
+            stop.taken = True
+            limits, notes = self.plain(stop)
+            run.stop.update(limits)
+            run.notes += notes
+        elif stop is not None:
+            rest["stop"] = stop
+        around, notes = self.plain(rest)
+        run.around.update(around)
+        run.notes += notes
+
+    def _tune(self, node: ast.Call, name: str) -> None:
+        """`tune.run("PPO", config=…, stop=…)`, `Tuner("PPO", param_space=…)`, `run_experiments({…})`."""
+        words = self.table(node.keywords)
+        given = [self.value(argument) for argument in node.args]
+        if name == "run_experiments":
+            self._run_experiments(node, given[0] if given else words.get("experiments"))
+            return
+        trainable: ast.AST | None = node.args[0] if node.args else None
+        for keyword in node.keywords:
+            if keyword.arg in ("trainable", "run_or_experiment"):
+                trainable = keyword.value
+                words.pop(keyword.arg, None)
+        configs = [words.pop(key) for key in ("config", "param_space", "base_config") if key in words]
+        config = configs[0] if configs else None
+        if name.startswith("run_rllib"):
+            config = given[0] if given else config
+            run = self._run(node.lineno, "", config, Table({k: v for k, v in words.items() if k == "stop"}))
+        else:
+            algorithm = self.algorithm(trainable) if trainable is not None else None
+            run = self._run(node.lineno, algorithm or "", config, words)
+            if not run.algorithm and trainable is not None:
+                run.notes.append(unread(trainable).note("the algorithm"))
+        self.runs.append(run)
+
+    def _configures(self, node: ast.Call) -> bool:
+        """True for `PPO(config)`; other libraries have a PPO too."""
+        given = [keyword.value for keyword in node.keywords if keyword.arg == "config"] or node.args[:1]
+        return bool(given) and isinstance(self.value(given[0]), Table)
+
+    def _run_experiments(self, node: ast.Call, bodies: Any) -> None:
+        if not isinstance(bodies, Table):
+            self.lost.append(unread(node).note("an experiment"))
+            return
+        for key, body in bodies.items():
+            if not isinstance(body, Table):
+                self.lost.append(unread(node).note(f"the experiment {key}"))
+                continue
+            rest = Table({k: v for k, v in body.items() if k not in ("run", "env", "config")})
+            algorithm = body.get("run")
+            run = self._run(
+                node.lineno, algorithm if isinstance(algorithm, str) else "", body.get("config"), rest
+            )
+            self._env(run, body.get("env"))
+            self.runs.append(run)
+
+    def _trainer(self, node: ast.Call, algorithm: str) -> None:
+        """`PPOTrainer(config=…, env=…)`, `PPO(config)`."""
+        words = self.table(node.keywords)
+        given = [self.value(argument) for argument in node.args]
+        config = words.get("config", given[0] if given else None)
+        if isinstance(config, Draft) and not config.taken:
+            config.built = True  # and may be told more below
+        if not isinstance(config, Draft):
+            self.runs.append(run := self._run(node.lineno, algorithm, config))
+            self._env(run, words.get("env", given[1] if len(given) > 1 else None))
+
+    def _env(self, run: Run, env: Any) -> None:
+        if isinstance(env, Unread | Function):
+            run.notes.append(
+                env.note("env") if isinstance(env, Unread) else f"env is {env.node.name}; left out"
+            )
+        elif env is not None:
+            run.config["env"] = env
 
 
-def _called(node: ast.Call) -> str:
-    return node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+def _unchanged(draft: Draft, plain: dict[int, dict[str, Any]]) -> bool:
+    """True for a copy that was told nothing."""
+    return draft.origin is not None and draft.origin[1] == plain[id(draft)]
 
 
-def _config_class(function: ast.Attribute) -> str:
-    """`PPO` for a method called on `PPOConfig()` or a chain that begins with it, `config` for one on `config`."""
-    here: ast.AST = function.value
-    while isinstance(here, ast.Call) and isinstance(here.func, ast.Attribute):
-        if here.func.attr.endswith("Config"):
-            return here.func.attr.removesuffix("Config")
-        here = here.func.value
-    if isinstance(here, ast.Call) and isinstance(here.func, ast.Name) and here.func.id.endswith("Config"):
-        return here.func.id.removesuffix("Config")
-    return (
-        "config" if isinstance(here, ast.Name) and here.id in ("config", "base_config", "algo_config") else ""
-    )
+def _distinct(runs: list[Run]) -> Iterator[Run]:
+    """Leave out a run that says no more than another of the same config."""
+    for index, run in enumerate(runs):
+        twins = [
+            (other, number)
+            for number, other in enumerate(runs)
+            if number != index
+            and (other.algorithm, other.config, other.unknown) == (run.algorithm, run.config, run.unknown)
+        ]
+        bare = not run.stop and not run.around
+        if not any(
+            (bare and (o.stop or o.around or n < index))
+            or (n < index and (o.stop, o.around) == (run.stop, run.around))
+            for o, n in twins
+        ):
+            yield run
