@@ -190,9 +190,10 @@ class Calls(Expressions):
         found.take(owner)
         for key, value in found.items():
             if isinstance(value, list | Table):
+                # what Ray and `deepcopy` do; for `dict.copy` the safer reading
                 found[key] = copy.deepcopy(
                     value
-                )  # what Ray and `deepcopy` do; for `dict.copy` the safer reading
+                )
         return found
 
     def _space(self, node: ast.Call, kind: str) -> Any:
