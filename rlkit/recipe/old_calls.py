@@ -191,9 +191,7 @@ class Calls(Expressions):
         for key, value in found.items():
             if isinstance(value, list | Table):
                 # what Ray and `deepcopy` do; for `dict.copy` the safer reading
-                found[key] = copy.deepcopy(
-                    value
-                )
+                found[key] = copy.deepcopy(value)
         return found
 
     def _space(self, node: ast.Call, kind: str) -> Any:
