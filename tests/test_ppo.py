@@ -303,6 +303,12 @@ def test_stop_kl_ends_the_epochs() -> None:
     assert float(found[DEFAULT_MODULE_ID]["mean_kl_loss"].peek()) > 0.01
 
 
+def test_a_minibatch_of_one_row_has_no_deviation() -> None:
+    learner = small(standardize_advantages="minibatch", minibatch_size=1, num_epochs=1)
+    found = call(learner, fragment_of(np.random.default_rng(0)))
+    assert np.isfinite(float(found[DEFAULT_MODULE_ID]["total_loss"].peek()))
+
+
 def test_advantages_can_be_standardised_over_each_minibatch() -> None:
     learner = small(standardize_advantages="minibatch")
     rows = learner.rows_of(DEFAULT_MODULE_ID, [fragment_of(np.random.default_rng(0))])

@@ -183,6 +183,34 @@ def test_runners_compute_the_critics_states_with_the_critics_weights(caplog: Any
 
 
 @pytest.mark.usefixtures("ray_local")
+def test_runners_have_the_learners_critic_from_the_first_sample_on_and_after_a_restore(tmp_path: Any) -> None:
+    def weights(module: Any) -> dict[str, torch.Tensor]:
+        return {name: value.clone() for name, value in module.unwrapped().state_dict().items()}
+
+    def equal_when_it_samples(algorithm: Any) -> None:
+        found, sample = [], algorithm.sample
+
+        def watched() -> Any:
+            of_runner = weights(algorithm.env_runner_group.local_env_runner.module)
+            of_learner = weights(algorithm.learner_group._learner.module[DEFAULT_MODULE_ID])
+            found.append([n for n in of_runner if not torch.equal(of_runner[n], of_learner[n])])
+            return sample()
+
+        algorithm.sample = watched
+        algorithm.train()
+        algorithm.sample = sample
+        assert found == [[]]
+
+    first, other = (configured(PPOConfig(), MODELS["lstm"]).build_algo() for _ in range(2))
+    equal_when_it_samples(first)
+    first.save_to_path(str(tmp_path / "saved"))
+    other.train()
+    other.restore_from_path(str(tmp_path / "saved"))
+    equal_when_it_samples(other)
+    first.stop()
+    other.stop()
+
+
 def test_memory_is_learned() -> None:
     from ray.tune.registry import register_env
 

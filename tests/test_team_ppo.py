@@ -113,6 +113,23 @@ def test_an_agents_advantages_run_along_its_own_steps() -> None:
     assert found[:, 0, 1].tolist() == pytest.approx([1.5, 0, 0, 0])
 
 
+def test_an_agent_that_is_cut_off_before_its_episode_ends_is_bootstrapped() -> None:
+    # agent 1 is truncated in row 0 and seen once more in row 1, where V is 10; the episode goes on without it
+    def column(*rows: list[float]) -> np.ndarray:
+        return np.array(rows)[:, None]
+
+    acted = column([1, 1], [1, 0], [1, 0]).astype(bool)
+    present = column([1, 1], [1, 1], [1, 0], [1, 0]).astype(bool)
+    truncated = column([0, 1], [0, 0], [1, 0]).astype(bool)
+    rewards, values = column([0, 1.0], [0, 0], [0, 0]), column([0, 2.0], [0, 10.0], [0, 0], [0, 0])
+    last = np.array([[0], [0], [0], [1]], bool)
+    found = gae_of_team(
+        rewards, values, np.zeros_like(truncated), truncated, acted, present, last, gamma=0.5, lambda_=0.5
+    )
+    assert found[0, 0, 1] == 1 + 0.5 * 10 - 2
+    assert not found[1:, 0, 1].any()
+
+
 def test_a_full_team_has_the_advantages_of_single_agents() -> None:
     rng = np.random.default_rng(0)
     shape = (12, 3, 2)
@@ -313,3 +330,17 @@ def test_a_minibatch_of_two_policies_is_updated_as_rllib_does() -> None:
         a, b = (learner.module[m].state_dict() for learner in learners)
         for name in a:
             torch.testing.assert_close(a[name], b[name], rtol=0, atol=1e-6)
+
+
+def test_values_are_normalised_for_centralised_critics_alone() -> None:
+    from rlkit import recipe as recipes
+
+    text = (
+        "name: x\nalgorithm: PPO\nenv: pettingzoo/mpe2.simple_spread_v3\npolicies: shared\nstop: {iterations: 1}\n"
+        "config: {training: {normalize_values: running}}\n"
+    )
+    with pytest.raises(
+        recipes.RecipeError, match=r"training.normalize_values: .* here are none; fix: write critic"
+    ):
+        recipes.loads(text)
+    recipes.loads(text.replace("running", "running, critic: centralized"))

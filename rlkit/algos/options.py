@@ -157,7 +157,7 @@ def schedule(**bounds: Any) -> Any:
     return Annotated[points, BeforeValidator(_pairs), AfterValidator(_in_order)]
 
 
-_FIX = "; fix: write [[0, 1e-3], [100000, 1e-4]]"
+_FIX = "; fix: write [[0, first value], [100000, last value]]"
 
 
 def _pairs(points: Any) -> Any:

@@ -242,7 +242,8 @@ class PPOLearner(TeamLearner, OnPolicyLearner, PPOTorchLearner):
         steps = ... if mask is None else mask
         if config.standardize_advantages == "minibatch":
             chosen = advantages if mask is None else advantages[mask]
-            advantages = (advantages - chosen.mean()) / (chosen.std() + 1e-8)
+            if chosen.numel() > 1:  # one row has no deviation
+                advantages = (advantages - chosen.mean()) / (chosen.std() + 1e-8)
 
         def mean(values: Tensor) -> Tensor:
             return values.mean() if mask is None else values[mask].sum() / mask.sum()

@@ -58,8 +58,9 @@ def gae_of_team(
 ) -> np.ndarray:
     """Return the advantages (T, E, N), float32, each agent's along its own steps; 0 where it did not act.
 
-    As `gae`, but the row after an agent's step is the next one in which it is present: rows in which it waits are
-    passed over. A step after which the agent is never seen again in its episode does not bootstrap.
+    As `gae`, but the row after an agent's step is the next one in which it is present, its last observation included:
+    rows in which it waits are passed over. A step after which the agent is never seen again in its episode does not
+    bootstrap.
 
     Args:
         rewards, terminated, truncated, acted: (T, E, N), see `TeamFragment`.
@@ -87,7 +88,7 @@ def gae_of_team(
         step = rewards[t] + gamma * bootstrap - values[t] + gamma * lambda_ * goes_on[t] * carried
         advantages[t] = np.where(acted[t], step, 0.0)
         carried = np.where(acted[t], advantages[t], carried)
-        following = np.where(acted[t], values[t], following)
+        following = np.where(present[t], values[t], following)
     return advantages
 
 

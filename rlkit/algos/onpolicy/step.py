@@ -63,6 +63,7 @@ class OnPolicy(Algorithm):
         """Sample, learn, sync: see the module's docstring."""
         if not self._decided:
             self._decided, self._reason = True, self.why_rllib()
+            self.push_weights()
             if self._reason:
                 logger.warning(
                     "%s learns with RLlib's own learner pipeline: %s", type(self).__name__, self._reason
@@ -80,6 +81,16 @@ class OnPolicy(Algorithm):
             self.metrics.aggregate(learn(samples, sampled), key=LEARNER_RESULTS)
         with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
             self.sync_weights()
+
+    def restore_from_path(self, *args: Any, **kwargs: Any) -> None:
+        super().restore_from_path(*args, **kwargs)
+        self._decided = False
+
+    def restore_env_runners(self, env_runner_group: Any) -> list[int]:
+        restored: list[int] = super().restore_env_runners(env_runner_group)
+        if restored and env_runner_group is self.env_runner_group:
+            self.push_weights()
+        return restored
 
     def why_rllib(self) -> str | None:
         """Return why RLlib's learner pipeline has to be used, or None."""
@@ -219,6 +230,27 @@ class OnPolicy(Algorithm):
         group.local_env_runner.set_state(
             {k: v for k, v in weights.items() if k in (COMPONENT_RL_MODULE, WEIGHTS_SEQ_NO)}
         )
+
+    def push_weights(self) -> None:
+        """Give the env runners the learner's weights, whatever number they have.
+
+        RLlib's runners (2.60, `set_state`) drop weights that are not newer by their count of updates. So a runner keeps
+        its own critic until the first update, and after a restore its own weights where it has seen as many updates.
+        """
+        state = self.learner_group.get_state(components="learner/rl_module", inference_only=not self._states)
+        weights = state["learner"][COMPONENT_RL_MODULE]
+        remote = self.env_runner_group.num_remote_env_runners()
+        self.env_runner_group.foreach_env_runner(_Take(ray.put(weights) if remote else weights))
+
+
+class _Take:
+    """Set a runner's weights: a job for `foreach_env_runner`."""
+
+    def __init__(self, weights: Any):
+        self.weights = weights
+
+    def __call__(self, env_runner: Any) -> None:
+        env_runner.set_state({COMPONENT_RL_MODULE: self.weights})
 
 
 class _Sample:

@@ -99,12 +99,12 @@ class Copies:
         return Step(rewards, terminateds, truncateds, over, infos)
 
     def _last_flags(self, row: int, terminated: Mapping[str, Any], truncated: Mapping[str, Any]) -> None:
-        """Read the last flags as episodes do: an agent's own before `__all__`; what is both is truncated."""
+        """Read the last flags as episodes do: an agent's own before `__all__`, termination before truncation."""
         ended, cut = terminated.get("__all__", False), truncated.get("__all__", False)
         for i, agent in enumerate(self.roster.agents):
             own_end, own_cut = terminated.get(agent, False), truncated.get(agent, False)
-            self._flags[1, row, i] = own_cut or (cut and not own_end)
-            self._flags[0, row, i] = (own_end or ended) and not self._flags[1, row, i]
+            self._flags[0, row, i] = own_end or (ended and not own_cut)
+            self._flags[1, row, i] = (own_cut or cut) and not self._flags[0, row, i]
 
     def reset_where(self, envs: np.ndarray) -> Sequence[Mapping[str, Any]]:
         infos = []
