@@ -87,6 +87,12 @@ def test_lambda_0_is_the_td_error_and_lambda_1_the_return_minus_the_value() -> N
     assert whole[0, 0] == pytest.approx(1 + 0.5 * 2 + 0.25 * 4 + 0.125 * 8 - 3)
 
 
+def test_large_advantages_are_standardised_too() -> None:
+    found = standardised(np.array([1e30, -1e30, 3e30, 1e30], np.float32))
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, standardised(np.array([1, -1, 3, 1], np.float32)), atol=1e-6)
+
+
 def test_standardised_advantages_that_are_all_alike_are_zero() -> None:
     assert standardised(np.array([3.0, 3.0])).tolist() == [0.0, 0.0]
     assert standardised(np.array([1.0, 3.0])).tolist() == [-1.0, 1.0]

@@ -12,7 +12,8 @@ advantages and value targets equal those of its GAE connector (tests/test_ppo.py
    minibatches have a few rows less than `minibatch_size`, and standardises advantages over these rows too.
 2. Every epoch is shuffled; RLlib's first one goes through the episodes in their order. `shuffle_batch_per_epoch:
    false` shuffles none.
-3. Values are logged for the last minibatch of a call. From its KL divergence `kl_coeff` is adapted, as in RLlib.
+3. Values are logged for the last minibatch of a call. From its KL divergence `kl_coeff` is adapted, as in RLlib. It is
+   logged without `use_kl_loss` too, where RLlib logs 0.
 4. `kl_coeff` is in the checkpoint; RLlib starts from the configured one again. Schedules are evaluated when a call
    begins, so the first one after a resume has its right values too.
 5. NaN or inf in rewards, values, advantages, losses or gradients stops the run before a weight changes and is named.
@@ -273,7 +274,7 @@ class PPOLearner(TeamLearner, OnPolicyLearner, PPOTorchLearner):
                 "lower the learning rate, clip gradients (grad_clip), or scale rewards and observations"
             )
         kl_coeff = float(self.curr_kl_coeffs_per_module[module_id]) if config.use_kl_loss else 0.0
-        if kl_coeff or (wanted and (config.use_kl_loss or config.stop_kl is not None)):
+        if kl_coeff or wanted:
             before = distribution(module.get_exploration_action_dist_cls())
             kl = mean(before(batch[Columns.ACTION_DIST_INPUTS]).kl(policy))
         if kl_coeff:

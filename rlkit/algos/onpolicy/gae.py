@@ -98,5 +98,7 @@ def standardised(advantages: np.ndarray) -> np.ndarray:
     Args:
         advantages: (B,), those that are learned from.
     """
-    result: np.ndarray = (advantages - advantages.mean()) / max(1e-4, advantages.std())
+    # squares of large float32 numbers overflow, and would make zeros of all
+    wide = advantages.astype(np.float64)
+    result: np.ndarray = ((wide - wide.mean()) / max(1e-4, wide.std())).astype(advantages.dtype)
     return result
