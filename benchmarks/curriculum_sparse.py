@@ -31,7 +31,8 @@ def lessons(size: int, curriculum: bool) -> list[dict[str, Any]]:
     far = GridWorld(size, layout="snake").ways((size - 1, size - 1))[0, 0]
     until = {"measure": "success", "threshold": 0.8, "min_episodes": 50}
     ends = range(2, far + 1, 2) if curriculum else []
-    steps = [{"name": f"{d} steps", "task": {"distance": {"integer": [max(1, d - 4), d]}}, "until": until} for d in ends]
+    tasks = {d: {"distance": {"integer": [max(1, d - 4), d]}} for d in ends}
+    steps = [{"name": f"{d} steps", "task": task, "until": until} for d, task in tasks.items()]
     return [*steps, {"name": "end to end", "task": {"distance": far}}]
 
 
