@@ -60,6 +60,7 @@ def agent_fragments(
                             episode.is_done,
                             extras,
                             initial_state(module) if initial_state else None,
+                            both_means_truncated=True,
                         )
                     )
         elif len(episode):
@@ -81,11 +82,12 @@ def _fragment(
     over: bool,
     extras: Sequence[str],
     initial_state: Any,
+    both_means_truncated: bool = False,
 ) -> Fragment:
     if not episode.is_numpy:
         episode.to_numpy()
     length = len(episode)
-    terminated, truncated = _flags(episode)
+    terminated, truncated = _flags(episode, both_means_truncated)
     states: dict[str, Any] = {OBS: rows(episode.observations)}
     steps: dict[str, Any] = {
         ACTIONS: rows(episode.actions),
@@ -100,10 +102,11 @@ def _fragment(
     return Fragment(key, episode.t_started, length, states, steps, done=episode.is_done or over)
 
 
-def _flags(episode: SingleAgentEpisode) -> tuple[bool, bool]:
-    """Whether it ended, and whether it was cut; what is both has ended."""
-    terminated = bool(episode.is_terminated)
-    return terminated, bool(episode.is_truncated) and not terminated
+def _flags(episode: SingleAgentEpisode, both_means_truncated: bool) -> tuple[bool, bool]:
+    terminated, truncated = bool(episode.is_terminated), bool(episode.is_truncated)
+    if terminated and truncated and both_means_truncated:
+        terminated = False
+    return terminated, truncated and not terminated
 
 
 def _at_end(length: int, flag: bool) -> np.ndarray:
@@ -277,7 +280,7 @@ def _joint(
                     : len(turns)
                 ]
         if agent_episode.is_done and len(turns):
-            terminated[turns[-1], i], truncated[turns[-1], i] = _flags(agent_episode)
+            terminated[turns[-1], i], truncated[turns[-1], i] = _flags(agent_episode, True)
     return Fragment(
         episode.id_,
         episode.env_t_started,
