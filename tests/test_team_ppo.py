@@ -62,6 +62,25 @@ class Dying(MultiAgentEnv):
         return seen, rewards, terminated, {"__all__": self.t == 5}, {}
 
 
+class Flags(Dying):
+    """Both act for three steps; the last flags are those of `ends`."""
+
+    ends: tuple[dict[str, bool], dict[str, bool]] = ({}, {})
+
+    def __init__(self, config: Any = None):
+        super().__init__(config)
+        self.agents = ["a", "b"]
+
+    def _seen(self) -> dict[str, Any]:
+        return {x: np.full(self.observation_spaces[x].shape, self.t, np.float32) for x in ("a", "b")}
+
+    def step(self, actions: Any) -> Any:
+        self.t += 1
+        flags = self.ends if self.t == 3 else ({}, {})
+        terminated, truncated = ({"__all__": False, **given} for given in flags)
+        return self._seen(), {"a": 1.0, "b": 1.0}, terminated, truncated, {}
+
+
 class Absent(Dying):
     """`c` may come, and never does."""
 
@@ -167,6 +186,30 @@ def test_popart_moves_no_value_and_running_statistics_are_unbiased() -> None:
 
 
 # Sampling
+
+
+@pytest.mark.parametrize(
+    ("ends", "terminated"),
+    [
+        (({"__all__": True}, {"__all__": True}), [True, True]),
+        (({"a": True, "b": True, "__all__": True}, {"a": True, "b": True, "__all__": True}), [True, True]),
+        (({"__all__": True}, {"a": True, "b": True}), [False, False]),
+        (({"a": True, "__all__": True}, {"b": True}), [True, False]),
+    ],
+)
+@pytest.mark.parametrize("kind", [TeamEnvRunner, EpisodeRunner])
+def test_the_last_flags_of_a_team_are_an_agents_own_and_both_mean_terminated(
+    ends: Any, terminated: list[bool], kind: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Flags, "ends", ends)
+    register_env("flags", Flags)
+    runner = kind(config=config_of("flags", ("a", "b")).env_runners(env_runner_cls=kind, explore=False))
+    found = runner.sample()
+    parts = [f.of_module(m) for f in found for m in ("a", "b")] if kind is TeamEnvRunner else None
+    if parts is None:
+        parts = [fragments_of(found, default_module="")[module] for module in ("a", "b")]
+    assert [bool(part.terminated.any()) for part in parts] == terminated
+    assert [bool(part.truncated.any()) for part in parts] == [not flag for flag in terminated]
 
 
 def test_a_team_sampled_on_arrays_is_that_of_rllibs_episodes() -> None:
