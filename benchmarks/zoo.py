@@ -25,8 +25,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from processes import append_row
-
 from rlkit.runs.statistics import interval
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -70,6 +68,8 @@ def rows(recipe: str) -> list[dict[str, Any]]:
 
 def run(recipe: str, seeds: list[int], variant: str, overrides: list[str], out: str) -> None:
     """Train what is missing, one process after the other."""
+    from processes import append_row
+
     for seed in seeds:
         if any((row["seed"], row["variant"]) == (seed, variant) for row in rows(recipe)):
             continue

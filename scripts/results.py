@@ -11,6 +11,7 @@ measured, so does the row; where it does not, neither does the row.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import statistics
 import sys
@@ -110,11 +111,11 @@ budget of the recipe. `python benchmarks/zoo.py show` prints this table, `run RE
 
 def beside() -> list[str]:
     """The table of benchmarks/zoo.py."""
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    try:
-        import zoo
-    finally:
-        sys.path.pop(0)
+    spec = importlib.util.spec_from_file_location("benchmarks_zoo", ROOT / "benchmarks" / "zoo.py")
+    assert spec is not None
+    assert spec.loader is not None
+    zoo = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(zoo)
     lines: list[str] = zoo.table(zoo.PUBLISHED)
     return [BESIDE, *lines]
 
