@@ -5,8 +5,9 @@ RLlib's modules, heads and losses stay as they are. A catalog tells them which e
     PPO, APPO, IMPALA, MARWIL   the model for the actor and again for the critic, or one for both (`share`)
     DQN                         the model, then the (dueling) heads; RLlib copies both for the target network
     SAC, CQL, IQL, TQC          the model for the policy; for each Q function the model again, its features
-                                next to the action, then `fusionnet_hiddens`; discrete SAC: as DQN; recurrent ones
-                                in rlkit's SAC alone
+                                next to the action, then `fusionnet_hiddens`; where that is empty, the model on
+                                action and observation together; discrete SAC: as DQN; recurrent ones in rlkit's
+                                SAC alone
     BC                          the model and the policy head
 
 With an action mask the encoder hands the mask on behind the features, (B, F + A), and the head takes it off
@@ -43,6 +44,7 @@ from rlkit.models.masks import ILLEGAL_LOGIT, ILLEGAL_Q, legal, masked
 from rlkit.rllib import EncoderHook
 from rlkit.roster import MASK_KEY, split_mask
 
+ACTION, OBSERVATION = "action", "observation"  # the parts of what a model sees that reads both
 KEY = "rlkit_model"  # where a module's `model_config` holds `ModelRef.to_dict()`
 
 
@@ -161,6 +163,35 @@ class QEncoder(TorchModel, Encoder):
     def _forward(self, inputs: dict, **kwargs: Any) -> dict:
         features = self.observation_encoder({Columns.OBS: inputs[Columns.OBS]})[ENCODER_OUT]
         return {ENCODER_OUT: self.fused(features, inputs[Columns.ACTIONS])}
+
+
+class JointQEncoder(TorchModel, Encoder):
+    """Encoder of Q(s, a) for continuous actions: one model on both, as in SAC's own code (arXiv 1812.05905)."""
+
+    def __init__(self, config: JointQEncoderConfig):
+        TorchModel.__init__(self, config)
+        Encoder.__init__(self, config)
+        self.net = config.model.build(config.space)
+
+    def _forward(self, inputs: dict, **kwargs: Any) -> dict:
+        both = {ACTION: inputs[Columns.ACTIONS], OBSERVATION: inputs[Columns.OBS]}
+        return {ENCODER_OUT: self.net(as_float(both, self.config.space))}
+
+
+@dataclass
+class JointQEncoderConfig(ModelConfig):
+    """`space` holds action and observation, `size` is F."""
+
+    model: ModelRef = None  # type: ignore[assignment]  # dataclass inheritance demands a default
+    space: gym.spaces.Dict = None
+    size: int = 0
+
+    @property
+    def output_dims(self) -> tuple[int]:
+        return (self.size,)
+
+    def build(self, framework: str = "torch") -> JointQEncoder:
+        return JointQEncoder(self)
 
 
 @dataclass
@@ -321,22 +352,30 @@ class CustomSACCatalog(_Custom, SACCatalog):
     ):
         super().__init__(observation_space, action_space, model_config_dict, **kwargs)
         if isinstance(action_space, gym.spaces.Box):
-            if not self.settings["fusionnet_hiddens"]:
-                raise UsageError(
-                    "model.fusionnet_hiddens is empty: a Q head straight on (features, action) cannot relate them"
-                )
-            self.qf_head_config.input_dims = (self.settings["fusionnet_hiddens"][-1],)
+            self.critic = self._critic(action_space)
+            self.qf_head_config.input_dims = self.critic.output_dims
+
+    def _critic(self, action_space: gym.spaces.Box) -> QEncoderConfig | JointQEncoderConfig:
+        hiddens, features = list(self.settings["fusionnet_hiddens"]), self.features
+        if hiddens:
+            return QEncoderConfig(
+                features=self.memory or features,
+                action_size=int(action_space.shape[0]),
+                hiddens=hiddens,
+                activation=self.settings["fusionnet_activation"],
+            )
+        if self.memory:
+            raise UsageError(
+                f"model.fusionnet_hiddens is empty: the model {features.model.name!r} would see actions too, and a "
+                "recurrent one sees observations alone; expected the sizes of the layers behind it, e.g. [64]"
+            )
+        space = gym.spaces.Dict({ACTION: action_space, OBSERVATION: features.space})
+        return JointQEncoderConfig(model=features.model, space=space, size=measure(features.model, space)[0])
 
     def build_qf_encoder(self, framework: str) -> Encoder:
         if not isinstance(self.action_space, gym.spaces.Box):
             return self.build_encoder(framework)
-        config = QEncoderConfig(
-            features=self.memory or self.features,
-            action_size=int(self.action_space.shape[0]),
-            hiddens=list(self.settings["fusionnet_hiddens"]),
-            activation=self.settings["fusionnet_activation"],
-        )
-        return config.build()
+        return self.critic.build()
 
     def build_pi_head(self, framework: str) -> nn.Module:
         return self._finish(super().build_pi_head(framework), "pi_gain", masks=True)
