@@ -229,17 +229,19 @@ def _run(experiment: Experiment) -> Run:
 
 
 def _write_outcome(experiment: Experiment) -> None:
-    """Write run.json; on a full disk, into the space that the lock keeps for it."""
+    """Write run.json; on a full disk, into the space that the lock keeps for it, or where it stands."""
+    info, folder = experiment.info, experiment.folder
     try:
-        experiment.info.write(experiment.folder)
+        info.write(folder)
     except OSError:
-        lock.give_space(experiment.folder)
+        lock.give_space(folder)
         try:
-            experiment.info.write(experiment.folder)
+            if manifest.takes_files(folder):
+                info.write(folder)
+            else:  # whole or not at all needs a second file
+                (folder / INFO).write_text(info.content())
         except OSError as error:
-            raise RunFailed(
-                f"{experiment.info.error or experiment.info.status}; {cannot_write(error, experiment.folder)}"
-            ) from error
+            raise RunFailed(f"{info.error or info.status}; {cannot_write(error, folder)}") from error
 
 
 def _lost(experiment: Experiment, show: Progress, what: str) -> None:
@@ -259,12 +261,14 @@ def _os_error(text: str) -> OSError | None:
 
 def cannot_write(error: OSError, folder: Path) -> str:
     """Return what a failed write says: the path, the reason, and the bytes that are free there."""
-    where = error.filename or folder
+    return f"cannot write {error.filename or folder}: {error.strerror or error}{_space(folder)}"
+
+
+def _space(path: str | Path) -> str:
     try:
-        free = f" ({shutil.disk_usage(folder).free:,} bytes free)"
+        return f" ({manifest.free_space(next(p for p in (Path(path), *Path(path).parents) if p.is_dir()))})"
     except OSError:
-        free = ""
-    return f"cannot write {where}: {error.strerror or error}{free}"
+        return ""
 
 
 def dry_run(
@@ -444,6 +448,8 @@ def outcome(trials: Sequence[Any], tracker: Any, signal_number: int | None) -> t
             "code, of the environment for example"
         )
     more = f" ({len(failed)} of {len(trials)} trials failed)" if len(trials) > 1 else ""
+    if not text.strip():
+        return "failed", f"{name} failed{more}: {reason}; {path} is empty or missing{_space(path)}"
     return "failed", f"{name} failed{more}: {reason}\nThe traceback is in {path}"
 
 

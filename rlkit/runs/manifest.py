@@ -318,13 +318,29 @@ def _reason(error: OSError) -> str:
     return error.strerror or str(error)
 
 
+def takes_files(folder: Path) -> bool:
+    """Whether a folder's disk has an inode for one more file; some file systems do not count them."""
+    status = os.statvfs(folder)
+    return not status.f_files or status.f_favail > 0
+
+
+def free_space(folder: Path) -> str:
+    """Return what is free on a folder's disk: bytes and, when it takes no more files, that.
+
+    Raises:
+        OSError: nobody can say.
+    """
+    status = os.statvfs(folder)
+    files = "" if takes_files(folder) else ", but for no more files"
+    return f"{status.f_bavail * status.f_frsize:,} bytes free{files}"
+
+
 def cannot_write(error: OSError, path: Path) -> str:
     """Return what a failed write says: the path, the reason, the bytes already there, and those that are free."""
     folder = path if path.is_dir() else path.parent
     try:
-        status = os.statvfs(folder)
         there = sum(entry.stat().st_size for _, entry in _walk(folder) if entry.is_file())
-        space = f" ({there:,} bytes needed so far, {status.f_bavail * status.f_frsize:,} free)"
+        space = f" ({there:,} bytes needed so far, {free_space(folder)})"
     except OSError:
         space = ""
     named = str(error.filename or "")

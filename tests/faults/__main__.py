@@ -5,7 +5,7 @@
     python tests/faults --rows ''             only the page, from the tries that lie there
 
 A try is one line of tests/faults/tries.jsonl: row, what, tries, held, lost, seconds, problems. The last line of a row
-and `what` counts, except for kills and signals, of which each does.
+and `what` counts, except for kills, signals and full disks, of which each does.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import corruption
+import disks
 import kills
 import malformed
 import signals
@@ -34,6 +35,7 @@ LOG = HERE / "tries.jsonl"
 PAGE = HERE.parents[1] / "docs" / "reliability.md"
 ALGORITHMS = ("DQN", "SAC", "PPO", "MADDPG", "DRON")
 SEEDED = time.time_ns() % 2**32
+FULL = "training on a disk without room for more"
 Try = dict[str, Any]
 
 ROWS = {
@@ -156,6 +158,19 @@ def signalled(each: int, folder: Path) -> Iterator[Try]:
             }  # fmt: skip
 
 
+def filled(algorithms: Sequence[str]) -> Iterator[Try]:
+    """A disk that fills at some moment, once for each algorithm and kind."""
+    rng = random.Random(SEEDED)
+    for algorithm in algorithms:
+        for kind in disks.KINDS:
+            began = time.monotonic()
+            bad = disks.attempt(
+                algorithm, kind, rng.choice([0, rng.random()]) * (1 if kind == "bytes" else 60)
+            )
+            yield {"row": "F7", "what": f"{FULL} {kind}, {algorithm}", "tries": 1, "held": int(not bad),
+                   "seconds": round(time.monotonic() - began, 1), "problems": bad}  # fmt: skip
+
+
 def trained(algorithm: str, folder: Path) -> Path:
     """A finished run of an algorithm with three checkpoints."""
     import rlkit
@@ -241,14 +256,19 @@ def page() -> str:
     written = [json.loads(line) for line in LOG.read_text().splitlines()] if LOG.exists() else []
     last = {(t["row"], t["what"]): n for n, t in enumerate(written)}
     counted = (*KILLS, "F5")
-    tries = [t for n, t in enumerate(written) if t["row"] in counted or last[t["row"], t["what"]] == n]
+    tries = [
+        t
+        for n, t in enumerate(written)
+        if t["row"] in counted or t["what"].startswith(FULL) or last[t["row"], t["what"]] == n
+    ]
     lines = [
         "# Reliability", "",
         "What was tried, and what held. `make faults` runs the program in `tests/faults/`, which writes each try into",
         "`tests/faults/tries.jsonl` and this page from it. A short form of the rows is",
         "part of `make test` (`tests/test_faults.py` and the tests named below). Lost: iterations done again after",
         "`--resume`, at most. Seconds: until the next new row after a kill, or until the process ended after a signal;",
-        "median and largest, on whatever machine ran the program. A checkpoint was written every 2 iterations.", "",
+        "median and largest, on whatever machine ran the program; of a full disk the whole try. A checkpoint was",
+        "written every 2 iterations.", "",
         "| row | fault | what was tried | tries | held | lost | seconds |", "|---|---|---|---:|---:|---:|---|",
     ]  # fmt: skip
     for row, fault in ROWS.items():
@@ -257,7 +277,9 @@ def page() -> str:
             lines.append(f"| {row} | {fault} | not run | 0 | – | – | – |")
         groups: dict[str, list[Try]] = {}
         for one in own:
-            groups.setdefault(one["what"].split(",")[0] if row in KILLS else one["what"], []).append(one)
+            groups.setdefault(one["what"].split(",")[0] if row in (*KILLS, "F7") else one["what"], []).append(
+                one
+            )
         for what, group in groups.items():
             count, held = sum(t["tries"] for t in group), sum(t["held"] for t in group)
             lost = max((t["lost"] for t in group if "lost" in t), default=None)
@@ -303,6 +325,8 @@ def main() -> None:
                 work.append(lambda: killed(kinds, given.each, algorithms, folder / "kills"))
             if row == "F5":
                 work.append(lambda: signalled(max(1, given.each // 5), folder / "F5"))
+            if row == "F7":
+                work.append(lambda: filled(algorithms))
             if row == "F6":
                 work += [lambda a=a: damaged(a, folder / "F6") for a in algorithms]  # type: ignore[misc]
             if row == "F20":
