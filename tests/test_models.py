@@ -29,6 +29,7 @@ from ray.rllib.core.rl_module.rl_module import RLModule
 from torch import nn
 
 from rlkit import registry
+from rlkit.algos import SACConfig as ColumnSACConfig
 from rlkit.errors import UsageError
 from rlkit.models import check_model, cnn, mlp, module_spec, register_model
 from rlkit.models.dense import flatten
@@ -126,6 +127,28 @@ def test_parameters_are_those_of_the_model_and_its_heads() -> None:
     fusion = (8 + 2) * 32 + 32
     sac = {"name": "tiny", "fusionnet_hiddens": [32]}
     assert count(SACConfig, sac, FORCE) == (own + 8 * 4 + 4) + 2 * (own + fusion + 33)
+    joint = (2 + 4) * 8 + 8 + (8 * 1 + 1)  # action and observation side by side
+    sac = {"name": "mlp", "hiddens": [8], "fusionnet_hiddens": []}
+    assert count(SACConfig, sac, FORCE) == (own + 8 * 4 + 4) + 2 * joint
+
+
+@pytest.mark.parametrize("config_class", [SACConfig, TQCConfig])
+@pytest.mark.parametrize("observations", [VECTOR, NESTED, gym.spaces.Discrete(5)])
+def test_a_critic_without_fusion_layers_sees_action_and_observation(
+    config_class: type, observations: gym.Space
+) -> None:
+    model = {"name": "mlp", "hiddens": [16], "fusionnet_hiddens": []}
+    module = module_of(config_class, model, observations, FORCE)
+    obs, actions = batch_of(observations, 5), torch.zeros(5, 2)
+
+    def critic(actions: torch.Tensor, obs: Any) -> torch.Tensor:
+        encoder = module.qf_encoder if config_class is SACConfig else module.qf_encoders[0]
+        return encoder({"obs": obs, "actions": actions})["encoder_out"]
+
+    one, other = critic(actions, obs), critic(actions + 1.0, obs)
+    assert one.shape == (5, 16)
+    assert not torch.equal(one, other)
+    assert not torch.equal(one, critic(actions, tree.map_structure(lambda x: x * 0, obs)))
 
 
 def test_inference_modules_leave_out_what_acting_does_not_need() -> None:
@@ -317,6 +340,11 @@ def test_options_that_an_algorithm_or_a_space_cannot_use() -> None:
         module_spec(DreamerV3Config(), {"name": "mlp"})
     with pytest.raises(UsageError, match="TQC takes no recurrent model"):
         module_of(TQCConfig, {"name": "memory"}, VECTOR, FORCE)
+    none = {"fusionnet_hiddens": []}
+    with pytest.raises(UsageError, match=r"fusionnet_hiddens is empty: .*'memory'.*e.g. \[64\]"):
+        module_of(ColumnSACConfig, {"name": "memory", **none}, VECTOR, FORCE)
+    with pytest.raises(UsageError, match=r"fusionnet_hiddens is empty, so .*'tiny'.* Dict"):
+        module_of(SACConfig, {"name": "tiny", **none}, VECTOR, FORCE)
     with pytest.raises(UsageError, match=r"'cnn' takes an image .*got Box.*use 'mlp'"):
         check_model({"name": "cnn"}, VECTOR, CHOICE)
     with pytest.raises(

@@ -90,8 +90,9 @@ def test_rllibs_learners_train_the_users_parameters(
     [
         (ColumnDQNConfig, "CartPole-v1", {"name": "tiny"}),
         (ColumnSACConfig, "Pendulum-v1", {"name": "tiny", "fusionnet_hiddens": [16]}),
+        (ColumnSACConfig, "Pendulum-v1", {"name": "mlp", "hiddens": [8], "fusionnet_hiddens": []}),
     ],
-    ids=["DQN", "SAC"],
+    ids=["DQN", "SAC", "SAC-joint"],
 )
 def test_rlkits_algorithms_train_and_save_the_users_model(
     ray_local: None, tmp_path: Path, config_class: type, env: str, model: dict

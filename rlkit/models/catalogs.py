@@ -5,9 +5,8 @@ RLlib's modules, heads and losses stay as they are. A catalog tells them which e
     PPO, APPO, IMPALA, MARWIL   the model for the actor and again for the critic, or one for both (`share`)
     DQN                         the model, then the (dueling) heads; RLlib copies both for the target network
     SAC, CQL, IQL, TQC          the model for the policy; for each Q function the model again, its features
-                                next to the action, then `fusionnet_hiddens`; where that is empty, the model on
-                                action and observation together; discrete SAC: as DQN; recurrent ones in rlkit's
-                                SAC alone
+                                next to the action, then `fusionnet_hiddens`, or, where that is empty, the model
+                                on both; discrete SAC: as DQN; recurrent ones in rlkit's SAC alone
     BC                          the model and the policy head
 
 With an action mask the encoder hands the mask on behind the features, (B, F + A), and the head takes it off
@@ -370,7 +369,13 @@ class CustomSACCatalog(_Custom, SACCatalog):
                 "recurrent one sees observations alone; expected the sizes of the layers behind it, e.g. [64]"
             )
         space = gym.spaces.Dict({ACTION: action_space, OBSERVATION: features.space})
-        return JointQEncoderConfig(model=features.model, space=space, size=measure(features.model, space)[0])
+        try:
+            size, _ = measure(features.model, space)
+        except UsageError as error:
+            raise UsageError(
+                f"model.fusionnet_hiddens is empty, so critics give the model action and observation together: {error}"
+            ) from None
+        return JointQEncoderConfig(model=features.model, space=space, size=size)
 
     def build_qf_encoder(self, framework: str) -> Encoder:
         if not isinstance(self.action_space, gym.spaces.Box):
