@@ -126,6 +126,7 @@ def train(
         _plugins(imports)
         loaded = from_flags(algorithm, env, overrides)
     from rlkit.launch import train as launch
+    from rlkit.launch.interrupt import Stopped
 
     if dry_run:
         if resume is not None:
@@ -135,13 +136,18 @@ def train(
     options: dict[str, Any] = {"imports": imports, "address": address, "quiet": quiet, "verbose": verbose}
     command = shlex.join(["rlkit", *sys.argv[1:]])
     _end_with_143()
-    with _stdout_for_results():
-        if resume is not None:
-            run = launch.resume(resume, overrides, trust=trust, **options)
-        else:
-            run = launch.train(
-                loaded, overrides if file else (), out=out, command=command, trust=trust, **options
-            )
+    try:
+        with _stdout_for_results():
+            if resume is not None:
+                run = launch.resume(resume, overrides, trust=trust, **options)
+            else:
+                run = launch.train(
+                    loaded, overrides if file else (), out=out, command=command, trust=trust, **options
+                )
+    except Stopped as stopped:
+        if stopped.run is None:
+            raise
+        run = stopped.run
     result = launch.summary(run)
     if as_json:
         print(json.dumps(result))

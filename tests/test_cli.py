@@ -271,6 +271,20 @@ def test_sigterm_leaves_a_checkpoint_and_a_run_that_goes_on(
     _check_interrupted(result.out, "terminated")
 
 
+def test_a_signal_ends_a_script_that_trains_and_leaves_the_run_to_it(
+    recipe: Path, tmp_path: Path, ray_local: None
+) -> None:
+    def interrupt() -> None:
+        _wait_for_a_row(tmp_path / "runs", lambda: True)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt, match="SIGINT") as caught:
+        rlkit.train(recipe, ["stop.iterations=100000"], out=tmp_path / "runs")
+    assert caught.value.run.info.status == "interrupted"
+    assert caught.value.run.last_checkpoint is not None
+
+
 def test_what_an_environment_prints_is_no_result(capfd: pytest.CaptureFixture[str]) -> None:
     with cli._stdout_for_results():
         print("from Python")

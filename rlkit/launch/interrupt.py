@@ -17,17 +17,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from rlkit.runs.run import Status
+from rlkit.runs.run import Run, Status
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 DEAF_S = 2.0  # ending Ray's processes and writing run.json takes a fraction of a second
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal that ends the run now; `exit_code` is that of the command."""
+    """A signal that ends, or has ended, a run.
 
-    def __init__(self, number: int):
+    Attributes:
+        run: what was trained until then, when it is written down; None for a run that ends now.
+        exit_code: that of the command.
+    """
+
+    def __init__(self, number: int, run: Run | None = None):
         super().__init__(signal.Signals(number).name)
+        self.run = run
         self.status = status_of(number)
         self.exit_code = 130 if self.status == "interrupted" else 143
 

@@ -20,7 +20,7 @@ from rlkit import registry, rllib
 from rlkit.errors import CheckpointError, RunFailed, UsageError, printable
 from rlkit.files import sha256, write_atomic
 from rlkit.launch.experiment import Experiment
-from rlkit.launch.interrupt import Interrupt, status_of
+from rlkit.launch.interrupt import Interrupt, Stopped, status_of
 from rlkit.launch.mirror import SYNC_S, Mirror, destination
 from rlkit.launch.progress import Progress
 from rlkit.launch.session import RaySession, demand, quiet_loggers, require, set_quiet
@@ -65,6 +65,7 @@ def train(
         RecipeError: the recipe is wrong (all problems at once).
         UsageError: the parts of the recipe do not fit together, or there is no recipe.
         RunFailed: a trial failed; its traceback is in the trial's error.txt.
+        KeyboardInterrupt: ^C, SIGTERM or SIGHUP ended it, with a checkpoint; its `run` is the Run until then.
     """
     registry.begin(imports)
     if (recipe is None) == (algorithm is None and env is None) or (algorithm is None) != (env is None):
@@ -108,6 +109,7 @@ def resume(
         UsageError: not a run folder, one that is in use, another override, or a run with nothing left to do.
         CheckpointError: the run is not this user's or was edited, or a trial's checkpoints are all damaged or not
             signed by this user. Nothing has been imported or unpickled then.
+        KeyboardInterrupt: as in `train`.
     """
     words = [*overrides] if not isinstance(overrides, Mapping) else [f"{k}={v}" for k, v in overrides.items()]
     for word in words:
@@ -225,6 +227,8 @@ def _run(experiment: Experiment) -> Run:
     if info.status == "failed":
         words = f"\nnext: rlkit train --resume {shlex.quote(place_of(folder))}" if run.last_checkpoint else ""
         raise RunFailed("\n".join(filter(None, (info.error, left))) + words)
+    if interrupt.signal is not None:
+        raise Stopped(interrupt.signal, run)
     return run
 
 
