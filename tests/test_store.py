@@ -13,13 +13,15 @@ from pathlib import Path
 import pytest
 from run_folders import write_checkpoint, write_run
 from test_launch import TINY
+from typer.testing import CliRunner
 
 import rlkit
+from rlkit import cli
 from rlkit.errors import CheckpointError, UsageError
 from rlkit.launch.initial import sources
 from rlkit.launch.mirror import Away, Mirror
-from rlkit.runs import lock, seal, store
-from rlkit.runs.listing import list_runs
+from rlkit.runs import listing, lock, seal, store
+from rlkit.runs.listing import find_runs, list_runs
 from rlkit.runs.run import RunInfo, find_checkpoint, new_run_folder, open_run
 from rlkit.runs.store import Store
 
@@ -220,8 +222,35 @@ def test_a_run_a_trial_and_a_checkpoint_are_found_by_their_uri(
     for nothing in (f"{bucket}/runs/your", f"{run}/trial_9", f"{bucket}/runs"):
         with pytest.raises(UsageError, match="no such run, trial or checkpoint: file://"):
             find_checkpoint(nothing)
-    with pytest.raises(UsageError, match="runs are listed and cleaned in folders"):
-        list_runs([bucket])
+
+
+def test_runs_of_a_store_are_listed_without_their_checkpoints(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, info = made(bucket)
+    trial = open_run(folder).trials[0].path
+    write_checkpoint(trial, 1)
+    Mirror(folder, info).begin()
+    uri = store.place_of(folder)
+    elsewhere(monkeypatch, tmp_path)
+    for place in (bucket, f"{bucket}/runs/my", uri, Path(uri)):
+        (row,) = list_runs([place], "*/my/*")
+        assert (row.place, row.name, row.status, row.trials) == (uri, "my", open_run(row.path).status, 1)
+        assert row.size == listing.size_of(tmp_path / "bucket" / "runs" / "my" / folder.name)
+        assert row.age_s < 600
+    elsewhere(monkeypatch, tmp_path / "again")
+    (row,) = list_runs([bucket])
+    assert {path.name for path in row.path.rglob("*") if path.is_file()} == {
+        "run.json",
+        "metrics.csv",
+        "params.json",
+    }
+    result = CliRunner().invoke(cli.app, ["runs", "--in", bucket, "--json"])
+    assert [found["path"] for found in json.loads(result.stdout)] == [uri]
+    with pytest.raises(UsageError, match="no such folder: file://"):
+        list_runs([f"{bucket}/nowhere"])
+    with pytest.raises(UsageError, match="cleaned in folders of this machine"):
+        list(find_runs([bucket]))
 
 
 def test_a_name_that_leads_out_of_the_run_is_refused(

@@ -125,7 +125,9 @@ runs_app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
 @runs_app.callback(invoke_without_command=True)
 def runs(
     context: typer.Context,
-    folder: Annotated[Path, typer.Option("--in", help="Look at and below this folder.")] = Path("runs"),
+    folder: Annotated[Path, typer.Option("--in", help="Look at and below this folder or URI.")] = Path(
+        "runs"
+    ),
     name: Annotated[str, typer.Option(help="Glob over name or path: 'dqn_*'.")] = "*",
     status: Annotated[
         str | None, typer.Option(help="running, done, failed, interrupted, terminated or damaged.")
@@ -144,13 +146,13 @@ def runs(
 
     rows = list_runs([folder], name, status)
     if as_json:
-        print(json.dumps(plain_numbers([{**asdict(row), "path": str(row.path)} for row in rows])))
+        print(json.dumps(plain_numbers([{**asdict(row), "path": row.place} for row in rows])))
         return
     if not rows:
         print(f"no runs in {folder} match", file=sys.stderr)
         return
     console().print(run_table(rows), crop=False)
-    _tell([f"{row.path}: {row.note}" for row in rows if row.note])
+    _tell([f"{row.place}: {row.note}" for row in rows if row.note])
 
 
 def _refuse_options(context: typer.Context) -> None:

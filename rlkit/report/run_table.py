@@ -26,7 +26,7 @@ def run_table(rows: Sequence[RunRow]) -> Table:
     for row in rows:
         best = "–" if row.best is None else value(row.best)
         steps = "–" if row.env_steps is None else thousands(row.env_steps)
-        words = (str(row.path), row.status, str(row.trials), best, steps, age(row.age_s), amount(row.size))
+        words = (row.place, row.status, str(row.trials), best, steps, age(row.age_s), amount(row.size))
         table.add_row(*(Text(printable(word)) for word in words))
     return table
 

@@ -8,7 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rlkit.errors import CheckpointError, UsageError, did_you_mean
@@ -45,6 +45,11 @@ class RunRow:
     size: int = 0
     note: str = ""
 
+    @property
+    def place(self) -> str:
+        """Its folder, or its URI in object storage."""
+        return store.place_of(self.path)
+
 
 @dataclass
 class Cleaning:
@@ -68,7 +73,7 @@ def find_runs(folders: Sequence[str | Path]) -> Iterator[Path]:
     for folder in folders:
         if store.is_uri(folder):
             raise UsageError(
-                f"{folder}: runs are listed and cleaned in folders; name one run, as in `rlkit report URI`"
+                f"{folder}: checkpoints are cleaned in folders of this machine; `rlkit runs --in {folder}` lists these"
             )
         if not Path(folder).is_dir():
             raise UsageError(f"no such folder: {folder} (`rlkit train` puts runs under runs/)")
@@ -87,7 +92,8 @@ def list_runs(folders: Sequence[str | Path], pattern: str = "*", status: str | N
     """Return the runs below folders, the newest first. A damaged one is listed with what is wrong.
 
     Args:
-        pattern: glob over the run's name and over its path.
+        folders: of this machine, or URIs of object storage; of a run there only its small files are fetched.
+        pattern: glob over the run's name and over its path or URI.
         status: one of `STATUSES`.
 
     Raises:
@@ -97,11 +103,15 @@ def list_runs(folders: Sequence[str | Path], pattern: str = "*", status: str | N
         raise UsageError(
             f"unknown status {status!r}{did_you_mean(status, STATUSES)}; one of {', '.join(STATUSES)}"
         )
-    rows = [row_of(path) for path in find_runs(folders)]
+    rows = []
+    for folder in folders:
+        if store.is_uri(folder):
+            rows += [replace(row_of(path), size=size) for path, size in store.outlines(folder).items()]
+    rows += [row_of(path) for path in find_runs([f for f in folders if not store.is_uri(f)])]
     wanted = [
         row
         for row in rows
-        if (fnmatch.fnmatch(row.name, pattern) or fnmatch.fnmatch(str(row.path), pattern))
+        if (fnmatch.fnmatch(row.name, pattern) or fnmatch.fnmatch(row.place, pattern))
         and status in (None, row.status)
     ]
     return sorted(wanted, key=lambda row: row.age_s)

@@ -17,7 +17,7 @@ import re
 import shutil
 import tempfile
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -28,6 +28,7 @@ from rlkit.runs import lock
 from rlkit.runs.layout import INFO, MANIFEST
 
 _URI = re.compile(r"([a-z][a-z0-9+.-]+):/+([^?]*)(\?.*)?", re.DOTALL)
+_OUTLINE = re.compile(r"run\.json|metrics\.csv|trial_[^/]*/params\.json")
 # s3: a small file is one request, not the three of a multipart upload; gs: pyarrow's own limit is 15 minutes
 OPTIONS = {"s3": "allow_delayed_open=true", "gs": "retry_limit_seconds=20", "gcs": "retry_limit_seconds=20"}
 CLOCK_S = 1.0  # stores keep whole seconds
@@ -175,14 +176,17 @@ class Store:
             if not self._flat:
                 self._files.delete_dir(self._path(name))
 
-    def fetch(self, folder: Path) -> None:
+    def fetch(self, folder: Path, found: Mapping[str, Found] | None = None) -> None:
         """Bring `folder` up to date: files that it lacks, or that are newer in the store.
+
+        Args:
+            found: of `listing`, the files that are wanted; all of them if None.
 
         Raises:
             UsageError: the store cannot be read, or there is nothing.
             CheckpointError: a name in the store leads out of the folder.
         """
-        found = self.listing()
+        found = self.listing() if found is None else found
         if not found:
             raise UsageError(f"no such run, trial or checkpoint: {self.uri}")
         for relative, file in sorted(found.items(), key=lambda item: item[0].endswith(MANIFEST)):
@@ -276,6 +280,31 @@ def fetched(uri: str | Path) -> Path:
     newest = max(folders, key=lambda name: [int(number) for number in re.findall(r"\d+", name)])
     _update(Store(join(store.uri, newest)))
     return staging(join(store.uri, newest))
+
+
+def outlines(uri: str | Path) -> dict[Path, int]:
+    """Bring what a list of runs shows of each one at and below a URI; return staging folder -> bytes in the store.
+
+    Raises:
+        UsageError: the store cannot be read, or there is nothing.
+    """
+    store = Store(uri)
+    found = store.listing()
+    if not found:
+        raise UsageError(f"no such folder: {store.uri}")
+    runs: dict[str, dict[str, Found]] = {}
+    for name in sorted((n for n in found if f"/{n}".endswith(f"/{INFO}")), key=lambda n: n.count("/")):
+        root = name[: -len(INFO)]  # "" or with a slash behind it
+        if not any(root.startswith(outer) for outer in runs):
+            runs[root] = {n[len(root) :]: file for n, file in found.items() if n.startswith(root)}
+    sizes = {}
+    for root, files in runs.items():
+        run = Store(join(store.uri, root.rstrip("/"))) if root else store
+        folder = staging(run.uri)
+        if lock.holder(folder) is None:
+            run.fetch(folder, {n: file for n, file in files.items() if _OUTLINE.fullmatch(n)})
+        sizes[folder] = sum(file.size for file in files.values())
+    return sizes
 
 
 def _update(run: Store) -> None:
