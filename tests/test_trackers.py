@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -102,6 +103,19 @@ def test_a_tracker_that_fails_is_told_of_once_and_the_others_go_on(play: Any, wh
     assert said == ["wandb: no route to host; the training goes on without it"]
     assert bad.told[-1][0] == where
     assert good.told[-1] == ("over",)
+
+
+def test_a_tracker_whose_package_is_broken_says_what_breaks_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "wandb").mkdir()
+    (tmp_path / "wandb" / "__init__.py").write_text("raise ImportError('libwandb.so: no such symbol')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "wandb", raising=False)
+    said: list[str] = []
+    experiment: Any = SimpleNamespace(folder=tmp_path / "runs" / "a" / "now")
+    trackers.Trackers(experiment, {"wandb": trackers._wandb}, said.append).setup()
+    assert said == ["wandb: libwandb.so: no such symbol; the training goes on without it"]
 
 
 def written(tmp_path: Path, track: str) -> Path:

@@ -148,6 +148,7 @@ class Trackers(tune.Callback):
 
 
 def _wandb(experiment: Experiment, place: Path) -> Any:
+    import wandb  # noqa: F401  of one that cannot be imported Ray says that it is not installed
     from ray.air.integrations.wandb import WandbLoggerCallback
 
     os.environ.setdefault("WANDB_SILENT", "true")
