@@ -64,6 +64,7 @@ SHORT: dict[str, list[str]] = {
     "pbt_cartpole": ["--seeds", "1", "--steps", "1000", "--out", "/dev/null"],
     "random_returns": ["--episodes", "2"],
     "report_cost": ["--runs", "1", "--rows", "100"],
+    "sac_critics": ["--rounds", "1"],
     "scale": ["driver", "--runners", "1", "10"],
     "search_cartpole": ["--trials", "2", "--steps", "600", "--seeds", "1", "--out", "/dev/null"],
     "seed_streams": [],
