@@ -213,3 +213,14 @@ def test_a_run_outlives_a_node_with_its_runners(tmp_path: Path) -> None:
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["iterations"] == list(range(1, len(found["iterations"]) + 1))
     assert found["after"] >= 3
+
+
+@pytest.mark.slow
+def test_a_trial_on_a_lost_node_goes_on_from_its_store_and_so_does_another_machine(tmp_path: Path) -> None:
+    file = Path(__file__).parent / "faults" / "away_trial.py"
+    done = subprocess.run([sys.executable, file, tmp_path], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["resumed"] == list(range(1, len(found["iterations"]) + 5))
+    assert found["after"] >= 3
+    assert found["checkpoints"]
