@@ -188,7 +188,8 @@ class Chain:
         found.seconds = time.monotonic() - at
         if not reached or again.process.poll() is not None:
             code, out, err = again.end(0)
-            found.problems.append(f"--resume: exit {code}: {out[-400:]} {err[-400:]}")
+            traces = "".join(path.read_text()[-2000:] for path in run.glob("trial_*/error.txt"))
+            found.problems.append(f"--resume: exit {code}: {out[-400:]} {err[-400:]} {traces}")
             return
         first = again.said("going on from checkpoint_")
         found.lost = before[-1] - int(first) if first else before[-1]
