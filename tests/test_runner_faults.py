@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +95,22 @@ def test_a_run_shows_the_reason_once_and_fails(tmp_path: Path) -> None:
     assert "env runner 1: EnvError" in str(caught.value)
     text = next(tmp_path.glob("*/*/trial_*/error.txt")).read_text()
     assert root_cause(text).startswith("EnvRunnerError: env runner 1")
+
+
+def test_a_learner_that_is_gone_is_named() -> None:
+    given = {**recipe("DQN"), "env": "CartPole-v1"}
+    given["config"]["learners"] = {"num_learners": 1}
+    given["config"]["env_runners"]["num_env_runners"] = 0
+    own = trial(given)
+    try:
+        own.train()
+        (answer,) = own.learner_group.foreach_learner(lambda learner: os.getpid())
+        os.kill(answer.get(), signal.SIGKILL)
+        for _ in range(2):  # whoever asks first, and whoever finds nobody to ask
+            with pytest.raises(RunFailed, match="1 of 1 learners ended without an exception"):
+                own.train()
+    finally:
+        own.stop()
 
 
 def test_a_process_that_ends_without_an_exception_is_started_again(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from ray.rllib.algorithms.algorithm import Algorithm
 from rlkit import registry, rllib, state
 from rlkit.algos.onpolicy.kl import attach_kl_coeffs
 from rlkit.callbacks.base import CallbackError
-from rlkit.errors import CheckpointError
+from rlkit.errors import CheckpointError, RunFailed
 from rlkit.launch import initial
 from rlkit.launch.build import build
 from rlkit.launch.faults import RunnerFaults
@@ -82,7 +82,16 @@ class RecipeTrial:
         Tune's CheckpointManager (2.60) looks for the score among the top-level keys only, so a nested
         `evaluation/env_runners/...` never ranks anything and the best checkpoint is deleted as the oldest.
         """
-        result = super().step()  # type: ignore[misc]
+        try:
+            result = super().step()  # type: ignore[misc]
+        except Exception as error:  # of many kinds, whatever first misses a learner's answer
+            gone, learners = rllib.lost_learners(self)
+            if not gone:
+                raise
+            raise RunFailed(
+                f"{gone} of {learners} learners ended without an exception: killed, out of memory, or a crash in "
+                "native code"
+            ) from error
         self._faults.after_iteration(result)
         score = tidy(result).get(self.recipe.checkpoint.best, math.nan)
         worst = math.inf if self.recipe.tune.mode == "min" else -math.inf

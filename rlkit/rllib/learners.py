@@ -97,6 +97,18 @@ def scales_gradients(learner: Any) -> bool:
     return learner._grad_scalers is not None or learner._lr_scheduler_classes is not None
 
 
+def lost_learners(algorithm: Any) -> tuple[int, int]:
+    """Return how many of an Algorithm's remote learners are gone, and of how many.
+
+    `LearnerGroup` (2.60) asks the healthy ones of its private manager; without any: no answers, or an IndexError.
+    """
+    group = algorithm.learner_group
+    if group is None or group.is_local:
+        return 0, 0
+    manager = group._worker_manager
+    return manager.num_actors() - manager.num_healthy_actors(), manager.num_actors()
+
+
 def count_update(learner: Any) -> None:
     """Count one call of a learner's update; env runners take weights with a higher number only (2.60)."""
     learner._weights_seq_no += 1
