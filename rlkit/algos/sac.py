@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium as gym
 import torch
@@ -31,8 +31,10 @@ from ray.rllib.algorithms.sac.sac_learner import (
     ACTION_LOG_PROBS_NEXT,
     ACTION_PROBS,
     ACTION_PROBS_NEXT,
+    QF_LOSS_KEY,
     QF_PREDS,
     QF_TARGET_NEXT,
+    QF_TWIN_LOSS_KEY,
     QF_TWIN_PREDS,
 )
 from ray.rllib.algorithms.sac.torch.default_sac_torch_rl_module import DefaultSACTorchRLModule
@@ -67,6 +69,20 @@ def reachable_entropy(target: torch.Tensor, allowed: torch.Tensor) -> torch.Tens
     """
     count = allowed.sum(dim=-1).clamp(min=1).float()
     return torch.minimum(target, count.log()).mean()
+
+
+def soft_target(
+    rewards: torch.Tensor, terminated: torch.Tensor, discount: torch.Tensor, next_value: torch.Tensor
+) -> torch.Tensor:
+    """y = r + γ^n V(s'), without V after termination (eq. 6 of arXiv 1812.05905); no gradient. All (B,)."""
+    return (rewards + discount * (1.0 - terminated.float()) * next_value).detach()
+
+
+def squared_for_huber(q: torch.Tensor, target: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """What turns the mean Huber loss of Q-values into the mean of (Q - y)² / 2 (eq. 5). All (B,)."""
+    squared = torch.nn.functional.mse_loss(q, target, reduction="none") / 2
+    huber = torch.nn.functional.huber_loss(q, target, reduction="none")
+    return (weights * (squared - huber)).mean()
 
 
 class SACModule(DefaultSACTorchRLModule):
@@ -188,12 +204,36 @@ class SACLearner(ColumnLearner, SACTorchLearner):
             loss: torch.Tensor = super().compute_loss_for_module(
                 module_id=module_id, config=config, batch=batch, fwd_out=fwd_out
             )
-            return loss
+            return loss if config.td_error_loss_fn == "huber" else loss + self._squared(
+                module_id, config, batch, fwd_out
+            )
         finally:
             self.target_entropy[module_id] = whole
             if sequences and self._gate is not None:
                 # sequences are drawn uniformly, nobody asks for the errors of their steps
                 self._gate.td_errors.pop(module_id, None)
+
+    def _squared(self, module_id: str, config: Any, batch: Any, fwd_out: Any) -> torch.Tensor:
+        """What turns RLlib's Huber losses of the critics into squared ones; they are logged anew."""
+        alpha = self.curr_log_alpha[module_id].exp().detach()
+        critics = {QF_LOSS_KEY: fwd_out[QF_PREDS]}
+        if config.twin_q:
+            critics[QF_TWIN_LOSS_KEY] = fwd_out[QF_TWIN_PREDS]
+        if ACTION_PROBS in fwd_out:
+            probs, logp = fwd_out[ACTION_PROBS_NEXT], fwd_out[ACTION_LOG_PROBS_NEXT]
+            next_value = (probs * (fwd_out[QF_TARGET_NEXT] - alpha * logp)).sum(-1)
+            chosen = batch[Columns.ACTIONS].long().unsqueeze(-1)
+            critics = {name: q.gather(-1, chosen).squeeze(-1) for name, q in critics.items()}
+        else:
+            next_value = fwd_out["q_target_next"] - alpha * fwd_out["logp_next_resampled"]
+        discount = config.gamma ** batch["n_step"]
+        target = soft_target(batch[Columns.REWARDS], batch[Columns.TERMINATEDS], discount, next_value)
+        total = torch.zeros(())
+        for name, q in critics.items():
+            more = squared_for_huber(q, target, batch["weights"])
+            self.metrics.log_value((module_id, name), rllib.sac_loss(self, module_id, name) + more, window=1)
+            total = total + more
+        return total
 
     def backward(self, losses: Mapping[str, torch.Tensor]) -> None:
         super().backward(losses)
@@ -206,17 +246,29 @@ class SACConfig(OffPolicyConfig, RLlibSACConfig):
     def __init__(self, algo_class: type | None = None):
         super().__init__(algo_class=algo_class or SAC)
         self.burn_in_len = 0
+        self.td_error_loss_fn = "huber"
 
-    def training(self, *, burn_in_len: int = NotProvided, **kwargs: Any) -> SACConfig:
+    def training(
+        self,
+        *,
+        burn_in_len: int = NotProvided,
+        td_error_loss_fn: Literal["huber", "mse"] = NotProvided,
+        **kwargs: Any,
+    ) -> SACConfig:
         """Set the training options.
 
         Args:
             burn_in_len: with a recurrent model, first steps of a sequence that only warm the state up.
+            td_error_loss_fn: of the critics, RLlib's word of DQN: `huber`, as RLlib's SAC, or `mse`, as the paper. Where
+                errors are far above 1 Huber's loss is the absolute error, whose minimum is the median of the targets: an
+                end that comes once in a hundred steps does not count in it, and values are those of a life without end.
             **kwargs: Those of RLlib's SAC and of the off-policy step.
         """
         super().training(**kwargs)
         if burn_in_len is not NotProvided:
             self.burn_in_len = burn_in_len
+        if td_error_loss_fn is not NotProvided:
+            self.td_error_loss_fn = td_error_loss_fn
         return self
 
     def validate(self) -> None:

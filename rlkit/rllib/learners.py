@@ -66,6 +66,11 @@ def forget_sac_losses(learner: Any) -> None:
     learner._temp_losses.clear()
 
 
+def sac_loss(learner: Any, module_id: str, name: str) -> Any:
+    """Return one of the losses that SAC's learner has just computed for a module (2.60: `_temp_losses`)."""
+    return learner._temp_losses[module_id, name].detach()
+
+
 def forward_train_of(learner: Any) -> Callable[[Any], Any]:
     """Return a learner's train forward pass without what RLlib repeats around it for every minibatch.
 
