@@ -54,21 +54,32 @@ def both_learners(
 
 
 def update_both(mine: Any, rllibs: Any, batch: dict[str, Any], timestep: int) -> None:
-    timesteps = {NUM_ENV_STEPS_SAMPLED_LIFETIME: timestep}
+    update_mine(mine, batch, timestep)
+    update_rllibs(rllibs, batch, timestep)
+
+
+def update_mine(mine: Any, batch: dict[str, Any], timestep: int) -> Any:
     chunk = {DEFAULT_MODULE_ID: {k: v[None] for k, v in batch.items()}}
     torch.manual_seed(timestep)
-    mine.update_from_columns([chunk], num_updates=1, env_steps=100, timesteps=timesteps)
+    timesteps = {NUM_ENV_STEPS_SAMPLED_LIFETIME: timestep}
+    return mine.update_from_columns([chunk], num_updates=1, env_steps=100, timesteps=timesteps)
+
+
+def update_rllibs(rllibs: Any, batch: dict[str, Any], timestep: int) -> Any:
     torch.manual_seed(timestep)
+    timesteps = {NUM_ENV_STEPS_SAMPLED_LIFETIME: timestep}
     tensors = {k: torch.from_numpy(v) for k, v in batch.items()}
-    rllibs.update(batch=MultiAgentBatch({DEFAULT_MODULE_ID: SampleBatch(tensors)}, B), timesteps=timesteps)
+    return rllibs.update(
+        batch=MultiAgentBatch({DEFAULT_MODULE_ID: SampleBatch(tensors)}, B), timesteps=timesteps
+    )
 
 
-def assert_same_weights(mine: Any, rllibs: Any) -> None:
+def assert_same_weights(mine: Any, rllibs: Any, atol: float = 1e-6) -> None:
     a = mine.module[DEFAULT_MODULE_ID].state_dict()
     b = rllibs.module[DEFAULT_MODULE_ID].state_dict()
     assert a.keys() == b.keys()
     for name in a:
-        torch.testing.assert_close(a[name], b[name], rtol=0, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(a[name], b[name], rtol=0, atol=atol, msg=lambda m, n=name: f"{n}: {m}")
 
 
 MODEL = {"fcnet_hiddens": [32, 32], "fcnet_activation": "relu"}
@@ -122,3 +133,35 @@ def test_a_sac_update_is_rllibs(env_name: str, options: dict[str, Any]) -> None:
         assert_same_weights(mine, rllibs)
         alphas = [learner.curr_log_alpha[DEFAULT_MODULE_ID].item() for learner in (mine, rllibs)]
         assert alphas[0] == pytest.approx(alphas[1], abs=1e-6)
+
+
+class HalfSquares:
+    """Stands for `torch.nn.HuberLoss`: (a - b)² / 2 everywhere."""
+
+    def __init__(self, reduction: str, delta: float):
+        assert (reduction, delta) == ("none", 1.0)
+
+    def __call__(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return (a - b) ** 2 / 2
+
+
+@pytest.mark.parametrize(("env_name", "options"), SAC_OPTIONS.values(), ids=SAC_OPTIONS)
+def test_a_sac_update_from_squared_errors_is_rllibs_without_huber(
+    env_name: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = {"actor_lr": 1e-3, "critic_lr": 1e-3, "alpha_lr": 1e-3, **options}
+    config = SACConfig().training(td_error_loss_fn="mse")
+    mine, rllibs = both_learners(config, RLlibSACConfig(), env_name, training, MODEL)
+    rng = np.random.default_rng(0)
+    env = gym.make(env_name)
+    for timestep in (100, 200, 300):
+        batch = batch_of(env, rng, n_step="n_step" in options, weights=True)
+        batch["rewards"] *= 5  # errors beyond 1, where Huber's loss is another one
+        logged = [update_mine(mine, batch, timestep)]
+        with monkeypatch.context() as patch:
+            patch.setattr(torch.nn, "HuberLoss", HalfSquares)
+            logged.append(update_rllibs(rllibs, batch, timestep))
+        assert_same_weights(mine, rllibs, atol=1e-5)  # Adam's steps are 1e-3
+        losses = [float(metrics[DEFAULT_MODULE_ID]["qf_loss"].peek()) for metrics in logged]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+        assert losses[0] > 1.0

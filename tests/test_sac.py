@@ -11,6 +11,7 @@ import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
 
 from rlkit.algos import SACConfig
+from rlkit.algos.sac import soft_target, squared_for_huber
 
 
 class Aim(gym.Env):
@@ -29,6 +30,16 @@ class Aim(gym.Env):
 
     def step(self, action: Any) -> Any:
         return np.zeros(1, np.float32), -float(((action - self.target) ** 2).sum()), True, False, {}
+
+
+def test_targets_and_squared_errors_by_hand() -> None:
+    target = soft_target(
+        torch.tensor([1.0, 1.0]), torch.tensor([False, True]), torch.tensor(0.5), torch.tensor([4.0, 4.0])
+    )
+    assert target.tolist() == [3.0, 1.0]
+    q, weights = torch.tensor([6.0, 1.5]), torch.tensor([1.0, 2.0])
+    # errors 3 and .5: squares 4.5 and .125, Huber 2.5 and .125
+    assert squared_for_huber(q, target, weights).item() == pytest.approx((4.5 - 2.5) / 2)
 
 
 @pytest.mark.usefixtures("ray_local")

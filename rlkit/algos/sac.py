@@ -204,8 +204,10 @@ class SACLearner(ColumnLearner, SACTorchLearner):
             loss: torch.Tensor = super().compute_loss_for_module(
                 module_id=module_id, config=config, batch=batch, fwd_out=fwd_out
             )
-            return loss if config.td_error_loss_fn == "huber" else loss + self._squared(
-                module_id, config, batch, fwd_out
+            return (
+                loss
+                if config.td_error_loss_fn == "huber"
+                else loss + self._squared(module_id, config, batch, fwd_out)
             )
         finally:
             self.target_entropy[module_id] = whole
@@ -259,9 +261,10 @@ class SACConfig(OffPolicyConfig, RLlibSACConfig):
 
         Args:
             burn_in_len: with a recurrent model, first steps of a sequence that only warm the state up.
-            td_error_loss_fn: of the critics, RLlib's word of DQN: `huber`, as RLlib's SAC, or `mse`, as the paper. Where
-                errors are far above 1 Huber's loss is the absolute error, whose minimum is the median of the targets: an
-                end that comes once in a hundred steps does not count in it, and values are those of a life without end.
+            td_error_loss_fn: of the critics, RLlib's word of DQN: `huber`, as RLlib's SAC, or `mse`, as the paper.
+                Where errors are far above 1 Huber's loss is the absolute error, whose minimum is the median of the
+                targets: an end that comes once in a hundred steps does not count, and values are those of a life
+                without end.
             **kwargs: Those of RLlib's SAC and of the off-policy step.
         """
         super().training(**kwargs)
