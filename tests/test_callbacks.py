@@ -337,6 +337,15 @@ def test_time_limit_ends_after_its_seconds() -> None:
     assert (early["done"], late["done"]) == (False, True)
 
 
+def test_a_folder_that_holds_something_else_is_not_replaced(ray_local: None, tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
+    callback = BestCheckpoint(folder=str(tmp_path / "thesis"), metric="training_iteration")
+    with pytest.raises(CallbackError, match=r"thesis is no checkpoint of RLlib"):
+        callback.on_train_result(result={"training_iteration": 1}, algorithm=None)
+    assert (tmp_path / "thesis" / "chapter.tex").read_text() == "years of work"
+
+
 def test_best_checkpoint_gif_and_histograms_write_files(ray_local: None, tmp_path: Path) -> None:
     config = ppo(
         BestCheckpoint.bind(folder=str(tmp_path / "best"), metric="iterations_counted"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import gymnasium as gym
 import pytest
@@ -11,6 +12,7 @@ from env_samples import Scripted
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
 from rlkit.envs import PettingZooEnv, adapt, available, check_name, is_multi_agent, make_env
+from rlkit.envs.names import make_vector
 from rlkit.errors import UsageError
 
 
@@ -65,6 +67,19 @@ def test_arguments_and_packages_are_named(name: str, config: dict, words: str) -
             pass
     with pytest.raises(UsageError, match=words):
         make_env(name, config)
+
+
+@pytest.mark.parametrize("name", ["CartPole-v1", "GymV26Environment-v0"])
+@pytest.mark.parametrize("key", ["id", "env_id", "vector_kwargs"])
+def test_no_argument_makes_gymnasium_import_a_module(
+    name: str, key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "evil_module.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    monkeypatch.syspath_prepend(tmp_path)
+    for make in (make_env, make_vector):
+        with pytest.raises((UsageError, TypeError)):
+            make(name, {key: "evil_module:x-v0", "num_envs": 1})
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_users_environment_is_adapted() -> None:

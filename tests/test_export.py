@@ -240,6 +240,9 @@ def test_a_damaged_or_forged_bundle_is_named(dqn_bundle: Path, tmp_path: Path) -
     def node(value: Any) -> Any:
         return lambda d: d["graphs"][0]["program"]["nodes"].__setitem__(0, value)
 
+    def feed(**given: Any) -> Any:
+        return lambda d: d["members"][0].update(feeds=[given])
+
     cases = {
         "operation": (node(["from_file.default", ["/etc/passwd"], {}]), "none of those a program may use"),
         "attribute": (node(["__import__", ["os"], {}]), "none of those a program may use"),
@@ -250,6 +253,15 @@ def test_a_damaged_or_forged_bundle_is_named(dqn_bundle: Path, tmp_path: Path) -
         "format": (lambda d: d.update(format=99), "has format 99"),
         "members": (lambda d: d.pop("members"), "incomplete or damaged"),
         "recipe": (lambda d: d.update(recipe=[]), "recipe is a list"),
+        "stop": (lambda d: d["recipe"].update(stop=[1]), r"recipe.stop is '\[1\]'"),
+        "config": (lambda d: d["recipe"].update(env_config="x"), "recipe.env_config is 'x'"),
+        "patience": (lambda d: d["recipe"].update(env_timeout_s=-1), "env_timeout_s is -1"),
+        "iteration": (lambda d: d.update(iteration="x"), "iteration and versions"),
+        "versions": (lambda d: d.update(versions=[1]), "iteration and versions"),
+        "outputs": (lambda d: d["graphs"][0].update(outputs=[]), "names 0 outputs, its program"),
+        "feed": (lambda d: d["members"][0].update(feeds=[{"kind": "opponents"}]), "incomplete or damaged"),
+        "team": (feed(kind="sub_policy", team="x", size=0), "size of a feed is 0"),
+        "opponents": (feed(kind="opponents", opponents=3), "opponents of a feed is '3', expected list"),
     }
     for name, (change, message) in cases.items():
         with pytest.raises(CheckpointError, match=message):
@@ -258,6 +270,14 @@ def test_a_damaged_or_forged_bundle_is_named(dqn_bundle: Path, tmp_path: Path) -
         rlkit.load(forged("short", lambda d: None, weights[:-9]))
     with pytest.raises(CheckpointError, match="sha256 is not the one"):
         rlkit.load(forged("edited", lambda d: None, weights[:-1] + bytes([weights[-1] ^ 1])))
+    for name, config in (
+        ("limit", {"max_episode_steps": -5}),
+        ("id", {"id": "evil:x-v0"}),
+        ("mode", {"render_mode": 5}),
+    ):
+        made = forged(f"env_{name}", lambda d, config=config: d["recipe"].update(env_config=config))
+        with pytest.raises(UsageError, match="cannot make the environment CartPole-v1: "):
+            rlkit.evaluate(made, episodes=1)
     linked = forged("linked", lambda d: None)
     (linked / bundle.WEIGHTS).unlink()
     (linked / bundle.WEIGHTS).symlink_to(dqn_bundle / bundle.WEIGHTS)

@@ -10,12 +10,15 @@ from rlkit.callbacks.base import Callback, State
 from rlkit.files import swap_folder
 from rlkit.metrics import find
 
+CHECKPOINT = "rllib_checkpoint.json"
+
 
 class BestCheckpoint(Callback):
     """Saves the algorithm whenever `metric` reaches a new best. The old one goes only when the new one is there.
 
     Args:
-        folder: where; default `best_checkpoint` in the algorithm's log folder.
+        folder: where; default `best_checkpoint` in the algorithm's log folder. Only an empty folder or an earlier
+            checkpoint is replaced: FileExistsError otherwise.
         metric: a tidy name or a path in RLlib's result; measured whenever a result has it.
         mode: `max` or `min`.
     """
@@ -40,6 +43,11 @@ class BestCheckpoint(Callback):
 
     def _save(self, algorithm: Any) -> None:
         final = Path(self.folder or Path(algorithm.logdir, "best_checkpoint")).resolve()
+        if final.exists() and not (final / CHECKPOINT).is_file() and not _is_empty(final):
+            raise FileExistsError(
+                f"BestCheckpoint: {final} is no checkpoint of RLlib, it has no {CHECKPOINT}, so it is not replaced; "
+                "name a folder that is new, empty or an earlier best checkpoint"
+            )
         new = final.with_name(f".{final.name}.new")
         shutil.rmtree(new, ignore_errors=True)
         algorithm.save_to_path(str(new))
@@ -50,3 +58,7 @@ class BestCheckpoint(Callback):
 
     def set_state(self, state: State) -> None:
         self.best, self.iteration = state["best"], state["iteration"]
+
+
+def _is_empty(folder: Path) -> bool:
+    return folder.is_dir() and next(folder.iterdir(), None) is None

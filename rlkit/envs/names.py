@@ -6,6 +6,7 @@ never imports anything else: `module:Env-v0`, which Gymnasium would import, is r
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import inspect
@@ -27,6 +28,9 @@ RENAMED = {
     "pettingzoo/mpe.": "pettingzoo/mpe2.",
     "pettingzoo/sisl.multiwalker_v8": "pettingzoo/sisl.multiwalker_v9",
 }
+# Of `gymnasium.make` itself, not of the environment: another `id` would be another environment, and may name a module
+# to import; what makes a vector is rlkit's to say.
+MAKE_OPTIONS = ("id", "disable_env_checker", "vectorization_mode", "vector_kwargs", "wrappers")
 _spec = cache(importlib.util.find_spec)
 
 
@@ -178,6 +182,8 @@ def make_env(name: str, env_config: Mapping[str, Any] | None = None) -> gym.Env 
     if name.startswith("vmas/"):
         from rlkit.envs.vmas import VmasEnv
 
+        if "scenario" in kwargs:
+            raise UsageError(f"env_config.scenario: the name says it, {name!r}; remove it")
         return VmasEnv(name.partition("/")[2], **kwargs)
     return _make_gymnasium(name, kwargs)
 
@@ -195,6 +201,7 @@ def make_vector(name: str, env_config: Mapping[str, Any]) -> Any:
     if registration.spec(name).vector_entry_point is None:
         raise UsageError(f"{name!r} has no vector environment of its own")
     kwargs = dict(env_config)
+    _refuse_make_options(name, kwargs)
     count = kwargs.pop("num_envs")
     return gymnasium.make_vec(name, num_envs=count, vectorization_mode="vector_entry_point", **kwargs)
 
@@ -227,13 +234,22 @@ def _make_gymnasium(name: str, kwargs: dict[str, Any]) -> gym.Env:
     import gymnasium
     from gymnasium import error
 
+    _refuse_make_options(name, kwargs)
     try:
         # Gymnasium's own checker warns once per process and costs a call per step; contract.py raises instead
-        return _call(
-            gymnasium.make, {"id": name, "disable_env_checker": True, **kwargs}, name, _gymnasium_options
-        )
+        make = functools.partial(gymnasium.make, name, disable_env_checker=True)
+        return _call(make, kwargs, name, _gymnasium_options)
     except error.DependencyNotInstalled as missing:
         raise UsageError(f"{name!r} needs a package that is not installed: {missing}") from None
+
+
+def _refuse_make_options(name: str, kwargs: Mapping[str, Any]) -> None:
+    """Raise a `UsageError` for what would change which environment `gymnasium.make` makes."""
+    if name.startswith("GymV2"):
+        raise UsageError(f"{name!r} makes environments of the retired gym package; port yours to gymnasium")
+    for key in MAKE_OPTIONS:
+        if key in kwargs:
+            raise UsageError(f"env_config.{key}: an option of gymnasium.make, not of {name!r}; remove it")
 
 
 def _make_pettingzoo(name: str, kwargs: dict[str, Any]) -> MultiAgentEnv:

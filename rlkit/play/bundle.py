@@ -94,6 +94,10 @@ def _read_bundle(folder: Path) -> tuple[GraphPolicy, Manifest]:
             raise CheckpointError(
                 f"{where}: graph {number} names {len(inputs)} inputs, its program {program.inputs}"
             )
+        if program.outputs != len(outputs):
+            raise CheckpointError(
+                f"{where}: graph {number} names {len(outputs)} outputs, its program {program.outputs}"
+            )
         names = [port.name for port in outputs]
 
         def call(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -224,22 +228,53 @@ def _port(given: Mapping[str, Any], roles: Sequence[str]) -> Port:
     return Port(str(given["name"]), given["role"], shape, given["dtype"], str(given.get("note", "")))
 
 
+# kind of a feed -> its keys and what they hold; `start` and `size` count actions or policies
+FEEDS: dict[str, dict[str, type]] = {
+    "opponents": {"opponents": list, "alone": bool, "discrete": bool, "events": bool, "start": int},
+    "sub_policy": {"team": str, "size": int},
+}
+
+
 def _feed(given: Mapping[str, Any]) -> Mapping[str, Any]:
-    if given["kind"] not in ("opponents", "sub_policy"):
+    if given["kind"] not in FEEDS:
         raise ValueError(f"a feed of the kind {given['kind']!r}")
+    for key, kind in FEEDS[given["kind"]].items():
+        if not isinstance(given[key], kind):
+            raise ValueError(f"the {key} of a feed is {str(given[key])[:40]!r}, expected {kind.__name__}")
+    if given["kind"] == "sub_policy" and given["size"] < 1:
+        raise ValueError(f"the size of a feed is {given['size']}, expected at least 1")
     return given
+
+
+# what of the recipe in a bundle is read when it is played
+PLAYED: dict[str, type | tuple[type, ...]] = {
+    "env": str, "env_config": dict, "stop": dict, "curriculum": dict, "env_timeout_s": (int, float),
+}  # fmt: skip
 
 
 def _manifest(path: Path, said: Mapping[str, Any]) -> Manifest:
     recipe = said.get("recipe")
     if recipe is not None and not isinstance(recipe, dict):
         raise CheckpointError(f"{path}: recipe is a {type(recipe).__name__}, expected an object")
+    for key, kind in PLAYED.items():
+        value = (recipe or {}).get(key)
+        if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
+            raise CheckpointError(f"{path}: recipe.{key} is {str(value)[:40]!r}, which no recipe has")
+    limit_s = (recipe or {}).get("env_timeout_s")
+    if limit_s is not None and not limit_s > 0:
+        raise CheckpointError(f"{path}: recipe.env_timeout_s is {limit_s}, expected seconds above 0")
+    iteration, versions = said.get("iteration", 0), said.get("versions") or {}
+    if not isinstance(iteration, int) or not isinstance(versions, dict):
+        raise CheckpointError(
+            f"{path}: iteration and versions are {str(iteration)[:40]!r} and {str(versions)[:40]!r}, expected a whole "
+            "number and an object"
+        )
     return Manifest(
         path=path,
         recipe=recipe,
-        iteration=int(said.get("iteration", 0)),
+        iteration=iteration,
         env_steps=int(said["env_steps"]),
-        versions=dict(said.get("versions") or {}),
+        versions={str(name): str(version) for name, version in versions.items()},
         created=str(said.get("created", "")),
     )
 

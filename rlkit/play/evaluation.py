@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rlkit.errors import CheckpointError, UsageError, printable
+from rlkit.errors import CheckpointError, EnvError, UsageError, printable
 from rlkit.files import write_atomic
 from rlkit.play.agent import Agent, load
 from rlkit.play.answers import BLOCK
@@ -352,12 +352,15 @@ def make_checked(agent: Agent, name: str, config: Mapping[str, Any], render: boo
             lambda task: make_env(name, {**config, **task, **extra}, limit_s=limit_s),
             (recipe.get("stop") or {}).get("env_steps"),
         )
-    except (TypeError, UsageError) as error:
+    except EnvError:
+        raise
+    except Exception as error:  # whatever a maker raises
         if render:
             raise UsageError(
                 f"cannot film {name}: it does not take render_mode='rgb_array' ({error})"
             ) from error
-        raise UsageError(f"cannot make the environment {name}: {error}") from error
+        said = f"{error}" if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"
+        raise UsageError(f"cannot make the environment {name}: {said}") from error
     from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
     several = isinstance(env.unwrapped, MultiAgentEnv)

@@ -199,6 +199,7 @@ class Program:
             known = operations()
             self._steps = [self._step(node, self.inputs + i, known) for i, node in enumerate(nodes)]
             self._outputs = [self._checked(value, self.inputs + len(nodes)) for value in outputs]
+            self.outputs = len(self._outputs)
             for value in self._outputs:
                 if not isinstance(value, _Value | torch.Tensor):
                     raise ValueError(f"got the output {str(value)[:60]}, expected a result or a weight")

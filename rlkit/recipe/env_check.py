@@ -9,6 +9,7 @@ from typing import Any
 
 from rlkit import envs, registry
 from rlkit.envs import rules as env_rules
+from rlkit.envs.names import MAKE_OPTIONS
 from rlkit.errors import UsageError, did_you_mean
 from rlkit.files import FOLDERS, NO_FOLDER
 from rlkit.recipe.options import check_values
@@ -78,6 +79,12 @@ def _check_arguments(name: str, given: Mapping[str, Any], report: Report) -> Non
         rows = _found(name).get("arguments")
         if rows is not None:
             rows = {**rows, **(PETTINGZOO if name in table()["mpe2"] else GYMNASIUM)}
+    if name not in registry.TABLES["envs"] and not envs.is_multi_agent(name):
+        for key in MAKE_OPTIONS:
+            if key in given:
+                message = f"an option of gymnasium.make, not of {name}"
+                report.add(("env_config", key), message, "remove it", key=True)
+        given = {key: value for key, value in given.items() if key not in MAKE_OPTIONS}
     if rows is not None:
         check_values(given, rows, ("env_config",), report, owner=name, noun="argument")
     rules = env_rules.rules_of(name)

@@ -45,6 +45,7 @@ SAMPLERS = {
     "cmaes": "CmaEsSampler",
     "qmc": "QMCSampler",
 }
+WRITERS = ("BestCheckpoint", "EpisodeGif")  # callbacks with a `folder`
 # tracker -> the package it needs
 TRACKERS = {"wandb": "wandb", "mlflow": "mlflow", "trackio": "trackio"}
 FULL_PATHS = {metrics.FAMILIES[tidy]: tidy for tidy in ("return/", "loss/")}
@@ -74,12 +75,21 @@ def check_run(
     for index, callback in enumerate(data.get("callbacks", ())):
         if isinstance(callback, Mapping) and callback.get("name") == "StopOnPlateau":
             check_metric(callback.get("metric"), ("callbacks", index, "metric"), data, report)
+        if isinstance(callback, Mapping) and callback.get("name") in WRITERS:
+            _check_folder(callback.get("folder"), ("callbacks", index, "folder"), report)
     if data.get("evaluation") is not None:
         _check_evaluation(data, config, settings, report)
     _check_learning_starts(stop, settings, report)
     _check_track(data.get("track", ()), report)
     _check_tune(data, config, report)
     _check_last_seed(data, report)
+
+
+def _check_folder(given: Any, path: Path, report: Report) -> None:
+    """Report a folder of a callback outside the trial's; a recipe may be a stranger's."""
+    if isinstance(given, str) and (given.startswith(("/", "~")) or ".." in given.split("/")):
+        fix = "leave it out: the files go below the trial's folder; scripts may name any"
+        report.add(path, "a recipe writes below its run alone", fix, got=given)
 
 
 def _check_last_seed(data: Mapping[str, Any], report: Report) -> None:
