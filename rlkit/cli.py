@@ -547,6 +547,9 @@ def _leave(code: int) -> None:
 def _log() -> str:
     import traceback
 
-    with tempfile.NamedTemporaryFile("w", prefix="rlkit-bug-", suffix=".log", delete=False) as file:
+    # arguments may be bytes that are no UTF-8
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="rlkit-bug-", suffix=".log", delete=False, encoding="utf-8", errors="backslashreplace"
+    ) as file:
         file.write(f"{shlex.join(sys.argv)}\n\n{traceback.format_exc()}")
     return file.name

@@ -86,6 +86,7 @@ SINGLE = {
     "reward_nan": ({"reward": float("nan")}, "reward: got nan; expected one finite number"),
     "reward_inf": ({"reward": np.float32("inf")}, "reward: got"),
     "reward_none": ({"reward": None}, "reward: got None; expected one finite number"),
+    "reward_huge": ({"reward": 10**400}, "reward: got 1000"),
     "reward_array": ({"reward": np.zeros(1)}, "reward: got ndarray"),
     "observation_nan": (
         {"observation": np.array([0, np.nan], np.float32)},

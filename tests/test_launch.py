@@ -157,6 +157,26 @@ def test_a_finished_run_goes_on_to_a_new_limit(run: rlkit.Run) -> None:
     assert [row["training_iteration"] for row in results_of(again)] == [1, 2, 3, 4, 5]
 
 
+def test_a_new_limit_stays_where_a_signal_comes_before_it(ray_local: None, tmp_path: Path) -> None:
+    done = rlkit.train({**TINY, "stop": {"iterations": 2}}, out=tmp_path)
+
+    def interrupt() -> None:
+        while len(done.metrics) < 4:
+            threading.Event().wait(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        rlkit.resume(done.path, ["stop.iterations=60"])
+    assert done.info.status == "terminated"
+    assert 4 <= len(done.metrics) < 60
+    again = rlkit.resume(done.path)
+    assert list(again.metrics["iteration"]) == list(range(1, 61))
+    further = rlkit.resume(done.path, ["stop.iterations=61", "tune.max_failures=1"])
+    assert further.info.resumed_with == ["stop.iterations=61", "tune.max_failures=1"]
+    assert len(further.metrics) == 61
+
+
 def test_resume_passes_over_a_damaged_checkpoint_and_computes_its_rows_again(
     ray_local: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,6 +16,8 @@ ROW = {"iteration": "1", "env_steps": "128", "time_s": "0.5", "loss/p/total_loss
 
 def test_clocks_may_differ_and_everything_else_is_counted() -> None:
     assert seed_check._compare_metrics([ROW], [{**ROW, "time_s": "0.7", "steps_per_s": "9"}]) == 3
+    with pytest.raises(RunFailed, match="1 rows of metrics, the other 2"):
+        seed_check._compare_metrics([ROW], [ROW, ROW])
 
 
 @pytest.mark.parametrize("other", [{"loss/p/total_loss": "0.25000000000000006"}, {"new": "1"}])

@@ -75,7 +75,7 @@ def copied(mirror: Mirror) -> None:
 def test_a_uri_has_one_staging_folder_and_back(uri: str, path: str, tmp_path: Path) -> None:
     folder = store.staging(uri)
     assert folder == tmp_path / "here" / path
-    assert store.place_of(folder) == uri.replace("s3:/b", "s3://b")
+    assert store.place_of(folder) == uri.replace("s3:/b", "s3://b").replace(" ", "%20")
     assert (
         store.place_of(folder / "trial_0").partition("?")[0]
         == f"{store.place_of(folder).partition('?')[0]}/trial_0"
@@ -249,6 +249,19 @@ def test_runs_of_a_store_are_listed_without_their_checkpoints(
     assert [found["path"] for found in json.loads(result.stdout)] == [uri]
     with pytest.raises(UsageError, match="no such folder: file://"):
         list_runs([f"{bucket}/nowhere"])
+    there = tmp_path / "bucket" / "runs"
+    (there / "loop").symlink_to(there)
+    shutil.copytree(there / "my", there / "our old runs, 50 %")
+    names = sorted(row.place for row in list_runs([bucket]))
+    assert names == sorted([uri, uri.replace("/my/", "/our%20old%20runs,%2050%20%25/")])
+    assert open_run(names[1]).name == "my"
+    assert store.uri_of(store.staging(names[1])) == names[1]
+    (there / os.fsdecode(b"bad\xff")).mkdir()
+    (there / os.fsdecode(b"bad\xff") / "run.json").touch()
+    with pytest.raises(UsageError, match=r"cannot read file://.*surrogates"):
+        list_runs([bucket])
+    with pytest.raises(UsageError, match="expected file://BUCKET/FOLDER"):
+        store.staging(f"{bucket}/%2e%2e/elsewhere")
     with pytest.raises(UsageError, match="cleaned in folders of this machine"):
         list(find_runs([bucket]))
 

@@ -8,6 +8,7 @@ every value is first put to a cheap test that is exact when it passes; only a va
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping
 from typing import Any, NoReturn
@@ -172,8 +173,11 @@ class _Contract:
     def reward(self, value: Any, agent: str | None = None) -> None:
         """Look closely at a reward that is not a finite float."""
         number = value.item() if isinstance(value, np.ndarray) and value.shape == () else value
-        if isinstance(number, int | float | np.integer | np.floating | np.bool_) and np.isfinite(number):
-            return
+        with contextlib.suppress(OverflowError):  # a whole number beyond every float
+            if isinstance(number, int | float | np.integer | np.floating | np.bool_) and math.isfinite(
+                number
+            ):
+                return
         got = f"{value!r}" if value is None or np.isscalar(value) else f"{type(value).__name__} {value!r:.60}"
         self.fail("reward", got, "one finite number", "return float(reward)", agent)
 

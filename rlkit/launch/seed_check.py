@@ -92,6 +92,8 @@ def _compare_metrics(first: list[dict[str, str]], second: list[dict[str, str]]) 
     Raises:
         RunFailed: the first that is not, in the order of iterations and columns.
     """
+    if len(first) != len(second):
+        raise RunFailed(f"one training has {len(first)} rows of metrics, the other {len(second)}")
     count = 0
     for row, other in zip(first, second, strict=True):
         for name in [*row, *(name for name in other if name not in row)]:

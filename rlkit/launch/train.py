@@ -112,15 +112,19 @@ def resume(
         KeyboardInterrupt: as in `train`.
     """
     words = [*overrides] if not isinstance(overrides, Mapping) else [f"{k}={v}" for k, v in overrides.items()]
+    _check_resumable(words)
+    known = open_run(run)
+    with lock.hold(known.path, "--resume"):
+        return _resume(known, words, imports, address, trust, quiet, verbose)
+
+
+def _check_resumable(words: Sequence[str]) -> None:
     for word in words:
         key = word.split("=", 1)[0]
         if not key.startswith(RESUMABLE):
             raise UsageError(
                 f"--resume: {key} cannot change in a run that goes on; {' and '.join(RESUMABLE)} can"
             )
-    known = open_run(run)
-    with lock.hold(known.path, "--resume"):
-        return _resume(known, words, imports, address, trust, quiet, verbose)
 
 
 def _resume(
@@ -142,7 +146,9 @@ def _resume(
             f"{place_of(known.path)} is finished; to go on give a new limit, for example stop.env_steps=200000"
         )
     registry.begin([*info.imports, *imports])
-    loaded = recipes.load(known.path / RECIPE, words)
+    _check_resumable(info.resumed_with)  # of a trusted stranger
+    info.resumed_with = list({word.split("=", 1)[0]: word for word in (*info.resumed_with, *words)}.values())
+    loaded = recipes.load(known.path / RECIPE, info.resumed_with)
     info.status, info.error, info.imports = "running", None, registry.imports()
     info.address = address or info.address
     mode: Literal["finished", "unfinished"] | None = None

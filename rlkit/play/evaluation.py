@@ -121,7 +121,7 @@ class Evaluation:
             table.add_column(name, justify="right")
         lines = {"return": self.episode_return, **{f"return/{a}": s for a, s in self.agents.items()}}
         for name, found in {**lines, "length": self.episode_length, **self.measures}.items():
-            table.add_row(name, *cells(found))
+            table.add_row(Text(printable(name)), *cells(found))  # agents' names are no markup
         return Group(
             whole(self.checkpoint),
             whole(f"{self.env}: {self.episodes} episodes, seeds {self.seed} to {last}, {how}"),

@@ -335,6 +335,9 @@ def _check_optuna(search: Mapping[str, Any], report: Report) -> None:
     if str(sampler).lower() not in SAMPLERS:
         hint = did_you_mean(str(sampler), SAMPLERS)
         report.add((*path, "sampler"), f"unknown sampler{hint}", instead(hint, SAMPLERS), got=sampler)
+    elif str(sampler).lower() == "cmaes" and storage is not None:
+        message = "cmaes keeps pickles in its storage, and a recipe may come with one"
+        report.add((*path, "storage"), message, "leave it out, or write sampler: tpe", got=storage)
     if storage is not None:
         file = FilePath(str(storage))
         if "://" in str(storage) or file.is_dir() or not file.absolute().parent.is_dir():

@@ -48,7 +48,7 @@ def plot(
     text: Annotated[bool, typer.Option("--text", help="Draw in the terminal.")] = False,
 ) -> None:
     """Draw learning curves: seeds thin, their interquartile mean bold, with its 95 % band."""
-    from rlkit.errors import UsageError
+    from rlkit.errors import UsageError, printable
     from rlkit.report import plot as draw
 
     if profile and text:
@@ -62,7 +62,7 @@ def plot(
         result = draw(runs, metric, x, out, text, by, _scale(normalise, score, metric), profile, notes)
     finally:
         _tell(notes)
-    print(result)
+    print(result if text else printable(result))
 
 
 def compare(
@@ -111,12 +111,13 @@ def report(
     ] = False,
 ) -> None:
     """Write one self-contained HTML page about runs: curves, tables, videos, warnings."""
+    from rlkit.errors import printable
     from rlkit.registry import load_plugins
     from rlkit.report import report as write
 
     load_plugins(imports)
     _tell(write(runs, out, trust=trust, videos=videos))
-    print(out)
+    print(printable(out))
 
 
 runs_app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)

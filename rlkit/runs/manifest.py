@@ -271,7 +271,7 @@ def _manifest(folder: Path, body: Mapping[str, Any], signed: bool) -> Manifest:
     missing = [name for name in Manifest.__dataclass_fields__ if name not in (*body, "path", "signed")]
     if missing:
         raise CheckpointError(f"{folder / NAME}: incomplete, it lacks {', '.join(missing)}")
-    found = typed(Manifest, {**body, "path": str(folder), "signed": signed}, folder / NAME)
+    found = typed(Manifest, {**body, "path": "", "signed": signed}, folder / NAME)
     return dataclasses.replace(found, path=folder)
 
 

@@ -74,6 +74,7 @@ class RunInfo:
     host: str | None = None
     recipe_sha256: str | None = None
     tune_state: dict[str, list[str]] = field(default_factory=dict)  # file of Tune -> what its sha256 may be
+    resumed_with: list[str] = field(default_factory=list)  # KEY=VALUE of `--resume`; the next one keeps them
     format: int = FORMAT
 
     @classmethod

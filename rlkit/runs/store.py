@@ -15,6 +15,7 @@ import contextlib
 import os
 import re
 import shutil
+import stat
 import tempfile
 import urllib.parse
 from collections.abc import Iterator, Mapping
@@ -31,6 +32,7 @@ _URI = re.compile(r"([a-z][a-z0-9+.-]+):/+([^?]*)(\?.*)?", re.DOTALL)
 _OUTLINE = re.compile(r"run\.json|metrics\.csv|trial_[^/]*/params\.json")
 # s3: a small file is one request, not the three of a multipart upload; gs: pyarrow's own limit is 15 minutes
 OPTIONS = {"s3": "allow_delayed_open=true", "gs": "retry_limit_seconds=20", "gcs": "retry_limit_seconds=20"}
+PLAIN = "/=,+:@~!$&'()*;"  # as they are in a URI; a space and a per cent sign are not
 CLOCK_S = 1.0  # stores keep whole seconds
 
 
@@ -72,14 +74,16 @@ def place_of(folder: str | Path) -> str:
 
 
 def _written(scheme: str, path: object, query: str) -> str:
-    return f"{scheme}{':///' if scheme == 'file' else '://'}{path}{query}"
+    return (
+        f"{scheme}{':///' if scheme == 'file' else '://'}{urllib.parse.quote(str(path), safe=PLAIN)}{query}"
+    )
 
 
 def _split(uri: str | Path) -> tuple[str, PurePosixPath, str]:
     found = _URI.fullmatch(str(uri))
     assert found is not None, uri
-    path = PurePosixPath(found[2].strip("/"))
-    if not path.parts or ".." in path.parts or "\0" in found[2]:
+    path = PurePosixPath(urllib.parse.unquote(found[2]).strip("/"))
+    if not path.parts or ".." in path.parts or "\0" in str(path):
         raise UsageError(f"{uri}: expected {found[1]}://BUCKET/FOLDER")
     if re.search(":.*@", path.parts[0]) or re.search("secret|password|token", found[3] or "", re.IGNORECASE):
         raise UsageError(
@@ -122,14 +126,29 @@ class Store:
         """Return every file below a folder, by its path from this one; {} where there is nothing."""
         from pyarrow import fs
 
+        if not self._flat:
+            return self._local(below)
         place = fs.FileSelector(self._path(below), recursive=True, allow_not_found=True)
-        with self._telling("read"):
-            entries = self._files.get_file_info(place)
         found = {}
-        for entry in entries:
-            relative = entry.path[len(self._root) :].strip("/")
-            if entry.type == fs.FileType.File:
-                found[relative] = Found(entry.size, entry.mtime_ns / 1e9 if entry.mtime_ns else 0.0)
+        with self._telling("read"):
+            for entry in self._files.get_file_info(place):
+                relative = entry.path[len(self._root) :].strip("/")
+                if entry.type == fs.FileType.File:
+                    found[relative] = Found(entry.size, entry.mtime_ns / 1e9 if entry.mtime_ns else 0.0)
+        return found
+
+    def _local(self, below: str) -> dict[str, Found]:
+        """`listing` of `file://`: pyarrow (25) follows links, round in circles too."""
+        found = {}
+        with self._telling("read"):
+            for root, _, files in os.walk(self._path(below)):
+                for name in files:
+                    path = os.path.join(root, name)
+                    status = os.lstat(path)
+                    if stat.S_ISREG(status.st_mode):
+                        relative = os.path.relpath(path, self._root)
+                        relative.encode()  # pyarrow's paths are UTF-8
+                        found[relative] = Found(status.st_size, status.st_mtime)
         return found
 
     def has(self, name: str) -> bool:
@@ -243,9 +262,9 @@ def _short(error: Any) -> str:
 
 
 def join(uri: str, name: str) -> str:
-    """Return the URI of something in a folder."""
+    """Return the URI of something in a folder; `name` is its path there, as in `Store.listing`."""
     place, mark, query = uri.partition("?")
-    return f"{place.rstrip('/')}/{name}{mark}{query}"
+    return f"{place.rstrip('/')}/{urllib.parse.quote(name, safe=PLAIN)}{mark}{query}"
 
 
 def fetched(uri: str | Path) -> Path:
