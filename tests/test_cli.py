@@ -118,10 +118,11 @@ def test_wrong_usage_is_one_message_and_exit_2(call, words: list[str], message: 
 
 def test_a_bug_leaves_3_and_names_its_log(call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "load_plugins", lambda imports=(): 1 / 0)
-    result = call("list", "models")
+    result = call("check", "a.yaml", "--import", os.fsdecode(b"bad\xff"))
     assert result.code == 3
     log = Path(result.err.rpartition("log: ")[2].strip())
     assert "ZeroDivisionError" in log.read_text()
+    assert r"bad\udcff" in log.read_text()
     log.unlink()
 
 

@@ -162,6 +162,18 @@ def test_the_table_says_what_was_played() -> None:
         assert part in text
 
 
+def test_names_of_agents_are_no_markup() -> None:
+    from rich.console import Console
+
+    name = "[/x]\x1b]0;title\x07"
+    result = Evaluation("checkpoint", "mine", 0, False, [Row(0, 1.0, 1, agents={name: 1.0})])
+    console = Console(width=100, file=io.StringIO(), record=True)
+    console.print(result.table())
+    text = console.export_text()
+    assert "return/[/x]" in text
+    assert "\x1b]0" not in text
+
+
 def test_trace_of_a_single_agent(agents: dict[str, Agent], tmp_path: Path) -> None:
     path = tmp_path / "trace.csv"
     result = evaluate(agents["dqn"], episodes=3, seed=9, num_envs=2, trace=path)

@@ -57,6 +57,11 @@ def use_another_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("RLKIT_KEY", str(tmp_path / "other" / "signing.key"))
 
 
+def test_a_folder_may_have_any_name(checkpoint: Path) -> None:
+    moved = checkpoint.rename(checkpoint.with_name(os.fsdecode(b"checkpoint\xff")))
+    assert manifest.verify(moved).path == moved
+
+
 def test_verify_gives_back_what_was_written(checkpoint: Path) -> None:
     notes = manifest.verify(checkpoint)
     assert (notes.recipe, notes.imports, notes.iteration, notes.env_steps) == (RECIPE, ["rlkit"], 3, 640)
