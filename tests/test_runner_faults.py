@@ -97,6 +97,10 @@ def test_a_run_shows_the_reason_once_and_fails(tmp_path: Path) -> None:
     assert root_cause(text).startswith("EnvRunnerError: env runner 1")
 
 
+def _fail(learner: Any) -> None:
+    raise ValueError("no such weights")
+
+
 def test_a_learner_that_is_gone_is_named() -> None:
     given = {**recipe("DQN"), "env": "CartPole-v1"}
     given["config"]["learners"] = {"num_learners": 1}
@@ -105,6 +109,10 @@ def test_a_learner_that_is_gone_is_named() -> None:
     try:
         own.train()
         (answer,) = own.learner_group.foreach_learner(lambda learner: os.getpid())
+        own.learner_group.foreach_learner(_fail)  # as in a restore, whose errors RLlib drops
+        with pytest.raises(RunFailed, match="1 of 1 learners failed: ValueError: no such weights"):
+            own._check_learners()
+        own.learner_group._worker_manager.set_actor_state(0, healthy=True)
         os.kill(answer.get(), signal.SIGKILL)
         for _ in range(2):  # whoever asks first, and whoever finds nobody to ask
             with pytest.raises(RunFailed, match="1 of 1 learners ended without an exception"):

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from ray.exceptions import RayActorError
 from ray.rllib.algorithms.algorithm import Algorithm
 
 from rlkit import registry, rllib, state
@@ -57,6 +58,7 @@ class RecipeTrial:
         super().__init__(build(self.recipe), **kwargs)  # type: ignore[call-arg]
         self._begun = not self.recipe.init_from
         self._faults = RunnerFaults(self, self.recipe.config.get("fault_tolerance", {}))
+        rllib.remember_learner_errors(self)
         attach_kl_coeffs(self)
         state.attach(self, "generators", state.Values(generators, set_generators))
         rllib.keep_trial_info(self, config)
@@ -85,18 +87,24 @@ class RecipeTrial:
         try:
             result = super().step()  # type: ignore[misc]
         except Exception as error:  # of many kinds, whatever first misses a learner's answer
-            gone, learners = rllib.lost_learners(self)
-            if not gone:
-                raise
-            raise RunFailed(
-                f"{gone} of {learners} learners ended without an exception: killed, out of memory, or a crash in "
-                "native code"
-            ) from error
+            self._check_learners(error)
+            raise
         self._faults.after_iteration(result)
         score = tidy(result).get(self.recipe.checkpoint.best, math.nan)
         worst = math.inf if self.recipe.tune.mode == "min" else -math.inf
         result[SCORE] = worst if math.isnan(score) else score
         return result
+
+    def _check_learners(self, error: Exception | None = None) -> None:
+        """Raise what a remote learner ended with; RLlib drops it, or shows the error of who asked it next."""
+        gone, learners, reason = rllib.lost_learners(self)
+        if not gone:
+            return
+        how = "ended without an exception: killed, out of memory, or a crash in native code"
+        if reason is not None and not isinstance(reason, RayActorError):
+            cause = getattr(reason, "cause", None) or reason
+            how = f"failed: {type(cause).__name__}: {cause}"
+        raise RunFailed(f"{gone} of {learners} learners {how}") from (reason or error)
 
     def train(self) -> dict[str, Any]:
         """One iteration; before a callback that raised ends the run, what was learned is saved."""
@@ -183,6 +191,7 @@ class RecipeTrial:
             notes = manifest.verify(path, trust=True)
         self._begun = True
         super().restore(str(notes.path))  # type: ignore[misc]
+        self._check_learners()
         rllib.set_progress(
             self,
             iteration=notes.iteration,

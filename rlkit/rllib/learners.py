@@ -102,16 +102,35 @@ def scales_gradients(learner: Any) -> bool:
     return learner._grad_scalers is not None or learner._lr_scheduler_classes is not None
 
 
-def lost_learners(algorithm: Any) -> tuple[int, int]:
-    """Return how many of an Algorithm's remote learners are gone, and of how many.
+def remember_learner_errors(algorithm: Any) -> None:
+    """Keep the last error of a remote learner for `lost_learners`.
+
+    RLlib (2.60) drops those of a restore: the learner is taken out of service, and whoever asks it next finds nobody.
+    """
+    group = algorithm.learner_group
+    if group is None or group.is_local:
+        return
+    manager = group._worker_manager
+    ask = manager.foreach_actor
+
+    def remembering(*args: Any, **kwargs: Any) -> Any:
+        answers = ask(*args, **kwargs)
+        manager.last_error = next((a.get() for a in answers if not a.ok), manager.last_error)
+        return answers
+
+    manager.last_error, manager.foreach_actor = None, remembering
+
+
+def lost_learners(algorithm: Any) -> tuple[int, int, Exception | None]:
+    """Return how many of an Algorithm's remote learners are out of service, of how many, and the last one's error.
 
     `LearnerGroup` (2.60) asks the healthy ones of its private manager; without any: no answers, or an IndexError.
     """
     group = algorithm.learner_group
     if group is None or group.is_local:
-        return 0, 0
+        return 0, 0, None
     manager = group._worker_manager
-    return manager.num_actors() - manager.num_healthy_actors(), manager.num_actors()
+    return manager.num_actors() - manager.num_healthy_actors(), manager.num_actors(), manager.last_error
 
 
 def count_update(learner: Any) -> None:
