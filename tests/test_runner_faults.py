@@ -13,6 +13,7 @@ import rlkit
 from rlkit.errors import EnvRunnerError, RlkitError, RunFailed
 from rlkit.launch.train import root_cause
 from rlkit.launch.trial import NAMES, trainable
+from rlkit.runs import manifest
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 
@@ -95,6 +96,27 @@ def test_a_run_shows_the_reason_once_and_fails(tmp_path: Path) -> None:
     assert "env runner 1: EnvError" in str(caught.value)
     text = next(tmp_path.glob("*/*/trial_*/error.txt")).read_text()
     assert root_cause(text).startswith("EnvRunnerError: env runner 1")
+
+
+def _die_in_a_save(learner: Any) -> None:
+    learner.save_to_path = lambda *args, **kwargs: os._exit(1)
+
+
+def test_a_checkpoint_without_the_learners_state_is_not_finished(tmp_path: Path) -> None:
+    """RLlib drops the error of a learner that dies while it saves."""
+    given = {**recipe("DQN"), "env": "CartPole-v1"}
+    given["config"]["learners"] = {"num_learners": 1}
+    given["config"]["env_runners"]["num_env_runners"] = 0
+    own = trial(given)
+    try:
+        own.train()
+        own.learner_group.foreach_learner(_die_in_a_save)
+        with pytest.raises(RunFailed, match="1 of 1 learners ended without an exception"):
+            own.save_checkpoint(str(tmp_path))
+    finally:
+        own.stop()
+    assert (tmp_path / "rllib_checkpoint.json").exists()
+    assert not (tmp_path / manifest.NAME).exists()
 
 
 def _fail(learner: Any) -> None:

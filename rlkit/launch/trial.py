@@ -156,6 +156,7 @@ class RecipeTrial:
             rllib.record_class(Path(checkpoint_dir), self.algorithm_class)
         except OSError as error:
             raise CheckpointError(manifest.cannot_write(error, Path(checkpoint_dir))) from error
+        self._check_learners()  # RLlib drops the error of one that died while it saved, and its weights are missing
         iteration, time_total_s, result = rllib.progress_of(self)
         manifest.write(
             Path(checkpoint_dir),

@@ -115,10 +115,12 @@ def tests(row: str) -> Iterator[Try]:
     }
 
 
-def killed(rows: Sequence[str], each: int, algorithms: Sequence[str], folder: Path) -> Iterator[Try]:
-    """At least `each` kills of each victim of the rows, the algorithms in turn; a run is killed by all victims."""
+def killed(
+    rows: Sequence[str], each: int, algorithms: Sequence[str], wanted: Sequence[str], folder: Path
+) -> Iterator[Try]:
+    """`each` kills of each wanted victim of the rows, the algorithms in turn; a run is killed by all victims."""
     rng = random.Random(SEEDED)
-    victims = [victim for row in rows for victim in KILLS[row]]
+    victims = [victim for row in rows for victim in KILLS[row] if victim in wanted]
     row_of = {victim: row for row, names in KILLS.items() for victim in names}
     for number in range(each):
         algorithm = algorithms[number % len(algorithms)]
@@ -305,6 +307,7 @@ def main() -> None:
     )
     parser.add_argument("--rows", default=",".join(ROWS), help="rows to run, such as F3,F6")
     parser.add_argument("--each", type=int, default=20, help="kills of each kind; signals a fifth of that")
+    parser.add_argument("--victims", default=",".join(kills.VICTIMS), help="of F1 to F3, who is killed")
     parser.add_argument(
         "--one-in", type=int, default=1, help="of F17's thousands of commands, try one in N cases"
     )
@@ -322,7 +325,9 @@ def main() -> None:
         for row in rows:
             work: list[Callable[[], Iterator[Try]]] = []
             if kinds and row == kinds[0]:
-                work.append(lambda: killed(kinds, given.each, algorithms, folder / "kills"))
+                work.append(
+                    lambda: killed(kinds, given.each, algorithms, given.victims.split(","), folder / "kills")
+                )
             if row == "F5":
                 work.append(lambda: signalled(max(1, given.each // 5), folder / "F5"))
             if row == "F7":
