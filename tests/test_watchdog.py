@@ -39,6 +39,10 @@ class Blocks(gym.Env):
             self.how()
         return np.zeros(1, np.float32), 0.0, False, False, {}
 
+    def close(self) -> None:
+        if self.at == "close":
+            self.how()
+
 
 def sleeps() -> None:
     time.sleep(10_000)
@@ -83,6 +87,16 @@ def test_a_blocked_call_ends_with_one_message(how: Any, at: str) -> None:
     assert how.__name__ in frames
     env.unwrapped.how = lambda: None
     _play(env)  # it can be used again
+
+
+@pytest.mark.parametrize("how", [sleeps, waits])
+def test_a_close_that_blocks_or_raises_is_named(how: Any) -> None:
+    env = checked(Blocks(how, "close"), name="blocks", limit_s=LIMIT_S)
+    with pytest.raises(EnvError, match=r"^blocks: close\(\) has not returned for [01] s; it is in "):
+        env.close()
+    env.unwrapped.how = lambda: 1 / 0
+    with pytest.raises(EnvError, match=r"^blocks: close\(\) raised ZeroDivisionError: division by zero"):
+        env.close()
 
 
 def test_a_constructor_that_blocks_is_named() -> None:

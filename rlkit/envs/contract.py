@@ -18,6 +18,7 @@ import numpy as np
 from ray.rllib.env.env_errors import StepFailedRecreateEnvError
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
+from rlkit.envs.make import close_bare
 from rlkit.envs.observation_check import explain, predicate
 from rlkit.envs.watchdog import Blocked, Watched, watch
 from rlkit.errors import EnvError, did_you_mean
@@ -113,6 +114,9 @@ class _Contract:
         said = f"{kind}: {error}" if str(error) else kind
         raise EnvError(f"{self.name}: {call} of episode {self.episode} raised {said}") from error
 
+    def close(self, env: Any) -> None:
+        close_bare(env, self.name, None if math.isinf(self.call.limit_s) else self.call.limit_s)
+
     def _count(self) -> None:
         if self.run is not None:
             _failures[self.run] = _failures.get(self.run, 0) + 1
@@ -200,6 +204,9 @@ class CheckedEnv(gym.Wrapper):
         self.contract, self._call = contract, contract.call
         self._fits = predicate(env.observation_space, contract.bounds)
         self._masked = masked_actions(env.observation_space, env.action_space)
+
+    def close(self) -> None:
+        self.contract.close(self.env)
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[Any, dict]:
         result = self.contract.begin(self.env, seed, options, "observation, info")
@@ -447,7 +454,7 @@ class CheckedMultiAgentEnv(MultiAgentEnv):
         return self.env.render()
 
     def close(self) -> None:
-        self.env.close()
+        self.contract.close(self.env)
 
     def get_agent_ids(self) -> set[str]:
         return set(self.possible_agents)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rlkit import registry
+from rlkit.errors import EnvError
 
 
 def make_env(
@@ -18,7 +19,7 @@ def make_env(
     Args:
         name, env_config: of the recipe.
         run: whose failures are counted (`rlkit.envs.checked`).
-        limit_s: seconds that the constructor, a `reset` or a `step` may take.
+        limit_s: seconds that the constructor, a `reset`, a `step` or `close` may take.
 
     Returns a `gymnasium.Env` or an RLlib `MultiAgentEnv`, wrapped in the contract checks of `rlkit.envs`; a vector
     environment, which RLlib asks for with `num_envs` (`gym_env_vectorize_mode: vector_entry_point`), as it is.
@@ -37,6 +38,21 @@ def make_bare(name: str, env_config: Mapping[str, Any], limit_s: float | None = 
 
     with watching(name, limit_s):
         return _make_bare(name, env_config)
+
+
+def close_bare(env: Any, name: str, limit_s: float | None = None) -> None:
+    """Close what `make_bare` made.
+
+    Raises:
+        EnvError: its `close` raised, or went on for `limit_s` seconds.
+    """
+    from rlkit.envs.watchdog import watching
+
+    with watching(name, limit_s, "close"):
+        try:
+            env.close()
+        except (Exception, SystemExit) as error:
+            raise EnvError(f"{name}: close() raised {type(error).__name__}: {error}") from error
 
 
 def _make_bare(name: str, env_config: Mapping[str, Any]) -> Any:
