@@ -101,7 +101,7 @@ def row(key: tuple[str, ...], lines: list[dict[str, Any]]) -> str:
 BESIDE = """
 ## Against published figures
 
-100 greedy episodes of each seed, of its own (of `sac_pendulum` the same for all); the mean over seeds and its 95 %
+100 greedy episodes of each seed, its own; the mean over seeds and its 95 %
 bootstrap interval (seeds drawn again).
 "Reached" means that the whole interval of the best checkpoints lies at or above the figure. The best checkpoint is the
 one that the training's own evaluation chose, on other episodes. Teams: the last policy, per agent, after the smaller

@@ -98,16 +98,21 @@ def test_a_run_shows_the_reason_once_and_fails(tmp_path: Path) -> None:
     assert root_cause(text).startswith("EnvRunnerError: env runner 1")
 
 
+def with_remote_learner() -> Any:
+    """A trial of DQN that learns in a process of its own."""
+    given = {**recipe("DQN"), "env": "CartPole-v1"}
+    given["config"]["learners"] = {"num_learners": 1}
+    given["config"]["env_runners"]["num_env_runners"] = 0
+    return trial(given)
+
+
 def _die_in_a_save(learner: Any) -> None:
     learner.save_to_path = lambda *args, **kwargs: os._exit(1)
 
 
 def test_a_checkpoint_without_the_learners_state_is_not_finished(tmp_path: Path) -> None:
     """RLlib drops the error of a learner that dies while it saves."""
-    given = {**recipe("DQN"), "env": "CartPole-v1"}
-    given["config"]["learners"] = {"num_learners": 1}
-    given["config"]["env_runners"]["num_env_runners"] = 0
-    own = trial(given)
+    own = with_remote_learner()
     try:
         own.train()
         own.learner_group.foreach_learner(_die_in_a_save)
@@ -124,10 +129,7 @@ def _fail(learner: Any) -> None:
 
 
 def test_a_learner_that_is_gone_is_named() -> None:
-    given = {**recipe("DQN"), "env": "CartPole-v1"}
-    given["config"]["learners"] = {"num_learners": 1}
-    given["config"]["env_runners"]["num_env_runners"] = 0
-    own = trial(given)
+    own = with_remote_learner()
     try:
         own.train()
         (answer,) = own.learner_group.foreach_learner(lambda learner: os.getpid())
