@@ -18,9 +18,8 @@ import numpy as np
 from ray.rllib.env.env_errors import StepFailedRecreateEnvError
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
-from rlkit.envs.make import close_bare
 from rlkit.envs.observation_check import explain, predicate
-from rlkit.envs.watchdog import Blocked, Watched, watch
+from rlkit.envs.watchdog import Blocked, Watched, close, watch
 from rlkit.errors import EnvError, did_you_mean
 from rlkit.roster import MASK_KEY, check_mask, choices_of, has_mask
 
@@ -115,7 +114,7 @@ class _Contract:
         raise EnvError(f"{self.name}: {call} of episode {self.episode} raised {said}") from error
 
     def close(self, env: Any) -> None:
-        close_bare(env, self.name, None if math.isinf(self.call.limit_s) else self.call.limit_s)
+        close(env, self.name, None if math.isinf(self.call.limit_s) else self.call.limit_s)
 
     def _count(self) -> None:
         if self.run is not None:

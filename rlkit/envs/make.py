@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rlkit import registry
-from rlkit.errors import EnvError
 
 
 def make_env(
@@ -38,21 +37,6 @@ def make_bare(name: str, env_config: Mapping[str, Any], limit_s: float | None = 
 
     with watching(name, limit_s):
         return _make_bare(name, env_config)
-
-
-def close_bare(env: Any, name: str, limit_s: float | None = None) -> None:
-    """Close what `make_bare` made.
-
-    Raises:
-        EnvError: its `close` raised, or went on for `limit_s` seconds.
-    """
-    from rlkit.envs.watchdog import watching
-
-    with watching(name, limit_s, "close"):
-        try:
-            env.close()
-        except (Exception, SystemExit) as error:
-            raise EnvError(f"{name}: close() raised {type(error).__name__}: {error}") from error
 
 
 def _make_bare(name: str, env_config: Mapping[str, Any]) -> Any:

@@ -157,6 +157,19 @@ def watching(name: str, limit_s: float | None, method: str = "__init__") -> Iter
             _watched.discard(watched)
 
 
+def close(env: Any, name: str, limit_s: float | None) -> None:
+    """Close an environment.
+
+    Raises:
+        EnvError: its `close` raised, or went on for `limit_s` seconds.
+    """
+    with watching(name, limit_s, "close"):
+        try:
+            env.close()
+        except (Exception, SystemExit) as error:
+            raise EnvError(f"{name}: close() raised {type(error).__name__}: {error}") from error
+
+
 def _on_signal(number: int, frame: FrameType | None) -> Any:
     with _lock:
         late = any(w.blocked and w.busy and w.thread == threading.get_ident() for w in _watched)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 
-from rlkit.envs.make import close_bare, make_bare
+from rlkit.envs.make import make_bare
+from rlkit.envs.watchdog import close
 from rlkit.errors import EnvError, RlkitError, UsageError
 from rlkit.roster import Roster, Spaces, has_mask, leaves, random_action, split_mask
 
@@ -66,7 +67,7 @@ def _roster(recipe: Recipe) -> Roster:
             f"{recipe.env}: an agent has no declared space ({type(error).__name__}: {error}); {declare}"
         ) from error
     finally:
-        close_bare(env, recipe.env, recipe.env_timeout_s)
+        close(env, recipe.env, recipe.env_timeout_s)
     if not roster.single and not any(all(isinstance(a, kind) for a in roster.spaces) for kind in (str, int)):
         raise UsageError(
             f"{recipe.env}: got the agents {', '.join(map(repr, roster.spaces))}, expected names or whole numbers, "
@@ -184,7 +185,7 @@ def _refuse_vectors(recipe: Recipe) -> None:
         return
     try:
         env = make_bare(recipe.env, {**recipe.env_config, "num_envs": 2}, recipe.env_timeout_s)
-        close_bare(env, recipe.env, recipe.env_timeout_s)
+        close(env, recipe.env, recipe.env_timeout_s)
         given = "" if isinstance(env, gym.vector.VectorEnv) else f"its maker returned {type(env).__name__}"
     except Exception as error:
         given = f"{type(error).__name__}: {error}"
