@@ -341,6 +341,8 @@ def test_options_that_an_algorithm_or_a_space_cannot_use() -> None:
     with pytest.raises(UsageError, match="TQC takes no recurrent model"):
         module_of(TQCConfig, {"name": "memory"}, VECTOR, FORCE)
     none = {"fusionnet_hiddens": []}
+    with pytest.raises(UsageError, match=r"model.fusionnet_activation: fusionnet_hiddens is empty"):
+        module_spec(SACConfig(), {"name": "mlp", **none, "fusionnet_activation": "relu"})
     with pytest.raises(UsageError, match=r"fusionnet_hiddens is empty: .*'memory'.*e.g. \[64\]"):
         module_of(ColumnSACConfig, {"name": "memory", **none}, VECTOR, FORCE)
     with pytest.raises(UsageError, match=r"fusionnet_hiddens is empty, so .*'tiny'.* Dict"):

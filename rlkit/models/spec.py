@@ -87,6 +87,12 @@ def _split(name: str, options: Mapping[str, Any]) -> tuple[ModelRef, dict[str, A
             )
     check_options(name, build, mine, around)
     settings = {key: value for key, value in options.items() if key in around}
+    if settings.get("fusionnet_hiddens") == []:
+        for key in settings:
+            if key.startswith("fusionnet_") and key != "fusionnet_hiddens":
+                raise UsageError(
+                    f"model.{key}: fusionnet_hiddens is empty, so nothing reads it; remove one of them"
+                )
     if "share" in settings:
         shared = settings.pop("share")
         if settings.setdefault("vf_share_layers", shared) != shared:
