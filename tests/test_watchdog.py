@@ -99,6 +99,15 @@ def test_a_close_that_blocks_or_raises_is_named(how: Any) -> None:
         env.close()
 
 
+def test_an_environment_left_open_does_not_hold_the_end_of_python() -> None:
+    """Gymnasium's vectors close theirs when Python ends, and no thread can be started then."""
+    program = (
+        "import gymnasium as gym; from rlkit.envs import checked; make = lambda: checked(gym.make('CartPole-v1'), "
+        "limit_s=300.0); envs = gym.vector.SyncVectorEnv([make]); envs.reset()"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
 def test_a_constructor_that_blocks_is_named() -> None:
     with (
         pytest.raises(

@@ -19,7 +19,7 @@ from ray.rllib.env.env_errors import StepFailedRecreateEnvError
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
 from rlkit.envs.observation_check import explain, predicate
-from rlkit.envs.watchdog import Blocked, Watched, close, watch
+from rlkit.envs.watchdog import Blocked, Watched, naming_close, watch
 from rlkit.errors import EnvError, did_you_mean
 from rlkit.roster import MASK_KEY, check_mask, choices_of, has_mask
 
@@ -114,7 +114,18 @@ class _Contract:
         raise EnvError(f"{self.name}: {call} of episode {self.episode} raised {said}") from error
 
     def close(self, env: Any) -> None:
-        close(env, self.name, None if math.isinf(self.call.limit_s) else self.call.limit_s)
+        """Close an environment, watched as it is: Python may close it at its end, when no thread can start."""
+        call = self.call
+        call.here("")
+        call.calls += 1
+        call.busy = "close"
+        try:
+            with naming_close(self.name):
+                env.close()
+        except Blocked as error:
+            raise call.error() from error
+        finally:
+            call.busy = ""
 
     def _count(self) -> None:
         if self.run is not None:

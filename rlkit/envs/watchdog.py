@@ -163,11 +163,17 @@ def close(env: Any, name: str, limit_s: float | None) -> None:
     Raises:
         EnvError: its `close` raised, or went on for `limit_s` seconds.
     """
-    with watching(name, limit_s, "close"):
-        try:
-            env.close()
-        except (Exception, SystemExit) as error:
-            raise EnvError(f"{name}: close() raised {type(error).__name__}: {error}") from error
+    with watching(name, limit_s, "close"), naming_close(name):
+        env.close()
+
+
+@contextmanager
+def naming_close(name: str) -> Iterator[None]:
+    """Say which environment it was whose `close` raised: `EnvError`."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        raise EnvError(f"{name}: close() raised {type(error).__name__}: {error}") from error
 
 
 def _on_signal(number: int, frame: FrameType | None) -> Any:
