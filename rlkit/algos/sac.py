@@ -204,11 +204,9 @@ class SACLearner(ColumnLearner, SACTorchLearner):
             loss: torch.Tensor = super().compute_loss_for_module(
                 module_id=module_id, config=config, batch=batch, fwd_out=fwd_out
             )
-            return (
-                loss
-                if config.td_error_loss_fn == "huber"
-                else loss + self._squared(module_id, config, batch, fwd_out)
-            )
+            if config.td_error_loss_fn == "mse":
+                loss = loss + self._squared(module_id, config, batch, fwd_out)
+            return loss
         finally:
             self.target_entropy[module_id] = whole
             if sequences and self._gate is not None:

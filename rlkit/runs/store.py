@@ -138,7 +138,7 @@ class Store:
         return found
 
     def _local(self, below: str) -> dict[str, Found]:
-        """`listing` of `file://`: pyarrow (25) follows links, round in circles too."""
+        """`listing` of `file://`: pyarrow (26) follows links, round in circles too."""
         found = {}
         with self._telling("read"):
             for root, _, files in os.walk(self._path(below)):
