@@ -36,6 +36,14 @@ THREE_TIMES = (
     "config.training.critic_lr=[[0, 1.0e-2], [600000, 1.0e-2], [900000, 1.0e-3]]",
     "config.training.exploration_noise=[[0, 0.5], [750000, 0.1]]",
 )
+# the same recipe with more env steps, schedules stretched
+LONG = (
+    "stop.env_steps=1200000",
+    "config.training.actor_lr=[[0, 1.0e-3], [800000, 1.0e-3], [1200000, 1.0e-4]]",
+    "config.training.critic_lr=[[0, 2.0e-3], [800000, 2.0e-3], [1200000, 2.0e-4]]",
+    "config.training.exploration_noise=[[0, 0.6], [1000000, 0.1]]",
+    "config.training.replay_buffer_config.capacity=1200000",
+)
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,7 @@ class Entry:
 
 ENTRIES = {
     "spread": Entry("maddpg_spread"),
+    "spread_long": Entry("maddpg_spread", LONG),
     "spread_separate": Entry("maddpg_spread", ("policies=null",)),
     "matd3": Entry("matd3_spread"),
     "ddpg": Entry("ddpg_spread"),

@@ -5,7 +5,7 @@
     python tests/faults --rows ''             only the page, from the tries that lie there
 
 A try is one line of tests/faults/tries.jsonl: row, what, tries, held, lost, seconds, problems. The last line of a row
-and `what` counts, except for kills, signals and full disks, of which each does.
+and `what` counts, except for kills, signals, full disks and soaks, of which each does.
 """
 
 from __future__ import annotations
@@ -208,12 +208,19 @@ def soaked(algorithm: str) -> Iterator[Try]:
     command = [sys.executable, "benchmarks/soak.py", "--algorithms", algorithm]
     done = subprocess.run(command, cwd=HERE.parents[1], stdout=subprocess.PIPE, text=True)
     found = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else {"held": False}
-    figures = (
-        "kB per iteration: driver {driver_kb_per_iteration}, trial {trial_kb_per_iteration}, metrics and logs "
-        "{logs_kb_per_iteration}; an iteration at the end / before: {time_end_over_begin}"
-    ).format(**found) if found["held"] else ""  # fmt: skip
-    yield {"row": "F20", "what": algorithm, "tries": 1, "held": int(found["held"]), "figures": figures,
+    yield {"row": "F20", "what": algorithm, "tries": 1, "held": int(found["held"]), "measured": found,
            "problems": [] if found["held"] else [found]}  # fmt: skip
+
+
+def soak_figures(group: Sequence[Try]) -> str:
+    """The largest growth that a soak has seen, and the range of what an iteration at the end costs."""
+    seen = [t["measured"] for t in group if t["held"]]
+    most = {key: max(one[f"{key}_kb_per_iteration"] for one in seen) for key in ("driver", "trial", "logs")}
+    pace = sorted(one["cpu_end_over_begin"] for one in seen)
+    return (
+        f"kB per iteration, at most: driver {most['driver']}, trial {most['trial']}, metrics and logs "
+        f"{most['logs']}; CPU seconds of an iteration at the end / before: {pace[0]} to {pace[-1]}"
+    )
 
 
 PROMISES = """
@@ -257,7 +264,7 @@ def page() -> str:
     """docs/reliability.md from the log."""
     written = [json.loads(line) for line in LOG.read_text().splitlines()] if LOG.exists() else []
     last = {(t["row"], t["what"]): n for n, t in enumerate(written)}
-    counted = (*KILLS, "F5")
+    counted = (*KILLS, "F5", "F20")
     tries = [
         t
         for n, t in enumerate(written)
@@ -287,8 +294,7 @@ def page() -> str:
             lost = max((t["lost"] for t in group if "lost" in t), default=None)
             spent = sorted(t["seconds"] for t in group if "seconds" in t and t["held"])
             times = f"{spent[len(spent) // 2]:g}, {spent[-1]:g}" if spent else "–"
-            figures = group[-1].get("figures")
-            shown = f"{what}: {figures}" if figures else what
+            shown = f"{what}: {soak_figures(group)}" if row == "F20" and held else what
             lines.append(
                 f"| {row} | {fault} | {shown} | {count} | {held} | {'–' if lost is None else lost} | {times} |"
             )
