@@ -88,6 +88,10 @@ def recipe(algorithm: str = "PPO", env: str = "CartPole-v1", **model: Any) -> di
         (recipe("DQN", vf_share_layers=False), "no network of DQN reads it"),
         (recipe("DQN", fusionnet_hiddens=[32]), "no network of DQN reads it"),
         (recipe("DRON", head_fcnet_hiddens=[32]), "no network of DRON reads it"),
+        (
+            recipe("SAC", "Pendulum-v1", name="mlp", fusionnet_hiddens=[], fusionnet_activation="relu"),
+            "no effect where fusionnet_hiddens is empty",
+        ),
     ],
     ids=lambda value: " ".join([value["algorithm"], *value["model"]]) if isinstance(value, dict) else "",
 )

@@ -57,6 +57,13 @@ def idle_fields(
         known["lstm"] = None  # such modules keep no state: what is said of `use_lstm` is enough
     here = [context for context in walked["contexts"] if _fits(context, known)]
     for field, value in model.items():
+        if (
+            field != "fusionnet_hiddens"
+            and model.get("fusionnet_hiddens") == []
+            and field.startswith("fusionnet_")
+        ):
+            yield field, f"{field} has no effect where fusionnet_hiddens is empty", "remove one of them"
+            continue
         if field not in fields or value == fields[field].get("default"):
             continue
         if field == "max_seq_len" and network == REGISTERED:
