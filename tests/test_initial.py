@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import rlkit
 from rlkit import recipe as recipes
@@ -145,6 +148,45 @@ def test_what_does_not_fit_is_named_before_training(
 def test_weights_of_which_nothing_fits_are_named(first: Any) -> None:
     with pytest.raises(UsageError, match=r"got encoder.* 8x4.* expected other\.weight 3x3"):
         initial.plans(str(first.path), {"default_policy": {"other.weight": (3, 3)}})
+
+
+def altered(
+    first: Any, folder: Path, change: Callable[[torch.Tensor], torch.Tensor], prefix: str = ""
+) -> str:
+    """A stranger's bundle, whose description fits its weights."""
+    from safetensors.torch import load_file, save_file
+
+    made = export(first.path, folder / "bundle")
+    file, note = made.path / "weights.safetensors", made.path / "bundle.json"
+    old = {"sha256": hashlib.sha256(file.read_bytes()).hexdigest(), "bytes": file.stat().st_size}
+    save_file({prefix + name: change(value) for name, value in load_file(file).items()}, file)
+    text = note.read_text().replace(str(old["sha256"]), hashlib.sha256(file.read_bytes()).hexdigest())
+    note.write_text(text.replace(f'"bytes": {old["bytes"]}', f'"bytes": {file.stat().st_size}'))
+    return str(made.path)
+
+
+@pytest.mark.parametrize(
+    ("change", "prefix", "said"),
+    [
+        (lambda value: value * float("nan"), "", "holds NaN, infinite or huge numbers, expected finite ones"),
+        (lambda value: value.double() + 1e300, "", "holds NaN, infinite or huge numbers"),
+        (lambda value: value.to(torch.complex64), "", "holds complex64 numbers"),
+        (lambda value: value[:0].clone(), "", "nothing in .* fits policy"),
+        (lambda value: value, "other/", "holds no weights of a policy"),
+    ],
+)
+def test_odd_weights_of_a_bundle_are_named(
+    change: Any, prefix: str, said: str, first: Any, tmp_path: Path
+) -> None:
+    bundle = altered(first, tmp_path, change, prefix)
+    with pytest.raises(UsageError, match=said):
+        initial.plans(bundle, {"default_policy": {"pi.net.mlp.0.weight": (2, 8)}})
+
+
+def test_weights_of_half_precision_are_taken(first: Any, tmp_path: Path) -> None:
+    bundle = altered(first, tmp_path, lambda value: value.bfloat16())
+    (plan,) = initial.plans(bundle, {"default_policy": {"pi.net.mlp.0.weight": (2, 8)}})
+    assert plan.values["pi.net.mlp.0.weight"].dtype == np.float32
 
 
 def test_a_checkpoint_of_another_user_needs_trust(

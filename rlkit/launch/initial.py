@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from rlkit.errors import UsageError, did_you_mean
+from rlkit.errors import UsageError, did_you_mean, printable
 from rlkit.recipe.shipped import find_policy
 from rlkit.roster import matches
 from rlkit.runs.store import is_uri
@@ -117,11 +117,26 @@ def _read(path: str, trust: bool) -> dict[str, Weights]:
 
     place = find_policy(path)
     if bundle.is_bundle(place):
-        return bundle.read_weights(place)
+        return _checked(path, bundle.read_weights(place))
     notes = verified(path, trust=trust)
     from rlkit.play.restore import read_modules
 
-    return {str(name): _numpy(module) for name, module in read_modules(notes).items()}
+    return _checked(path, {str(name): _numpy(module) for name, module in read_modules(notes).items()})
+
+
+def _checked(path: str, found: dict[str, Weights]) -> dict[str, Weights]:
+    if not found:
+        raise UsageError(f"init_from: {path} holds no weights of a policy")
+    for module, weights in found.items():
+        for name, values in weights.items():
+            number = values.dtype.kind in "fiub"
+            if not number or not (np.abs(values) <= np.finfo(np.float32).max).all():
+                got = "NaN, infinite or huge numbers" if number else f"{values.dtype} numbers"
+                raise UsageError(
+                    f"init_from: {path}: {printable(name)} of policy {printable(module)!r} holds {got}, expected "
+                    "finite ones; use a run or a checkpoint before they came"
+                )
+    return found
 
 
 def _numpy(module: Any) -> Weights:
@@ -149,8 +164,9 @@ def of_learners(algorithm: Any) -> dict[str, Shapes]:
 
 def _plan(name: str, shapes: Shapes, path: str, source: Mapping[str, Weights], wanted: str) -> Plan:
     if wanted and wanted not in source:
+        known = printable(", ".join(source))
         raise UsageError(
-            f"init_from: {path} has no policy {wanted!r}{did_you_mean(wanted, source)}; it has {', '.join(source)}"
+            f"init_from: {path} has no policy {wanted!r}{did_you_mean(wanted, source)}; it has {known}"
         )
     names = [wanted] if wanted else [name] if name in source else list(source)
     tried = [Plan(name, path, other, *match(shapes, source[other])) for other in names]
@@ -182,7 +198,7 @@ def match(shapes: Mapping[str, tuple[int, ...]], source: Weights) -> tuple[list[
         other = name if name in source else roles.get(role(name), "")
         numbers = int(np.prod(shape))
         found = source.get(other)
-        if found is None or found.ndim != len(shape):
+        if found is None or found.ndim != len(shape) or 0 in found.shape:
             rows.append(
                 Taken(name, "left", numbers, shape, other, () if found is None else tuple(found.shape))
             )
@@ -245,7 +261,7 @@ def table(made: Sequence[Plan]) -> str:
         )
         counts = ", ".join(f"{plan.count(how):,} {how}" for how in ("taken", "resized") if plan.count(how))
         lines.append(
-            f"init_from  {plan.module} <- {plan.path} ({plan.source}): {counts} of {total:,} numbers"
+            f"init_from  {plan.module} <- {plan.path} ({printable(plan.source)}): {counts} of {total:,} numbers"
         )
         for row in plan.rows:
             if row.how == "resized":
@@ -262,5 +278,5 @@ def _shape(shape: Sequence[int]) -> str:
 
 
 def _some(shapes: Mapping[str, tuple[int, ...]]) -> str:
-    shown = [f"{name} {_shape(shape)}" for name, shape in list(shapes.items())[:4]]
+    shown = [f"{printable(name)} {_shape(shape)}" for name, shape in list(shapes.items())[:4]]
     return ", ".join(shown) + (" …" if len(shapes) > 4 else "")

@@ -75,7 +75,10 @@ def read_weights(path: str | Path) -> dict[str, dict[str, np.ndarray]]:
         kind, _, rest = name.partition("/")
         module, _, parameter = rest.rpartition("/")
         if kind == "modules":
-            found.setdefault(module, {})[parameter] = tensor.numpy()
+            odd = (
+                tensor.is_floating_point() and tensor.element_size() < 4
+            )  # numpy has no bfloat16, nor float8
+            found.setdefault(module, {})[parameter] = (tensor.float() if odd else tensor).numpy()
     return found
 
 
