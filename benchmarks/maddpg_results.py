@@ -4,7 +4,8 @@
     python benchmarks/maddpg_results.py versus adversary --seeds 0 1 2    # cross-play of the trained runs
     python benchmarks/maddpg_results.py report
 
-Every run is `rlkit train RECIPE`, then `rlkit evaluate RUN` on 200 greedy episodes whose seeds chose nothing. Rows go
+Every run is `rlkit train RECIPE`, then `rlkit evaluate RUN` on 200 greedy episodes whose seeds chose nothing; those of
+seed s begin with the environment's seed 200 s (in rows of November 2026 and before: with 0 for each). Rows go
 to benchmarks/results/maddpg.jsonl and those that are there already are skipped (take out the rows of a recipe
 that has changed); trained runs stay in `--out` for cross-play.
 """
@@ -174,7 +175,10 @@ def train(name: str, seed: int, out: Path) -> None:
     run = folder(out, name, seed)
     assert run is not None
     measure = ["--measure", entry.measure] if entry.measure else []
-    found = json.loads(rlkit("evaluate", str(run), "--episodes", str(EPISODES), *measure, "--json"))
+    first = str(EPISODES * seed)  # the environment's seed: each run plays episodes of its own
+    found = json.loads(
+        rlkit("evaluate", str(run), "--episodes", str(EPISODES), "--seed", first, *measure, "--json")
+    )
     with (run / "metrics.csv").open() as file:
         metrics = list(csv.DictReader(file))
     curve = {

@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +188,24 @@ def test_onnx_answers_like_the_agent_and_is_played(dqn: Path, tmp_path: Path) ->
     assert [row.ret for row in ours.rows] == [row.ret for row in theirs.rows]
     with pytest.raises(UsageError, match="greedy choice alone"):
         rlkit.load(made.path).act(np.zeros(4, np.float32), explore=True)
+    description(made.path, lambda graph: graph["outputs"][0].update(name="choice"))
+    with pytest.raises(CheckpointError, match=r"graph 0 fails .*choice"):
+        rlkit.load(made.path).act(np.zeros(4, np.float32))
+    description(made.path, lambda graph: graph["inputs"].clear())
+    with pytest.raises(CheckpointError, match="a graph has 0 ports of the role 'obs', its space has 1 parts"):
+        rlkit.load(made.path)
+
+
+def description(file: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change what an ONNX file says of its graph."""
+    import onnx
+
+    model = onnx.load(file)
+    (entry,) = (prop for prop in model.metadata_props if prop.key == bundle.METADATA)
+    said = json.loads(entry.value)
+    change(said["graphs"][0])
+    entry.value = json.dumps(said)
+    onnx.save(model, file)
 
 
 def test_a_pt2_file_samples_from_its_noise(dqn: Path, tmp_path: Path) -> None:

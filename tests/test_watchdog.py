@@ -39,6 +39,10 @@ class Blocks(gym.Env):
             self.how()
         return np.zeros(1, np.float32), 0.0, False, False, {}
 
+    def render(self) -> None:
+        if self.at == "render":
+            self.how()
+
     def close(self) -> None:
         if self.at == "close":
             self.how()
@@ -97,6 +101,21 @@ def test_a_close_that_blocks_or_raises_is_named(how: Any) -> None:
     env.unwrapped.how = lambda: 1 / 0
     with pytest.raises(EnvError, match=r"^blocks: close\(\) raised ZeroDivisionError: division by zero"):
         env.close()
+
+
+def test_a_render_that_blocks_or_raises_is_named() -> None:
+    env = checked(Blocks(sleeps, "render"), name="blocks", limit_s=LIMIT_S)
+    env.reset()
+    with pytest.raises(
+        EnvError, match=r"^blocks: render\(\) of episode 1 has not returned for [01] s; it is in "
+    ):
+        env.render()
+    env.unwrapped.how = lambda: 1 / 0
+    env.step(0)
+    with pytest.raises(
+        EnvError, match=r"^blocks: render\(\) in step 1 of episode 1 raised ZeroDivisionError"
+    ):
+        env.render()
 
 
 def test_an_environment_left_open_does_not_hold_the_end_of_python() -> None:

@@ -127,6 +127,23 @@ class _Contract:
         finally:
             call.busy = ""
 
+    def render(self, env: Any) -> Any:
+        """Return a frame, watched as steps are."""
+        call = self.call
+        call.calls += 1
+        call.busy = "render"
+        try:
+            return env.render()
+        except Blocked as error:
+            raise call.error() from error
+        except (Exception, SystemExit) as error:
+            where = f"step {self.step} of episode {self.episode}"
+            raise EnvError(
+                f"{self.name}: render() in {where} raised {type(error).__name__}: {error}"
+            ) from error
+        finally:
+            call.busy = ""
+
     def _count(self) -> None:
         if self.run is not None:
             _failures[self.run] = _failures.get(self.run, 0) + 1
@@ -217,6 +234,9 @@ class CheckedEnv(gym.Wrapper):
 
     def close(self) -> None:
         self.contract.close(self.env)
+
+    def render(self) -> Any:
+        return self.contract.render(self.env)
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[Any, dict]:
         result = self.contract.begin(self.env, seed, options, "observation, info")
@@ -461,7 +481,7 @@ class CheckedMultiAgentEnv(MultiAgentEnv):
                 )
 
     def render(self) -> Any:
-        return self.env.render()
+        return self.contract.render(self.env)
 
     def close(self) -> None:
         self.contract.close(self.env)

@@ -1,4 +1,4 @@
-"""A watchdog for environments: a constructor, `reset`, `step` or `close` that does not return ends with one message.
+"""A watchdog for environments: a constructor or method of theirs that does not return ends with one message.
 
 A thread of each process that has environments looks at them once a second. A call that has gone on for a minute is
 told to the driver (`rllib.tell_driver`). After `limit_s` an exception is raised inside it, so that the traceback shows

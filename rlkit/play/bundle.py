@@ -23,6 +23,7 @@ from rlkit.files import regular_size, sha256
 from rlkit.play import spaces
 from rlkit.play.answers import ALONE
 from rlkit.play.graph_policy import Graph, GraphPolicy, Member, Port, Run
+from rlkit.roster import leaves
 from rlkit.runs.manifest import Manifest
 
 NAME, WEIGHTS, METADATA = "bundle.json", "weights.safetensors", "rlkit"
@@ -165,7 +166,12 @@ def onnx_policy(said: Mapping[str, Any], session: Any, where: str) -> GraphPolic
 
         def call(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
             fed = {prefix + name: values for name, values in arrays.items()} | others
-            outs = session.run(names, fed)
+            try:
+                outs = session.run(names, fed)
+            except Exception as error:  # onnxruntime's own classes
+                raise CheckpointError(
+                    f"{where}: graph {number} fails ({type(error).__name__}: {error})"
+                ) from error
             return dict(zip((port.name for port in outputs), outs, strict=True))
 
         return call
@@ -199,6 +205,8 @@ def _policy(said: Mapping[str, Any], run: Any, where: str) -> GraphPolicy:
             greedy, sampled = (
                 None if member[k] is None else made[int(member[k])] for k in ("greedy", "sampled")
             )
+            for graph in filter(None, (greedy, sampled)):
+                _check_ports(graph, observation, action)
             feeds = tuple(_feed(feed) for feed in member["feeds"])
             members[agent] = Member(str(member["module"]), observation, action, greedy, sampled, feeds)
         if not members:
@@ -214,6 +222,14 @@ def _policy(said: Mapping[str, Any], run: Any, where: str) -> GraphPolicy:
         for kind in ("observation_space", "action_space")
     )
     return GraphPolicy(members, observation, action, env_steps)
+
+
+def _check_ports(graph: Graph, observation: gym.Space, action: gym.Space) -> None:
+    """A graph takes every part of an observation and gives every part of an action."""
+    for kind, ports, space in (("obs", graph.inputs, observation), ("action", graph.outputs, action)):
+        got, expected = sum(port.role == kind for port in ports), len(leaves(space))
+        if got != expected:
+            raise ValueError(f"a graph has {got} ports of the role {kind!r}, its space has {expected} parts")
 
 
 def _port(given: Mapping[str, Any], roles: Sequence[str]) -> Port:
