@@ -214,19 +214,20 @@ class DrawTwo(Several):
 
 
 class Fails(gym.Env):
-    """Goes wrong in the third step of its process: `raise`, `exit` (the process ends) or `nan`.
+    """Goes wrong in a step of its process, the third unless said: `raise`, `exit` (the process ends) or `nan`.
 
     Args:
         once: a file that is there once it has gone wrong; then all is well.
         at: `step` or `reset`.
+        number: which step of the process.
     """
 
     observation_space = gym.spaces.Box(-1, 1, (1,), np.float32)
     action_space = gym.spaces.Discrete(2)
     taken = 0
 
-    def __init__(self, how: str = "raise", once: str = "", at: str = "step"):
-        self.how, self.once, self.at = how, once, at
+    def __init__(self, how: str = "raise", once: str = "", at: str = "step", number: int = 3):
+        self.how, self.once, self.at, self.number = how, once, at, number
 
     def fail(self) -> float:
         if self.once:
@@ -251,7 +252,7 @@ class Fails(gym.Env):
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict]:
         self.t += 1
         Fails.taken += 1
-        value = self.fail() if self.at == "step" and Fails.taken == 3 else 0.0
+        value = self.fail() if self.at == "step" and Fails.taken == self.number else 0.0
         return np.full(1, value, np.float32), 1.0, self.t == 5, False, {}
 
 

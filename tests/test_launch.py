@@ -177,6 +177,34 @@ def test_a_new_limit_stays_where_a_signal_comes_before_it(ray_local: None, tmp_p
     assert len(further.metrics) == 61
 
 
+@pytest.mark.parametrize(
+    ("how", "reason"), [("raise", "ValueError: boom in my environment"), ("exit", "without an exception")]
+)
+def test_a_failure_that_max_failures_allows_is_told_and_the_trial_goes_on(
+    how: str, reason: str, ray_local: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    env_config = {"how": how, "once": str(tmp_path / "flag"), "number": 80}
+    run = rlkit.train(
+        {
+            **without(TINY, "evaluation"), "env": "case_fails", "env_config": env_config,
+            "config": {
+                "training": {"train_batch_size_per_learner": 20, "minibatch_size": 20, "num_epochs": 1},
+                "env_runners": {"num_env_runners": 0},
+            },
+            "stop": {"iterations": 8}, "tune": {"max_failures": 1},
+        },
+        out=tmp_path, imports=["case_envs"], quiet=False,
+    )  # fmt: skip
+    said = capsys.readouterr().err
+    (line,) = [line for line in said.splitlines() if "trial_00000 failed" in line]
+    assert reason in line
+    assert "going on from checkpoint_00000" in line
+    assert "(failure 1 of 1 allowed; " in line
+    assert run.status == "done"
+    assert list(run.metrics["iteration"]) == list(range(1, 9))
+    assert [row["training_iteration"] for row in results_of(run)] == list(range(1, 9))
+
+
 def test_resume_passes_over_a_damaged_checkpoint_and_computes_its_rows_again(
     ray_local: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -353,8 +381,10 @@ def test_a_disk_without_space_is_refused_with_the_bytes(tmp_path: Path) -> None:
 
 def test_root_cause_is_the_innermost_exception_line() -> None:
     text = "RayTaskError(ValueError): ray::f()\n  File y\nmy.ValueError: alpha is 7\n\nRuntimeError\n"
-    assert launch.root_cause(text) == "ValueError: alpha is 7"
-    assert launch.root_cause("") == "no reason was recorded"
+    assert tracking.root_cause(text) == "ValueError: alpha is 7"
+    assert tracking.root_cause("") == "no reason was recorded"
+    two = "Failure # 1 (occurred at 1)\nValueError: old\nFailure # 2 (occurred at 2)\nThe actor died.\n"
+    assert tracking.root_cause(two) == "The actor died."
 
 
 def test_the_second_signal_ends_at_once() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 import rlkit
 from rlkit.errors import EnvRunnerError, RlkitError, RunFailed
-from rlkit.launch.train import root_cause
+from rlkit.launch.tracking import root_cause
 from rlkit.launch.trial import NAMES, trainable
 from rlkit.runs import manifest
 

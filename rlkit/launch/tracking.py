@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -29,6 +30,29 @@ from rlkit.runs.run import Best
 SAVE_LIMIT_S = 25.0
 WAIT_LIMIT_S = 20.0  # a trial starts within 10 s when the resources it asks for are free
 NOTICES_EVERY_S = 2.0
+
+
+def reason_in(path: Path, notices: Sequence[str]) -> str:
+    """Return why a trial failed: the last exception in its error.txt, or what is known of a process that died."""
+    reason = root_cause(path.read_text(errors="replace") if path.is_file() else "")
+    if "worker process has died" not in reason:
+        return reason
+    last = f" ({notices[-1].splitlines()[0]})" if notices else ""
+    return (
+        f"its process ended without an exception{last}: killed, out of memory, os._exit, or a crash in native "
+        "code, of the environment for example"
+    )
+
+
+def root_cause(text: str) -> str:
+    """Return the last exception of a traceback that says something; RLlib ends some with an empty RuntimeError.
+
+    Of an error.txt with several failures: of the last one.
+    """
+    text = re.split(r"^Failure # \d+ \(occurred at .*$", text, flags=re.MULTILINE)[-1]
+    found = re.findall(r"^(?:[\w.]*\.)?(\w*(?:Error|Exception|Interrupt|Exit)): (\S.*)$", text, re.MULTILINE)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return ": ".join(found[-1]) if found else lines[-1] if lines else "no reason was recorded"
 
 
 class StopRule(tune.Stopper):
@@ -148,6 +172,15 @@ class Tracker(tune.Callback):
         self._tell_notices(every_s=0.0)
         self.errors[name_of(trial)] = str(Path(trial.path or self.folder) / "error.txt")
         self.show.trial(name_of(trial), "failed")
+
+    def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        """A failure that `tune.max_failures` allows: Tune starts the trial again from its last checkpoint."""
+        name, path = name_of(trial), Path(trial.path or self.folder) / "error.txt"
+        self._tell_notices(every_s=0.0)
+        reason = reason_in(Path(trial.error_file or path), self.notices)  # Tune copies it to `path` later
+        at = f"going on from {Path(trial.checkpoint.path).name}" if trial.checkpoint else "beginning again"
+        count = f"failure {trial.num_failures} of {trial.max_failures} allowed"
+        self.show.say(f"{name} failed: {reason}; {at} ({count}; {path})")
 
     def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
         self._tell_of_waiting(trials)

@@ -449,25 +449,13 @@ def outcome(trials: Sequence[Any], tracker: Any, signal_number: int | None) -> t
     if not failed:
         return "done", None
     name, path = failed[0]
-    text = Path(path).read_text(errors="replace") if Path(path).is_file() else ""
-    reason = root_cause(text)
-    if "worker process has died" in reason:
-        last = f" ({tracker.notices[-1].splitlines()[0]})" if tracker.notices else ""
-        reason = (
-            f"its process ended without an exception{last}: killed, out of memory, os._exit, or a crash in native "
-            "code, of the environment for example"
-        )
+    from rlkit.launch.tracking import reason_in
+
+    reason = reason_in(Path(path), tracker.notices)
     more = f" ({len(failed)} of {len(trials)} trials failed)" if len(trials) > 1 else ""
-    if not text.strip():
+    if not Path(path).is_file() or not Path(path).read_text(errors="replace").strip():
         return "failed", f"{name} failed{more}: {reason}; {path} is empty or missing{_space(path)}"
     return "failed", f"{name} failed{more}: {reason}\nThe traceback is in {path}"
-
-
-def root_cause(text: str) -> str:
-    """Return the last exception of a traceback that says something; RLlib ends some with an empty RuntimeError."""
-    found = re.findall(r"^(?:[\w.]*\.)?(\w*(?:Error|Exception|Interrupt|Exit)): (\S.*)$", text, re.MULTILINE)
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return ": ".join(found[-1]) if found else lines[-1] if lines else "no reason was recorded"
 
 
 def trial_folder_name(trial: Any) -> str:
