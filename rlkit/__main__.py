@@ -1,5 +1,19 @@
-"""`python -m rlkit` is `rlkit`."""
+"""`rlkit` and `python -m rlkit`. What ^C ends while modules are imported ends as later: without a traceback, with 130."""
 
-from rlkit.cli import program
+import os
+import sys
 
-program()
+
+def run() -> None:
+    """Entry point of the command line."""
+    try:
+        from rlkit.cli import program
+
+        program()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr, flush=True)
+        os._exit(130)
+
+
+if __name__ == "__main__":
+    run()

@@ -176,6 +176,20 @@ def test_the_shell_completes_commands_and_recipes(words: str, expected: str) -> 
     assert done.stdout.split() == [expected]
 
 
+def test_ctrl_c_while_modules_are_imported_leaves_no_traceback() -> None:
+    code = (
+        "import os, signal, sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'typer': os.kill(os.getpid(), signal.SIGINT)\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "from rlkit.__main__ import run; run()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
 @pytest.mark.parametrize(("kind", "name"), [(k, n) for k in registry.KINDS for n in registry.TABLES[k]])
 def test_every_registered_name_can_be_imported(kind: str, name: str) -> None:
     assert callable(registry.resolve(kind, name))
