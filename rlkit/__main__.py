@@ -1,4 +1,4 @@
-"""`rlkit` and `python -m rlkit`. What ^C ends while modules are imported ends as later: without a traceback, with 130."""
+"""`rlkit` and `python -m rlkit`. ^C while modules are imported ends as it does later: with 130, no traceback."""
 
 import os
 import sys
