@@ -102,11 +102,8 @@ def table(entries: list[dict[str, Any]]) -> list[str]:
         "|---|---|---|---|---|---|",
     ]
     for entry in entries:
-        name = (
-            f"{entry['recipe']} {entry['variant']}"
-            if entry.get("variant", "default") != "default"
-            else entry["recipe"]
-        )
+        variant = entry.get("variant", "default")
+        name = entry.get("label", entry["recipe"] if variant == "default" else f"{entry['recipe']} {variant}")
         cells, reached, published = [], False, entry.get("published")
         for which in ("best", "last"):
             found = list(scores(entry, which).values())
