@@ -57,7 +57,7 @@ ROWS = {
     "F17": "recipes, run folders and checkpoints that attack",
     "F18": "a checkpoint of another version",
     "F19": "a callback that raises",
-    "F20": "a soak of 200 iterations",
+    "F20": "a soak of 200 iterations; an hour beside other work",
     "F21": "`max_failures` without checkpoints",
 }
 KILLS = {"F1": ("runner",), "F2": ("runners",), "F3": ("driver", "trial", "learner", "raylet", "gcs")}
@@ -216,11 +216,15 @@ def soak_figures(group: Sequence[Try]) -> str:
     """The largest growth that a soak has seen, and the range of what an iteration at the end costs."""
     seen = [t["measured"] for t in group if t["held"]]
     most = {key: max(one[f"{key}_kb_per_iteration"] for one in seen) for key in ("driver", "trial", "logs")}
-    pace = sorted(one["cpu_end_over_begin"] for one in seen)
-    return (
-        f"kB per iteration, at most: driver {most['driver']}, trial {most['trial']}, metrics and logs "
-        f"{most['logs']}; CPU seconds of an iteration at the end / before: {pace[0]} to {pace[-1]}"
+    pace = sorted({one["cpu_end_over_begin"] for one in seen if "cpu_end_over_begin" in one})
+    text = (
+        f"{max(one['iterations'] for one in seen)} iterations, kB per iteration, at most: driver {most['driver']}, "
+        f"trial {most['trial']}, metrics and logs {most['logs']}"
     )
+    if pace:
+        ends = " to ".join(map(str, dict.fromkeys([pace[0], pace[-1]])))
+        text += f"; CPU seconds of an iteration at the end / before: {ends}"
+    return text
 
 
 PROMISES = """
