@@ -16,6 +16,7 @@ from types import SimpleNamespace
 import gymnasium as gym
 import numpy as np
 import pytest
+from ray.air.execution._internal.actor_manager import RayActorManager
 
 import rlkit
 from rlkit import registry
@@ -57,6 +58,22 @@ def results_of(run: rlkit.Run) -> list[dict]:
 @pytest.fixture(scope="module")
 def run(ray_local: None, tmp_path_factory: pytest.TempPathFactory) -> rlkit.Run:
     return rlkit.train(TINY, out=tmp_path_factory.mktemp("runs"), command="rlkit train tiny")
+
+
+def test_the_driver_forgets_results_that_it_has_handled(
+    ray_local: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[int] = []
+    own = RayActorManager.next
+
+    def next_event(self: RayActorManager, timeout: float | None = None) -> bool:
+        kept.extend(map(len, self._tracked_actors_to_task_futures.values()))
+        return own(self, timeout)
+
+    monkeypatch.setattr(RayActorManager, "next", next_event)
+    run = rlkit.train({**without(TINY, "evaluation", "checkpoint"), "stop": {"iterations": 12}}, out=tmp_path)
+    assert len(run.metrics) == 12
+    assert 1 <= max(kept) <= 2  # Tune alone: one more with each iteration
 
 
 def test_a_run_leaves_its_recipe_its_versions_and_one_row_per_iteration(run: rlkit.Run) -> None:

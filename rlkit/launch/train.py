@@ -389,6 +389,7 @@ def _tune(
         interrupt.saving(show.say),
         rllib.tune_state_to(partial(seal.put, folder, info), parent / folder.name),
         rllib.no_old_decisions(),
+        rllib.no_kept_results(),
         rllib.trials_in_waiting_workers(session.embedded),
     ):
         tracker = Tracker(experiment, interrupt, show, mirror)
