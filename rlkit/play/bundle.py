@@ -76,9 +76,8 @@ def read_weights(path: str | Path) -> dict[str, dict[str, np.ndarray]]:
         kind, _, rest = name.partition("/")
         module, _, parameter = rest.rpartition("/")
         if kind == "modules":
-            odd = (
-                tensor.is_floating_point() and tensor.element_size() < 4
-            )  # numpy has no bfloat16, nor float8
+            # numpy has no bfloat16, nor float8
+            odd = tensor.is_floating_point() and tensor.element_size() < 4
             found.setdefault(module, {})[parameter] = (tensor.float() if odd else tensor).numpy()
     return found
 
