@@ -5,7 +5,7 @@
     python benchmarks/maddpg_results.py report
 
 Every run is `rlkit train RECIPE`, then `rlkit evaluate RUN` on 200 greedy episodes whose seeds chose nothing; those of
-seed s begin with the environment's seed 200 s (in rows of November 2026 and before: with 0 for each). Rows go
+seed s begin with the environment's seed 200 s (`spread_long`; the rows before it: with 0 for each seed). Rows go
 to benchmarks/results/maddpg.jsonl and those that are there already are skipped (take out the rows of a recipe
 that has changed); trained runs stay in `--out` for cross-play.
 """

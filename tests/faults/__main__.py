@@ -248,9 +248,15 @@ of what saving took; verifying took 34, 40 and 56 % of restoring. That misses th
 itself, 70 of the 71 ms: it runs at 1.2 GB/s, and so does the writing of arrays
 (`python benchmarks/checkpoint_cost.py`).
 
+F20 counts as held by its memory alone (100 kB per iteration). That an iteration costs at most 5 % more CPU at the end
+was so in two of the seven soaks that counted it, on busy cores. The hours and the last soaks of PPO and DQN are
+`python benchmarks/soak.py` by itself, which this program calls too.
+
 The driver grew by 20 to 96 kB with each iteration until the results that Tune keeps were dropped
 ([decisions.md](decisions.md#the-driver-forgets-what-it-has-handled)); since then by 9.5 (PPO) and 6.8 kB (DQN) in 200
-iterations, and by 1 to 9 kB in 900 of PPO, whose iterations cost as much CPU at the end as at the beginning.
+iterations. The other algorithms were not measured since. One run of PPO with 1,000 iterations, looked at by hundreds,
+grew by 1 to 9 kB per iteration (34 in the last hundred, in which the run ends) and took 126 ms of CPU for each in the
+first hundred, 103 to 131 after it.
 
 A run of `make faults` is killed again and again: each resume is the next one's victim, and half of the kills wait until
 a checkpoint is being written.
