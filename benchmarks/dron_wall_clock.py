@@ -27,10 +27,12 @@ def timed(command: list[str], core: int) -> tuple[float, float]:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.perf_counter()
-    subprocess.run(
-        ["taskset", "-c", str(core), *command], check=True, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+    done = subprocess.run(
+        ["taskset", "-c", str(core), *command], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr}")
     wall = time.perf_counter() - began
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
@@ -68,7 +70,13 @@ def main() -> None:
                 out,
                 "--quiet",
             ]
-            ours.append(timed([*command, f"stop.env_steps={arguments.steps}"], arguments.core))
+            every = max(1, min(10, arguments.steps // 20_000))  # iterations; the recipe's 10 in a run of 400k
+            short = [
+                f"stop.env_steps={arguments.steps}",
+                f"evaluation.every={every}",
+                f"checkpoint.every={every}",
+            ]
+            ours.append(timed([*command, *short], arguments.core))
         print(
             f"seed {seed}: bare {bare[-1][0]:.0f} s wall, {bare[-1][1]:.0f} s CPU; "
             f"rlkit train {ours[-1][0]:.0f} s wall; "

@@ -37,7 +37,7 @@ SHORT: dict[str, list[str]] = {
     "dqn_cartpole_seeds": ["report"],
     "dron_bare": ["--steps", "3000"],
     "dron_exact": [],
-    "dron_wall_clock": ["--repeats", "1", "--steps", "3000"],
+    "dron_wall_clock": ["--repeats", "1", "--steps", "12000"],
     "env_check_cost": [],
     "evaluate_cost": ["--episodes", "2", "--repeats", "1"],
     "illegal_actions": ["--steps", "2500"],

@@ -7,7 +7,8 @@ Each algorithm trains as a recipe does; the driver is this process, the trial on
 resident memory in kB per iteration (least squares after a quarter of the iterations, in which buffers fill), change of
 open files and of shared memory (that of the whole machine), bytes of the run folder and of what is no checkpoint per
 iteration, and what an iteration costs in the last quarter over the second one, in CPU seconds of the trial and in
-seconds. The bars are 100 kB per iteration for each process, and 5 % more CPU seconds at the end.
+seconds. CPU seconds are divided by those of a fixed loop timed beside the training in that quarter: what other users
+of the machine take shows in both. The bars are 100 kB per iteration for each process, and 5 % more CPU at the end.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import argparse
 import json
 import tempfile
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +50,16 @@ def recipe(algorithm: str, stop: dict[str, float]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-# iteration; kB and CPU seconds by process, open files, shared memory
+# iteration; kB and CPU seconds by process and of the loop, open files, shared memory
 Look = tuple[int, dict[str, float]]
+
+
+def loop_s() -> float:
+    """CPU seconds of work that never changes: some 20 ms."""
+    begin, total = time.thread_time(), 0
+    for number in range(600_000):
+        total += number
+    return time.thread_time() - begin
 
 
 class Watch(threading.Thread):
@@ -71,6 +81,7 @@ class Watch(threading.Thread):
                 continue
             iteration = len(tables[0].read_text().splitlines()) - 1
             found = {"driver": me.memory_info().rss / 1024, "driver_files": float(me.num_fds())}
+            found["loop_s"] = loop_s()
             found["shm"] = psutil.disk_usage("/dev/shm").used / 1024
             for child in me.children(recursive=True):
                 try:
@@ -89,6 +100,11 @@ def slope(rows: list[Look], name: str) -> float:
     """Return kB, or CPU seconds, per iteration of a process."""
     points = [(iteration, row[name]) for iteration, row in rows if name in row]
     return float(np.polyfit(*zip(*points, strict=True), 1)[0]) if len({p[0] for p in points}) > 2 else np.nan
+
+
+def middle(rows: list[Look], name: str) -> float:
+    """Return the median of what was seen."""
+    return float(np.median([row[name] for _, row in rows if name in row]))
 
 
 def change(rows: list[Look], name: str) -> float:
@@ -113,13 +129,14 @@ def soak(algorithm: str, stop: dict[str, float]) -> dict[str, Any]:
     second = [row for row in late if row[0] <= 2 * quarter]
     last = [row for row in late if row[0] > iterations - quarter]
     slopes = {key: round(slope(late, key), 1) for key in ("driver", "trial")}
-    cpu = slope(last, "cpu_s") / slope(second, "cpu_s")
+    machine = middle(last, "loop_s") / middle(second, "loop_s")
+    cpu = slope(last, "cpu_s") / slope(second, "cpu_s") / machine
     return {
         "algorithm": algorithm, "iterations": iterations, "minutes": round(float(seconds.sum()) / 60, 1),
         "looks": len(late), **{f"{key}_kb_per_iteration": value for key, value in slopes.items()},
         **{f"{key}_grown": round(change(late, key), 1) for key in ("driver_files", "trial_files", "shm")},
         "folder_kb": round(sum(sizes.values()) / 1024), "logs_kb_per_iteration": round(logs / 1024 / iterations, 2),
-        "cpu_end_over_begin": round(cpu, 3),
+        "cpu_end_over_begin": round(cpu, 3), "loop_end_over_begin": round(machine, 3),
         "time_end_over_begin": round(
             float(np.median(seconds[-quarter:]) / np.median(seconds[quarter : 2 * quarter])), 3
         ),
