@@ -125,13 +125,14 @@ def train(
             )
         _plugins(imports)
         loaded = from_flags(algorithm, env, overrides)
+    from rlkit.launch import rehearsal
     from rlkit.launch import train as launch
     from rlkit.launch.interrupt import Stopped
 
     if dry_run:
         if resume is not None:
             raise UsageError("--dry-run goes with a recipe; a run that is resumed was built before")
-        print(launch.dry_run(loaded, overrides if file else (), imports=imports))
+        print(rehearsal.dry_run(loaded, overrides if file else (), imports=imports))
         return
     options: dict[str, Any] = {"imports": imports, "address": address, "quiet": quiet, "verbose": verbose}
     command = shlex.join(["rlkit", *sys.argv[1:]])

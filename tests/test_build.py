@@ -16,7 +16,7 @@ from ray.tune.search import Searcher
 
 from rlkit import recipe as recipes
 from rlkit import registry
-from rlkit.envs import contract
+from rlkit.envs import checked_env
 from rlkit.errors import EnvError, UsageError
 from rlkit.launch import spaces
 from rlkit.launch.build import build
@@ -279,7 +279,7 @@ def test_spaces_that_fail_in_a_trial_are_refused_before_it(
         observation_space, action_space = observation, space
 
     monkeypatch.setitem(registry.TABLES["envs"], "it", registry.Entry("it", Any_))
-    monkeypatch.setattr(contract, "checked", lambda env: env)
+    monkeypatch.setattr(checked_env, "checked", lambda env: env)
     forget_rosters()
     asked = recipe(algorithm=algorithm, env="it", stop={"env_steps": 5000})
     with pytest.raises(UsageError, match=message):

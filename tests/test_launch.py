@@ -22,8 +22,7 @@ import rlkit
 from rlkit import registry
 from rlkit.callbacks import Callback
 from rlkit.errors import CheckpointError, RunFailed, UsageError
-from rlkit.launch import tracking
-from rlkit.launch import train as launch
+from rlkit.launch import tracking, tune_run
 from rlkit.launch.experiment import Experiment
 from rlkit.launch.interrupt import Interrupt, Stopped
 from rlkit.recipe import Recipe, RecipeError
@@ -393,7 +392,7 @@ def test_an_observation_no_network_takes_is_found_before_a_trial_starts(
 
 def test_a_disk_without_space_is_refused_with_the_bytes(tmp_path: Path) -> None:
     with pytest.raises(RunFailed, match=r"bytes free, .* needed"):
-        launch.check_disk(tmp_path, need=1 << 62)
+        tune_run.check_disk(tmp_path, need=1 << 62)
 
 
 def test_root_cause_is_the_innermost_exception_line() -> None:

@@ -14,7 +14,7 @@ import torch
 from rlkit import registry
 from rlkit.algos.dqn import epsilon_greedy, masked_q, without_stuck
 from rlkit.algos.sac import log_probs, reachable_entropy
-from rlkit.envs.contract import checked
+from rlkit.envs.checked_env import checked
 from rlkit.errors import EnvError, UsageError
 from rlkit.exploration.runner import uniform_actions, uniform_logp
 from rlkit.launch.build import build

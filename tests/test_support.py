@@ -14,7 +14,7 @@ from support import Case
 
 import rlkit
 from rlkit.errors import EnvError, UsageError
-from rlkit.launch import train
+from rlkit.launch import rehearsal, train
 
 pytestmark = [pytest.mark.usefixtures("ray_local"), pytest.mark.filterwarnings("ignore")]
 SPACES = ["Discrete(start)", "Box, half-bounded", "Box, integers", "Dict"]
@@ -98,14 +98,14 @@ def test_a_dry_run_says_what_training_would_and_starts_nothing(tmp_path: Path) -
     assert "Started a local Ray instance" not in done.stderr
 
 
-@pytest.mark.parametrize("call", [train.dry_run, train.train])
+@pytest.mark.parametrize("call", [rehearsal.dry_run, train.train])
 def test_a_dry_run_and_a_training_refuse_alike(call: Any, tmp_path: Path) -> None:
     def fails(**_: Any) -> None:
         raise KeyError("map")
 
     support.register()
     rlkit.register_env("fails", fails)
-    beside = {} if call is train.dry_run else {"out": tmp_path}
+    beside = {} if call is rehearsal.dry_run else {"out": tmp_path}
     with pytest.raises(UsageError, match=r"cell_one observes int8 \(3,\)"):
         call(Case("PPO", sees="vector, int8", life="one agent").recipe(), **beside)
     with pytest.raises(EnvError, match=r"fails could not be made .*KeyError: 'map'") as error:

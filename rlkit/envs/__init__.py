@@ -18,7 +18,7 @@ __getattr__, __all__ = lazy_names(
         "adapt": "envs.names",
         "available": "envs.names",
         "check_name": "envs.names",
-        "checked": "envs.contract",
+        "checked": "envs.checked_env",
         "is_multi_agent": "envs.names",
         "make_env": "envs.names",
         "natural_order": "envs.pettingzoo",

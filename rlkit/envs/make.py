@@ -25,7 +25,7 @@ def make_env(
     """
     from gymnasium.vector import VectorEnv
 
-    from rlkit.envs.contract import checked
+    from rlkit.envs.checked_env import checked
 
     env = make_bare(name, env_config, limit_s)
     return env if isinstance(env, VectorEnv) else checked(env, run=run, limit_s=limit_s)

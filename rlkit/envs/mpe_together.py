@@ -19,7 +19,7 @@ import numpy as np
 from gymnasium.spaces import Discrete
 from gymnasium.wrappers import OrderEnforcing
 
-from rlkit.envs.contract import CheckedMultiAgentEnv
+from rlkit.envs.checked_agents import CheckedMultiAgentEnv
 from rlkit.envs.mpe_physics import NO_CONTACT, known_version, softplus
 from rlkit.envs.pettingzoo import _Parallel
 

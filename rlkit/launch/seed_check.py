@@ -40,7 +40,7 @@ def check_seed(
     """
     from rlkit import recipe as recipes
     from rlkit import registry
-    from rlkit.launch.train import first_trial
+    from rlkit.launch.rehearsal import first_trial
     from rlkit.runs.metrics_csv import read_metrics
     from rlkit.runs.run import open_run
 
