@@ -7,7 +7,7 @@ import sys
 def run() -> None:
     """Entry point of the command line."""
     try:
-        from rlkit.cli import program
+        from rlkit.cli.process import program
 
         program()
     except KeyboardInterrupt:

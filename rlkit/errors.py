@@ -1,6 +1,6 @@
 """The errors a user sees: one message, one exit code each, no traceback.
 
-`rlkit.cli` is the funnel: it prints the message of an `RlkitError` to stderr and leaves with its `exit_code`;
+`rlkit.cli.process` is the funnel: it prints the message of an `RlkitError` to stderr and leaves with its `exit_code`;
 anything else is a bug and leaves with 3 and a log file.
 """
 

@@ -15,7 +15,9 @@ from pathlib import Path
 import pytest
 
 import rlkit
-from rlkit import cli, registry
+from rlkit import registry
+from rlkit.cli import process
+from rlkit.cli.common import stdout_for_results
 
 ROOT = Path(__file__).parents[1]
 TINY = """\
@@ -47,7 +49,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     def run(*words: object) -> Result:
         monkeypatch.setattr(sys, "argv", ["rlkit", *map(str, words)])
         with pytest.raises(SystemExit) as stop:
-            cli.main()
+            process.main()
         said = capsys.readouterr()
         return Result(int(stop.value.code or 0), said.out, said.err)
 
@@ -169,7 +171,7 @@ def test_the_shell_completes_commands_and_recipes(words: str, expected: str) -> 
         "COMP_WORDS": f"rlkit {words}",
         "COMP_CWORD": str(len(words.split())),
     }
-    code = "import sys; sys.argv = ['rlkit']; from rlkit.cli import main; main()"
+    code = "import sys; sys.argv = ['rlkit']; from rlkit.cli.process import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, **env}, capture_output=True, text=True
     )
@@ -301,7 +303,7 @@ def test_a_signal_ends_a_script_that_trains_and_leaves_the_run_to_it(
 
 
 def test_what_an_environment_prints_is_no_result(capfd: pytest.CaptureFixture[str]) -> None:
-    with cli._stdout_for_results():
+    with stdout_for_results():
         print("from Python")
         os.system("echo from a child")
     print("{}")

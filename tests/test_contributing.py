@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from rlkit import cli
+from rlkit.cli import process
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "CONTRIBUTING.md").read_text()
@@ -47,7 +47,7 @@ def run(command: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixt
     """Run a command in this process, beside the Ray that runs already; return what it printed."""
     monkeypatch.setattr(sys, "argv", shlex.split(command))
     with pytest.raises(SystemExit) as left:
-        cli.main()
+        process.main()
     said = capfd.readouterr()
     assert left.value.code in (0, None), said.err
     return said.out

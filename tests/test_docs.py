@@ -25,7 +25,8 @@ from typing import Any
 import pytest
 import yaml
 
-from rlkit import cli, recipe, registry
+from rlkit import recipe, registry
+from rlkit.cli import app, process
 from rlkit.recipe.shipped import shipped
 
 ROOT = Path(__file__).parents[1]
@@ -111,7 +112,7 @@ def options_of(words: list[str]) -> tuple[set[str], list[str]]:
     """Return the options of the command that words begin with, and the words behind it."""
     from typer.main import get_command
 
-    group: Any = get_command(cli.app)
+    group: Any = get_command(app)
     while words and words[0] in getattr(group, "commands", {}):
         group, words = group.commands[words[0]], words[1:]
     return {flag for param in group.params for flag in (*param.opts, *param.secondary_opts)} | {
@@ -304,7 +305,7 @@ def run(words: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
     """Run a command in this process, beside the Ray that runs already; return what it printed."""
     monkeypatch.setattr(sys, "argv", words)
     with pytest.raises(SystemExit) as left:
-        cli.main()
+        process.main()
     said = capfd.readouterr()
     assert left.value.code in (0, None), f"{words}: {said.err}"
     return said.out

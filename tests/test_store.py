@@ -16,7 +16,7 @@ from test_launch import TINY
 from typer.testing import CliRunner
 
 import rlkit
-from rlkit import cli
+from rlkit.cli import app
 from rlkit.errors import CheckpointError, UsageError
 from rlkit.launch.initial import sources
 from rlkit.launch.mirror import Away, Mirror
@@ -245,7 +245,7 @@ def test_runs_of_a_store_are_listed_without_their_checkpoints(
         "metrics.csv",
         "params.json",
     }
-    result = CliRunner().invoke(cli.app, ["runs", "--in", bucket, "--json"])
+    result = CliRunner().invoke(app, ["runs", "--in", bucket, "--json"])
     assert [found["path"] for found in json.loads(result.stdout)] == [uri]
     with pytest.raises(UsageError, match="no such folder: file://"):
         list_runs([f"{bucket}/nowhere"])

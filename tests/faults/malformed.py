@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlkit import cli
+from rlkit.cli import process
 
 LIMIT_S = 60
 ESCAPES = "\x1b[31mred\x1b]0;title\x07"
@@ -138,7 +138,7 @@ def call(*words: object) -> tuple[int, str]:
     argv, sys.argv = sys.argv, ["rlkit", *map(str, words)]
     try:
         with contextlib.redirect_stdout(wrote), contextlib.redirect_stderr(wrote):
-            cli.main()
+            process.main()
         return 0, wrote.getvalue()
     except SystemExit as left:
         return int(left.code or 0), wrote.getvalue()
