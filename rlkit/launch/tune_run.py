@@ -29,6 +29,12 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)  # what
 
 
 def run(experiment: Experiment) -> Run:
+    """Train an experiment whose folder this process holds; run.json tells how it ends, whatever ends it.
+
+    Raises:
+        RunFailed: a trial failed, or the disk or the object storage took no more.
+        Stopped: a signal ended it, with a checkpoint.
+    """
     recipe, info, folder = experiment.recipe, experiment.info, experiment.folder
     set_quiet(experiment.verbose)
     with Interrupt() as interrupt:
