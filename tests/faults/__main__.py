@@ -249,16 +249,16 @@ itself, 70 of the 71 ms: it runs at 1.2 GB/s, and so does the writing of arrays
 (`python benchmarks/checkpoint_cost.py`).
 
 F20 counts as held by its memory alone (100 kB per iteration). That an iteration costs at most 5 % more CPU at the end
-was so in five of the ten soaks: an hour of DQN (.987), 1,000 iterations of PPO (.967), 200 of DQN (.990), SAC (1.013) and
-DRON (.966); not in 200 of PPO (1.113, 1.164), DQN (1.052) and MADDPG (1.063) and an hour of MADDPG (1.058, 88
-iterations). Other work ran on the cores; the newer soaks divide by a fixed loop timed beside the training. In the longest
-soak of each algorithm only MADDPG was slower at the end.
+was so in five of the ten soaks: an hour of DQN (.987), 1,000 iterations of PPO (.967), 200 of DQN (.990), SAC (1.013)
+and DRON (.966); not in 200 of PPO (1.113, 1.164), DQN (1.052) and MADDPG (1.063) and an hour of MADDPG (1.058, 88
+iterations). Other work ran on the cores; the newer soaks divide by a fixed loop timed beside the training. In the
+longest soak of each algorithm only MADDPG was slower at the end.
 
 Tune keeps the results it has handled; rlkit drops them
-([decisions.md](decisions.md#the-driver-forgets-what-it-has-handled)), and all soaks but the two of an hour are from after
-that: the driver grows by 5 to 53 kB per iteration, before by 20 to 96. A part of it is the watching itself, which reads
-metrics.csv twice a second: two drivers of PPO recipes that nobody watched grew by 130 and 270 kB a minute, MADDPG's, DRON's
-and DQN's under watch by 1,000.
+([decisions.md](decisions.md#the-driver-forgets-what-it-has-handled)), and all soaks but the two of an hour are from
+after that: the driver grows by 5 to 53 kB per iteration, before by 20 to 96. A part of it is the watching itself, which
+reads metrics.csv twice a second: two drivers of PPO recipes that nobody watched grew by 130 and 270 kB a minute,
+MADDPG's, DRON's and DQN's under watch by 1,000.
 
 A run of `make faults` is killed again and again: each resume is the next one's victim, and half of the kills wait until
 a checkpoint is being written.
