@@ -243,6 +243,11 @@ def test_a_bundle_needs_neither_ray_nor_pickle_nor_what_checks_recipes(dqn_bundl
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_who_can_read_one_file_of_a_bundle_can_read_the_other(dqn_bundle: Path) -> None:
+    modes = {name: (dqn_bundle / name).stat().st_mode for name in (bundle.NAME, bundle.WEIGHTS)}
+    assert modes[bundle.NAME] == modes[bundle.WEIGHTS]
+
+
 def test_a_damaged_or_forged_bundle_is_named(dqn_bundle: Path, tmp_path: Path) -> None:
     said = json.loads((dqn_bundle / bundle.NAME).read_text())
     weights = (dqn_bundle / bundle.WEIGHTS).read_bytes()

@@ -187,7 +187,7 @@ def write_bundle(
         UsageError: no safetensors here, or a graph that cannot be traced or has an operation of its own.
     """
     try:
-        from safetensors.torch import save_file
+        from safetensors.torch import save
     except ImportError:
         raise UsageError("writing a bundle needs safetensors: pip install safetensors") from None
     said = describe(notes, greedy, sampled)
@@ -205,8 +205,9 @@ def write_bundle(
         program, tensors = encode(traced, name)
         said["graphs"].append({**_sides(graph), "program": program})
         weights |= {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
-    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
     path = folder / WEIGHTS
+    # what `save_file` writes only its owner can read
+    path.write_bytes(save(weights, metadata={"format": "pt"}))
     said["weights"] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
     write_atomic(folder / NAME, json.dumps(said))
 
