@@ -37,6 +37,7 @@ TRAINING: dict[str, dict[str, Any]] = {
 
 def recipe(algorithm: str, data: Path, seed: int, iterations: int) -> dict[str, Any]:
     """Return iterations of 200 updates of 256 rows."""
+    every = min(10, iterations)
     return {
         "name": algorithm.lower(),
         "algorithm": algorithm,
@@ -48,8 +49,8 @@ def recipe(algorithm: str, data: Path, seed: int, iterations: int) -> dict[str, 
             "offline_data": {"dataset_num_iters_per_learner": 200},
         },
         "stop": {"iterations": iterations},
-        "evaluation": {"every": 10, "episodes": 10},
-        "checkpoint": {"every": 10, "keep": 1},
+        "evaluation": {"every": every, "episodes": 10},
+        "checkpoint": {"every": every, "keep": 1},
     }
 
 
