@@ -256,9 +256,10 @@ longest soak of each algorithm only MADDPG was slower at the end.
 
 Tune keeps the results it has handled; rlkit drops them
 ([decisions.md](decisions.md#the-driver-forgets-what-it-has-handled)), and all soaks but the two of an hour are from
-after that: the driver grows by 5 to 53 kB per iteration, before by 20 to 96. A part of it is the watching itself, which
-reads metrics.csv twice a second: two drivers of PPO recipes that nobody watched grew by 130 and 270 kB a minute,
-MADDPG's, DRON's and DQN's under watch by 1,000.
+after that: the driver grows by 5 to 53 kB per iteration, before by 20 to 96. A part of it may be the watching, which
+reads metrics.csv twice a second: under watch MADDPG's, DRON's and DQN's drivers grew by some 1,000 kB a minute, two of
+PPO recipes that nobody watched by 130 and 270, in four minutes that were looked at. All ten soaks are
+`python benchmarks/soak.py` by itself, which this program calls too.
 
 A run of `make faults` is killed again and again: each resume is the next one's victim, and half of the kills wait until
 a checkpoint is being written.
