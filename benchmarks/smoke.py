@@ -50,7 +50,9 @@ SHORT: dict[str, list[str]] = {
     "offpolicy_replay": [],
     "offpolicy_throughput": ["--runs", "1", "--seconds", "1"],
     "offpolicy_update": ["--rounds", "1"],
-    "offline_pendulum": ["--seeds", "1", "--iterations", "1", "--out", "/dev/null"],
+    "offline_pendulum": [
+        *("--algorithms", "MARWIL", "--seeds", "1", "--iterations", "1", "--out", "/dev/null"),
+    ],
     "onpolicy_command": ["--runs", "1"],
     "onpolicy_growth": ["--normalize", "--runs", "1", "--seconds", "1"],
     "onpolicy_throughput": ["--runs", "1", "--seconds", "1"],

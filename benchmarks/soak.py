@@ -3,21 +3,25 @@
     python benchmarks/soak.py [--algorithms DQN,SAC,PPO,MADDPG,DRON] [--iterations 200] [--out FILE.jsonl]
     python benchmarks/soak.py --algorithms DQN --minutes 60
 
-Each algorithm trains as a recipe does; the driver is this process, the trial one of Ray's. Lines of JSON: slope of the
-resident memory in kB per iteration (least squares after a quarter of the iterations, in which buffers fill), change of
-open files and of shared memory (that of the whole machine), bytes of the run folder and of what is no checkpoint per
-iteration, and what an iteration costs in the last quarter over the second one, in CPU seconds of the trial and in
-seconds. CPU seconds are divided by those of a fixed loop timed beside the training in that quarter: what other users
-of the machine take shows in both. The bars are 100 kB per iteration for each process, and 5 % more CPU at the end.
+Each algorithm trains as a recipe does; the driver is this process, the trial one of Ray's, and a third one looks at
+both. Lines of JSON: slope of the resident memory in kB per iteration (least squares after a quarter of the iterations,
+in which buffers fill), change of open files and of shared memory (that of the whole machine), bytes of the run folder
+and of what is no checkpoint per iteration, and what an iteration costs in the last quarter over the second one, in CPU
+seconds of the trial and in seconds. CPU seconds are divided by those of a fixed loop timed beside the training in that
+quarter: what other users of the machine take shows in both. The bars are 100 kB per iteration for each process, and
+5 % more CPU at the end.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
+import os
 import tempfile
-import threading
 import time
+from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
@@ -62,38 +66,29 @@ def loop_s() -> float:
     return time.thread_time() - begin
 
 
-class Watch(threading.Thread):
-    """Looks at the driver and the trial twice a second."""
+def watch(folder: Path, algorithm: str, over: Event, rows_to: Connection) -> None:
+    """Look at the driver, which is the parent of this process, and at the trial twice a second."""
+    import psutil
 
-    def __init__(self, folder: Path, algorithm: str):
-        super().__init__(daemon=True)
-        self.folder, self.algorithm = folder, algorithm
-        self.over = threading.Event()
-        self.rows: list[Look] = []
-
-    def run(self) -> None:
-        import psutil
-
-        me = psutil.Process()
-        while not self.over.wait(0.5):
-            tables = list(self.folder.glob("soak/*/metrics.csv"))
-            if not tables or not tables[0].stat().st_size:
+    driver, rows = psutil.Process(os.getppid()), list[Look]()
+    while not over.wait(0.5):
+        tables = list(folder.glob("soak/*/metrics.csv"))
+        if not tables or not tables[0].stat().st_size:
+            continue
+        iteration = len(tables[0].read_text().splitlines()) - 1
+        found = {"driver": driver.memory_info().rss / 1024, "driver_files": float(driver.num_fds())}
+        found["loop_s"] = loop_s()
+        found["shm"] = psutil.disk_usage("/dev/shm").used / 1024
+        for child in driver.children(recursive=True):
+            try:
+                if f"ray::{algorithm}" in " ".join(child.cmdline()):
+                    found["trial"] = child.memory_info().rss / 1024
+                    found["trial_files"] = float(child.num_fds())
+                    found["cpu_s"] = sum(child.cpu_times()[:2])
+            except psutil.Error:
                 continue
-            iteration = len(tables[0].read_text().splitlines()) - 1
-            found = {"driver": me.memory_info().rss / 1024, "driver_files": float(me.num_fds())}
-            found["loop_s"] = loop_s()
-            found["shm"] = psutil.disk_usage("/dev/shm").used / 1024
-            for child in me.children(recursive=True):
-                try:
-                    if f"ray::{self.algorithm}" in " ".join(child.cmdline()):
-                        found["trial"], found["trial_files"] = (
-                            child.memory_info().rss / 1024,
-                            float(child.num_fds()),
-                        )
-                        found["cpu_s"] = sum(child.cpu_times()[:2])
-                except psutil.Error:
-                    continue
-            self.rows.append((iteration, found))
+        rows.append((iteration, found))
+    rows_to.send(rows)
 
 
 def slope(rows: list[Look], name: str) -> float:
@@ -115,17 +110,20 @@ def change(rows: list[Look], name: str) -> float:
 
 def soak(algorithm: str, stop: dict[str, float]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
-        watch = Watch(Path(name), algorithm)
-        watch.start()
+        spawn = multiprocessing.get_context("spawn")
+        over, (rows_from, rows_to) = spawn.Event(), spawn.Pipe(duplex=False)
+        watcher = spawn.Process(target=watch, args=(Path(name), algorithm, over, rows_to), daemon=True)
+        watcher.start()
         run = rlkit.train(recipe(algorithm, stop), out=name)
-        watch.over.set()
-        watch.join()
+        over.set()
+        rows: list[Look] = rows_from.recv()
+        watcher.join()
         seconds = np.diff(run.metrics["time_s"].to_numpy())
         sizes = {path: path.stat().st_size for path in run.path.rglob("*") if path.is_file()}
     logs = sum(size for path, size in sizes.items() if "checkpoint_" not in str(path))
     iterations = len(seconds) + 1
     quarter = iterations // 4
-    late = [row for row in watch.rows if row[0] > quarter]
+    late = [row for row in rows if row[0] > quarter]
     second = [row for row in late if row[0] <= 2 * quarter]
     last = [row for row in late if row[0] > iterations - quarter]
     slopes = {key: round(slope(late, key), 1) for key in ("driver", "trial")}
