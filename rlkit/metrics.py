@@ -119,10 +119,8 @@ def tidy(result: Mapping[str, Any]) -> dict[str, float]:
         for name, value in _leaves(stats):
             if not _bookkeeping(name):
                 row[f"loss/{module}/{name}"] = value
-    evaluation = result.get("evaluation")
-    # RLlib adds this key when it evaluates (Algorithm._run_one_evaluation), not when it repeats the last values
-    if isinstance(evaluation, Mapping) and "num_healthy_workers" in evaluation:
-        _episodes(row, evaluation.get("env_runners") or {}, prefix="eval/")
+    if _evaluated(result):
+        _episodes(row, result["evaluation"].get("env_runners") or {}, prefix="eval/")
     for name, value in _leaves(_get(result, "curriculum")):
         row[f"curriculum/{name}"] = value
     for name, value in _leaves({key: value for key, value in result.items() if key not in _ROOT}):
@@ -160,12 +158,46 @@ def path_of(name: str) -> str:
 
 def find(result: Mapping[str, Any], name: str) -> float | None:
     """Return the finite number under a tidy name or a path in RLlib's result; None where this result has none."""
-    path = PATHS.get(name) or next(
-        (p + name[len(f) :] for f, p in FAMILIES.items() if name.startswith(f)), name
-    )
-    value = _get(result, path)
+    value = _get(result, _path(name))
     number = None if isinstance(value, bool) else _number(value)
     return number if number is not None and math.isfinite(number) else None
+
+
+def _path(name: str) -> str:
+    return PATHS.get(name) or next(
+        (p + name[len(f) :] for f, p in FAMILIES.items() if name.startswith(f)), name
+    )
+
+
+def tidy_name(name: str) -> str:
+    """Return the tidy name of a full RLlib path; a tidy name, and a path without one, stay as they are."""
+    for tidied, path in PATHS.items():
+        if name == path:
+            return tidied
+    for prefix, path in FAMILIES.items():
+        if path and name.startswith(path) and len(name) > len(path):
+            return prefix + name[len(path) :]
+    return name
+
+
+def measured(result: Mapping[str, Any], name: str) -> float:
+    """Return what this result measures under a tidy name or a path in RLlib's result; NaN where it measures nothing.
+
+    Values of an evaluation count in the result of the iteration that made it alone; RLlib repeats them.
+    """
+    value = tidy(result).get(tidy_name(name))
+    if value is None and (_evaluated(result) or not _path(name).startswith("evaluation/")):
+        value = find(result, name)
+    return math.nan if value is None else value
+
+
+def _evaluated(result: Mapping[str, Any]) -> bool:
+    """Whether the values of the evaluation are new.
+
+    RLlib adds this key when it evaluates (`Algorithm._run_one_evaluation`), not when it repeats the last values.
+    """
+    evaluation = result.get("evaluation")
+    return isinstance(evaluation, Mapping) and "num_healthy_workers" in evaluation
 
 
 def known(name: str) -> bool:

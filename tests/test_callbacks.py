@@ -329,6 +329,18 @@ def test_plateau_counts_measurements_without_improvement() -> None:
     assert (again.best, again.waited) == (12.0, 3)
 
 
+def test_plateau_counts_an_evaluation_once_though_rllib_repeats_it() -> None:
+    stop, done = StopOnPlateau("eval/episode_return", patience=2), []
+    for iteration in range(1, 10):
+        evaluation: dict[str, Any] = {"env_runners": {"episode_return_mean": 5.0}}
+        if iteration % 3 == 1:
+            evaluation["num_healthy_workers"] = 0
+        result = {**result_of(iteration, 1.0), "evaluation": evaluation}
+        stop.on_train_result(algorithm=None, result=result)
+        done.append(result["done"])
+    assert done == [False] * 6 + [True, False, False]
+
+
 def test_time_limit_ends_after_its_seconds() -> None:
     limit = TimeLimit(seconds=60)
     early, late = result_of(1, 0.0, 59.9), result_of(2, 0.0, 60.0)

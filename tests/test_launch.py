@@ -25,6 +25,7 @@ from rlkit.errors import CheckpointError, RunFailed, UsageError
 from rlkit.launch import tracking, tune_run
 from rlkit.launch.experiment import Experiment
 from rlkit.launch.interrupt import Interrupt, Stopped
+from rlkit.launch.train import latest
 from rlkit.recipe import Recipe, RecipeError
 from rlkit.registry import TABLES, register_env
 from rlkit.runs import manifest
@@ -191,6 +192,29 @@ def test_a_new_limit_stays_where_a_signal_comes_before_it(ray_local: None, tmp_p
     further = rlkit.resume(done.path, ["stop.iterations=61", "tune.max_failures=1"])
     assert further.info.resumed_with == ["stop.iterations=61", "tune.max_failures=1"]
     assert len(further.metrics) == 61
+
+
+def test_of_limits_for_the_same_thing_the_last_word_holds() -> None:
+    words = ["stop.env_steps=2000", "stop={iterations: 50}", "stop.env_steps=3000"]
+    assert latest(words) == ["stop={iterations: 50}", "stop.env_steps=3000"]
+
+
+def test_failures_that_a_resume_allows_are_allowed(ray_local: None, tmp_path: Path) -> None:
+    flag = tmp_path / "flag"
+    recipe = {
+        **without(TINY, "evaluation"), "env": "case_fails",
+        "env_config": {"how": "raise", "once": str(flag), "number": 80},
+        "config": {
+            "training": {"train_batch_size_per_learner": 20, "minibatch_size": 20, "num_epochs": 1},
+            "env_runners": {"num_env_runners": 0},
+        },
+        "stop": {"iterations": 8},
+    }  # fmt: skip
+    with pytest.raises(RunFailed, match="boom"):
+        rlkit.train(recipe, out=tmp_path, imports=["case_envs"])
+    run = next(tmp_path.glob("*/*/run.json")).parent
+    flag.unlink()
+    assert rlkit.resume(run, ["tune.max_failures=1"], imports=["case_envs"]).status == "done"
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlkit.errors import CheckpointError, UsageError
-from rlkit.metrics import FAMILIES, PATHS, known, label, path_of, tidy
+from rlkit.metrics import FAMILIES, PATHS, known, label, measured, path_of, tidy, tidy_name
 from rlkit.runs.metrics_csv import MetricsWriter
 
 RESULT: dict[str, Any] = {
@@ -77,6 +77,22 @@ def test_an_evaluation_repeated_from_an_earlier_iteration_is_left_out() -> None:
     fresh = {"evaluation": {"env_runners": runners, "num_healthy_workers": 0}}
     assert tidy(fresh) == {"eval/episode_return": 9, "eval/return/a": 9, "eval/custom/wins": 0.5}
     assert tidy({"evaluation": {"env_runners": runners}}) == {}
+
+
+def test_a_measurement_may_be_named_by_rllibs_path_and_counts_once() -> None:
+    runners = {"episode_return_mean": 9.0, "episode_return_min": 3.0}
+    fresh = {"evaluation": {"env_runners": runners, "num_healthy_workers": 0}}
+    repeated = {"evaluation": {"env_runners": runners}}
+    for name, value in {
+        "eval/episode_return": 9.0,
+        "evaluation/env_runners/episode_return_mean": 9.0,
+        "evaluation/env_runners/episode_return_min": 3.0,
+    }.items():
+        assert measured(fresh, name) == value
+        assert math.isnan(measured(repeated, name)), name
+    assert measured({"env_runners": {"num_episodes": 4}}, "env_runners/num_episodes") == 4
+    assert tidy_name("env_runners/agent_episode_returns_mean/a") == "return/a"
+    assert tidy_name("episode_return") == "episode_return"
 
 
 def test_tidy_names_lead_to_the_values_they_are_made_of() -> None:

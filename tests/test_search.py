@@ -12,7 +12,7 @@ from run_folders import write_run
 from rlkit.errors import UsageError
 from rlkit.launch.search import searcher
 from rlkit.launch.winner import recipe_of
-from rlkit.recipe import RecipeError, SearchSpace, from_mapping, load, loads
+from rlkit.recipe import Recipe, RecipeError, SearchSpace, from_mapping, load, loads
 from rlkit.recipe.default_space import DEFAULT_SPACES
 from rlkit.report.search_figures import importances, points
 from rlkit.runs.run import Best, RunInfo, open_run
@@ -123,6 +123,44 @@ def test_importances_name_the_parameter_that_mattered(tmp_path: Path) -> None:
     assert next(iter(shares)) == "config.training.lr"
     assert sum(shares.values()) == pytest.approx(1)
     assert importances(spaces, found[:2], "max") == {}
+
+
+@pytest.mark.parametrize("name", [".bash_aliases", ".log", "study", "study.sh"])
+def test_a_recipe_adds_no_lines_to_what_a_shell_reads(tmp_path: Path, name: str) -> None:
+    with pytest.raises(RecipeError, match=r"a study's file ends in \.log"):
+        a_search(storage=str(tmp_path / name))
+    with pytest.raises(RecipeError, match="a study's name is letters"):
+        a_search(storage=str(tmp_path / "study.log"), study_name="$(touch x)")
+
+
+def test_samples_without_a_searcher_are_seeds_also_where_random_is_written() -> None:
+    from rlkit.launch.search import param_space
+
+    text = "name: s\nalgorithm: PPO\nenv: CartPole-v1\nstop: {iterations: 1}\n"
+    space, samples = param_space(loads(text + "tune: {samples: 3, search: {type: random}}\n"))
+    assert (space["seed"], samples) == ({"grid_search": [0, 1, 2]}, 1)
+
+
+@pytest.mark.parametrize(
+    ("metric", "best", "sign"),
+    [
+        ("episode_length", "eval/episode_return", 1.0),
+        ("episode_length", "eval/episode_length", -1.0),
+        ("episode_length", "evaluation/env_runners/episode_len_mean", -1.0),
+        ("custom/crashes", "custom/crashes", -1.0),
+    ],
+)
+def test_less_is_better_for_checkpoints_where_they_are_chosen_by_the_metric(
+    metric: str, best: str, sign: float
+) -> None:
+    from rlkit.launch.search import param_space
+
+    recipe = loads(
+        "name: s\nalgorithm: PPO\nenv: CartPole-v1\nstop: {iterations: 1}\nevaluation: {every: 1}\n"
+        f"checkpoint: {{best: {best}}}\ntune: {{metric: {metric}, mode: min}}\n"
+    )
+    assert recipe.best_sign == sign
+    assert Recipe.from_dict(param_space(recipe)[0]).best_sign == sign  # what the trial gets
 
 
 def test_a_study_that_goes_on_draws_anew(tmp_path: Path) -> None:

@@ -6,11 +6,13 @@ import math
 from typing import Any
 
 from rlkit.callbacks.base import Callback, State
-from rlkit.metrics import find
+from rlkit.metrics import measured
 
 
 class StopOnPlateau(Callback):
     """Ends the run when `metric` has not improved for `patience` of its measurements.
+
+    An evaluation is measured once, although RLlib repeats its values in the results after it.
 
     It sets `done` in the result: Tune stops the trial; a loop of your own reads `result["done"]`.
 
@@ -44,8 +46,8 @@ class StopOnPlateau(Callback):
     def on_train_result(
         self, *, result: dict, algorithm: Any, metrics_logger: Any = None, **kwargs: Any
     ) -> None:
-        value = find(result, self.metric)
-        if value is None:
+        value = measured(result, self.metric)
+        if not math.isfinite(value):
             return
         gain = 0.0 if self.best is None else (value - self.best) * (1 if self.mode == "max" else -1)
         if self.best is None or gain > self.min_delta:

@@ -52,6 +52,11 @@ def has_spaces(value: Any) -> bool:
     return bool(found)
 
 
+def searches(recipe: Recipe) -> bool:
+    """Whether a searcher chooses the trials; `random` is what Tune does without one."""
+    return (recipe.tune.search or {}).get("type", "random") != "random"
+
+
 def param_space(recipe: Recipe) -> tuple[dict[str, Any], int]:
     """Return Tune's `config` and `num_samples`.
 
@@ -59,9 +64,10 @@ def param_space(recipe: Recipe) -> tuple[dict[str, Any], int]:
     own draw of random spaces. With a searcher (which cannot take a grid) or without a seed they are Tune's samples.
     """
     space = to_tune(recipe.to_dict())
-    space["tune"] = {}
+    less = {"metric": recipe.tune.metric, "mode": recipe.tune.mode}  # the trial ranks its checkpoints
+    space["tune"] = less if recipe.tune.mode == "min" else {}
     samples = recipe.tune.samples
-    if samples > 1 and recipe.seed is not None and not recipe.tune.search:
+    if samples > 1 and recipe.seed is not None and not searches(recipe):
         space["seed"] = tune.grid_search([recipe.seed + k for k in range(samples)])
         samples = 1
     return space, samples

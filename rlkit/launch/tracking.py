@@ -21,7 +21,7 @@ from rlkit.launch.interrupt import Interrupt
 from rlkit.launch.mirror import Mirror, destination
 from rlkit.launch.progress import Progress
 from rlkit.launch.trial import STORE, TRUST
-from rlkit.metrics import find, tidy
+from rlkit.metrics import find, measured, tidy, tidy_name
 from rlkit.runs import manifest, signing
 from rlkit.runs.layout import METRICS
 from rlkit.runs.metrics_csv import MetricsWriter
@@ -86,11 +86,11 @@ class Tracker(tune.Callback):
         self.folder, self.info, self.interrupt, self.show = experiment.folder, info, interrupt, show
         self.mirror = mirror or Mirror(experiment.folder, info)
         self.metric = recipe.checkpoint.best
-        self.sign = -1.0 if recipe.tune.mode == "min" else 1.0
+        self.sign, self.max_failures = recipe.best_sign, recipe.tune.max_failures
         self.writer = MetricsWriter(self.folder / METRICS)
         self.running: dict[str, bool] = {}  # trial -> is its checkpoint for the interrupt written?
         self.trial_best = {name: self.sign * entry.value for name, entry in info.trial_best.items()}
-        self.last: dict[str, dict[str, float]] = {}
+        self.scores: dict[str, float] = {}  # trial -> the metric in its last result
         self.errors: dict[str, str] = {}
         self._ended = False
         self._trouble: str | None = None
@@ -115,6 +115,7 @@ class Tracker(tune.Callback):
                 continue
             trial.config[TRUST] = self._trust
             trial.config[STORE] = destination(self.folder)
+            rllib.allow_failures(trial, self.max_failures)
             rllib.forget_deleted_checkpoints(trial)
             good, skipped = manifest.latest_good(self.folder / name_of(trial), trust=self._trust)
             for path, reason in skipped:
@@ -132,17 +133,15 @@ class Tracker(tune.Callback):
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
         name = name_of(trial)
         row = tidy(result)
-        self.last[name] = row
         self.writer.write(name, row)
         self.show.result(name, row)
         for line in result.get(DEATHS, ()):
             self.show.say(f"{name}: {line}")
-        score = row.get(self.metric)
-        if score is not None and not math.isnan(score):
-            score *= self.sign
-            if score > self.trial_best.get(name, -math.inf):
-                self.trial_best[name] = score
-                result[SHOULD_CHECKPOINT] = self.metric.startswith("eval/")
+        self.scores[name] = measured(result, self.metric)
+        score = self.sign * self.scores[name]
+        if score > self.trial_best.get(name, -math.inf):
+            self.trial_best[name] = score
+            result[SHOULD_CHECKPOINT] = tidy_name(self.metric).startswith(("eval/", "evaluation/"))
         if self.interrupt.signal is not None:
             result[SHOULD_CHECKPOINT] = True
 
@@ -150,8 +149,8 @@ class Tracker(tune.Callback):
         name = name_of(trial)
         self.mirror.fetch(Path(checkpoint.path))
         self.info.last_checkpoint = self._relative(checkpoint.path)
-        value = self.last.get(name, {}).get(self.metric)
-        if value is not None and not math.isnan(value):
+        value = self.scores.get(name, math.nan)
+        if not math.isnan(value):
             entry = Best(name, self._relative(checkpoint.path), self.metric, value)
             if self._takes_over(entry, self.info.trial_best.get(name)):
                 self.info.trial_best[name] = entry

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -139,7 +139,7 @@ def _resume(
         )
     registry.begin([*info.imports, *imports])
     _check_resumable(info.resumed_with)  # of a trusted stranger
-    info.resumed_with = list({word.split("=", 1)[0]: word for word in (*info.resumed_with, *words)}.values())
+    info.resumed_with = latest((*info.resumed_with, *words))
     loaded = recipes.load(known.path / RECIPE, info.resumed_with)
     info.status, info.error, info.imports = "running", None, registry.imports()
     info.address = address or info.address
@@ -147,6 +147,16 @@ def _resume(
     if begun:
         mode = "finished" if words else "unfinished"
     return tune_run.run(Experiment(loaded, known.path, info, mode, trust, quiet, verbose))
+
+
+def latest(words: Iterable[str]) -> list[str]:
+    """Of overrides with the same key the last one, in the order in which they were given: a later word overrules."""
+    kept: dict[str, str] = {}
+    for word in words:
+        key = word.split("=", 1)[0]
+        kept.pop(key, None)
+        kept[key] = word
+    return list(kept.values())
 
 
 def _refuse_busy(run: Run, info: RunInfo) -> None:

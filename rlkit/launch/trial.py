@@ -28,7 +28,7 @@ from rlkit.launch import initial
 from rlkit.launch.build import build
 from rlkit.launch.faults import RunnerFaults
 from rlkit.launch.mirror import away
-from rlkit.metrics import tidy
+from rlkit.metrics import measured
 from rlkit.recipe import Recipe
 from rlkit.runs import manifest, signing
 from rlkit.runs.layout import checkpoint_name
@@ -90,8 +90,8 @@ class RecipeTrial:
             self._check_learners(error)
             raise
         self._faults.after_iteration(result)
-        score = tidy(result).get(self.recipe.checkpoint.best, math.nan)
-        worst = math.inf if self.recipe.tune.mode == "min" else -math.inf
+        score = measured(result, self.recipe.checkpoint.best)
+        worst = -self.recipe.best_sign * math.inf
         result[SCORE] = worst if math.isnan(score) else score
         return result
 

@@ -88,7 +88,7 @@ def _tune(
 
     from rlkit.launch import initial
     from rlkit.launch.loggers import JsonLogger
-    from rlkit.launch.search import keeps_own_checkpoints, param_space, scheduler, searcher
+    from rlkit.launch.search import keeps_own_checkpoints, param_space, scheduler, searcher, searches
     from rlkit.launch.trackers import trackers
     from rlkit.launch.tracking import StopRule, Tracker
     from rlkit.launch.trial import NAMES, SCORE, STORE, TRUST, trainable
@@ -111,7 +111,7 @@ def _tune(
     os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
     space[NAMES] = registry.names()
     space[TRUST], space[STORE] = experiment.trust, destination(experiment.folder)
-    mode, checkpoint = recipe.tune.mode, recipe.checkpoint
+    checkpoint = recipe.checkpoint
     folder, parent = experiment.folder, experiment.folder.parent.resolve()
     with (
         interrupt.saving(show.say),
@@ -130,17 +130,17 @@ def _tune(
                 name=folder.name,
                 stop=StopRule(recipe.stop),
                 metric=path_of(recipe.tune.metric),
-                mode=mode,
+                mode=recipe.tune.mode,
                 scheduler=scheduler(recipe),
                 search_alg=searcher(recipe),
-                max_concurrent_trials=recipe.tune.concurrent if recipe.tune.search else None,
+                max_concurrent_trials=recipe.tune.concurrent if searches(recipe) else None,
                 max_failures=recipe.tune.max_failures,
                 checkpoint_config=tune.CheckpointConfig(
                     num_to_keep=None if keeps_own_checkpoints(recipe) else checkpoint.keep,
                     checkpoint_frequency=checkpoint.every,
                     checkpoint_at_end=True,
                     checkpoint_score_attribute=SCORE,
-                    checkpoint_score_order=mode,
+                    checkpoint_score_order="min" if recipe.best_sign < 0 else "max",
                 ),
                 callbacks=[tracker, JsonLogger(), *trackers(experiment, show.say)],
                 trial_dirname_creator=trial_folder_name,

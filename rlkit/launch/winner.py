@@ -47,5 +47,5 @@ def recipe_of(spec: str) -> dict[str, Any]:
     recipe = {key: value for key, value in values.items() if key != "tune"}
     recipe["name"] = f"{str(values.get('name', run.name))[:90]}_best"
     recipe["seed"] = max(seeds, default=-1) + 1
-    recipe["tune"] = {"samples": MIN_SEEDS}
+    recipe["tune"] = {**(values.get("tune") or {}), "samples": MIN_SEEDS}
     return recipe

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path as FilePath
 from typing import Any
@@ -45,6 +46,7 @@ SAMPLERS = {
     "cmaes": "CmaEsSampler",
     "qmc": "QMCSampler",
 }
+STUDY_NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
 WRITERS = ("BestCheckpoint", "EpisodeGif")  # callbacks with a `folder`
 # tracker -> the package it needs
 TRACKERS = {"wandb": "wandb", "mlflow": "mlflow", "trackio": "trackio"}
@@ -343,3 +345,11 @@ def _check_optuna(search: Mapping[str, Any], report: Report) -> None:
         if "://" in str(storage) or file.is_dir() or not file.absolute().parent.is_dir():
             fix = "name a file in a folder that exists, such as study.log"
             report.add((*path, "storage"), "no file of a study, nor a place for one", fix, got=storage)
+        elif (
+            file.suffix != ".log"
+        ):  # a stranger's recipe must not add lines to what a shell or an editor reads
+            report.add((*path, "storage"), "a study's file ends in .log", "write study.log", got=storage)
+    study = search.get("study_name")
+    if study is not None and not (isinstance(study, str) and STUDY_NAME.fullmatch(study)):
+        message, fix = "a study's name is letters, digits, '.', '_' and '-'", "write study_name: my_study"
+        report.add((*path, "study_name"), message, fix, got=study)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 from pydantic_core import CoreSchema, ValidationError, core_schema
 
+from rlkit.metrics import tidy_name
 from rlkit.recipe.explain import explain
 from rlkit.recipe.problems import Path, RecipeError, Report, Unusable
 from rlkit.recipe.signatures import Config
@@ -155,6 +156,14 @@ class Recipe(_Section):
     def _singular(cls, stop: dict[str, float]) -> dict[str, float]:
         """`iterations` may be written for `iteration`."""
         return {"iteration" if name == "iterations" else name: value for name, value in stop.items()}
+
+    @property
+    def best_sign(self) -> float:
+        """-1.0 where less of `checkpoint.best` is better: where it is `tune.metric` and `tune.mode` is min."""
+        best, compared = (
+            tidy_name(name).removeprefix("eval/") for name in (self.checkpoint.best, self.tune.metric)
+        )
+        return -1.0 if self.tune.mode == "min" and best == compared else 1.0
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data that `from_dict` takes back, JSON-able except for search spaces; no absent sections."""

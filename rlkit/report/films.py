@@ -53,8 +53,11 @@ def best_trial(group: TrialGroup) -> Trial | None:
 def _score(trial: Trial) -> float:
     """The value of a trial's best checkpoint, more is better."""
     best = trial.run.info.trial_best.get(trial.name)
-    sign = -1.0 if (trial.params.get("tune") or {}).get("mode") == "min" else 1.0
-    return sign * best.value if best is not None and math.isfinite(best.value) else -math.inf
+    return (
+        trial.run.recipe.best_sign * best.value
+        if best is not None and math.isfinite(best.value)
+        else -math.inf
+    )
 
 
 def play_group(group: TrialGroup, *, trust: bool, notes: list[str]) -> Played | None:

@@ -53,8 +53,8 @@ class Ranking:
                     row.get("time_s", 0.0),
                 )
             )
-        sign = 1.0 if recipe.tune.mode == "min" else -1.0
-        ranked.sort(key=lambda t: (t.value is None, sign * (t.value or 0.0)))
+        sign = recipe.best_sign
+        ranked.sort(key=lambda t: (t.value is None, -sign * (t.value or 0.0)))
         return cls(metric, ranked)
 
     def to_json(self) -> dict[str, Any]:

@@ -159,6 +159,18 @@ def forget_deleted_checkpoints(trial: Any) -> None:
         manager._latest_checkpoint_result = None
 
 
+def allow_failures(trial: Any, most: int) -> None:
+    """Give a trial that goes on the `tune.max_failures` of the recipe, and count its failures anew.
+
+    Tune (2.60, `Trial.__getstate__`) brings back the number it began with and the failures before, so that a trial that
+    had used them up would end at the next one, whatever the new number is.
+    """
+    trial.max_failures = most
+    trial.run_metadata.num_failures = 0
+    trial.run_metadata.invalidate_cache()
+    trial.invalidate_json_state()
+
+
 def point_to_checkpoint(trial: Any, path: Path, notes: Any) -> None:
     """Make a Tune trial start from a checkpoint its own notes do not know (2.60: `Trial.on_checkpoint`)."""
     from ray.train._internal.session import _TrainingResult
