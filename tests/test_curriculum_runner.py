@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,17 +11,26 @@ import pytest
 from curriculum_envs import MultiProbe, Probe
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
+from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 
 from rlkit import registry
 from rlkit.curriculum import CurriculumCallback, configure
-from rlkit.curriculum.callback import REPORTS, TASK
-from rlkit.curriculum.driver import Decider
+from rlkit.curriculum.base import TASK
+from rlkit.curriculum.callback import REPORTS
+from rlkit.curriculum.driver import Decider, Evaluations
+from rlkit.curriculum.evaluation_env import EvaluationEnv
 from rlkit.curriculum.lessons import Lessons
 from rlkit.curriculum.randomise import DomainRandomisation
 from rlkit.curriculum.route import Route, attribute_owners
+from rlkit.curriculum.self_play import SelfPlay, SelfPlayMapping
+from rlkit.curriculum.success import SuccessRule
+from rlkit.curriculum.task_env import TaskEnv
 from rlkit.curriculum.try_tasks import try_tasks
 from rlkit.errors import EnvError
+from rlkit.play.answers import Answer
+from rlkit.play.policy import DirectPolicy
+from rlkit.play.rollout import Pool, play
 
 VIAS = ["attribute", "set_task", "reset_options", "constructor"]
 SPACE = {"type": "random", "space": {"level": {"integer": [1, 1000]}}}
@@ -100,6 +110,90 @@ def test_a_pettingzoo_environment_takes_its_own_keyword():
     episodes = [e for e in runner_of(config).sample(num_timesteps=60) if e.is_done and e.env_t_started == 0]
     assert len({len(e) for e in episodes}) > 2
     assert all(len(e) == e.custom_data[TASK]["max_cycles"] for e in episodes)
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_a_task_that_does_not_name_an_attribute_gets_its_first_value_back(mode):
+    tasks = [{"level": 7.0, "length": 5}, {"length": 4}, {}]
+    runner = runner_of(config_of(Probe, SPACE, mode=mode, envs=1))
+    callback = runner._callbacks[-1]
+    try:
+        vector, seen = runner.env.unwrapped, []
+        for task in tasks:
+            callback._apply(runner, vector, 0, SimpleNamespace(task=task))
+            seen.append([vector.call(name)[0] for name in ("level", "length")])
+    finally:
+        runner.stop()
+    assert seen == [[7.0, 5], [0.0, 4], [0.0, 3]]
+
+
+def test_an_evaluation_episode_does_not_keep_values_of_another_lesson():
+    lessons = Lessons(
+        [
+            {"name": "high", "task": {"level": 7}, "until": {"measure": "length", "threshold": 1}},
+            {"name": "plain"},
+        ]
+    )
+    env = EvaluationEnv(lambda task: Probe(task), lessons, Route(), Evaluations("each"), {})
+    levels_of = [float(env.reset(seed=seed)[0][0]) for seed in (0, 1, 0, 1, 1)]
+    assert levels_of == [7.0, 0.0, 7.0, 0.0, 0.0]
+
+
+def test_agents_may_be_fewer_and_then_more_than_before_but_not_than_at_first():
+    class Crowd(MultiProbe):
+        def __init__(self, config: Any = None):
+            super().__init__(config)
+            self.agents = self.possible_agents = ["a", "b", "c", "d"][: (config or {}).get("n", 3)]
+            self.observation_spaces = {x: self.inner.observation_space for x in self.agents}
+            self.action_spaces = {x: self.inner.action_space for x in self.agents}
+
+    env = TaskEnv(Crowd(), Crowd)
+    for n in (2, 3, 1, 2):
+        env.take_task({"n": n}, "constructor")
+    with pytest.raises(EnvError, match=r"has agents \['d'\] that the first one lacks \(\['a', 'b', 'c'\]\)"):
+        env.take_task({"n": 4}, "constructor")
+
+
+def test_an_agent_that_left_in_an_earlier_fragment_counts_as_a_success():
+    episode = MultiAgentEpisode(
+        observation_space={x: Probe().observation_space for x in "ab"},
+        action_space={x: Probe().action_space for x in "ab"},
+        agent_to_module_mapping_fn=lambda agent, episode: "p",
+    )
+    one = np.zeros(1, np.float32)
+    episode.add_env_reset(observations={"a": one, "b": one})
+    ends = {"a": True, "b": False, "__all__": False}
+    acted = {"a": 0, "b": 0}
+    episode.add_env_step({"a": one, "b": one}, acted, acted, {"a": {"success": True}}, terminateds=ends)
+    later = episode.cut()
+    ends = {"b": True, "__all__": True}
+    later.add_env_step({"b": one}, {"b": 0}, {"b": 0.0}, {"b": {"success": False}}, terminateds=ends)
+    assert SuccessRule().of([episode, later]) == 0.5
+
+
+def test_an_evaluation_of_self_play_is_played_against_the_pool():
+    pool = SelfPlay("p", "b", pool=["p0", "p1"])
+    for born, slot in enumerate(pool.slots):
+        slot.born = born
+    returns: dict[str, list[float]] = {}
+    seats: list[tuple[str, ...]] = []
+
+    class Players(DirectPolicy):
+        def __init__(self):
+            self.mapping = SelfPlayMapping(lambda *_, **__: "p", "p", ["b"], TASK)
+
+        def act(self, memories, **kwargs):
+            seats.extend(tuple(self._module_of(memory, agent) for agent in "ab") for memory in memories)
+            return [Answer(actions={"a": 0, "b": 0}) for _ in memories]
+
+    def make(render: bool) -> EvaluationEnv:
+        return EvaluationEnv(
+            lambda task: MultiProbe({"length": 1}), pool, Route(), Evaluations("each"), returns
+        )
+
+    play(Players(), Pool(make), [0, 1, 2], slots=1)
+    assert seats == [("p", "p0"), ("p", "p1"), ("p", "p0")]
+    assert {name: len(found) for name, found in returns.items()} == {"p0": 2, "p1": 1}
 
 
 def test_an_attribute_path_reaches_every_item_of_a_list():

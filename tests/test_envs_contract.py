@@ -186,6 +186,19 @@ TEAM = {
 }
 
 
+def test_an_agent_that_terminates_needs_no_last_observation_where_others_are_cut_off() -> None:
+    def change(obs: dict, rewards: dict, terminateds: dict, truncateds: dict, infos: dict) -> None:
+        terminateds["a_1"], truncateds["a_0"], truncateds["__all__"] = True, True, True
+        obs.pop("a_1")
+
+    env = checked(Team(change), name="Team-two-ways")
+    env.reset()
+    env.step({"a_0": 0, "a_1": 0})
+    observations, _, terminateds, _, _ = env.step({"a_0": 0, "a_1": 0})
+    assert set(observations) == {"a_0"}
+    assert terminateds["a_1"]
+
+
 @pytest.mark.parametrize("fault", TEAM)
 def test_a_team_is_caught_in_the_step(fault: str) -> None:
     change, words = TEAM[fault]

@@ -57,6 +57,17 @@ def test_ornstein_uhlenbeck_starts_each_episode_at_zero_and_keeps_the_others() -
     np.testing.assert_allclose(variances, expected, rtol=0.02)
 
 
+def test_an_agent_that_waits_for_its_turn_goes_on_from_its_own_state() -> None:
+    process = OrnsteinUhlenbeckProcess(0.5, 0.0, np.random.default_rng(0))
+    process.sample(["a"], (1,))
+    process._states[:] = 8.0
+    assert process.sample(["b"], (1,)).item() == 0.0
+    assert process.sample(["a"], (1,)).item() == 4.0
+    for number in range(2000):
+        process.sample([number], (1,))
+    assert len(process._kept) <= process.KEPT
+
+
 def test_schedules_are_linear_between_their_points() -> None:
     epsilon = anneal(1.0, 0.1, 100, warmup=50)
     assert [epsilon(t) for t in (0, 50, 100, 150, 10_000)] == pytest.approx([1.0, 1.0, 0.55, 0.1, 0.1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -386,6 +387,12 @@ def test_targets_that_make_no_sense_are_named(dqn: Path, dqn_bundle: Path, tmp_p
     for out, said in {"policy.h5": "suffix '.h5'", "full": "something else in it"}.items():
         with pytest.raises(UsageError, match=said):
             export(dqn, tmp_path / out)
+    kept = tmp_path / "kept"
+    shutil.copytree(dqn_bundle, kept)
+    (kept / "notes.md").write_text("mine")
+    with pytest.raises(UsageError, match=r"something else in it \(notes.md\)"):
+        export(dqn, kept)
+    shutil.rmtree(kept)
     with pytest.raises(UsageError, match="is an export itself"):
         export(dqn_bundle, tmp_path / "again")
     (tmp_path / "full" / "policy.pt2").touch()

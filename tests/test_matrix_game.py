@@ -139,7 +139,7 @@ def test_responses_are_the_shares_of_what_the_opponent_did_after_each_outcome():
 
 
 def test_an_opponent_stays_for_its_games_and_the_responses_with_it():
-    env = matrix_game(rounds=1, observe="responses", games_per_opponent=3, opponents="literature")
+    env = matrix_game(rounds=2, observe="responses", games_per_opponent=3, opponents="literature")
     env.reset(seed=0)
     env.games.rng = np.random.default_rng(1)
     types, seen = [], []
@@ -157,6 +157,15 @@ def test_an_opponent_stays_for_its_games_and_the_responses_with_it():
     assert not any(changed[2::3])
     env.step(1)
     assert not env.reset(seed=3)[0][5:].any()
+
+
+def test_the_step_that_begins_a_game_anew_is_no_answer():
+    env = matrix_game(
+        num_envs=2, rounds=1, observe="responses", games_per_opponent=3, opponents="tit_for_tat"
+    )
+    env.reset(seed=0)
+    env.step(np.zeros(2, int))
+    assert not env.step(np.zeros(2, int))[0][:, 5:].any()  # nothing came before the only round of a game
 
 
 def test_a_switch_brings_another_strategy():

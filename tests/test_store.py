@@ -20,6 +20,7 @@ from rlkit.cli import app
 from rlkit.errors import CheckpointError, UsageError
 from rlkit.launch.initial import sources
 from rlkit.launch.mirror import Away, Mirror
+from rlkit.report.groups import read_trials
 from rlkit.runs import listing, lock, seal, store
 from rlkit.runs.listing import find_runs, list_runs
 from rlkit.runs.run import RunInfo, find_checkpoint, new_run_folder, open_run
@@ -60,6 +61,15 @@ def state(folder: Path, info: RunInfo, content: str) -> None:
 def copied(mirror: Mirror) -> None:
     mirror.sync()
     mirror.wait()
+
+
+def test_runs_in_object_storage_are_compared(bucket: str, tmp_path: Path) -> None:
+    folder, info = made(bucket)
+    copied(Mirror(folder, info))
+    shutil.rmtree(folder)
+    for place in (f"{bucket}/runs/my", f"{bucket}/runs/my/{folder.name}"):
+        (trial,) = read_trials([place], [])
+        assert trial.path.parent == folder
 
 
 @pytest.mark.parametrize(

@@ -23,10 +23,12 @@ class MergeAgentObservations(TrajectoryPostprocessor):
 
     Args:
         actions: also add the actions.
+        scope: `episode` where agents pause or take turns: a step that crosses the border of a fragment sees nobody
+            who acted before it.
     """
 
-    def __init__(self, actions: bool = True, agents: Sequence[str] | None = None):
-        super().__init__(agents=agents)
+    def __init__(self, actions: bool = True, agents: Sequence[str] | None = None, scope: str = "fragment"):
+        super().__init__(scope=scope, agents=agents)
         self.actions = actions
 
     def postprocess_trajectory(self, trajectory: Trajectory, others: Mapping[Any, Aligned]) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.random import Generator
 
 State = dict[str, Any]
+TASK = "curriculum_task"  # key of an episode's task in its `custom_data`
 
 
 @dataclass(slots=True)

@@ -26,7 +26,7 @@ import tree
 
 from rlkit import rllib, seeds
 from rlkit.callbacks.base import Bound, Callback, State
-from rlkit.curriculum.base import Curriculum, EpisodeReport, Outcome
+from rlkit.curriculum.base import TASK, Curriculum, EpisodeReport, Outcome
 from rlkit.curriculum.driver import Decider, Evaluations, Push
 from rlkit.curriculum.route import Owners, Route
 from rlkit.curriculum.samplers import Task
@@ -39,8 +39,7 @@ logger = logging.getLogger(__name__)
 REPORTS = "curriculum_reports"
 PATIENCE_S = 60.0
 TAG = "curriculum"
-# Keys in `episode.custom_data`: the task, and the mark that joins learner and runner.
-TASK = "curriculum_task"
+# Key in `episode.custom_data` of the mark that joins learner and runner.
 KEY = "curriculum_key"
 
 
@@ -95,6 +94,7 @@ class CurriculumCallback(Callback):
         self._episodes: dict[int, int] = {}
         self._reports: list[EpisodeReport] = []
         self._owners: Owners = {}
+        self._first: dict[int, dict[str, Any]] = {}  # sub-environment -> see `with_first_values`
 
     @classmethod
     def bind(cls, **options: Any) -> Bound:
@@ -283,11 +283,12 @@ class CurriculumCallback(Callback):
 
     def _apply(self, env_runner: Any, env: Any, env_index: int, playing: _Playing) -> None:
         task = self.curriculum.environment_task(playing.task)
-        if not task:
-            return
+        if not task and (playing.task or not self._first):
+            return  # the task is not the environment's, or no task before it has changed anything
         try:
             make = functools.partial(_make_env, env_runner)
-            self.route.apply_to(env, env_index, task, make, self._owners)
+            first = self._first.setdefault(env_index, {})
+            self.route.apply_to(env, env_index, task, make, self._owners, first)
         except Exception as error:
             raise EnvError(
                 f"curriculum: the environment rejects task {playing.task} "

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,10 @@ import gymnasium as gym
 import numpy as np
 
 from rlkit import seeds
-from rlkit.curriculum.base import Curriculum
+from rlkit.curriculum.base import TASK, Curriculum
 from rlkit.curriculum.driver import Evaluations
 from rlkit.curriculum.make import make as build
-from rlkit.curriculum.route import Route
+from rlkit.curriculum.route import Route, read_attribute, with_first_values
 from rlkit.curriculum.task_env import TaskEnv
 
 Make = Callable[[Mapping[str, Any]], Any]
@@ -45,6 +46,10 @@ class EvaluationEnv(gym.Wrapper):
         super().__init__(TaskEnv(env, make) if route.needs_wrapper else env)
         self.curriculum, self.route, self.evaluations, self.returns = curriculum, route, evaluations, returns
         self._turn = -1
+        self._first: dict[str, Any] = {}  # attribute -> value before the first task
+        self.episode_custom_data: dict[
+            str, Any
+        ] = {}  # what a policy mapping finds in the episode's `custom_data`
         self._name: str | None = None
         self._return = 0.0
 
@@ -52,8 +57,12 @@ class EvaluationEnv(gym.Wrapper):
         self._turn = self._turn + 1 if seed is None else seed
         generator = np.random.default_rng(seeds.stream(abs(self._turn), "evaluation curriculum"))
         self._name, task = self.evaluations.task(self.curriculum, self._turn, generator)
-        if task := self.curriculum.environment_task(task):
-            self.route.apply(self.env, task)
+        self.episode_custom_data = {TASK: task}
+        given = self.curriculum.environment_task(task)
+        if given or not task:
+            if self.route.via == "attribute":
+                given = with_first_values(given, self._first, partial(read_attribute, self.env))
+            self.route.apply(self.env, given)
         self._return = 0.0
         return self.env.reset(seed=seed, options=options)
 

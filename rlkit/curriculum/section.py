@@ -28,7 +28,7 @@ def configure(config: Any, curriculum: Mapping[str, Any], total_steps: float | N
         options.setdefault("total_steps", int(total_steps))
     bound = CurriculumCallback.bind(**options)
     if kind == "self_play":
-        from rlkit.curriculum.callback import TASK
+        from rlkit.curriculum.base import TASK
         from rlkit.curriculum.self_play import prepare
 
         prepare(config, options, TASK)

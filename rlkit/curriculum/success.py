@@ -35,9 +35,12 @@ class SuccessRule:
         if self.terminated:
             return float(last.is_terminated)
         keys = (self.info,) if self.info else INFO_KEYS
-        agents = getattr(last, "agent_episodes", None)
-        episodes = [last] if agents is None else list(agents.values())
-        said = [value for episode in episodes if (value := _said(episode, keys)) is not None]
+        if not hasattr(last, "agent_episodes"):
+            return _said(last, keys)
+        ends: dict[Any, Any] = {}  # an agent that left early is in an earlier chunk alone
+        for chunk in chunks:
+            ends |= {a: e for a, e in chunk.agent_episodes.items() if len(e) or a not in ends}
+        said = [value for episode in ends.values() if (value := _said(episode, keys)) is not None]
         return sum(said) / len(said) if said else None
 
 

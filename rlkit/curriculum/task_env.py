@@ -25,7 +25,7 @@ class TaskEnv(gym.Wrapper):
 
     def __init__(self, env: Any, make: Callable[[Mapping[str, Any]], Any]):
         super().__init__(env)
-        self._make = make
+        self._make, self._spaces = make, spaces_of(env)
         self._options: Task = {}
         self._built: Task = {}
         self._unseeded = False
@@ -43,7 +43,7 @@ class TaskEnv(gym.Wrapper):
         if task == self._built:
             return
         new = self._make(task)
-        _check_same_interface(self.env, new, task)
+        _check_same_interface(self._spaces, new, task)
         self.env.close()
         self.env = new
         self._built = dict(task)
@@ -62,27 +62,30 @@ class TaskEnv(gym.Wrapper):
         return self.env.reset(seed=seed, options=options)
 
 
-def _check_same_interface(old: Any, new: Any, task: Task) -> None:
-    """RLlib builds its modules once, from the first environment's spaces."""
-    agents = getattr(new.unwrapped, "possible_agents", None)
+def spaces_of(env: Any) -> dict[str, tuple[gym.Space, gym.Space]]:
+    """Return (observation space, action space) of each agent that can appear; of a single one under ''."""
+    agents = getattr(env.unwrapped, "possible_agents", None)
     if agents is None:
-        pairs = [("", old.observation_space, new.observation_space), ("", old.action_space, new.action_space)]
-    else:
-        known = set(old.unwrapped.possible_agents)
-        if strangers := [a for a in agents if a not in known]:
-            raise EnvError(
-                f"task {task}: the environment has agents {strangers} that the first one lacks ({sorted(known)}); "
-                "start from the arguments with the most agents"
-            )
-        a, b = old.unwrapped, new.unwrapped
-        pairs = [(x, a.get_observation_space(x), b.get_observation_space(x)) for x in agents]
-        pairs += [(x, a.get_action_space(x), b.get_action_space(x)) for x in agents]
-    for agent, before, after in pairs:
-        if before != after:
-            who = f" of {agent}" if agent else ""
-            raise EnvError(
-                f"task {task} changes the space{who} from {before} to {after}; the modules expect {before}"
-            )
+        return {"": (env.observation_space, env.action_space)}
+    bare = env.unwrapped
+    return {a: (bare.get_observation_space(a), bare.get_action_space(a)) for a in agents}
+
+
+def _check_same_interface(first: Mapping[str, Any], new: Any, task: Task) -> None:
+    """RLlib builds its modules once, from the first environment's spaces."""
+    found = spaces_of(new)
+    if strangers := [agent for agent in found if agent not in first]:
+        raise EnvError(
+            f"task {task}: the environment has agents {strangers} that the first one lacks ({sorted(first)}); "
+            "start from the arguments with the most agents"
+        )
+    for agent, pair in found.items():
+        for before, after in zip(first[agent], pair, strict=True):
+            if before != after:
+                who = f" of {agent}" if agent else ""
+                raise EnvError(
+                    f"task {task} changes the space{who} from {before} to {after}; the modules expect {before}"
+                )
 
 
 class TaskEnvCreator:

@@ -114,7 +114,7 @@ class CheckedMultiAgentEnv(MultiAgentEnv):
                 if agent in observations and agent not in rewards:
                     contract.fail("rewards", "none", "the reward of the action it took", "return 0.0", agent)
         if cut:
-            self._last_observation(action_dict, observations, truncated)
+            self._last_observation(action_dict, observations, terminated, truncated)
         if over:
             contract.finished()
         else:
@@ -199,9 +199,16 @@ class CheckedMultiAgentEnv(MultiAgentEnv):
                     self._unknown(field, flags)
         return any_done
 
-    def _last_observation(self, acted: Mapping, observations: Mapping, truncated: Mapping[str, Any]) -> None:
+    def _last_observation(
+        self,
+        acted: Mapping,
+        observations: Mapping,
+        terminated: Mapping[str, Any],
+        truncated: Mapping[str, Any],
+    ) -> None:
         for agent in acted:
-            if agent not in observations and (truncated.get(agent) or truncated.get("__all__")):
+            cut = (truncated.get(agent) or truncated.get("__all__")) and not terminated.get(agent)
+            if agent not in observations and cut:
                 self.contract.fail(
                     "observations",
                     "none",

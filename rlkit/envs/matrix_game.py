@@ -130,7 +130,10 @@ class MatrixGames:
         """Play one round; `actions` (N,)."""
         defects = self._defects[self.style, self._inner]
         b = (self.rng.random(self.count) < defects).astype(np.int64)
-        self._answers[np.arange(self.count), self.state, b] += 1.0
+        live = np.flatnonzero(
+            self.clock < self.rounds
+        )  # a vector of games steps those that are over once more
+        self._answers[live, self.state[live], b[live]] += 1.0
         self._inner = self._after[self.style, self._inner, actions, b]
         self.state = 1 + 2 * actions + b
         self.clock += 1

@@ -48,7 +48,7 @@ class NoisyWeights(Explorer):
     def __call__(self, forward: Forward, batch: Batch, t: int) -> dict[str, Any]:
         if t < self.random_timesteps:
             return with_random(self.place, forward(batch), batch, share=1.0)
-        self.follow(self.place.rows[0])
+        self.follow(rllib.ongoing_episodes(self.place.env_runner)[0].id_)
         self._batch = batch
         out: dict[str, Any] = dict(self.twin.forward_inference(batch))
         if Columns.ACTIONS not in out:

@@ -33,6 +33,7 @@ class _Record:
     """ConnectorPolicy's memory: the RLlib episode so far, and the last action until its outcome is known."""
 
     name: str
+    data: Mapping[str, Any]
     episode: Any = None
     actions: Any = None
     extras: Any = None
@@ -48,8 +49,8 @@ class ConnectorPolicy(Policy):
         plain = not extras(self.module_to_env, ACTING, self.multi_agent)
         return pieces <= NO_LOOK_BACK and plain and not recurrent
 
-    def begin(self, name: str) -> _Record:
-        return _Record(name)
+    def begin(self, name: str, data: Mapping[str, Any] | None = None) -> _Record:
+        return _Record(name, data or {})
 
     def see(
         self,
@@ -62,6 +63,7 @@ class ConnectorPolicy(Policy):
     ) -> None:
         if memory.episode is None:
             memory.episode = self._episode(memory.name)
+            memory.episode.custom_data.update(memory.data)
             name = "observations" if self.multi_agent else "observation"
             memory.episode.add_env_reset(**{name: observation}, infos=info or {})
             return
@@ -80,6 +82,7 @@ class ConnectorPolicy(Policy):
         )
         if len(memory.episode) >= CHUNK and not memory.episode.is_done:
             memory.episode = memory.episode.cut(len_lookback_buffer=LOOKBACK)
+            memory.episode.custom_data.update(memory.data)
 
     @property
     def _done_names(self) -> tuple[str, str]:

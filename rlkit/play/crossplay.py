@@ -82,9 +82,9 @@ class Sides:
             for name, module in policy.modules.items()
         }
 
-    def begin(self, name: str) -> dict[str, _Seat]:
+    def begin(self, name: str, data: Mapping[str, Any] | None = None) -> dict[str, _Seat]:
         """Return the memory of a new episode: a seat per side."""
-        return {letter: _Seat(policy.begin(name)) for letter, policy in self.policies.items()}
+        return {letter: _Seat(policy.begin(name, data)) for letter, policy in self.policies.items()}
 
     def see(self, memory: dict[str, _Seat], observation: Any, info: Any = None, *outcome: Any) -> None:
         """Tell each side what its own agents saw, earned and were told, from their first observation to their end."""

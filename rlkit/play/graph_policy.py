@@ -147,7 +147,7 @@ class GraphPolicy:
         """Return what turns an action of the environment into an index from 0, for Q-values of given actions."""
         return _Back(self.members[agent].action_space)
 
-    def begin(self, name: str) -> _Memory:
+    def begin(self, name: str, data: Mapping[str, Any] | None = None) -> _Memory:
         """Return the memory of a new episode; which sub-policy of an ensemble plays follows from its name."""
         return _Memory(name, heard={agent: {} for agent, member in self.members.items() if member.feeds})
 

@@ -79,8 +79,13 @@ class Policy:
         """Whether an action depends on the latest observation alone."""
         return False
 
-    def begin(self, name: str) -> Any:
-        """Return the memory of a new episode. `name` is the id that a policy mapping may look at."""
+    def begin(self, name: str, data: Mapping[str, Any] | None = None) -> Any:
+        """Return the memory of a new episode.
+
+        Args:
+            name: the id that a policy mapping may look at.
+            data: what it finds in the episode's `custom_data`, such as the opponent of self-play.
+        """
         raise NotImplementedError
 
     def see(
@@ -175,6 +180,7 @@ class _Latest:
     """DirectPolicy's memory: what each agent that must act has seen, and its recurrent state."""
 
     name: str
+    data: Mapping[str, Any]
     observations: dict[Any, Any] = field(default_factory=dict)
     states: dict[Any, Any] = field(default_factory=dict)
     modules: dict[Any, str] = field(default_factory=dict)
@@ -188,8 +194,8 @@ class DirectPolicy(Policy):
     def memoryless(self) -> bool:
         return not any(module.is_stateful() for module in self.modules.values())
 
-    def begin(self, name: str) -> _Latest:
-        return _Latest(name)
+    def begin(self, name: str, data: Mapping[str, Any] | None = None) -> _Latest:
+        return _Latest(name, data or {})
 
     def see(
         self,
@@ -257,7 +263,9 @@ class DirectPolicy(Policy):
         if self.mapping is None:
             return DEFAULT_MODULE_ID
         if agent not in memory.modules:
-            memory.episode = memory.episode or MultiAgentEpisode(memory.name)
+            if memory.episode is None:
+                memory.episode = MultiAgentEpisode(memory.name)
+                memory.episode.custom_data.update(memory.data)
             memory.modules[agent] = self.mapping(agent, memory.episode)
         return memory.modules[agent]
 

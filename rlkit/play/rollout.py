@@ -185,11 +185,11 @@ class _Play:
         slot.env = self.pool.get(slot.number, render)
         slot.recorders = [r for r in self.recorders if slot.index < r.episodes]
         slot.generator = np.random.default_rng(streams.stream(abs(seed), "actions"))
-        slot.memory = self.policy.begin(f"evaluation-{seed}")
         try:
             observation, info = slot.env.reset(seed=seed)
         except Exception as error:
             raise slot.error("reset", error) from error
+        slot.memory = self.policy.begin(f"evaluation-{seed}", getattr(slot.env, "episode_custom_data", None))
         slot.observation = _own(observation)
         for recorder in slot.recorders:
             recorder.start(slot.index, seed, slot.env)

@@ -14,6 +14,7 @@ import numpy as np
 from rlkit.errors import CheckpointError, UsageError, did_you_mean
 from rlkit.metrics import path_of
 from rlkit.report.frames import read_frame
+from rlkit.runs import store
 from rlkit.runs.run import Run, Trial, open_run
 from rlkit.runs.statistics import Array
 
@@ -165,7 +166,7 @@ def read_groups(
     groups: dict[str, TrialGroup] = {}
     entries: list[tuple[Trial, dict[str, Any]]] = []
     damaged: dict[Path, CheckpointError] = {}
-    for trial in _trials(as_list(runs), notes):
+    for trial in read_trials(as_list(runs), notes):
         if trial.run.path not in frames and trial.run.path not in damaged:
             try:
                 frames[trial.run.path], left_out = read_frame(trial.run)
@@ -263,7 +264,7 @@ def _check_envs(group: TrialGroup) -> None:
         )
 
 
-def _trials(paths: Sequence[str | Path | Run], notes: list[str]) -> list[Trial]:
+def read_trials(paths: Sequence[str | Path | Run], notes: list[str]) -> list[Trial]:
     """The trials meant by each path, each once: all of a run's, or the one that the path names or lies in.
 
     A damaged run is left out with a note, unless there is no other.
@@ -279,7 +280,9 @@ def _trials(paths: Sequence[str | Path | Run], notes: list[str]) -> list[Trial]:
                 raise
             notes.append(f"left out: {error}")
             continue
-        here = run.path if isinstance(path, Run) else Path(path)
+        here = (
+            run.path if isinstance(path, Run) else store.staging(path) if store.is_uri(path) else Path(path)
+        )
         if here.is_file():  # of the run or trial that it lies in
             here = here.parent
         for trial in run.trials:

@@ -115,15 +115,16 @@ def _target(out: str | Path) -> tuple[Path, str]:
         raise UsageError(
             f"{path}: got the suffix {path.suffix!r}, expected .onnx, .pt2, or a folder for a bundle"
         )
-    from rlkit.play.bundle import NAME
+    from rlkit.play.bundle import NAME, WEIGHTS
 
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         raise UsageError(
             f"{path} is no folder of its own, expected one that does not exist, or a bundle to replace"
         )
-    if path.is_dir() and any(path.iterdir()) and not (path / NAME).is_file():
+    other = sorted({entry.name for entry in path.iterdir()} - {NAME, WEIGHTS}) if path.is_dir() else []
+    if other:
         raise UsageError(
-            f"{path} is a folder with something else in it; give a new one, or a bundle to replace"
+            f"{path} is a folder with something else in it ({other[0]}); give a new one, or a bundle to replace"
         )
     return path, "bundle"
 
