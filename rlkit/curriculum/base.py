@@ -106,8 +106,12 @@ class Curriculum(ABC):
         """Return the part of `state` that `sample` needs, where the rest is large; the setter of `state` takes it."""
         return self.state
 
+    def evaluated_reward(self, rewards: Mapping[Any, float], task: Task) -> float:
+        """Return what counts of a step's rewards in an evaluation of `task`: the sum over the agents."""
+        return float(sum(rewards.values()))
+
     def environment_task(self, task: Task) -> Task:
-        """Return what of a task goes to the environment; an empty dict leaves it alone."""
+        """Return what of a task goes to the environment; an empty dict: nothing of it."""
         return task
 
     def advance(self, clock: Clock) -> None:  # noqa: B027  (a hook that most curricula leave empty)

@@ -31,7 +31,8 @@ class EvaluationEnv(gym.Wrapper):
 
     Args:
         make: builds the environment from arguments that override the configured ones.
-        returns: gets the undiscounted (team) return of every finished episode, under the task's name.
+        returns: gets the undiscounted (team) return of every finished episode, under the task's name; in self-play
+            that of the trained side.
     """
 
     def __init__(
@@ -51,13 +52,13 @@ class EvaluationEnv(gym.Wrapper):
             str, Any
         ] = {}  # what a policy mapping finds in the episode's `custom_data`
         self._name: str | None = None
-        self._return = 0.0
+        self._return, self._task = 0.0, dict[str, Any]()
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Any]:
         self._turn = self._turn + 1 if seed is None else seed
         generator = np.random.default_rng(seeds.stream(abs(self._turn), "evaluation curriculum"))
         self._name, task = self.evaluations.task(self.curriculum, self._turn, generator)
-        self.episode_custom_data = {TASK: task}
+        self._task, self.episode_custom_data = task, {TASK: task}
         given = self.curriculum.environment_task(task)
         if given or not task:
             if self.route.via == "attribute":
@@ -70,7 +71,7 @@ class EvaluationEnv(gym.Wrapper):
         result = self.env.step(action)
         _, reward, terminated, truncated, _ = result
         multi = isinstance(reward, Mapping)
-        self._return += float(sum(reward.values()) if multi else reward)
+        self._return += self.curriculum.evaluated_reward(reward, self._task) if multi else float(reward)
         over = (terminated, truncated) if not multi else (terminated.get("__all__"), truncated.get("__all__"))
         if self._name is not None and any(over):
             self.returns.setdefault(self._name, []).append(self._return)

@@ -104,6 +104,11 @@ class SelfPlay(Curriculum):
         """The environment does not know its players."""
         return {}
 
+    def evaluated_reward(self, rewards: Mapping[Any, float], task: Task) -> float:
+        """Return the sum over the agents of the trained side; in a zero-sum game that over all agents is 0."""
+        pool_side = not task[SWAPPED]
+        return float(sum(r for agent, r in rewards.items() if matches(agent, self.opponents) != pool_side))
+
     def update(self, task: Task, outcome: Outcome) -> None:
         """Count a game: won if the trained policy's return is the larger one, half if equal."""
         slot = next((slot for slot in self.slots if slot.name == task[OPPONENT]), None)
