@@ -9,19 +9,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from policies import Pair, make
 from ray.rllib.algorithms.ppo import PPOConfig
 from typer.testing import CliRunner
 
 import rlkit
 from rlkit import registry
+from rlkit.algos.dron import DRONConfig
 from rlkit.cli import app
 from rlkit.envs.make import make_env
 from rlkit.envs.measures import Success, Touches, make_measure
+from rlkit.envs.pettingzoo import PettingZooEnv
+from rlkit.envs.soccer import SoccerParallelEnv
 from rlkit.errors import UsageError
 from rlkit.play.answers import BLOCK
 from rlkit.play.connectors import ConnectorPolicy
-from rlkit.play.crossplay import cross_play
+from rlkit.play.crossplay import Sides, cross_play
 from rlkit.roster import PolicyMapping
 from rlkit.runs import manifest
 
@@ -73,6 +77,43 @@ def test_a_checkpoint_against_itself_gives_the_rows_of_its_evaluation(tags):
         for n in (1, 3)
     ]
     assert explored[0].evaluation.rows == explored[1].evaluation.rows
+
+
+class Deaf(ConnectorPolicy):
+    watches_others = False
+
+
+def test_dron_sees_opponents_that_another_side_plays():
+    env = PettingZooEnv(SoccerParallelEnv())
+    config = DRONConfig().environment("pair").training(opponents=["player_*"])
+    config.multi_agent(policies={"player"}, policy_mapping_fn=lambda agent, *args, **kwargs: "player")
+    own = {agent: (env.observation_spaces[agent], env.action_spaces[agent]) for agent in env.possible_agents}
+    every = {"__env_single__": (env.observation_space, env.action_space), **own}
+    torch.manual_seed(3)
+    observing = [config.build_env_to_module_connector(spaces=every) for _ in range(2)]
+    seen = observing[0].observation_space["player"], env.action_spaces["player_a"]
+    modules = config.get_multi_rl_module_spec(spaces={"player": seen}).build()
+    sides = [
+        ConnectorPolicy(modules, pipeline, config.build_module_to_env_connector(spaces=every), 1000)
+        for pipeline in observing
+    ]
+
+    def values(policy: Any) -> list[Any]:
+        memory, found = policy.begin("game"), []
+        policy.see(memory, *env.reset(seed=0))
+        for _ in range(5):
+            (answer,) = policy.act([memory], q_values=True, block=BLOCK)
+            found.append({agent: q.tolist() for agent, q in answer.q_values.items()})
+            observation, reward, terminated, truncated, info = env.step(answer.actions)
+            policy.see(memory, observation, info, reward, terminated, truncated)
+        return found
+
+    together = Sides(dict(zip("AB", sides, strict=True)), {"player_a": "A", "player_b": "B"})
+    alone = values(sides[0])
+    assert values(together) == alone
+    for side in sides:
+        side.__class__ = Deaf
+    assert values(together) != alone
 
 
 @pytest.mark.parametrize("connectors", [False, True])

@@ -32,7 +32,7 @@ from rlkit.files import swap_folder
 from rlkit.play import bundle, spaces
 from rlkit.play.export import export
 from rlkit.play.export.checking import compare, draw
-from rlkit.play.export.choosing import ForEnv
+from rlkit.play.export.choosing import LOG_STD, ForEnv, TorchSquashedGaussian
 from rlkit.play.program import Program, encode
 from rlkit.roster import flat
 
@@ -73,6 +73,20 @@ def test_actions_on_tensors_are_those_of_the_map(space: gym.Space, normalize: bo
     for ours, theirs in zip(expected, got, strict=True):
         np.testing.assert_array_equal(ours, theirs.numpy())
         assert ours.dtype == theirs.numpy().dtype
+
+
+def test_the_parts_of_a_dict_space_keep_their_order() -> None:
+    box = gym.spaces.Box(-1, 1, (2,), np.float32)
+    space = gym.spaces.Dict(position=box, angle=box)
+    data = json.loads(json.dumps(spaces.to_json(space)))
+    assert list(spaces.from_json(data, "here").spaces) == list(space.spaces) == ["position", "angle"]
+
+
+def test_sampled_squashed_gaussians_are_clipped_like_rllibs() -> None:
+    logits = torch.tensor([[0.3, -8.0], [0.3, 1.0]])
+    ours = [float(torch.exp(logits[:, 1].clamp(*LOG_STD))[i]) for i in (0, 1)]
+    theirs = TorchSquashedGaussian.from_logits(logits)._dist.stddev.squeeze(-1).tolist()
+    assert ours == pytest.approx(theirs)
 
 
 @pytest.mark.parametrize("space", SPACES, ids=str)

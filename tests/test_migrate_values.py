@@ -93,6 +93,40 @@ def test_a_value_that_only_a_run_knows_is_named(tmp_path: Path, case: str) -> No
     assert "lr" not in training(found)
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_schedule_overrules_a_plain_value_in_any_order(tmp_path: Path, turned: bool) -> None:
+    schedule, horizon = "lr_schedule: [[0, 0.001], [1000, 0.0001]]", "horizon: 200"
+    lines = [schedule, "lr: 0.01", horizon, "env_config: {sutton_barto_reward: true}"]
+    text = "\n".join(f"    {line}" for line in (lines[::-1] if turned else lines))
+    (found,) = moved(tmp_path, f"a:\n  run: PPO\n  env: CartPole-v1\n  config:\n{text}\n", "old.yaml")
+    assert found.recipe is not None, found.stops
+    recipe = found.recipe
+    assert recipe.config["training"]["lr"] == [[0, 0.001], [1000, 0.0001]]
+    assert recipe.env_config == {"sutton_barto_reward": True, "max_episode_steps": 200}
+
+
+def test_networks_of_sac_and_a_buffer_without_priorities(tmp_path: Path) -> None:
+    text = """
+a:
+  run: SAC
+  env: Pendulum-v1
+  config:
+    q_model_config: {fcnet_hiddens: [64, 64], fcnet_activation: relu}
+    policy_model_config: {fcnet_hiddens: [128, 128], use_lstm: true}
+    prioritized_replay: false
+    buffer_size: 5000
+"""
+    (found,) = moved(tmp_path, text, "old.yaml")
+    assert found.recipe is not None, found.stops
+    recipe = found.recipe
+    assert (recipe.model or {})["fcnet_activation"] == "relu"
+    assert (recipe.model or {})["fcnet_hiddens"] == [64, 64]
+    buffer = {"type": "EpisodeReplayBuffer", "capacity": 5000}
+    assert recipe.config["training"]["replay_buffer_config"] == buffer
+    for said in ("policy_model_config.fcnet_hiddens [128, 128] left out", "use_lstm left out"):
+        assert any(said in note for note in found.notes), found.notes
+
+
 def test_nested_keys_of_a_config(tmp_path: Path) -> None:
     script = """\
 c = dqn.DEFAULT_CONFIG.copy()

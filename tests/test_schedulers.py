@@ -104,6 +104,14 @@ def recipe(**tune: Any) -> dict[str, Any]:
     }
 
 
+@pytest.mark.parametrize("value", [np.float32(3.0), np.int64(3), 3, 3.0])
+def test_a_number_of_any_kind_is_judged(value: Any) -> None:
+    found = schedulers.make({"type": "asha"}, keep=1)
+    found.set_search_properties("score", "max")
+    assert found._judged({"score": value})
+    assert not found._judged({"score": np.float32("nan")})
+
+
 @dataclass(eq=False)
 class FakeTrial:
     run_metadata: Any

@@ -105,6 +105,8 @@ def test_a_folder_of_a_file_system_is_no_store(tmp_path: Path) -> None:
         ("s3://b/../c", "expected s3://BUCKET/FOLDER"),
         ("s3://key:word@b/runs", "keys by the environment"),
         ("s3://b/runs?secret_key=abc", "keys by the environment"),
+        ("s3://AKIAX:abc%2Fdef@b/runs", "keys by the environment"),
+        ("s3://AKIAX:abc/def@b/runs", "keys by the environment"),
         ("nope://b/runs", "cannot open nope://b/runs"),
     ],
 )

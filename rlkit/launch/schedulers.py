@@ -9,6 +9,7 @@ deleted by then; `PopulationBasedTraining` keeps what can still be asked for, an
 from __future__ import annotations
 
 import math
+import numbers
 import os
 import shutil
 from collections.abc import Mapping
@@ -41,7 +42,7 @@ class LateMetric(TrialScheduler):
 
     def _judged(self, result: Mapping[str, Any]) -> bool:
         value = result.get(str(self.metric))
-        return isinstance(value, int | float) and not math.isnan(value)
+        return isinstance(value, numbers.Real) and not math.isnan(value)
 
 
 class PopulationBasedTraining(LateMetric, schedulers.PopulationBasedTraining):

@@ -49,6 +49,13 @@ class ConnectorPolicy(Policy):
         plain = not extras(self.module_to_env, ACTING, self.multi_agent)
         return pieces <= NO_LOOK_BACK and plain and not recurrent
 
+    @property
+    def watches_others(self) -> bool:
+        return any(getattr(piece, "watches_others", False) for piece in self.env_to_module.connectors)
+
+    def hear(self, memory: _Record, actions: Mapping[Any, Any]) -> None:
+        memory.actions = {**memory.actions, **actions}
+
     def begin(self, name: str, data: Mapping[str, Any] | None = None) -> _Record:
         return _Record(name, data or {})
 

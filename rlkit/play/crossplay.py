@@ -87,16 +87,21 @@ class Sides:
         return {letter: _Seat(policy.begin(name, data)) for letter, policy in self.policies.items()}
 
     def see(self, memory: dict[str, _Seat], observation: Any, info: Any = None, *outcome: Any) -> None:
-        """Tell each side what its own agents saw, earned and were told, from their first observation to their end."""
+        """Tell each side what its own agents saw, earned and were told, from their first observation to their end.
+
+        A policy that watches others sees everything, from the first observation on.
+        """
         for letter, policy in self.policies.items():
             seat = memory[letter]
-            seen, told, *rest = (self._own(letter, part) for part in (observation, info or {}, *outcome))
+            whole = (observation, info or {}, *outcome)
+            own = [self._own(letter, part) for part in whole]
+            seen, told, *rest = whole if policy.watches_others else own
             if seat.waits and seen:
                 policy.see(seat.memory, seen, told)
                 seat.waits = False
             elif seat.plays:
                 policy.see(seat.memory, seen, told, *rest)
-            seat.ended.update(agent for flags in rest[1:] for agent, flag in flags.items() if flag)
+            seat.ended.update(agent for flags in own[3:] for agent, flag in flags.items() if flag)
             if all(agent in seat.ended for agent, side in self.plays.items() if side == letter):
                 seat.over = True
 
@@ -113,11 +118,18 @@ class Sides:
         for letter, policy in self.policies.items():
             playing = [i for i, memory in enumerate(memories) if memory[letter].plays]
             found = policy.act([memories[i][letter].memory for i in playing], **options) if playing else []
-            for i, own in zip(playing, found, strict=True):
-                answers[i].actions |= own.actions
-                answers[i].q_values |= own.q_values
-                for name, told in own.outputs.items():
-                    answers[i].outputs.setdefault(name, {}).update(told)
+            for i, answer in zip(playing, found, strict=True):
+                answers[i].actions |= self._own(letter, answer.actions)
+                answers[i].module_actions |= self._own(letter, answer.module_actions)
+                answers[i].q_values |= self._own(letter, answer.q_values)
+                for name, told in answer.outputs.items():
+                    answers[i].outputs.setdefault(name, {}).update(self._own(letter, told))
+        for letter, policy in self.policies.items():
+            for memory, answer in zip(memories, answers, strict=True) if policy.watches_others else ():
+                if memory[letter].plays:
+                    taken = {**answer.actions, **answer.module_actions}
+                    others = {agent: a for agent, a in taken.items() if self.plays.get(agent) != letter}
+                    policy.hear(memory[letter].memory, others)
         return answers
 
 
@@ -340,8 +352,9 @@ def _assign(globs: Mapping[str, str], agent: Agent, env: str) -> dict[str, str]:
 
 
 def _check_spaces(players: Mapping[str, Agent], plays: Mapping[str, str], first: Agent) -> None:
-    """Every player must have learnt the agents it plays with the spaces they have here."""
-    for name, letter in plays.items():
+    """Every player must have learnt the agents it plays, and those it watches, with the spaces they have here."""
+    watched = [(name, letter) for letter, a in players.items() if a.policy.watches_others for name in plays]
+    for name, letter in (*plays.items(), *watched):
         agent = players[letter]
         for kind in ("observation_space", "action_space"):
             ours, theirs = getattr(first, kind).spaces[name], getattr(agent, kind).spaces.get(name)

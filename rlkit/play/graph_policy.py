@@ -147,6 +147,15 @@ class GraphPolicy:
         """Return what turns an action of the environment into an index from 0, for Q-values of given actions."""
         return _Back(self.members[agent].action_space)
 
+    @property
+    def watches_others(self) -> bool:
+        """Whether the actions of other agents are among its inputs."""
+        return any(member.feeds for member in self.members.values())
+
+    def hear(self, memory: _Memory, actions: Mapping[Any, Any]) -> None:
+        """Tell which actions agents that others play took in this step."""
+        memory.acted |= actions
+
     def begin(self, name: str, data: Mapping[str, Any] | None = None) -> _Memory:
         """Return the memory of a new episode; which sub-policy of an ensemble plays follows from its name."""
         return _Memory(name, heard={agent: {} for agent, member in self.members.items() if member.feeds})

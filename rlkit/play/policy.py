@@ -79,6 +79,14 @@ class Policy:
         """Whether an action depends on the latest observation alone."""
         return False
 
+    @property
+    def watches_others(self) -> bool:
+        """Whether its inputs depend on other agents' observations and actions, as DRON's do."""
+        return False
+
+    def hear(self, memory: Any, actions: Mapping[Any, Any]) -> None:
+        """Tell which actions agents that others play took in this step, as a module puts them out; by agent."""
+
     def begin(self, name: str, data: Mapping[str, Any] | None = None) -> Any:
         """Return the memory of a new episode.
 

@@ -60,8 +60,8 @@ def from_json(data: Any, where: str, depth: int = 0) -> gym.Space:
         raise CheckpointError(f"{where}: spaces lie in each other deeper than {DEPTH} times")
     try:
         if kind == "Dict":
-            parts = {str(key): from_json(part, f"{where}.{key}", depth + 1) for key, part in data["spaces"]}
-            return Spaces.Dict(parts)
+            parts = [(str(key), from_json(part, f"{where}.{key}", depth + 1)) for key, part in data["spaces"]]
+            return Spaces.Dict(parts)  # pairs: Gymnasium sorts a dict, and the order counts
         if kind == "Tuple":
             items = enumerate(data["spaces"])
             return Spaces.Tuple([from_json(part, f"{where}.{i}", depth + 1) for i, part in items])

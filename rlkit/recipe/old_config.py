@@ -92,7 +92,9 @@ Handler = Callable[[str, Any, dict[str, Any], list[str]], None]
 def move(old: Old, recipe: dict[str, Any], notes: list[str]) -> None:
     """Put every key of the flat config where a recipe has it; notes say what moved and what has no successor."""
     config = Config(old.algorithm)
-    for key, given in old.config.items():
+    # a schedule overrules a plain value, and what is put into env_config comes after the whole of it
+    order = sorted(old.config, key=lambda key: (key != "env_config", key.endswith("_schedule")))
+    for key, given in ((key, old.config[key]) for key in order):
         value = _spaces(given, key, notes)
         if key in GONE:
             notes.append(f"{key} left out: {GONE[key]}")
@@ -186,13 +188,34 @@ def _hiddens(key: str, value: Any, recipe: dict[str, Any], notes: list[str]) -> 
 
 
 def _networks(key: str, value: Any, recipe: dict[str, Any], notes: list[str]) -> None:
-    """SAC's `q_model_config` and `policy_model_config`: one default network serves actor and critics."""
+    """SAC's `q_model_config` and `policy_model_config`: one default network serves actor and critics.
+
+    Without an activation it was relu (Ray 1 and 2, sac.py); that of `DefaultModelConfig` is tanh.
+    """
     if isinstance(value, Mapping) and "fcnet_hiddens" in value:
-        _put(recipe, ("model", "fcnet_hiddens"), value["fcnet_hiddens"])
+        known = recipe.get("model", {})
+        both = {
+            "fcnet_hiddens": value["fcnet_hiddens"],
+            "fcnet_activation": value.get("fcnet_activation", "relu"),
+        }
+        for name, item in both.items():
+            if known.get(name, item) != item:
+                notes.append(f"{key}.{name} {item} left out: actor and critics share {known[name]}")
+            else:
+                _put(recipe, ("model", name), item)
+                notes.append(f"{key}.{name} → model.{name}: {item}, of actor and critics")
         _put(recipe, ("model", "head_fcnet_hiddens"), [])
-        notes.append(f"{key}.fcnet_hiddens → model.fcnet_hiddens, of actor and critics")
+        rest = [str(name) for name in value if name not in both]
+        if rest:
+            notes.append(f"{key}: {', '.join(rest)} left out: write model: {{…}}, docs/models.md")
     elif isinstance(value, Mapping) and value:
         notes.append(f"{key} left out: write model: {{…}}, docs/models.md")
+
+
+def _prioritized(key: str, value: Any, recipe: dict[str, Any], notes: list[str]) -> None:
+    kind = "PrioritizedEpisodeReplayBuffer" if value else "EpisodeReplayBuffer"
+    _put(recipe, ("config", "training", "replay_buffer_config", "type"), kind)
+    notes.append(f"{key} → config.training.replay_buffer_config.type: {kind}")
 
 
 def _optimization(key: str, value: Any, recipe: dict[str, Any], notes: list[str]) -> None:
@@ -245,6 +268,8 @@ def _buffer(key: str, value: Any, recipe: dict[str, Any], notes: list[str]) -> N
                 notes.append(f"{key}.type {item} → {new}")
         elif name in BUFFER_OPTIONS:
             _put(recipe, ("config", "training", key, BUFFER_OPTIONS[name]), item)
+        elif name == "prioritized_replay" and item is False:
+            _prioritized(f"{key}.{name}", item, recipe, notes)
         elif name == "learning_starts":
             _put(recipe, ("config", "training", "num_steps_sampled_before_learning_starts"), item)
             notes.append(f"{key}.{name} → config.training.num_steps_sampled_before_learning_starts")
@@ -267,7 +292,7 @@ def _top(key: str, value: Any, recipe: dict[str, Any], notes: list[str]) -> None
 HANDLERS: dict[str, Handler] = {
     "env_config": _top, "seed": _top, "train_batch_size": _train_batch, "lr_schedule": _schedule,
     "entropy_coeff_schedule": _schedule, "num_gpus": _gpus, "model": _model, "model_config": _model,
-    "hiddens": _hiddens,
+    "hiddens": _hiddens, "prioritized_replay": _prioritized,
     "q_model_config": _networks, "policy_model_config": _networks, "Q_model": _networks, "policy_model": _networks,
     "optimization": _optimization, "exploration_config": _exploration, "epsilon": _epsilon,
     "replay_buffer_config": _buffer, "evaluation_interval": _evaluation, "evaluation_duration": _evaluation,

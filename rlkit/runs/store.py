@@ -28,6 +28,7 @@ from rlkit.errors import CheckpointError, UsageError
 from rlkit.runs import lock
 from rlkit.runs.layout import INFO, MANIFEST
 
+BUCKETS = ("s3", "gs", "gcs")  # a bucket's name has no colon
 _URI = re.compile(r"([a-z][a-z0-9+.-]+):/+([^?]*)(\?.*)?", re.DOTALL)
 _OUTLINE = re.compile(r"run\.json|metrics\.csv|trial_[^/]*/params\.json")
 # s3: a small file is one request, not the three of a multipart upload; gs: pyarrow's own limit is 15 minutes
@@ -85,7 +86,9 @@ def _split(uri: str | Path) -> tuple[str, PurePosixPath, str]:
     path = PurePosixPath(urllib.parse.unquote(found[2]).strip("/"))
     if not path.parts or ".." in path.parts or "\0" in str(path):
         raise UsageError(f"{uri}: expected {found[1]}://BUCKET/FOLDER")
-    if re.search(":.*@", path.parts[0]) or re.search("secret|password|token", found[3] or "", re.IGNORECASE):
+    authority = urllib.parse.unquote(found[2].partition("/")[0])
+    keyed = re.search(":.*@", authority, re.DOTALL) or (":" in authority and found[1] in BUCKETS)
+    if keyed or re.search("secret|password|token", found[3] or "", re.IGNORECASE):
         raise UsageError(
             f"{found[1]}://…: got a URI with a key in it, which run.json and messages would show; give keys by the "
             "environment, e.g. AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"

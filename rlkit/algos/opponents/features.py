@@ -66,6 +66,8 @@ class OpponentFeatures(ConnectorV2):
         EnvError: later, infos without what the features need.
     """
 
+    watches_others = True  # its inputs depend on agents that another policy may play
+
     def __init__(
         self,
         input_observation_space: gym.Space | None = None,

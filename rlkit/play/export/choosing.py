@@ -29,6 +29,7 @@ from ray.rllib.core.distribution.torch.torch_distribution import (
     TorchMultiCategorical,
     TorchSquashedGaussian,
 )
+from ray.rllib.utils.numpy import MAX_LOG_NN_OUTPUT, MIN_LOG_NN_OUTPUT
 from torch import nn
 
 from rlkit.algos.centralised.module import MADDPGModule
@@ -39,7 +40,7 @@ from rlkit.algos.sampling.graph import Tensor
 from rlkit.errors import UsageError
 
 UNIFORM, NORMAL = "uniform", "normal"
-LOG_STD = (-20.0, 2.0)  # where RLlib's squashed Gaussian clips it (MIN_LOG_NN_OUTPUT, MAX_LOG_NN_OUTPUT)
+LOG_STD = (float(MIN_LOG_NN_OUTPUT), float(MAX_LOG_NN_OUTPUT))  # where RLlib's squashed Gaussian clips it
 
 
 class Choosing(nn.Module):
