@@ -145,7 +145,17 @@ class HalfSquares:
         return (a - b) ** 2 / 2
 
 
-@pytest.mark.parametrize(("env_name", "options"), SAC_OPTIONS.values(), ids=SAC_OPTIONS)
+# own_gradients: the learner takes the gradients of each loss by itself
+MSE_OPTIONS = SAC_OPTIONS | {
+    "clipped by value": ("Pendulum-v1", {"grad_clip": 1e6, "grad_clip_by": "value"}),
+    "discrete, clipped by value": (
+        "CartPole-v1",
+        {"target_entropy": 0.3, "grad_clip": 1e6, "grad_clip_by": "value"},
+    ),
+}
+
+
+@pytest.mark.parametrize(("env_name", "options"), MSE_OPTIONS.values(), ids=MSE_OPTIONS)
 def test_a_sac_update_from_squared_errors_is_rllibs_without_huber(
     env_name: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -231,7 +231,8 @@ class SACLearner(ColumnLearner, SACTorchLearner):
         total = torch.zeros(())
         for name, q in critics.items():
             more = squared_for_huber(q, target, batch["weights"])
-            self.metrics.log_value((module_id, name), rllib.sac_loss(self, module_id, name) + more, window=1)
+            squared = rllib.add_to_sac_loss(self, module_id, name, more)
+            self.metrics.log_value((module_id, name), squared, window=1)
             total = total + more
         return total
 
