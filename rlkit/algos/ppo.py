@@ -57,7 +57,8 @@ from rlkit.algos.onpolicy.step import Fragments, OnPolicy
 from rlkit.algos.onpolicy.team_config import TeamCritics
 from rlkit.algos.onpolicy.team_learner import TeamLearner
 from rlkit.algos.onpolicy.team_module import Team
-from rlkit.algos.ppo_rules import ON_COLUMNS
+from rlkit.algos.ppo_rules import OF_ALL, ON_COLUMNS
+from rlkit.algos.rules import refuse_overrides
 from rlkit.algos.sampling.array_runner import ArrayEnvRunner
 from rlkit.algos.sampling.episode_runner import default_runner
 from rlkit.algos.sampling.normalise import NormalizeObservations
@@ -176,6 +177,7 @@ class PPOConfig(TeamCritics, RLlibPPOConfig):
         Raises:
             ValueError: a setting that cannot work.
         """
+        refuse_overrides(self.algorithm_config_overrides_per_module, OF_ALL)
         if getattr(self, "env_runner_cls", None) is None:
             arrays = TeamEnvRunner if self.is_multi_agent else ArrayEnvRunner
             self.env_runner_cls = default_runner(self) if self.is_multi_agent and self.output else arrays

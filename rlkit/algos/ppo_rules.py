@@ -125,4 +125,7 @@ def check_fragments(settings: Settings) -> Iterator[Fault]:
         )
 
 
-PPO = Rules(check=check_ppo, steps=iteration_steps)
+OF_ALL = (
+    "overlap_sampling", "normalize_observations", "normalize_rewards", "critic", "critic_input", "normalize_values",
+)  # fmt: skip
+PPO = Rules(check=check_ppo, steps=iteration_steps, of_all=OF_ALL)

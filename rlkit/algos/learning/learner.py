@@ -282,6 +282,7 @@ class ColumnLearner(TorchLearner):
     def _make_plan(self) -> _Plan:
         plan = self._plan = _Plan(pieces=rllib.custom_learner_pieces(self))
         cls = type(self)
+        configs = [self.config.get_config_for_module(m) for m in self.module.keys()]  # noqa: SIM118 (no dict)
         plan.own_gradients = (
             cls.compute_gradients not in rllib.plain_backwards()
             or cls.postprocess_gradients is not Learner.postprocess_gradients
@@ -290,7 +291,7 @@ class ColumnLearner(TorchLearner):
             or rllib.scales_gradients(self)
             or self.config.num_learners > 1
             or self.config.log_gradients
-            or (bool(self.config.grad_clip) and self.config.grad_clip_by != "global_norm")
+            or any(own.grad_clip and own.grad_clip_by != "global_norm" for own in configs)
         )
         for module_id in self.module.keys():  # noqa: SIM118 (a MultiRLModule is no dict)
             for _, optimizer in self.get_optimizers_for_module(module_id):
