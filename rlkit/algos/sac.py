@@ -200,6 +200,9 @@ class SACLearner(ColumnLearner, SACTorchLearner):
         if allowed is not None and isinstance(space, gym.spaces.Discrete):
             batch = without_stuck(batch, (int(space.n),))
             self.target_entropy[module_id] = reachable_entropy(whole, allowed)
+        if ACTION_PROBS in fwd_out and not config.twin_q:
+            # RLlib (2.60) takes the smaller one of two critics for the policy, also where there is one
+            fwd_out = {**fwd_out, QF_TWIN_PREDS: fwd_out[QF_PREDS]}
         try:
             loss: torch.Tensor = super().compute_loss_for_module(
                 module_id=module_id, config=config, batch=batch, fwd_out=fwd_out
