@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import gymnasium as gym
+import model_samples
 import numpy as np
 import pytest
 import torch
@@ -14,8 +15,10 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 
+from rlkit import registry
 from rlkit.algos import DQN, SAC, DQNConfig, SACConfig
 from rlkit.errors import EnvError, RunFailed
+from rlkit.models import module_spec, register_model
 
 UNIFORM = {"type": "EpisodeReplayBuffer", "capacity": 2000}
 PRIORITIZED = {"type": "PrioritizedEpisodeReplayBuffer", "capacity": 2000}
@@ -183,6 +186,25 @@ def test_targets_follow_within_a_call() -> None:
     update(learner, columns(1), 1, t=1128, env_steps=64)
     for main, target in module.get_target_network_pairs():
         assert same(main.state_dict(), target.state_dict())
+
+
+@pytest.mark.parametrize("tau", [0.1, 1.0])
+def test_targets_copy_what_a_model_counts(tau: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(registry.TABLES, "models", dict(registry.TABLES["models"]))
+    register_model("counting", model_samples.counting)
+    config = dqn(target_network_update_freq=0, tau=tau)
+    config.rl_module(rl_module_spec=module_spec(config, {"name": "counting"}))
+    learner = config.build_learner(env=gym.make("CartPole-v1"))
+    update(learner, columns(3), 3, 100, 100)
+    pairs = learner.module[DEFAULT_MODULE_ID].get_target_network_pairs()
+    counts = [
+        (int(value), int(target.state_dict()[name]))
+        for main, target in pairs
+        for name, value in main.state_dict().items()
+        if name.endswith("num_batches_tracked")
+    ]
+    assert counts
+    assert all(main == target > 0 for main, target in counts)
 
 
 def test_td_errors_come_back_for_every_row() -> None:
