@@ -28,6 +28,11 @@ def tiny(observation_space: gym.Space, *, features: int = 8) -> nn.Module:
     return Tiny(inputs, features)
 
 
+def counting(observation_space: gym.Space, *, features: int = 8) -> nn.Module:
+    """A model that counts its batches in a whole number."""
+    return nn.Sequential(nn.Linear(observation_space.shape[0], features), nn.BatchNorm1d(features), nn.ReLU())
+
+
 class Memory(nn.Module):
     """A GRU: recurrent by its `initial_state`."""
 

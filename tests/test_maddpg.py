@@ -241,8 +241,9 @@ def test_targets_follow_by_tau() -> None:
         assert torch.allclose(after[name], expected, atol=1e-6), name
 
 
-def test_a_frozen_policy_stays_as_it_is_and_plays_on() -> None:
-    config = config_of(Sum).multi_agent(policies_to_train=["a_0"])
+@pytest.mark.parametrize("normalize", [False, True])
+def test_a_frozen_policy_stays_as_it_is_and_plays_on(normalize: bool) -> None:
+    config = config_of(Sum, normalize_observations=normalize).multi_agent(policies_to_train=["a_0"])
     learner = learner_of(config)
     before = weights(learner)
     found = update(learner, columns_of(config, updates=2, rows=8))

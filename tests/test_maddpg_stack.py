@@ -131,6 +131,14 @@ def test_an_update_without_stacking_registers_an_optimizer_per_network() -> None
     assert len(learner_of(config_of(Leaving, cls=MATD3Config)).parts[0].critics) == 1
 
 
+@pytest.mark.parametrize("word", ["gamma", "n_step", "policy_delay", "temperature", "burn_in_len"])
+def test_what_holds_for_all_policies_is_refused_for_one(word: str) -> None:
+    config = config_of(Sum)
+    config.multi_agent(algorithm_config_overrides_per_module={"a_0": config.overrides(**{word: 1})})
+    with pytest.raises(ValueError, match=f"got {word}: 1 for module 'a_0', and {word} holds for all modules"):
+        config.validate()
+
+
 def test_agents_trained_differently_are_not_stacked() -> None:
     config = config_of(Sum)
     config.multi_agent(algorithm_config_overrides_per_module={"a_0": config.overrides(actor_lr=1e-5)})

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import gymnasium as gym
+import model_samples
 import numpy as np
 import pytest
 import torch
@@ -14,8 +15,10 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 
+from rlkit import registry
 from rlkit.algos import DQN, SAC, DQNConfig, SACConfig
 from rlkit.errors import EnvError, RunFailed
+from rlkit.models import module_spec, register_model
 
 UNIFORM = {"type": "EpisodeReplayBuffer", "capacity": 2000}
 PRIORITIZED = {"type": "PrioritizedEpisodeReplayBuffer", "capacity": 2000}
@@ -92,6 +95,39 @@ def test_the_capacity_of_rllibs_default_stays_when_only_the_type_changes() -> No
     assert config.replay_buffer_config["capacity"] == 50_000
 
 
+@pytest.mark.parametrize(
+    ("make", "word"),
+    [
+        (lambda: sac(), {"twin_q": False}),
+        (lambda: dqn(), {"burn_in_len": 2}),
+        (lambda: dqn(), {"dueling": True}),
+    ],
+    ids=["twin_q", "burn_in_len", "dueling"],
+)
+def test_an_override_of_one_module_that_nothing_reads_is_refused(make: Any, word: dict[str, Any]) -> None:
+    config = make()
+    config.rl_module(algorithm_config_overrides_per_module={DEFAULT_MODULE_ID: config.overrides(**word)})
+    name, value = next(iter(word.items()))
+    with pytest.raises(ValueError, match=rf"got {name}: {value} for module .* holds for all modules"):
+        config.validate()
+
+
+def test_one_module_s_gradients_are_clipped_its_own_way() -> None:
+    config = dqn(grad_clip=1.0)
+    config.rl_module(
+        algorithm_config_overrides_per_module={
+            DEFAULT_MODULE_ID: config.overrides(grad_clip=1e-3, grad_clip_by="value")
+        }
+    )
+    config.validate()
+    learner = config.build_learner(env=gym.make("CartPole-v1"))
+    seen: list[float] = []
+    apply = learner.apply_gradients
+    learner.apply_gradients = lambda g: (seen.extend(float(x.abs().max()) for x in g.values()), apply(g))[1]
+    update(learner, columns(1), 1, 100, 100)
+    assert max(seen) == pytest.approx(1e-3)
+
+
 def test_auto_fragments_keep_rllibs_updates_per_env_step() -> None:
     """RLlib: one update for each n_step steps of all environments."""
     config = dqn(training_intensity=None, n_step=3)
@@ -150,6 +186,25 @@ def test_targets_follow_within_a_call() -> None:
     update(learner, columns(1), 1, t=1128, env_steps=64)
     for main, target in module.get_target_network_pairs():
         assert same(main.state_dict(), target.state_dict())
+
+
+@pytest.mark.parametrize("tau", [0.1, 1.0])
+def test_targets_copy_what_a_model_counts(tau: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(registry.TABLES, "models", dict(registry.TABLES["models"]))
+    register_model("counting", model_samples.counting)
+    config = dqn(target_network_update_freq=0, tau=tau)
+    config.rl_module(rl_module_spec=module_spec(config, {"name": "counting"}))
+    learner = config.build_learner(env=gym.make("CartPole-v1"))
+    update(learner, columns(3), 3, 100, 100)
+    pairs = learner.module[DEFAULT_MODULE_ID].get_target_network_pairs()
+    counts = [
+        (int(value), int(target.state_dict()[name]))
+        for main, target in pairs
+        for name, value in main.state_dict().items()
+        if name.endswith("num_batches_tracked")
+    ]
+    assert counts
+    assert all(main == target > 0 for main, target in counts)
 
 
 def test_td_errors_come_back_for_every_row() -> None:
@@ -401,6 +456,25 @@ class TestAlgorithm:
             assert trained == {"p0", "p1"}
         finally:
             algorithm.stop()
+
+    def test_gamma_and_n_step_of_one_module_are_its_own(self) -> None:
+        config = dqn().environment(Pair)
+        config.multi_agent(
+            policies={"p0", "p1", "idle"},
+            policy_mapping_fn=lambda agent, *_: {"0": "p0", "1": "p1", "2": "idle"}[agent],
+            policies_to_train=["p0", "p1"],
+            algorithm_config_overrides_per_module={"p1": config.overrides(gamma=0.5, n_step=3)},
+        )
+        algorithm = config.build_algo()
+        try:
+            algorithm.train()
+            batches = {m: algorithm.draw(m, 8)[1] for m in ("p0", "p1")}
+        finally:
+            algorithm.stop()
+        assert set(batches["p0"]["n_step"].flatten()) == {1}
+        ahead, rewards = (batches["p1"][name].flatten() for name in ("n_step", "rewards"))  # each reward is 1
+        assert set(ahead) == {1, 2, 3}
+        np.testing.assert_allclose(rewards, [sum(0.5**k for k in range(int(n))) for n in ahead])
 
     def test_nan_from_the_environment_names_the_column(self) -> None:
         algorithm = dqn().environment(NanAfter).build_algo()

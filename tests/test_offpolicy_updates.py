@@ -135,6 +135,26 @@ def test_a_sac_update_is_rllibs(env_name: str, options: dict[str, Any]) -> None:
         assert alphas[0] == pytest.approx(alphas[1], abs=1e-6)
 
 
+def test_a_discrete_sac_update_with_one_critic() -> None:
+    """RLlib's learner asks for a second critic. Its policy loss is Σ π (α log π - min Q), the smaller Q that of one."""
+    env = gym.make("CartPole-v1")
+    config = SACConfig().environment("CartPole-v1").training(twin_q=False, td_error_loss_fn="mse")
+    config.rl_module(model_config=MODEL).validate()
+    mine = config.build_learner(env=env)
+    module, batch = mine.module[DEFAULT_MODULE_ID], batch_of(env, np.random.default_rng(0))
+    alpha = mine.curr_log_alpha[DEFAULT_MODULE_ID].exp().item()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    with torch.no_grad():
+        out = module.forward_train({k: torch.from_numpy(v) for k, v in batch.items()})
+    expected = out["action_probs"] * (alpha * out["action_log_probs"] - out["qf_preds"])
+    logged = update_mine(mine, batch, 100)[DEFAULT_MODULE_ID]
+    assert float(logged["policy_loss"].peek()) == pytest.approx(expected.sum(-1).mean().item(), rel=1e-5)
+    moved = {
+        name.split(".")[0] for name, value in module.state_dict().items() if (value != before[name]).any()
+    }
+    assert {"pi", "pi_encoder", "qf", "qf_encoder"} <= moved
+
+
 class HalfSquares:
     """Stands for `torch.nn.HuberLoss`: (a - b)² / 2 everywhere."""
 
@@ -145,7 +165,17 @@ class HalfSquares:
         return (a - b) ** 2 / 2
 
 
-@pytest.mark.parametrize(("env_name", "options"), SAC_OPTIONS.values(), ids=SAC_OPTIONS)
+# own_gradients: the learner takes the gradients of each loss by itself
+MSE_OPTIONS = SAC_OPTIONS | {
+    "clipped by value": ("Pendulum-v1", {"grad_clip": 1e6, "grad_clip_by": "value"}),
+    "discrete, clipped by value": (
+        "CartPole-v1",
+        {"target_entropy": 0.3, "grad_clip": 1e6, "grad_clip_by": "value"},
+    ),
+}
+
+
+@pytest.mark.parametrize(("env_name", "options"), MSE_OPTIONS.values(), ids=MSE_OPTIONS)
 def test_a_sac_update_from_squared_errors_is_rllibs_without_huber(
     env_name: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,10 @@ from ray.rllib.algorithms.ppo import PPOConfig as RLlibPPOConfig
 from ray.rllib.connectors.connector_v2 import ConnectorV2
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.distribution.torch.torch_distribution import TorchCategorical, TorchDiagGaussian
+from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
+from ray.rllib.examples.rl_modules.classes.random_rlm import RandomRLModule
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 
@@ -562,6 +565,22 @@ def test_several_agents_learn_each_with_its_module() -> None:
     assert "b" not in result["learners"] or "policy_loss" not in result["learners"]["b"]
     for name in before:
         np.testing.assert_array_equal(before[name], after[name])
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_a_policy_learns_from_episodes_beside_a_module_without_a_distribution() -> None:
+    config = PPOConfig().environment(Pair).env_runners(num_env_runners=0)
+    config.multi_agent(
+        policies=["a", "b"], policy_mapping_fn=lambda agent, *_, **__: agent, policies_to_train=["a"]
+    )
+    random = RLModuleSpec(RandomRLModule)  # it gives actions alone
+    config.rl_module(rl_module_spec=MultiRLModuleSpec(rl_module_specs={"a": RLModuleSpec(), "b": random}))
+    config.training(train_batch_size_per_learner=64, minibatch_size=32, num_epochs=1)
+    config.array_fragments = False
+    algo = config.debugging(seed=0).build_algo()
+    result = algo.train()
+    algo.stop()
+    assert np.isfinite(result["learners"]["a"]["policy_loss"])
 
 
 @pytest.mark.usefixtures("ray_local")

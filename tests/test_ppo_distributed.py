@@ -7,12 +7,13 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from ray.rllib.connectors.connector_v2 import ConnectorV2
 from ray.rllib.core import DEFAULT_MODULE_ID
 
 from rlkit.algos import PPOConfig
 from rlkit.algos.onpolicy.step import check_rewards
 from rlkit.algos.sampling.array_episodes import ArrayFragment
-from rlkit.errors import RunFailed
+from rlkit.errors import RunFailed, UsageError
 from rlkit.recipe import check
 
 MODEL = {"fcnet_hiddens": [16], "fcnet_activation": "tanh"}
@@ -106,6 +107,40 @@ def test_an_infinite_reward_stops_rllibs_learner_pipeline_too() -> None:
         np.testing.assert_array_equal(value, after[0][name])
 
 
+LEARNT_FROM_COLUMNS = {"stop_kl": 0.1, "vf_clip_range": 0.2, "normalize_rewards": True}
+
+
+@pytest.mark.parametrize(("word", "value"), LEARNT_FROM_COLUMNS.items(), ids=LEARNT_FROM_COLUMNS)
+def test_what_rllibs_pipeline_does_not_know_is_refused_for_several_learners(word: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=rf"{word}: got {value} with num_learners: 2, expected one learner"):
+        config(**{word: value}).learners(num_learners=2).validate()
+    made = config().learners(num_learners=2)
+    made.rl_module(algorithm_config_overrides_per_module={DEFAULT_MODULE_ID: made.overrides(**{word: value})})
+    with pytest.raises(ValueError, match=f"{word}: got {value} with num_learners: 2"):
+        made.validate()
+
+
+def _as_they_are(*_: Any) -> list[Any]:
+    return [Unchanged()]
+
+
+class Unchanged(ConnectorV2):
+    """A learner connector of the user's."""
+
+    def __call__(self, *, batch: Any, **kwargs: Any) -> Any:
+        return batch
+
+
+@pytest.mark.usefixtures("ray_local")
+@pytest.mark.parametrize("word", ["stop_kl", "vf_clip_range"])
+def test_what_rllibs_pipeline_does_not_know_is_refused_beside_a_learner_connector(word: str) -> None:
+    made = config(learner_connector=_as_they_are, **{word: 1e-6}).env_runners(num_env_runners=0)
+    algorithm = made.build_algo()
+    with pytest.raises(UsageError, match=f"{word}: 1e-06 learns from columns, .* Unchanged reads episodes"):
+        algorithm.train()
+    algorithm.stop()
+
+
 def test_finite_rewards_pass() -> None:
     from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
@@ -146,6 +181,8 @@ def _rate(learner: Any) -> float:
         ("ppo_cartpole", ["config.training.minibatch_size=300"], "larger than the batch"),
         ("ppo_cartpole", ["config.training.lr=[[10, 1e-3], [20, 0]]"], "begins at step 0"),
         ("ppo_cartpole", ["config.training.clip_param=[[0, 0.2], [9, -1]]"], "at least 0"),
+        ("ppo_cartpole", ["config.training.stop_kl=0.1", "config.learners.num_learners=2"], "is for one learner"),
+        ("ppo_cartpole", ["config.training.vf_clip_range=1", "config.learners.num_learners=2"], "num_learners 2"),
         ("dqn_cartpole", ["config.training.normalize_rewards=true"], "DQN's training has no argument"),
     ],
 )  # fmt: skip

@@ -13,6 +13,7 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
 from rlkit.replay import Replay
 from rlkit.replay.episodes import agent_fragments, joint_columns, joint_fragments
+from rlkit.rllib.episodes import EnvEpisode
 
 OBS = gym.spaces.Box(-np.inf, np.inf, (1,))
 ACTION = gym.spaces.Discrete(9)
@@ -248,6 +249,31 @@ def test_agents_that_take_turns_have_their_own_time(chunk: int) -> None:
     batch = buffer.transitions(np.arange(len(buffer)))
     np.testing.assert_array_equal(batch["obs"][:, 0], [0, 2])
     np.testing.assert_array_equal(batch["new_obs"][:, 0], [2, 4])
+
+
+@pytest.mark.parametrize("lookback", [0, 1])
+@pytest.mark.parametrize("chunk", [1, 2, 6, 100])
+def test_states_of_agents_that_take_turns_cross_chunks(chunk: int, lookback: int) -> None:
+    """a acts in the steps 1, 3, 5, ..., b in 2, 4, 6, ...; a step's number is the state that it leaves."""
+    episode = EnvEpisode(agent_to_module_mapping_fn=lambda agent, _: f"m_{agent}")
+    episode.add_env_reset(observations={"a": observe(0)})
+    found: dict[str, list[float]] = {"m_a": [], "m_b": []}
+    for t in range(1, 19):
+        acts, next_one = AGENTS[(t + 1) % 2], AGENTS[t % 2]
+        episode.add_env_step(
+            {next_one: observe(t)}, {acts: 0}, {acts: 1.0}, terminateds={"__all__": t == 18},
+            extra_model_outputs={acts: {"state_out": np.float32(t)}},
+        )  # fmt: skip
+        if t % chunk == 0 or t == 18:
+            following = None if episode.is_done else episode.cut(len_lookback_buffer=lookback)
+            parts = agent_fragments(
+                [episode.to_numpy()], default_module=MODULE, initial_state=lambda _: np.float32(-99)
+            )
+            for module, (part,) in parts.items():
+                found[module] += part.states["state_in"][:-1].tolist()
+            episode = episode if following is None else following
+    assert found["m_a"] == [-99, 1, 3, 5, 7, 9, 11, 13, 15]
+    assert found["m_b"] == [-99, 2, 4, 6, 8, 10, 12, 14, 16]
 
 
 def test_an_agent_that_joint_rows_do_not_know_is_named() -> None:

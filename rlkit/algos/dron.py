@@ -27,7 +27,7 @@ Deviations from the reference code:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from ray.rllib.algorithms.algorithm_config import NotProvided
@@ -37,7 +37,7 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from rlkit.algos.dqn import DQN, DQNConfig, DQNLearner, DQNModule
-from rlkit.algos.dron_rules import FEATURES
+from rlkit.algos.dron_rules import FEATURES, OF_ALL
 from rlkit.algos.offpolicy.sequences import learned_steps, steps_at
 from rlkit.algos.opponents.catalog import DRONCatalog
 from rlkit.algos.opponents.features import OpponentFeatures, Opponents
@@ -149,6 +149,8 @@ class DRONLearner(DQNLearner):
 
 class DRONConfig(ModelSettings, DQNConfig):
     """Configuration of DRON: DQN's, and what the opponents are and how they are modelled."""
+
+    of_all_modules: ClassVar[tuple[str, ...]] = (*DQNConfig.of_all_modules, *OF_ALL)
 
     def __init__(self, algo_class: type | None = None):
         super().__init__(algo_class=algo_class or DRON)

@@ -75,4 +75,9 @@ def _check_types(settings: Settings) -> Iterator[Fault]:
         yield ("config", "training", place), message, f"write opponent_types: {types}"
 
 
-DRON = Rules(options=DRONOptions, check=check_dron)
+# what the features, the networks and their labels are; `supervise_weight` is read with each module's loss
+OF_ALL = (
+    "network", "hidden", "experts", "gate_inputs", "opponents", "features", "clock_horizon", "history", "encoder_size",
+    "supervise", "opponent_types", "opponent_actions", "shuffle_features", "normalize_state",
+)  # fmt: skip
+DRON = Rules(options=DRONOptions, check=check_dron, of_all=OF_ALL)

@@ -164,8 +164,9 @@ class MADDPGLearner(ColumnLearner):
         """
         found = tensors(chunk[JOINT], self.device)
         columns = {JOINT: found} if OBS in found else found
-        for module in self.players.values() if self.normalizers else ():
-            module.observe(next(iter(columns.values())))
+        for name, module in self.players.items() if self.normalizers else ():
+            if self.should_module_be_updated(name):
+                module.observe(next(iter(columns.values())))
         rows = {
             name: read_rows(part, self.joint, self.config, self.normalizers) for name, part in columns.items()
         }

@@ -57,6 +57,8 @@ from rlkit.algos.onpolicy.step import Fragments, OnPolicy
 from rlkit.algos.onpolicy.team_config import TeamCritics
 from rlkit.algos.onpolicy.team_learner import TeamLearner
 from rlkit.algos.onpolicy.team_module import Team
+from rlkit.algos.ppo_rules import OF_ALL, ON_COLUMNS
+from rlkit.algos.rules import refuse_overrides
 from rlkit.algos.sampling.array_runner import ArrayEnvRunner
 from rlkit.algos.sampling.episode_runner import default_runner
 from rlkit.algos.sampling.normalise import NormalizeObservations
@@ -175,6 +177,7 @@ class PPOConfig(TeamCritics, RLlibPPOConfig):
         Raises:
             ValueError: a setting that cannot work.
         """
+        refuse_overrides(self.algorithm_config_overrides_per_module, OF_ALL)
         if getattr(self, "env_runner_cls", None) is None:
             arrays = TeamEnvRunner if self.is_multi_agent else ArrayEnvRunner
             self.env_runner_cls = default_runner(self) if self.is_multi_agent and self.output else arrays
@@ -206,11 +209,17 @@ class PPOConfig(TeamCritics, RLlibPPOConfig):
                     f"{name}: got true for several agents, expected one agent; leave it out, and write "
                     "normalize_values: running for a centralised critic"
                 )
-        if self.normalize_rewards and self.num_learners > 1:
-            raise ValueError(
-                f"normalize_rewards: the rewards are scaled for one learner, got num_learners: {self.num_learners}; "
-                "write 0 or 1"
-            )
+        for name in ON_COLUMNS if self.num_learners > 1 else ():
+            if value := self.asked(name):
+                raise ValueError(
+                    f"{name}: got {value} with num_learners: {self.num_learners}, expected one learner, since several "
+                    f"learn through RLlib's pipeline; write num_learners: 0 or 1, or leave {name} out"
+                )
+
+    def asked(self, name: str) -> Any:
+        """Return what a word is set to, for all modules or else for one of them."""
+        overrides = self.algorithm_config_overrides_per_module.values()
+        return getattr(self, name) or next((own[name] for own in overrides if own.get(name)), None)
 
     def build_env_to_module_connector(self, env: Any = None, spaces: Any = None, device: Any = None) -> Any:
         pipeline = super().build_env_to_module_connector(env, spaces, device)
@@ -338,15 +347,13 @@ class PPO(OnPolicy, RLlibPPO):
 
     def why_rllib(self) -> str | None:
         reason = super().why_rllib()
-        columns = {
-            "critic: centralized": self.config.judges_team,
-            "normalize_rewards: true": self.config.normalize_rewards,
-        }
+        columns = {"critic": CENTRALIZED if self.config.judges_team else None}
+        columns |= {name: self.config.asked(name) for name in ON_COLUMNS}
         for word, given in columns.items():
             if reason and given:
                 raise UsageError(
-                    f"{word} learns from columns, and RLlib's learner pipeline is needed because {reason}; remove "
-                    "one of them"
+                    f"{word}: {str(given).lower()} learns from columns, and RLlib's learner pipeline is needed because "
+                    f"{reason}; remove one of them"
                 )
         return reason
 

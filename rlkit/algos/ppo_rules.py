@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from rlkit.algos.rules import SEQUENCE, Fault, Rules, Settings, candidates, keeps_state
+
+# words of `training` that the learner reads in columns, or obeys in the update from them; RLlib's pipeline has neither
+ON_COLUMNS = ("normalize_rewards", "stop_kl", "vf_clip_range")
 
 
 def iteration_steps(settings: Settings) -> float:
@@ -14,10 +18,11 @@ def iteration_steps(settings: Settings) -> float:
 
 
 def check_ppo(settings: Settings) -> Iterator[Fault]:
-    """Yield what is wrong with fragments, sequences, critics, and what one agent or a remote runner is needed for."""
+    """Yield what is wrong with fragments, sequences, critics, and what needs one agent, one learner, remote runners."""
     yield from check_fragments(settings)
     yield from check_sequences(settings)
     yield from check_critic(settings)
+    yield from check_learners(settings)
     overlaps = True in candidates(settings.get("training", "overlap_sampling"))
     if overlaps and not settings.least("env_runners", "num_env_runners", 1):
         yield (
@@ -77,6 +82,27 @@ def check_critic(settings: Settings) -> Iterator[Fault]:
         )
 
 
+def check_learners(settings: Settings) -> Iterator[Fault]:
+    """Several learners learn through RLlib's pipeline, which does not know every word of rlkit's update."""
+    learners = settings.least("learners", "num_learners")
+    if learners <= 1:
+        return
+    overrides: Any = settings.get("rl_module", "algorithm_config_overrides_per_module") or {}
+    for name in ON_COLUMNS:
+        values = {("training", name): settings.get("training", name)} | {
+            ("rl_module", "algorithm_config_overrides_per_module", module, name): own.get(name)
+            for module, own in overrides.items()
+            if isinstance(own, Mapping)
+        }
+        for where, value in values.items():
+            if any(candidates(value)):
+                yield (
+                    ("config", *where),
+                    f"{name} is for one learner, got num_learners {learners:g}",
+                    f"write num_learners: 0 or 1, or leave {name} out",
+                )
+
+
 def check_fragments(settings: Settings) -> Iterator[Fault]:
     """PPO refuses a batch that fragments cannot make up to within 10 % (AlgorithmConfig.validate, RLlib 2.60)."""
     if not settings.given("env_runners", "rollout_fragment_length"):
@@ -99,4 +125,7 @@ def check_fragments(settings: Settings) -> Iterator[Fault]:
         )
 
 
-PPO = Rules(check=check_ppo, steps=iteration_steps)
+OF_ALL = (
+    "overlap_sampling", "normalize_observations", "normalize_rewards", "critic", "critic_input", "normalize_values",
+)  # fmt: skip
+PPO = Rules(check=check_ppo, steps=iteration_steps, of_all=OF_ALL)

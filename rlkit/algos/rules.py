@@ -7,7 +7,7 @@ RLlib's signatures gives every argument a type and a range; here stands only wha
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,11 +91,28 @@ class Rules:
             may end in `; fix: what to write`.
         check: yields what is wrong with values that are each allowed.
         steps: the least env steps of one iteration.
+        of_all: arguments of `training` that hold for all modules together.
     """
 
     options: type[BaseModel] | None = None
     check: Callable[[Settings], Iterator[Fault]] | None = None
     steps: Callable[[Settings], float] | None = None
+    of_all: Collection[str] = ()
+
+
+def refuse_overrides(overrides: Mapping[str, Mapping[str, Any]], of_all: Collection[str]) -> None:
+    """Refuse overrides of single modules (`algorithm_config_overrides_per_module`) that nothing would read.
+
+    Raises:
+        ValueError: names the module and the argument.
+    """
+    for module, given in overrides.items():
+        for name in given:
+            if name in of_all:
+                raise ValueError(
+                    f"algorithm_config_overrides_per_module: got {name}: {given[name]!r} for module {module!r}, and "
+                    f"{name} holds for all modules together; write training({name}=...), or leave it out"
+                )
 
 
 # config class, as in the generated table -> its rules

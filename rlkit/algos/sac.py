@@ -200,6 +200,9 @@ class SACLearner(ColumnLearner, SACTorchLearner):
         if allowed is not None and isinstance(space, gym.spaces.Discrete):
             batch = without_stuck(batch, (int(space.n),))
             self.target_entropy[module_id] = reachable_entropy(whole, allowed)
+        if ACTION_PROBS in fwd_out and not config.twin_q:
+            # RLlib (2.60) takes the smaller one of two critics for the policy, also where there is one
+            fwd_out = {**fwd_out, QF_TWIN_PREDS: fwd_out[QF_PREDS]}
         try:
             loss: torch.Tensor = super().compute_loss_for_module(
                 module_id=module_id, config=config, batch=batch, fwd_out=fwd_out
@@ -231,7 +234,8 @@ class SACLearner(ColumnLearner, SACTorchLearner):
         total = torch.zeros(())
         for name, q in critics.items():
             more = squared_for_huber(q, target, batch["weights"])
-            self.metrics.log_value((module_id, name), rllib.sac_loss(self, module_id, name) + more, window=1)
+            squared = rllib.add_to_sac_loss(self, module_id, name, more)
+            self.metrics.log_value((module_id, name), squared, window=1)
             total = total + more
         return total
 

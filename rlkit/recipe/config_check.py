@@ -22,6 +22,7 @@ IMPORTING = (
 
 PER_MODULE = "algorithm_config_overrides_per_module"
 # Arguments of `training` that say how much is sampled, kept and drawn, or how a learner is made: never of one module.
+# `Rules.of_all` has those of single algorithms.
 OF_ALL_MODULES = (
     "train_batch_size", "train_batch_size_per_learner", "num_epochs", "minibatch_size", "shuffle_batch_per_epoch",
     "replay_buffer_config", "training_intensity", "num_steps_sampled_before_learning_starts", "learner_config_dict",
@@ -87,12 +88,13 @@ def check_arguments(config: Config, method: str, arguments: Mapping[str, Any], r
 def _check_per_module(config: Config, overrides: Mapping[str, Any], path: Path, report: Report) -> None:
     """Report overrides of single modules that are no argument of `training`, or one of all modules together."""
     rows = config.arguments("training")
+    of_all = {*OF_ALL_MODULES, *(name for rules in config.rules for name in rules.of_all)}
     for module, values in overrides.items():
         given = values if isinstance(values, Mapping) else {}
         usable: dict[str, Any] = {}
         for argument, value in given.items():
             here: Path = (*path, module, argument)
-            if argument in OF_ALL_MODULES and argument in rows:
+            if argument in of_all and argument in rows:
                 message = f"{argument} holds for all modules together; an override of one has no effect"
                 report.add(here, message, f"write config.training.{argument}", key=True)
             elif reasons := refusal(config, "training", argument, rows):

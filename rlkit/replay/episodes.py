@@ -27,11 +27,24 @@ from rlkit.replay.ring import Fragment
 STATE_OUT = "state_out"
 
 
+def agent_episodes(
+    episodes: Iterable[Any], default_module: str
+) -> Iterator[tuple[str, str, SingleAgentEpisode, MultiAgentEpisode | None]]:
+    """Yield (module, key, one agent's episode, the one of all agents or None), of all agents that made a step."""
+    for episode in episodes:
+        if isinstance(episode, MultiAgentEpisode):
+            for agent, part in episode.agent_episodes.items():
+                if len(part):
+                    yield part.module_id or episode.module_for(agent), f"{episode.id_}/{agent}", part, episode
+        elif len(episode):
+            yield default_module, episode.id_, episode, None
+
+
 def agent_fragments(
     episodes: Iterable[Any],
     *,
     default_module: str,
-    extras: Sequence[str] = (),
+    extras: Sequence[str] | Mapping[str, Sequence[str]] = (),
     initial_state: Callable[[str], Any] | None = None,
 ) -> dict[str, list[Fragment]]:
     """Split episodes into one list of fragments per module.
@@ -39,8 +52,8 @@ def agent_fragments(
     Args:
         episodes: Single- or MultiAgentEpisodes as an env runner returns them.
         default_module: The module of single-agent episodes.
-        extras: Further step columns: `infos/<key>` is the value in the info returned by the step,
-            `extra/<key>` an extra model output (for example `action_logp`).
+        extras: Further step columns, of all modules or by module: `infos/<key>` is the value in the info returned by
+            the step, `extra/<key>` an extra model output (for example `action_logp`).
         initial_state: For recurrent modules: module id -> its initial state (numpy, nested), or None for
             modules without one. Adds the state column `state_in`.
 
@@ -48,31 +61,17 @@ def agent_fragments(
         ValueError: an extra column that an episode does not have.
     """
     fragments: dict[str, list[Fragment]] = {}
-    for episode in episodes:
-        if isinstance(episode, MultiAgentEpisode):
-            for agent, agent_episode in episode.agent_episodes.items():
-                if len(agent_episode):
-                    module = agent_episode.module_id or episode.module_for(agent)
-                    fragments.setdefault(module, []).append(
-                        _fragment(
-                            agent_episode,
-                            f"{episode.id_}/{agent}",
-                            episode.is_done,
-                            extras,
-                            initial_state(module) if initial_state else None,
-                            both_means_truncated=True,
-                        )
-                    )
-        elif len(episode):
-            fragments.setdefault(default_module, []).append(
-                _fragment(
-                    episode,
-                    episode.id_,
-                    False,
-                    extras,
-                    initial_state(default_module) if initial_state else None,
-                )
+    for module, key, part, together in agent_episodes(episodes, default_module):
+        fragments.setdefault(module, []).append(
+            _fragment(
+                part,
+                key,
+                together is not None and together.is_done,
+                extras.get(module, ()) if isinstance(extras, Mapping) else extras,
+                initial_state(module) if initial_state else None,
+                both_means_truncated=together is not None,
             )
+        )
     return fragments
 
 

@@ -39,6 +39,7 @@ from rlkit.rllib.embedded import (
     trials_in_waiting_workers,
 )
 from rlkit.rllib.learners import (
+    add_to_sac_loss,
     append_after_gae,
     count_update,
     custom_learner_pieces,
@@ -58,7 +59,6 @@ from rlkit.rllib.learners import (
     policy_mapping,
     remember_learner_errors,
     removed_keys,
-    sac_loss,
     scales_gradients,
     wants_component,
     watch_learner,
@@ -122,6 +122,7 @@ __all__ = [
     "RunnerSeeds",
     "add_callbacks",
     "allow_failures",
+    "add_to_sac_loss",
     "append_after_gae",
     "batch_rows",
     "count_update",
@@ -177,7 +178,6 @@ __all__ = [
     "remember_learner_errors",
     "removed_keys",
     "runner_callbacks",
-    "sac_loss",
     "sampled_env_steps",
     "scales_gradients",
     "seeded",

@@ -207,7 +207,8 @@ class EnvEpisode(MultiAgentEpisode):
         """Return the next chunk: empty, going on where this one stops.
 
         Args:
-            len_lookback_buffer: env steps to take along; more where an agent's last observation is older.
+            len_lookback_buffer: env steps to take along; more where an agent's last observation is older. Each agent's
+                own last step comes along in any case.
 
         Raises:
             RuntimeError: the episode is over.
@@ -228,7 +229,8 @@ class EnvEpisode(MultiAgentEpisode):
         for agent, episode in going.items():
             recent = list(self.env_t_to_agent_t[agent].data[-back - 1 :])
             known = sum(t != self.SKIP_ENV_TS_TAG for t in recent)
-            new = episode.cut(len_lookback_buffer=min(known, len(episode.observations.data)) - 1)
+            # two observations, so that the last step comes along: its state is the one the next step begins with
+            new = episode.cut(len_lookback_buffer=min(max(known, 2), len(episode.observations.data)) - 1)
             new.agent_id, new.module_id = agent, episode.module_id
             new.multi_agent_episode_id = self.id_
             following.agent_episodes[agent] = new

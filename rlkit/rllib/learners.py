@@ -66,9 +66,14 @@ def forget_sac_losses(learner: Any) -> None:
     learner._temp_losses.clear()
 
 
-def sac_loss(learner: Any, module_id: str, name: str) -> Any:
-    """Return one of the losses that SAC's learner has just computed for a module (2.60: `_temp_losses`)."""
-    return learner._temp_losses[module_id, name].detach()
+def add_to_sac_loss(learner: Any, module_id: str, name: str, more: Any) -> Any:
+    """Add a term to one of the losses that SAC's learner has just computed for a module; return the sum's value.
+
+    Its `compute_gradients` takes the gradients of these losses, not of the one that is returned (2.60: `_temp_losses`).
+    """
+    loss = learner._temp_losses[module_id, name] + more
+    learner._temp_losses[module_id, name] = loss
+    return loss.detach()
 
 
 def forward_train_of(learner: Any) -> Callable[[Any], Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 from ray.rllib.algorithms.algorithm_config import NotProvided
@@ -24,6 +24,7 @@ from rlkit.algos.centralised.inferred import InferredPolicies
 from rlkit.algos.centralised.module import OPTIONS
 from rlkit.algos.centralised.networks import FIELDS
 from rlkit.algos.centralised.options import CENTRALIZED, MADDPGOptions
+from rlkit.algos.centralised.rules import OF_ALL
 from rlkit.algos.centralised.spaces import Joint
 from rlkit.algos.offpolicy.config import OffPolicyConfig
 from rlkit.algos.options import OTHERS, documented_by, for_policy
@@ -40,6 +41,7 @@ class CentralisedConfig(rllib.ModelSettings, JointSampling, OffPolicyConfig):
 
     # read by OffPolicyConfig before the instance has its own
     replay_buffer_config: dict[str, Any] = {}  # noqa: RUF012
+    of_all_modules: ClassVar[tuple[str, ...]] = (*OffPolicyConfig.of_all_modules, *OF_ALL)
 
     def __init__(self, algo_class: type | None = None):
         super().__init__(algo_class=algo_class)

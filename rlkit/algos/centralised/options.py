@@ -32,6 +32,8 @@ class MADDPGOptions(Options):
 
     # RLlib's own options, here for MADDPG's defaults and rules
     rllibs: ClassVar = {"gamma", "lr", "grad_clip", "grad_clip_by", "train_batch_size_per_learner"}
+    # options that `algorithm_config_overrides_per_module` may give to one policy; all others hold for everybody
+    overridden: ClassVar = {"actor_lr", "critic_lr", "grad_clip", "grad_clip_by", "tau"}
     # options that take one value, or one per policy
     per_policy: ClassVar = ("critic", "ensemble_size")
 

@@ -35,4 +35,5 @@ def check_maddpg(settings: Settings) -> Iterator[Fault]:
         yield ("config", "training", "lr"), refused, "write actor_lr and critic_lr"
 
 
-MADDPG = Rules(options=Given, check=check_maddpg)
+OF_ALL = tuple(name for name in MADDPGOptions.model_fields if name not in MADDPGOptions.overridden)
+MADDPG = Rules(options=Given, check=check_maddpg, of_all=OF_ALL)

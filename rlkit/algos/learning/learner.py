@@ -46,6 +46,7 @@ from ray.rllib.utils.metrics import (
 from rlkit import rllib, seeds
 from rlkit.algos.learning.adam import AdamStep, total_norm
 from rlkit.algos.learning.minibatches import Gate, finite, length, row, steps_of, tensors
+from rlkit.algos.learning.targets import Targets
 from rlkit.errors import RunFailed
 
 STATE = "column_learner"
@@ -84,7 +85,7 @@ class _Plan:
     """What does not change between updates: found once, not once per update."""
 
     optimizers: list[tuple[str, AdamStep, list[torch.nn.Parameter]]] = field(default_factory=list)
-    targets: dict[str, tuple[list[torch.Tensor], list[torch.Tensor]]] = field(default_factory=dict)
+    targets: dict[str, Targets] = field(default_factory=dict)
     pieces: list[Any] = field(default_factory=list)
     own_gradients: bool = False
 
@@ -253,19 +254,14 @@ class ColumnLearner(TorchLearner):
 
     def _update_targets(self, plan: _Plan, call: Call) -> None:
         timestep = call.start + (call.now - call.start) * call.done / call.updates
-        for module_id, (mains, targets) in plan.targets.items():
+        for module_id, pairs in plan.targets.items():
             call.target_updates.setdefault(module_id, 0)
             if module_id not in call.losses:
                 continue
             config = self.config.get_config_for_module(module_id)
             if timestep - self.last_update_ts_by_mid[module_id] < config.target_network_update_freq:
                 continue
-            with torch.no_grad():
-                if config.tau == 1.0:
-                    torch._foreach_copy_(targets, mains)
-                else:
-                    torch._foreach_mul_(targets, 1.0 - config.tau)
-                    torch._foreach_add_(targets, mains, alpha=config.tau)
+            pairs.move(config.tau)
             self.last_update_ts_by_mid[module_id] = timestep
             call.target_updates[module_id] += 1
 
@@ -282,6 +278,7 @@ class ColumnLearner(TorchLearner):
     def _make_plan(self) -> _Plan:
         plan = self._plan = _Plan(pieces=rllib.custom_learner_pieces(self))
         cls = type(self)
+        configs = [self.config.get_config_for_module(m) for m in self.module.keys()]  # noqa: SIM118 (no dict)
         plan.own_gradients = (
             cls.compute_gradients not in rllib.plain_backwards()
             or cls.postprocess_gradients is not Learner.postprocess_gradients
@@ -290,7 +287,7 @@ class ColumnLearner(TorchLearner):
             or rllib.scales_gradients(self)
             or self.config.num_learners > 1
             or self.config.log_gradients
-            or (bool(self.config.grad_clip) and self.config.grad_clip_by != "global_norm")
+            or any(own.grad_clip and own.grad_clip_by != "global_norm" for own in configs)
         )
         for module_id in self.module.keys():  # noqa: SIM118 (a MultiRLModule is no dict)
             for _, optimizer in self.get_optimizers_for_module(module_id):
@@ -298,14 +295,11 @@ class ColumnLearner(TorchLearner):
                 plan.optimizers.append((module_id, AdamStep(optimizer), params))
             module = self.module[module_id].unwrapped()
             if isinstance(module, TargetNetworkAPI):
-                mains: list[torch.Tensor] = []
-                targets: list[torch.Tensor] = []
+                pairs = plan.targets[module_id] = Targets()
                 for main, target in module.get_target_network_pairs():
                     values = main.state_dict()
                     for name, tensor in target.state_dict().items():
-                        mains.append(values[name])
-                        targets.append(tensor)
-                plan.targets[module_id] = (mains, targets)
+                        pairs.add(values[name], tensor)
         return plan
 
     # Metrics, faults, state

@@ -23,11 +23,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 
-from rlkit.algos.offpolicy.rules import BUFFERS, ColumnarBuffer
+from rlkit.algos.offpolicy.rules import BUFFERS, OF_ALL, ColumnarBuffer
+from rlkit.algos.rules import refuse_overrides
 from rlkit.algos.sampling.episode_runner import default_runner
 from rlkit.errors import did_you_mean
 from rlkit.replay.buffer import NStep
@@ -42,6 +43,7 @@ class OffPolicyConfig(AlgorithmConfig):
 
     replay_buffer_config: dict[str, Any]
     env_runner_cls: Any
+    of_all_modules: ClassVar[tuple[str, ...]] = OF_ALL
 
     def __init__(self, algo_class: type | None = None):
         super().__init__(algo_class=algo_class)
@@ -62,6 +64,11 @@ class OffPolicyConfig(AlgorithmConfig):
         if overlap_sampling is not NotProvided:
             self.overlap_sampling = overlap_sampling
         return self
+
+    def of_module(self, module_id: str, name: str) -> Any:
+        """Return an attribute as it is for a module; RLlib's `get_config_for_module` fails on a frozen config."""
+        own = self.algorithm_config_overrides_per_module.get(module_id, {})
+        return own.get(name, getattr(self, name))
 
     @property
     def env_copies(self) -> int:
@@ -93,6 +100,7 @@ class OffPolicyConfig(AlgorithmConfig):
         Raises:
             ValueError: a setting that cannot work; the message gives both numbers.
         """
+        refuse_overrides(self.algorithm_config_overrides_per_module, self.of_all_modules)
         if self.env_runner_cls is None:
             self.env_runner_cls = default_runner(self)
         buffer: dict[str, Any] = {**self.replay_buffer_defaults, **self.replay_buffer_config}

@@ -189,7 +189,12 @@ def check_tqc(settings: Settings) -> Iterator[Fault]:
         )
 
 
-OFF_POLICY = Rules(options=OffPolicyOptions)
+# the step reads the first two; the others are built into the modules and runners, from the config of all of them
+OF_ALL = (
+    "overlap_sampling", "burn_in_len", "epsilon", "num_atoms", "v_min", "v_max", "dueling", "double_q", "sigma0",
+    "twin_q", "clip_actions",
+)  # fmt: skip
+OFF_POLICY = Rules(options=OffPolicyOptions, of_all=OF_ALL)
 DQN = Rules(options=ReplayOptions, check=check_dqn)
 SAC = Rules(options=ReplayOptions, check=check_sac)
 TQC = Rules(check=check_tqc)

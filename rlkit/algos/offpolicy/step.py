@@ -71,11 +71,12 @@ class OffPolicy(Algorithm):
                 f"num_atoms: got {self.config.num_atoms} with the recurrent modules {sorted(self.recurrent)}, expected "
                 "1: RLlib's distributional loss reads single steps"
             )
-        if self.recurrent and (self.config.prioritized or self.config.n_step != 1):
+        ahead = {m: self.config.of_module(m, "n_step") for m in self.recurrent}
+        if self.recurrent and (self.config.prioritized or any(n != 1 for n in ahead.values())):
             raise ValueError(
                 f"the recurrent modules {sorted(self.recurrent)} learn from sequences, drawn uniformly and one step "
                 f"ahead: got replay_buffer_config type {self.config.replay_buffer_config['type']!r} and n_step "
-                f"{self.config.n_step}, expected type 'EpisodeReplayBuffer' and n_step 1"
+                f"{ahead}, expected type 'EpisodeReplayBuffer' and n_step 1"
             )
         for module_id, length in self.sequences.items():
             check_sequences(module_id, length, self.burn_in, self.config.total_train_batch_size)
@@ -149,7 +150,8 @@ class OffPolicy(Algorithm):
         if module_id in self.recurrent:
             return self.draw_sequences(replay, self.sequences[module_id], updates)
         rows = replay.draw(size, updates)
-        batch = replay.transitions(rows, n_step=_n_step(config.n_step), gamma=config.gamma)
+        n_step, gamma = (config.of_module(module_id, name) for name in ("n_step", "gamma"))
+        batch = replay.transitions(rows, n_step=_n_step(n_step), gamma=gamma)
         batch[WEIGHTS] = replay.weights(rows, float(config.replay_buffer_config.get("beta") or 0.0))
         return rows, batch
 

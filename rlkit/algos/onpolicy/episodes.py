@@ -12,12 +12,11 @@ from typing import Any
 
 import numpy as np
 from ray.rllib.core.columns import Columns
-from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 
 from rlkit.algos.learning.minibatches import map_arrays
 from rlkit.algos.sampling.array_episodes import ArrayFragment
 from rlkit.replay.buffer import ACTIONS, OBS, REWARDS, STATE_IN, TERMINATEDS, TRUNCATEDS
-from rlkit.replay.episodes import agent_fragments
+from rlkit.replay.episodes import agent_episodes, agent_fragments
 from rlkit.replay.ring import Fragment
 
 MADE_BY_RUNNERS = (Columns.STATE_OUT, "weights_seq_no")
@@ -34,11 +33,11 @@ def fragments_of(
         initial_state: module id -> initial state (numpy, nested), or None for modules without one; None if no module
             has one.
     """
-    extras = [f"extra/{name}" for name in _shared_columns(episodes)]
+    extras = _shared_columns(episodes, default_module)
     parts = agent_fragments(
         episodes, default_module=default_module, extras=extras, initial_state=initial_state
     )
-    return {module: _joined(chunks, extras) for module, chunks in parts.items()}
+    return {module: _joined(chunks, extras[module]) for module, chunks in parts.items()}
 
 
 def _joined(chunks: Sequence[Fragment], extras: Sequence[str]) -> ArrayFragment:
@@ -65,16 +64,15 @@ def _joined(chunks: Sequence[Fragment], extras: Sequence[str]) -> ArrayFragment:
     )
 
 
-def _shared_columns(episodes: Iterable[Any]) -> list[str]:
-    """Return the names of the extra columns that every agent's episode has, without those no loss reads."""
-    found: set[str] | None = None
-    for episode in episodes:
-        alone = episode.agent_episodes.values() if isinstance(episode, MultiAgentEpisode) else [episode]
-        for one in alone:
-            if len(one):
-                names = set(one.extra_model_outputs)
-                found = names if found is None else found & names
-    return sorted((found or set()) - set(MADE_BY_RUNNERS))
+def _shared_columns(episodes: Iterable[Any], default_module: str) -> dict[str, list[str]]:
+    """Return of each module the extra columns that all its agents' episodes have, without those no loss reads."""
+    found: dict[str, set[str]] = {}
+    for module, _, part, _ in agent_episodes(episodes, default_module):
+        names = set(part.extra_model_outputs)
+        found[module] = found.get(module, names) & names
+    return {
+        m: [f"extra/{name}" for name in sorted(names - set(MADE_BY_RUNNERS))] for m, names in found.items()
+    }
 
 
 def _concatenate(parts: Sequence[Any], cut: int = 0) -> Any:
