@@ -48,9 +48,8 @@ class EvaluationEnv(gym.Wrapper):
         self.curriculum, self.route, self.evaluations, self.returns = curriculum, route, evaluations, returns
         self._turn = -1
         self._first: dict[str, Any] = {}  # attribute -> value before the first task
-        self.episode_custom_data: dict[
-            str, Any
-        ] = {}  # what a policy mapping finds in the episode's `custom_data`
+        # what a policy mapping finds in the episode's `custom_data`
+        self.episode_custom_data: dict[str, Any] = {}
         self._name: str | None = None
         self._return, self._task = 0.0, dict[str, Any]()
 

@@ -130,9 +130,8 @@ class MatrixGames:
         """Play one round; `actions` (N,)."""
         defects = self._defects[self.style, self._inner]
         b = (self.rng.random(self.count) < defects).astype(np.int64)
-        live = np.flatnonzero(
-            self.clock < self.rounds
-        )  # a vector of games steps those that are over once more
+        # a vector of games steps those that are over once more
+        live = np.flatnonzero(self.clock < self.rounds)
         self._answers[live, self.state[live], b[live]] += 1.0
         self._inner = self._after[self.style, self._inner, actions, b]
         self.state = 1 + 2 * actions + b
