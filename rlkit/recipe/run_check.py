@@ -345,9 +345,8 @@ def _check_optuna(search: Mapping[str, Any], report: Report) -> None:
         if "://" in str(storage) or file.is_dir() or not file.absolute().parent.is_dir():
             fix = "name a file in a folder that exists, such as study.log"
             report.add((*path, "storage"), "no file of a study, nor a place for one", fix, got=storage)
-        elif (
-            file.suffix != ".log"
-        ):  # a stranger's recipe must not add lines to what a shell or an editor reads
+        elif file.suffix != ".log":
+            # a stranger's recipe must not add lines to what a shell or an editor reads
             report.add((*path, "storage"), "a study's file ends in .log", "write study.log", got=storage)
     study = search.get("study_name")
     if study is not None and not (isinstance(study, str) and STUDY_NAME.fullmatch(study)):
