@@ -208,7 +208,7 @@ class OnPolicyLearner(ColumnLearner):
         at_once = max(1, math.ceil(max((n / count[m] for m, n in sizes.items()), default=1)))
         total = sum(_bytes(rows[m]) / sizes[m] * count[m] for m in sizes)
         at_once = max(1, min(at_once, int(MAX_BYTES / max(total, 1))))
-        if self.config.stop_kl is not None:
+        if any(self.config.get_config_for_module(m).stop_kl is not None for m in sizes):
             at_once = 1
         for done in range(0, updates, at_once):
             if self._ended:
