@@ -251,9 +251,10 @@ itself, 70 of the 71 ms: it runs at 1.2 GB/s, and so does the writing of arrays
 F20 counts as held by its memory alone (100 kB per iteration). That an iteration costs at most 5 % more CPU at the end
 was so in five of the ten soaks: an hour of DQN (.987), 1,000 iterations of PPO (.967), 200 of DQN (.990), SAC (1.013)
 and DRON (.966); not in 200 of PPO (1.113, 1.164), DQN (1.052) and MADDPG (1.063) and an hour of MADDPG (1.076, 1,280
-iterations, while the other work on the two cores grew from four processes to nine). Other work ran on the cores in all of
-them; the newer soaks divide by a fixed loop timed beside the training, which does not feel shared caches. In the longest
-soak of each algorithm only MADDPG was slower at the end; its trial grew by 0.3 kB per iteration, so nothing piles up in it.
+iterations, while the other work on the two cores grew from four processes to nine). Other work ran on the cores in
+all of them; the newer soaks divide by a fixed loop timed beside the training, which does not feel shared caches. In the
+longest soak of each algorithm only MADDPG was slower at the end; its trial grew by 0.3 kB per iteration, so nothing
+piles up in it.
 
 Tune keeps the results it has handled; rlkit drops them
 ([decisions.md](decisions.md#the-driver-forgets-what-it-has-handled)), and all soaks but the hour of DQN are from
