@@ -137,6 +137,8 @@ def test_an_evaluation_episode_does_not_keep_values_of_another_lesson():
     env = EvaluationEnv(lambda task: Probe(task), lessons, Route(), Evaluations("each"), {})
     levels_of = [float(env.reset(seed=seed)[0][0]) for seed in (0, 1, 0, 1, 1)]
     assert levels_of == [7.0, 0.0, 7.0, 0.0, 0.0]
+    env = EvaluationEnv(lambda task: Probe(task), lessons, Route("set_task"), Evaluations("each"), {})
+    assert env.reset(seed=1)[0][0] == 0.0  # nothing was set before: set_task hears of no empty task
 
 
 def test_agents_may_be_fewer_and_then_more_than_before_but_not_than_at_first():

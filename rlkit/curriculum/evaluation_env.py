@@ -48,6 +48,7 @@ class EvaluationEnv(gym.Wrapper):
         self.curriculum, self.route, self.evaluations, self.returns = curriculum, route, evaluations, returns
         self._turn = -1
         self._first: dict[str, Any] = {}  # attribute -> value before the first task
+        self._changed = False  # has a task been applied?
         # what a policy mapping finds in the episode's `custom_data`
         self.episode_custom_data: dict[str, Any] = {}
         self._name: str | None = None
@@ -59,7 +60,8 @@ class EvaluationEnv(gym.Wrapper):
         self._name, task = self.evaluations.task(self.curriculum, self._turn, generator)
         self._task, self.episode_custom_data = task, {TASK: task}
         given = self.curriculum.environment_task(task)
-        if given or not task:
+        if given or (not task and self._changed):
+            self._changed = True
             if self.route.via == "attribute":
                 given = with_first_values(given, self._first, partial(read_attribute, self.env))
             self.route.apply(self.env, given)
