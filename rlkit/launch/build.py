@@ -61,8 +61,7 @@ def build(recipe: Recipe) -> AlgorithmConfig:
 
         actions = {agent: action for agent, (_, action) in roster.spaces.items()}
         _named("exploration", exploration.configure, config, recipe.exploration, actions)
-    if recipe.callbacks:
-        _add_callbacks(config, recipe.callbacks)
+    _add_callbacks(config, [*recipe.callbacks, *_guard(config, recipe)])
     if recipe.curriculum:
         from rlkit import curriculum
 
@@ -194,6 +193,16 @@ def _module(config: AlgorithmConfig, model: Mapping[str, Any], models: Any) -> A
 
 def _policy(policies: Any, name: str) -> Any:
     return policies.get(name) if isinstance(policies, Mapping) else None
+
+
+def _guard(config: AlgorithmConfig, recipe: Recipe) -> list[dict[str, Any]]:
+    """NaN in a loss or gradient ends a run of RLlib's own learners too; rlkit's check for themselves."""
+    from rlkit.algos.learning.learner import ColumnLearner
+
+    learner = config.learner_class
+    if any(entry["name"] == "NumericsGuard" for entry in recipe.callbacks) or issubclass(learner, ColumnLearner):
+        return []
+    return [{"name": "NumericsGuard", "observations": False, "rewards": False}]
 
 
 def _add_callbacks(config: AlgorithmConfig, callbacks: Sequence[Mapping[str, Any]]) -> None:

@@ -30,6 +30,7 @@ from rlkit.launch.faults import RunnerFaults
 from rlkit.launch.mirror import away
 from rlkit.metrics import measured
 from rlkit.recipe import Recipe
+from rlkit.replay.saving import attach_episodes
 from rlkit.runs import manifest, signing
 from rlkit.runs.layout import checkpoint_name
 
@@ -60,6 +61,8 @@ class RecipeTrial:
         self._faults = RunnerFaults(self, self.recipe.config.get("fault_tolerance", {}))
         rllib.remember_learner_errors(self)
         attach_kl_coeffs(self)
+        if self.recipe.config.get("training", {}).get("store_buffer_in_checkpoints", True):
+            attach_episodes(self)
         state.attach(self, "generators", state.Values(generators, set_generators))
         rllib.keep_trial_info(self, config)
         rllib.persist_by_rename(self, self._checkpoint_name)

@@ -1,7 +1,8 @@
 """Replay buffers in a checkpoint: one `.npy` file per array and one JSON file, no pickles of the data.
 
 `SavedReplay` is a component for `rlkit.state.attach`. RLlib writes two small files of its own next to the
-arrays (metadata, and the class to build); the arrays are read with `allow_pickle=False`.
+arrays (metadata, and the class to build); the arrays are read with `allow_pickle=False`. `attach_episodes` saves the
+buffers of RLlib's own algorithms, as RLlib's state of them.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 from pyarrow import fs as arrow
 from ray.rllib.utils.checkpoints import Checkpointable
 
+from rlkit import state
 from rlkit.errors import CheckpointError
 from rlkit.replay.buffer import Replay
 
@@ -87,7 +89,7 @@ class SavedReplay(Checkpointable):
                 counters = json.loads(file.read())
         except FileNotFoundError as error:
             raise CheckpointError(f"{folder}: {COUNTERS} is missing; the checkpoint is damaged") from error
-        state = {}
+        found = {}
         for name, saved in counters.items():
             where = folder / saved.pop("folder")
             arrays = {}
@@ -99,8 +101,29 @@ class SavedReplay(Checkpointable):
                         )
                     except (ValueError, EOFError) as error:
                         raise CheckpointError(f"{entry.path}: not a readable array ({error})") from error
-            state[name] = {"arrays": arrays, "counters": saved}
-        self.set_state(state)
+            found[name] = {"arrays": arrays, "counters": saved}
+        self.set_state(found)
+
+
+def attach_episodes(algorithm: Any) -> None:
+    """Save and restore the replay buffer of RLlib's own DQN, SAC or TQC with every checkpoint of `algorithm`.
+
+    RLlib 2.60 leaves it out, whatever `store_buffer_in_checkpoints` says. Nothing happens without such a buffer, or if
+    one is attached already.
+    """
+    buffer = algorithm.local_replay_buffer
+    if buffer is None or "replay" in state.components(algorithm):
+        return
+
+    def get() -> dict[str, Any]:
+        return {"buffer": buffer.get_state(), "generator": buffer.rng.bit_generator.state}
+
+    def put(saved: Mapping[str, Any]) -> None:
+        buffer.episodes.clear()  # a buffer that holds some keeps them, under the indices of the saved ones
+        buffer.set_state(saved["buffer"])
+        buffer.rng.bit_generator.state = saved["generator"]
+
+    state.attach(algorithm, "replay", state.Values(get, put))
 
 
 def _resolve(path: Any, filesystem: Any) -> tuple[Any, Path]:

@@ -47,6 +47,37 @@ def watch_learner(
 
     learner.compute_loss_for_module = compute_loss_for_module
     learner.compute_gradients = compute_and_show
+    _raise_of_thread(learner)
+
+
+def _raise_of_thread(learner: Any) -> None:
+    """Let `update` of an IMPALA or APPO learner raise what its thread raised.
+
+    2.60 learns in a `_LearnerThread`. An exception ends the thread alone, and `update` waits for its results for ever.
+    Here the thread goes on, does no more updates, and the next `update` raises.
+    """
+    thread = getattr(learner, "_learner_thread", None)
+    if thread is None:
+        return
+    raised: list[Exception] = []
+    update_in_thread, update = thread._update_method, learner.update
+
+    def remembering(*args: Any, **kwargs: Any) -> Any:
+        if raised:
+            return None
+        try:
+            return update_in_thread(*args, **kwargs)
+        except Exception as error:
+            raised.append(error)
+            learner._agg_event.set()
+
+    def update_and_raise(*args: Any, **kwargs: Any) -> Any:
+        result = update(*args, **kwargs)
+        if raised:
+            raise raised[0]
+        return result
+
+    thread._update_method, learner.update = remembering, update_and_raise
 
 
 def plain_backwards() -> tuple[Callable[..., Any], ...]:

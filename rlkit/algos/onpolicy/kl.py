@@ -1,12 +1,10 @@
-"""PPO's adapted KL coefficient in checkpoints, for any algorithm with RLlib's PPO learner (RLlib 2.60 loses it)."""
+"""The adapted KL coefficients of PPO and APPO in checkpoints, for RLlib's own learners too (RLlib 2.60 loses them)."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
 from typing import Any
-
-from ray.rllib.algorithms.ppo.ppo_learner import PPOLearner
 
 from rlkit import state
 
@@ -16,12 +14,12 @@ NAME = "kl_coeff"
 def attach_kl_coeffs(algorithm: Any) -> None:
     """Save and restore the KL coefficients of all modules with every checkpoint of `algorithm`.
 
-    Nothing happens for an algorithm without RLlib's PPO learner, or if they are attached already.
+    Nothing happens for an algorithm whose config has no `kl_coeff`, or if they are attached already.
     """
     group = algorithm.learner_group
     if group is None or NAME in state.components(algorithm):
         return
-    if not issubclass(algorithm.config.learner_class, PPOLearner):
+    if not hasattr(algorithm.config, "kl_coeff"):
         return
 
     def get() -> dict[str, Any]:
@@ -34,7 +32,9 @@ def attach_kl_coeffs(algorithm: Any) -> None:
 
 
 def _kl_coeffs(learner: Any) -> dict[str, float]:
-    known = learner.curr_kl_coeffs_per_module
+    known = getattr(learner, "curr_kl_coeffs_per_module", None)
+    if known is None:
+        return {}
     return {module_id: float(known[module_id]) for module_id in learner.module.keys()}  # noqa: SIM118
 
 
