@@ -34,6 +34,10 @@ RECIPES: dict[str, dict[str, Any]] = {
             "training": {**PPO, "kl_target": 1e-4, "normalize_observations": True, "normalize_rewards": True}},
     "PPO, recurrent": {"algorithm": "PPO", "env": "CartPole-v1", "training": PPO,
                        "model": {"name": "gru", "hiddens": [16], "cell": 16, "max_seq_len": 8}},
+    "MAPPO": {"algorithm": "PPO", "env": SPREAD, "model": MLP, "policies": "shared",
+              "training": {**PPO, "critic": "centralized", "normalize_values": "running"}},
+    "SAC, discrete": {"algorithm": "SAC", "env": "CartPole-v1", "model": MLP, "training": REPLAY},
+    "MADDPG, inferred": {"algorithm": "MADDPG", "env": SPREAD, "training": {**REPLAY, "infer_policies": True}},
     "MATD3": {"algorithm": "MATD3", "env": SPREAD, "training": REPLAY},
     "MADDPG, ensembles": {"algorithm": "MADDPG", "env": SPREAD, "training": {**REPLAY, "ensemble_size": 2}},
     "DRON": {"algorithm": "DRON", "env": "soccer", "model": MLP, "training": REPLAY},
@@ -53,7 +57,7 @@ OURS = ("rlkit.", "ray.rllib.core.learner", "ray.rllib.algorithms", "ray.rllib.u
 def recipe(name: str) -> dict[str, Any]:
     given = copy.deepcopy(RECIPES[name])
     config = {"training": given.pop("training"), "env_runners": {"num_env_runners": 0}}
-    if not name.startswith("PPO"):
+    if given["algorithm"] != "PPO":
         config["reporting"] = {"min_sample_timesteps_per_iteration": 64}
     return {"name": "state", "seed": 0, **given, "config": config, "stop": {"iterations": 9}}
 

@@ -40,6 +40,12 @@ def made(name: str, **training: Any) -> Any:
     return trainable(registry.resolve("algorithms", name)().algo_class)(recipe)
 
 
+def train_on(trial: Any) -> None:
+    """Several iterations: IMPALA and APPO learn beside the sampling."""
+    for _ in range(10):
+        trial.train()
+
+
 def saved(trial: Any, folder: Path) -> str:
     folder.mkdir()
     trial.save_checkpoint(str(folder))
@@ -55,12 +61,12 @@ def test_nan_ends_the_run_before_a_weight_changes(name: str) -> None:
     module = learner.module["default_policy"]
     others = [p for key, p in module.named_parameters() if p.requires_grad and part not in key]
     poisoned = [p for key, p in module.named_parameters() if part in key]
-    assert others and poisoned
+    assert others
+    assert poisoned
     for parameter in poisoned:  # new data: the learner's thread may be in a backward pass
         parameter.data = torch.full_like(parameter, torch.nan)
     with pytest.raises(CallbackError, match="'default_policy'"):
-        for _ in range(10):  # IMPALA and APPO learn beside the sampling
-            trial.train()
+        train_on(trial)
     assert all(torch.isfinite(p).all() for p in others)
     trial.stop()
 
@@ -76,8 +82,7 @@ def test_what_the_learner_thread_raises_ends_the_run(name: str) -> None:
 
     learner.compute_loss_for_module = broken
     with pytest.raises(ArithmeticError, match="no such loss"):
-        for _ in range(10):
-            trial.train()
+        train_on(trial)
     trial.stop()
 
 

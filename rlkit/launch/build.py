@@ -199,8 +199,8 @@ def _guard(config: AlgorithmConfig, recipe: Recipe) -> list[dict[str, Any]]:
     """NaN in a loss or gradient ends a run of RLlib's own learners too; rlkit's check for themselves."""
     from rlkit.algos.learning.learner import ColumnLearner
 
-    learner = config.learner_class
-    if any(entry["name"] == "NumericsGuard" for entry in recipe.callbacks) or issubclass(learner, ColumnLearner):
+    named = any(entry["name"] == "NumericsGuard" for entry in recipe.callbacks)
+    if named or issubclass(config.learner_class, ColumnLearner):
         return []
     return [{"name": "NumericsGuard", "observations": False, "rewards": False}]
 

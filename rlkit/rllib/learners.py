@@ -147,14 +147,17 @@ def remember_learner_errors(algorithm: Any) -> None:
     if group is None or group.is_local:
         return
     manager = group._worker_manager
-    ask = manager.foreach_actor
 
-    def remembering(*args: Any, **kwargs: Any) -> Any:
-        answers = ask(*args, **kwargs)
-        manager.last_error = next((a.get() for a in answers if not a.ok), manager.last_error)
-        return answers
+    def remembering(ask: Callable[..., Any]) -> Callable[..., Any]:
+        def asking(*args: Any, **kwargs: Any) -> Any:
+            answers = ask(*args, **kwargs)
+            manager.last_error = next((a.get() for a in answers if not a.ok), manager.last_error)
+            return answers
 
-    manager.last_error, manager.foreach_actor = None, remembering
+        return asking
+
+    manager.last_error, manager.foreach_actor = None, remembering(manager.foreach_actor)
+    manager.fetch_ready_async_reqs = remembering(manager.fetch_ready_async_reqs)  # IMPALA's and APPO's way
 
 
 def lost_learners(algorithm: Any) -> tuple[int, int, Exception | None]:
