@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rlkit.errors import UsageError, printable
+from rlkit.files import write_atomic
 from rlkit.metrics import label
 from rlkit.report.groups import Curve, TrialGroup
 from rlkit.runs.run import Run, open_run
@@ -38,12 +40,16 @@ LETTER = 0.013  # width of a letter above the axes, as a share of their width
 def save(figure: Figure, path: Path) -> None:
     """Write a figure; an SVG keeps no date, so that equal figures are equal files.
 
+    The path may lie in a stranger's run: a link or a pipe there is replaced, and never written through.
+
     Raises:
         UsageError: it cannot be written.
     """
-    metadata = {"Date": None} if path.suffix.lower() == ".svg" else None
+    kind = path.suffix.lower().lstrip(".")
+    data = io.BytesIO()
+    figure.savefig(data, format=kind, dpi=160, metadata={"Date": None} if kind == "svg" else None)
     try:
-        figure.savefig(path, dpi=160, metadata=metadata)
+        write_atomic(path, data.getvalue())
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from None
 
