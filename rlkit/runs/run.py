@@ -331,9 +331,10 @@ def open_run(path: str | Path) -> Run:
         CheckpointError: a run folder of another format, or a damaged one.
     """
     here = _existing(path)
-    for folder in (here, *here.parents, *here.absolute().parents):
+    real = here.resolve()  # `a/../b` lies in b alone
+    for folder in (here, *real.parents):
         if (folder / INFO).is_file():
-            return Run(folder)
+            return Run(next((p for p in here.parents if p.resolve() == folder), folder))
     if runs := _runs_in(here):
         return Run(runs[-1])
     raise UsageError(f"{path} is not a run folder, nor inside one: no {INFO}{_suggestion(path)}")
