@@ -35,10 +35,12 @@ class Pending:
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a file as a whole."""
+    """Write a file as a whole; a link or a pipe of that name is replaced, not written through."""
     pending = Pending(path)
     try:
-        pending.temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        pending.discard()  # of a process that died, or a stranger's link
+        with open(pending.temporary, "xb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
         pending.finish()
     finally:
         pending.discard()

@@ -302,6 +302,55 @@ def test_a_signal_ends_a_script_that_trains_and_leaves_the_run_to_it(
     assert caught.value.run.last_checkpoint is not None
 
 
+def test_the_schema_needs_no_recipe(call) -> None:
+    assert json.loads(call("show", "--schema").out)["properties"]["algorithm"]
+    assert "give a recipe" in call("show").err
+
+
+@pytest.mark.parametrize("command", ["check", "show"])
+def test_a_long_override_is_no_file(call, recipe: Path, command: str) -> None:
+    result = call(command, recipe, "stop={iterations: 2" + " " * 300 + "}")
+    assert (result.code, result.err) == (0, "")
+
+
+def test_json_of_a_seed_s_check_is_alone_on_stdout(
+    call, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rlkit.launch.seed_check.check_seed", lambda *_: "equal bit by bit")
+    result = call("check", recipe, "--seed", "--json")
+    assert json.loads(result.out) == []
+    assert "equal bit by bit" in result.err
+    assert "equal bit by bit" in call("check", recipe, "--seed").out
+
+
+@pytest.mark.parametrize("words", [["list", "envs"], ["show", "dqn_cartpole"], ["--version"]])
+def test_a_reader_that_leaves_is_no_error(words: list[str]) -> None:
+    command = [sys.executable, "-m", "rlkit", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()
+        said = process.stderr.read()
+    assert (process.returncode, said) == (0, b"")
+
+
+def test_prints_of_a_report_and_of_a_dry_run_are_no_results(
+    call, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def noisy(*_: object, trust: bool, **__: object) -> list[str]:
+        print("from an environment")
+        return [f"trust={trust}"]
+
+    monkeypatch.setattr("rlkit.report.report", noisy)
+    monkeypatch.setattr("rlkit.launch.rehearsal.dry_run", noisy)
+    result = call("report", tmp_path, "-o", tmp_path / "x.html")
+    assert result.out == f"{tmp_path / 'x.html'}\n"
+    assert "from an environment" in result.err
+    result = call("train", recipe, "--dry-run", "--trust")
+    assert result.out == "['trust=True']\n"
+    assert "from an environment" in result.err
+
+
 def test_what_an_environment_prints_is_no_result(capfd: pytest.CaptureFixture[str]) -> None:
     with stdout_for_results():
         print("from Python")

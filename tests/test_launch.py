@@ -154,6 +154,19 @@ def test_every_checkpoint_verifies_and_reads_back_as_the_plain_algorithm(run: rl
     algorithm.stop()
 
 
+def test_files_of_callbacks_lie_in_the_trials_folder(ray_local: None, tmp_path: Path) -> None:
+    callbacks = [
+        {"name": "EpisodeGif", "every": 1, "max_steps": 3},
+        {"name": "Histograms", "every": 1},
+        {"name": "BestCheckpoint", "folder": "kept", "metric": "episode_return"},
+    ]
+    recipe = {**without(TINY, "evaluation", "checkpoint"), "callbacks": callbacks, "stop": {"iterations": 1}}
+    trial = rlkit.train(recipe, out=tmp_path).trials[0].path
+    assert (trial / "gifs" / "iteration_000001.gif").read_bytes().startswith(b"GIF8")
+    assert list((trial / "histograms").glob("events.*"))
+    assert (trial / "kept" / "rllib_checkpoint.json").is_file()
+
+
 def test_two_runs_never_share_a_folder(run: rlkit.Run, tmp_path: Path) -> None:
     from rlkit.runs.run import new_run_folder
 

@@ -91,6 +91,10 @@ def test_null_removes_a_section_and_is_a_value_elsewhere() -> None:
         ),
         ("seed=no", "command line: seed: YAML readers disagree"),
         ("seed=1:30", "command line: seed: 1:30 is a number in base 60"),
+        (
+            "seed=#3",
+            "command line: seed: the value is a comment of YAML, so nothing stands behind the =, got '#3'",
+        ),
         ("seed", "command line: an override is KEY=VALUE, got 'seed'"),
         ("=3", "command line: not a key"),
         ("a..b=3", "command line: not a key, got 'a..b'"),
@@ -140,3 +144,13 @@ def test_an_override_below_an_alias_leaves_the_anchor(tmp_path: Path) -> None:
     )
     recipe = recipes.load(path, ["model.head_fcnet_hiddens[0]=8"])
     assert recipe.model == {"fcnet_hiddens": [64, 64], "head_fcnet_hiddens": [8, 64]}
+
+
+def test_an_override_inside_a_list_leaves_the_other_alias(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(
+        "algorithm: PPO\nenv: CartPole-v1\nstop: {iterations: 3}\n"
+        "callbacks: [&c {name: StopOnPlateau, metric: episode_return, patience: 3}, *c]\n"
+    )
+    recipe = recipes.load(path, ["callbacks[1].patience=9"])
+    assert [callback["patience"] for callback in recipe.callbacks] == [3, 9]

@@ -81,6 +81,16 @@ def test_a_path_stands_for_a_checkpoint(run: Path, path: str, checkpoint: str) -
     assert open_run(path).path.samefile(run)
 
 
+@pytest.mark.parametrize(
+    "path",
+    ["../../ppo", "../../ppo/2026-02-02_00-00-00/trial_00000_seed=0", "trial_00000_seed=0/../../../ppo"],
+)
+def test_dots_in_a_path_lead_to_the_run_behind_them(run: Path, path: str) -> None:
+    other = write_run(Path("runs/ppo/2026-02-02_00-00-00"), steps)
+    found = open_run(run / path)
+    assert (found.name, found.path.samefile(other), found.path.is_absolute()) == ("ppo", True, False)
+
+
 def test_a_run_that_was_moved_still_finds_its_checkpoints(run: Path, tmp_path: Path) -> None:
     run.rename(tmp_path / "moved")
     assert find_checkpoint("moved") == Path("moved/trial_00000_seed=0/checkpoint_000002")

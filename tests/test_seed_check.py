@@ -20,6 +20,28 @@ def test_clocks_may_differ_and_everything_else_is_counted() -> None:
         seed_check._compare_metrics([ROW], [ROW, ROW])
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "custom/reward_per_step",
+        "custom/performance",
+        "custom/time_step",
+        "loss/p/second_order",
+        "custom/section",
+    ],
+)
+def test_a_name_that_only_holds_a_clock_s_word_is_compared(name: str) -> None:
+    with pytest.raises(RunFailed, match=f"{name} differs first"):
+        seed_check._compare_metrics([{**ROW, name: "1"}], [{**ROW, name: "2"}])
+
+
+@pytest.mark.parametrize(
+    "name", ["algorithm/throughput/learning_s", "custom/episode_duration_sec_mean", "custom/timers/x"]
+)
+def test_what_measures_time_is_not_compared(name: str) -> None:
+    assert seed_check._compare_metrics([{**ROW, name: "1"}], [{**ROW, name: "2"}]) == 3
+
+
 @pytest.mark.parametrize("other", [{"loss/p/total_loss": "0.25000000000000006"}, {"new": "1"}])
 def test_the_first_difference_is_named_with_its_iteration_and_both_values(other: dict[str, str]) -> None:
     second = {**ROW, "iteration": "2"}

@@ -152,6 +152,29 @@ def test_a_run_is_copied_and_checkpoints_come_and_go_by_their_manifest(
     assert mirror.close() is None
 
 
+def test_files_that_callbacks_write_below_a_trial_are_copied(bucket: str) -> None:
+    folder, info = made(bucket)
+    trial = open_run(folder).trials[0].path
+    mirror = Mirror(folder, info)
+    mirror.begin()
+    for name in (
+        "gifs/1.gif",
+        "kept/learner/state.pkl",
+        ".kept.new/half",
+        "gifs/.half",
+        "checkpoint_000009/half",
+    ):
+        (trial / name).parent.mkdir(exist_ok=True, parents=True)
+        (trial / name).write_text("x")
+    (trial / "gifs" / "link").symlink_to("/etc/hostname")
+    copied(mirror)
+    there = {name.partition("/")[2] for name in Store(store.place_of(folder)).listing() if "/" in name}
+    assert there == {"params.json", "gifs/1.gif", "kept/learner/state.pkl"}
+    shutil.rmtree(trial / "gifs")
+    copied(mirror)
+    assert mirror.trouble is None
+
+
 def test_a_plain_folder_is_not_copied(tmp_path: Path) -> None:
     write_run(tmp_path / "x" / "1", lambda seed: [])
     mirror = Mirror(tmp_path / "x" / "1", RunInfo(name="x"))

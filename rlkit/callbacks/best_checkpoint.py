@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from rlkit import rllib
 from rlkit.callbacks.base import Callback, State
 from rlkit.files import swap_folder
 from rlkit.metrics import find
@@ -42,7 +43,7 @@ class BestCheckpoint(Callback):
         result["best_checkpoint"] = {"value": self.best, "iteration": self.iteration}
 
     def _save(self, algorithm: Any) -> None:
-        final = Path(self.folder or Path(algorithm.logdir, "best_checkpoint")).resolve()
+        final = rllib.log_folder(algorithm, self.folder, "best_checkpoint").resolve()
         if final.exists() and not (final / CHECKPOINT).is_file() and not _is_empty(final):
             raise FileExistsError(
                 f"BestCheckpoint: {final} is no checkpoint of RLlib, it has no {CHECKPOINT}, so it is not replaced; "

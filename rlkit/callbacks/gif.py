@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ class EpisodeGif(Callback):
     """Every `every` iterations, plays one episode greedily in the driver and writes it as a GIF.
 
     The environment is made anew with `render_mode="rgb_array"` among its arguments. Files are
-    `gifs/iteration_000010.gif` in the algorithm's log folder.
+    `gifs/iteration_000010.gif` in the algorithm's log folder (a trial's folder in a recipe's run).
 
     Args:
         every: iterations between two films.
@@ -53,7 +52,7 @@ class EpisodeGif(Callback):
         import imageio
 
         frames = film(algorithm, self.max_steps, self.explore, self.seed)
-        folder = Path(self.folder or Path(algorithm.logdir, "gifs"))
+        folder = rllib.log_folder(algorithm, self.folder, "gifs")
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"iteration_{iteration:06d}.gif"
         imageio.mimsave(path, list(frames), duration=1000 / self.fps, loop=0)

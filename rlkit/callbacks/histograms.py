@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from rlkit import rllib
 from rlkit.callbacks.base import Callback
 
 
@@ -39,7 +39,7 @@ class Histograms(Callback):
         if self._writer is None:
             from tensorboardX import SummaryWriter
 
-            self._writer = SummaryWriter(str(Path(algorithm.logdir, "histograms")), flush_secs=30)
+            self._writer = SummaryWriter(str(rllib.log_folder(algorithm, None, "histograms")), flush_secs=30)
         step = int(result.get("num_env_steps_sampled_lifetime") or result["training_iteration"])
         for name, (weight, gradient) in values.items():
             if self.weights and np.isfinite(weight).all():

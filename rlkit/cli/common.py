@@ -38,9 +38,17 @@ def policy_names(incomplete: str) -> list[str]:
     return [name for name in policies() if name.startswith(incomplete)]
 
 
+def exists(word: str) -> bool:
+    """Whether a word names a file or folder; a KEY=VALUE longer than a file's name can be does not."""
+    try:
+        return Path(word).exists()
+    except OSError:
+        return False
+
+
 def split(words: list[str]) -> tuple[str | None, list[str]]:
     """Separate the recipe file from KEY=VALUE words. Only the first word can be the file."""
-    files = [w for w in words if "=" not in w or Path(w).exists()]
+    files = [w for w in words if "=" not in w or exists(w)]
     if len(files) > 1 or (files and words[0] != files[0]):
         raise UsageError(
             f"{files[-1]!r} is neither KEY=VALUE nor the recipe; the form is: rlkit train RECIPE KEY=VALUE"

@@ -1,4 +1,4 @@
-"""`rlkit evaluate` and `rlkit export`: what a checkpoint does, and a policy that leaves."""
+"""`rlkit evaluate`, `export` and `report`: what a checkpoint does, a policy that leaves, a page with films."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from rlkit.cli.common import AsJson, Force, Imports, Trust, policy_names, stdout_for_results
-from rlkit.errors import UsageError
+from rlkit.cli.common import AsJson, Force, Imports, Trust, plugins, policy_names, stdout_for_results
+from rlkit.errors import UsageError, printable
 from rlkit.report import commands
 
 
@@ -112,3 +112,20 @@ def export(
     for side, ports in (("in", made.inputs), ("out", made.outputs)):
         for name, what in ports.items():
             print(f"{side:<4} {name}  {what}")
+
+
+def report(
+    runs: commands.RunPaths,
+    out: Annotated[Path, typer.Option("-o", "--out", help="The HTML page.")] = Path("report.html"),
+    videos: Annotated[bool, typer.Option("--videos/--no-videos", help="Film the best checkpoint.")] = True,
+    imports: Imports = [],  # noqa: B006
+    trust: Trust = False,
+) -> None:
+    """Write one self-contained HTML page about runs: curves, tables, videos, warnings."""
+    from rlkit.report import report as write
+
+    with stdout_for_results():
+        plugins(imports)
+        notes = write(runs, out, trust=trust, videos=videos)
+    commands.tell(notes)
+    print(printable(out))

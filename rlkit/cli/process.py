@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import io
 import os
+import select
 import shlex
 import sys
 import tempfile
@@ -30,13 +31,21 @@ def main() -> None:
             code = getattr(stopped, "exit_code", 130)
             print("interrupted" if code == 130 else "terminated", file=sys.stderr)
             _leave(code)
+        if isinstance(left.__context__, BrokenPipeError) and _reader_left():  # typer makes a 1 of it
+            _print_nowhere()
+            raise SystemExit(0) from None
+        try:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+        except BrokenPipeError:
+            _print_nowhere()
         raise
     except RlkitError as error:
         for problem in getattr(error, "problems", [error]):
             print(f"error: {_shown(problem)}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _print_nowhere()
         raise SystemExit(0) from None
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
@@ -60,6 +69,18 @@ def program() -> None:
             raise
         atexit._run_exitfuncs()
         _leave(left.code or 0)
+
+
+def _reader_left() -> bool:
+    """Whether the reader of stdout or stderr has gone, as `head` does; a pipe to another program may break too."""
+    poll = select.poll()
+    for number in (1, 2):
+        poll.register(number, 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
+def _print_nowhere() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _shown(message: object) -> str:

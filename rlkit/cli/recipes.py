@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from rlkit.cli.common import AsJson, Imports, plugins, recipe_names, split
+from rlkit.cli.common import AsJson, Imports, exists, plugins, recipe_names, split
 from rlkit.errors import UsageError, printable
 
 
@@ -30,7 +30,7 @@ def check(
     plugins(imports)
     from rlkit.recipe import check as check_recipes
 
-    overrides = [word for word in words if "=" in word and not Path(word).exists()]
+    overrides = [word for word in words if "=" in word and not exists(word)]
     recipes = [word for word in words if word not in overrides]
     if not recipes:
         raise UsageError("give a recipe file: rlkit check configs/dqn_cartpole.yaml")
@@ -48,13 +48,13 @@ def check(
         from rlkit.launch.seed_check import check_seed
 
         for recipe in recipes:
-            print(check_seed(recipe, overrides, imports))
+            print(check_seed(recipe, overrides, imports), file=sys.stderr if as_json else sys.stdout)
 
 
 def show(
     recipe: Annotated[
-        list[str], typer.Argument(metavar="RECIPE [KEY=VALUE]...", autocompletion=recipe_names)
-    ],
+        list[str] | None, typer.Argument(metavar="[RECIPE] [KEY=VALUE]...", autocompletion=recipe_names)
+    ] = None,
     imports: Imports = [],  # noqa: B006
     schema: Annotated[
         bool, typer.Option("--schema", help="Print the JSON Schema of recipes instead.")
@@ -67,7 +67,7 @@ def show(
         print(json.dumps(recipes.json_schema(), indent=2))
         return
     plugins(imports)
-    file, overrides = split(recipe)
+    file, overrides = split(recipe or [])
     if file is None:
         raise UsageError("give a recipe: rlkit show dqn_cartpole")
     print(recipes.dump(recipes.load(file, overrides)), end="")

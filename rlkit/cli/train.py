@@ -75,7 +75,9 @@ def train(
     if dry_run:
         if resume is not None:
             raise UsageError("--dry-run goes with a recipe; a run that is resumed was built before")
-        print(rehearsal.dry_run(loaded, overrides if file else (), imports=imports))
+        with stdout_for_results():
+            said = rehearsal.dry_run(loaded, overrides if file else (), imports=imports, trust=trust)
+        print(said)
         return
     options: dict[str, Any] = {"imports": imports, "address": address, "quiet": quiet, "verbose": verbose}
     command = shlex.join(["rlkit", *sys.argv[1:]])

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 import shutil
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from rlkit.errors import CheckpointError, UsageError
 from rlkit.runs import lock, seal, store
-from rlkit.runs.layout import INFO, MANIFEST, checkpoints_in
+from rlkit.runs.layout import INFO, MANIFEST, checkpoints_in, iteration_of
 from rlkit.runs.run import RunInfo
 
 SYNC_S = 20.0  # at most this much of metrics.csv is missing in the store; a checkpoint is copied at once
@@ -122,7 +123,12 @@ class Mirror:
             for name in sorted(checkpoints - self._checkpoints):
                 self._copy_checkpoint(target, name)
             for name, path, stamp in self._changed(sealed):
-                target.put_file(name, path)
+                try:
+                    target.put_file(name, path)
+                except (UsageError, OSError):
+                    if path.is_file():
+                        raise
+                    continue  # a callback took it away in the meantime
                 self._sent[name] = stamp
             for name, content in sealed.items():
                 target.put(name, content)
@@ -148,16 +154,26 @@ class Mirror:
         self._checkpoints.add(name)
 
     def _changed(self, sealed: Mapping[str, bytes]) -> list[tuple[str, Path, Stamp]]:
-        """Files of the run and its trials that differ from what was copied last."""
+        """Files of the run, its trials and the folders of their callbacks that differ from what was copied last."""
         found = []
-        for path in (entry for folder in (self.folder, *self._trials()) for entry in folder.iterdir()):
-            if not path.is_file() or path.is_symlink() or path.name.startswith(".") or path.name == lock.NAME:
+        for path in _files(self.folder):
+            try:
+                name, status = path.relative_to(self.folder).as_posix(), path.stat()
+            except FileNotFoundError:
                 continue
-            name, status = path.relative_to(self.folder).as_posix(), path.stat()
             stamp = (status.st_size, status.st_mtime_ns)
             if name not in sealed and self._sent.get(name) != stamp:
                 found.append((name, path, stamp))
         return found
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """What a run's folder holds beside checkpoints, which are copied as a whole. A name with a dot is half written."""
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".") and iteration_of(name) is None]
+        for path in (Path(place, name) for name in names if not name.startswith(".") and name != lock.NAME):
+            if path.is_file() and not path.is_symlink():
+                yield path
 
 
 class Away:

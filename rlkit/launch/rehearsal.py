@@ -21,9 +21,15 @@ def load_recipe(recipe: Any, overrides: Mapping[str, Any] | Sequence[str]) -> Re
 
 
 def dry_run(
-    recipe: Any, overrides: Mapping[str, Any] | Sequence[str] = (), *, imports: Sequence[str] = ()
+    recipe: Any,
+    overrides: Mapping[str, Any] | Sequence[str] = (),
+    *,
+    imports: Sequence[str] = (),
+    trust: bool = False,
 ) -> str:
     """Do all that `train` does before training, without a run folder and without Ray; return one line that says what.
+
+    `trust` takes weights (`init_from`) from a checkpoint that this user did not write, as in `train`.
 
     Raises:
         RecipeError: the recipe is wrong (all problems at once).
@@ -39,7 +45,7 @@ def dry_run(
     look_at_spaces(loaded)
     registry.resolve("algorithms", loaded.algorithm)
     quiet_loggers()  # after the import of RLlib, which sets levels of its own
-    rehearse(loaded)
+    rehearse(loaded, trust=trust)
     agents = len(read_roster(first_trial(loaded)).spaces)
     return f"{loaded.name}: {loaded.algorithm} on {loaded.env} ({agents} agent{'s' if agents > 1 else ''}) can train"
 

@@ -8,6 +8,7 @@ out.
 from __future__ import annotations
 
 import pickle
+import re
 import subprocess
 import sys
 import tempfile
@@ -19,8 +20,10 @@ from rlkit.errors import RunFailed, UsageError
 from rlkit.files import write_atomic
 
 ITERATIONS = 3
-# In names of what measures time.
-CLOCKS = ("time_s", "per_s", "sec", "duration", "throughput", "timer", "perf")
+# Whole words in names of what measures time: `steps_per_s`, and not `reward_per_step`.
+CLOCKS = re.compile(
+    r"(?<![a-z0-9])(time_s|per_s|secs?|seconds|durations?|throughputs?|timers?|perf)(?![a-z0-9])"
+)
 
 
 def check_seed(
@@ -97,7 +100,7 @@ def _compare_metrics(first: list[dict[str, str]], second: list[dict[str, str]]) 
     count = 0
     for row, other in zip(first, second, strict=True):
         for name in [*row, *(name for name in other if name not in row)]:
-            if any(clock in name for clock in CLOCKS):
+            if CLOCKS.search(name):
                 continue
             if row.get(name) != other.get(name):
                 raise RunFailed(

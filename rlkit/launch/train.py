@@ -93,7 +93,7 @@ def resume(
 ) -> Run:
     """Continue a run from its newest intact checkpoints, with everything RLlib and rlkit keep.
 
-    `overrides` may change `stop.…` (a finished run goes on to the new limit) and `tune.max_failures`. A run
+    `overrides` may change `stop.…` (finished trials go on to the new limit) and `tune.max_failures`. A run
     folder names modules to import and holds pickles of Tune and RLlib: `trust` accepts one that this user did not
     write, or that was edited since.
 
@@ -133,11 +133,12 @@ def _resume(
     begun = any(known.path.glob("experiment_state-*.json"))
     if begun:
         _check_checkpoints(known, trust)
-    if info.status == "done" and not words:
+    further = any(word.startswith("stop") for word in words)
+    if info.status == "done" and not further:
         raise UsageError(
             f"{place_of(known.path)} is finished; to go on give a new limit, for example stop.env_steps=200000"
         )
-    registry.begin([*info.imports, *imports])
+    registry.begin([*still_there(info.imports, imports), *imports])
     _check_resumable(info.resumed_with)  # of a trusted stranger
     info.resumed_with = latest((*info.resumed_with, *words))
     loaded = recipes.load(known.path / RECIPE, info.resumed_with)
@@ -145,8 +146,17 @@ def _resume(
     info.address = address or info.address
     mode: Literal["finished", "unfinished"] | None = None
     if begun:
-        mode = "finished" if words else "unfinished"
+        mode = "finished" if further else "unfinished"
     return tune_run.run(Experiment(loaded, known.path, info, mode, trust, quiet, verbose))
+
+
+def still_there(recorded: Sequence[str], given: Sequence[str]) -> list[str]:
+    """Return what a run has imported, without files that are gone and whose module is given anew: it was moved."""
+    anew = {registry.module_name(name) for name in given}
+    return [
+        name for name in recorded
+        if not (name.endswith(".py") and registry.module_name(name) in anew and not Path(name).is_file())
+    ]  # fmt: skip
 
 
 def latest(words: Iterable[str]) -> list[str]:

@@ -18,8 +18,8 @@ IMPORTING = (
     "runtime_env", "ray_remote_args", "custom_model", "custom_preprocessor", "custom_action_dist", "callbacks",
     "callbacks_class", "learner_class", "env_runner_cls", "sample_collector", "filesystem", "fn", "compute",
 )  # fmt: skip
-
-
+# With `mode: overwrite` in it Ray Data deletes all that lies in the output folder.
+WRITING = "output_write_method_kwargs"
 PER_MODULE = "algorithm_config_overrides_per_module"
 # Arguments of `training` that say how much is sampled, kept and drawn, or how a learner is made: never of one module.
 # `Rules.of_all` has those of single algorithms.
@@ -141,7 +141,7 @@ def _unknown_argument(config: Config, method: str, argument: str, rows: Rows) ->
 
 
 def _imports(value: Any, path: Path, report: Report) -> bool:
-    """Report keys of a mapping that would make RLlib or Ray import or install something; True if there is one."""
+    """Report keys of a mapping that would make RLlib or Ray import, install or delete; True if there is one."""
     found = False
     for variant in variants(value):
         waiting: list[tuple[Path, Any]] = [(path, variant)]
@@ -152,6 +152,10 @@ def _imports(value: Any, path: Path, report: Report) -> bool:
                 if key in IMPORTING or (key in ("type", "class") and isinstance(part, str) and "." in part):
                     message = "a recipe cannot name code for RLlib to import or run"
                     report.add((*here, key), message, "remove it", got=part, key=True)
+                    found = True
+                elif key == "mode" and here[-1] == WRITING:
+                    message = "a recipe cannot choose what happens to files of an earlier training"
+                    report.add((*here, key), message, "remove it: new files are added", got=part, key=True)
                     found = True
                 waiting.append(((*here, key), part))
     return found

@@ -78,7 +78,17 @@ def _value(text: str, path: Path, report: Report) -> Node | None:
         message = f"the value cannot be read ({getattr(error, 'problem', None) or 'not a YAML value'})"
         report.at(place, path, message, f"quote it: {dotted(path)}=\"'…'\"", got=shown(text))
         return None
-    return _relocate(node or Node("scalar", place, "", plain=True), place, set())
+    if node is None:
+        fix = f"quote it: {dotted(path)}=\"'…'\", or write null to leave it out"
+        report.at(
+            place,
+            path,
+            "the value is a comment of YAML, so nothing stands behind the =",
+            fix,
+            got=shown(text),
+        )
+        return None
+    return _relocate(node, place, set())
 
 
 def _relocate(node: Node, mark: Mark, seen: set[int]) -> Node:
@@ -101,8 +111,7 @@ def _set(root: Node, path: Path, value: Node, mark: Mark, report: Report) -> Non
                 known = f"0 to {len(here.value) - 1}" if here.value else "none: the list is empty"
                 report.at(mark, path, f"{above} has no item {part}", f"items are {known}")
                 return
-            if last:
-                here.value[index] = value
+            here.value[index] = value if last else _copy(here.value[index])
             here = here.value[index]
             continue
         if here.kind == "scalar" and here.plain and here.value in ("", "null", "~"):

@@ -1,4 +1,4 @@
-"""The commands that look at runs: plot, compare, report, runs, runs clean. `rlkit.cli` adds them to its own."""
+"""The commands that look at runs: plot, compare, runs, runs clean. `rlkit.cli` adds them to its own."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def plot(
     try:
         result = draw(runs, metric, x, out, text, by, _scale(normalise, score, metric), profile, notes)
     finally:
-        _tell(notes)
+        tell(notes)
     print(result if text else printable(result))
 
 
@@ -87,37 +87,13 @@ def compare(
     try:
         result = table(runs, metric, by, _scale(normalise, score, metric), threshold, notes)
     finally:
-        _tell(notes)
+        tell(notes)
     if as_json or form == "json":
         print(json.dumps(result.to_json()))
     elif form == "table":
         console().print(result.table(), crop=False)
     else:
         print(result.markdown() if form == "markdown" else result.csv(), end="")
-
-
-def report(
-    runs: RunPaths,
-    out: Annotated[Path, typer.Option("-o", "--out", help="The HTML page.")] = Path("report.html"),
-    videos: Annotated[bool, typer.Option("--videos/--no-videos", help="Film the best checkpoint.")] = True,
-    imports: Annotated[
-        list[str],
-        typer.Option(
-            "--import", "-i", metavar="MODULE", help="Module or .py file that registers your names."
-        ),
-    ] = [],  # noqa: B006
-    trust: Annotated[
-        bool, typer.Option("--trust", help="Load what this user did not write (it can run code).")
-    ] = False,
-) -> None:
-    """Write one self-contained HTML page about runs: curves, tables, videos, warnings."""
-    from rlkit.errors import printable
-    from rlkit.registry import load_plugins
-    from rlkit.report import report as write
-
-    load_plugins(imports)
-    _tell(write(runs, out, trust=trust, videos=videos))
-    print(printable(out))
 
 
 runs_app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
@@ -153,7 +129,7 @@ def runs(
         print(f"no runs in {folder} match", file=sys.stderr)
         return
     console().print(run_table(rows), crop=False)
-    _tell([f"{row.place}: {row.note}" for row in rows if row.note])
+    tell([f"{row.place}: {row.note}" for row in rows if row.note])
 
 
 def _refuse_options(context: typer.Context) -> None:
@@ -193,7 +169,7 @@ def clean(
     from rlkit.runs import listing
 
     found = [listing.cleanable(path) for path in listing.find_runs(folders or [Path("runs")])]
-    _tell([f"{cleaning.run}: left alone, {cleaning.note}" for cleaning in found if cleaning.note])
+    tell([f"{cleaning.run}: left alone, {cleaning.note}" for cleaning in found if cleaning.note])
     found = [cleaning for cleaning in found if cleaning.folders]
     for cleaning in found:
         count = len(cleaning.folders)
@@ -222,7 +198,7 @@ def _scale(normalise: bool, score: list[str], metric: str) -> Any:
     return scores(score)
 
 
-def _tell(notes: list[str]) -> None:
+def tell(notes: list[str]) -> None:
     from rlkit.errors import printable
 
     for note in notes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rlkit.errors import UsageError, printable
+from rlkit.files import write_atomic
 from rlkit.metrics import label
 from rlkit.report.groups import Curve, TrialGroup
 from rlkit.runs.run import Run, open_run
@@ -30,6 +32,7 @@ STYLES: tuple[Any, ...] = (
 )
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")  # with them curves are told apart without colour
 POINTS = 400  # of an IQM curve
+MOST_LESSONS = 200  # bands behind the curves
 LONGEST = 120  # letters of a name in a picture
 WIDEST = 54  # and of one in a legend
 LETTER = 0.013  # width of a letter above the axes, as a share of their width
@@ -38,12 +41,16 @@ LETTER = 0.013  # width of a letter above the axes, as a share of their width
 def save(figure: Figure, path: Path) -> None:
     """Write a figure; an SVG keeps no date, so that equal figures are equal files.
 
+    The path may lie in a stranger's run: a link or a pipe there is replaced, and never written through.
+
     Raises:
         UsageError: it cannot be written.
     """
-    metadata = {"Date": None} if path.suffix.lower() == ".svg" else None
+    kind = path.suffix.lower().lstrip(".")
+    data = io.BytesIO()
+    figure.savefig(data, format=kind, dpi=160, metadata={"Date": None} if kind == "svg" else None)
     try:
-        figure.savefig(path, dpi=160, metadata=metadata)
+        write_atomic(path, data.getvalue())
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from None
 
@@ -153,7 +160,7 @@ def lesson_borders(group: TrialGroup, x: str) -> list[tuple[float, str]]:
     """Where the lessons of a group's curriculum begin: (x, name).
 
     One seed shows every change, also back to an earlier lesson; with several, a lesson that most of them reached
-    begins where the median seed first reached it.
+    begins where the median seed first reached it. [] where there are too many to be told apart.
     """
     curves = group.curves("curriculum/lesson", x)
     if not curves:
@@ -163,17 +170,20 @@ def lesson_borders(group: TrialGroup, x: str) -> list[tuple[float, str]]:
     names = [str(item.get("name", i)) for i, item in enumerate(lessons)] if isinstance(lessons, list) else []
 
     def name(number: int) -> str:
-        return names[number] if number < len(names) else f"lesson {number}"
+        return names[number] if 0 <= number < len(names) else f"lesson {number}"
 
+    borders: list[tuple[float, str]] = []
     if len(curves) == 1:
-        at, lesson = curves[0].x, curves[0].y.astype(int)
-        changes = np.flatnonzero(np.diff(lesson)) + 1
-        return [(0.0, name(int(lesson[0]))), *((float(at[i]), name(int(lesson[i]))) for i in changes)]
-    borders = []
-    for number in range(1 + int(max(c.y.max() for c in curves))):
+        at, lesson = curves[0].x, np.trunc(curves[0].y)
+        changes = np.flatnonzero(lesson[1:] != lesson[:-1]) + 1
+        if len(changes) < MOST_LESSONS:
+            borders = [(0.0, name(int(lesson[0]))), *((float(at[i]), name(int(lesson[i]))) for i in changes)]
+        return borders
+    numbers = np.unique(np.concatenate([np.trunc(c.y) for c in curves]))
+    for number in numbers if len(numbers) <= MOST_LESSONS else ():
         begins = [float(c.x[np.argmax(c.y >= number)]) for c in curves if (c.y >= number).any()]
         if 2 * len(begins) > len(curves):
-            borders.append((float(np.median(begins)) if number else 0.0, name(number)))
+            borders.append((float(np.median(begins)) if borders else 0.0, name(int(number))))
     return borders
 
 

@@ -164,10 +164,10 @@ def recipe_text(group: TrialGroup, notes: list[str]) -> str:
 
 def search_run(run: Run, notes: list[str]) -> bool:
     """Whether a run is a search: several trials whose recipe has a search space beside the seed."""
-    from rlkit.recipe.spaces import spaces_in
+    from rlkit.report.search_figures import searched
 
     try:
-        found = len(run.trials) > 1 and any(True for _ in spaces_in(run.recipe.to_dict()))
+        found = len(run.trials) > 1 and bool(searched(run))
     except (RecipeError, CheckpointError) as error:
         notes.append(f"{run.path}: its recipe cannot be read ({str(error).splitlines()[0]})")
         return False

@@ -137,8 +137,16 @@ def _film(agent: Agent, row: Row) -> tuple[bytes, bytes]:
 def play_best(groups: Sequence[TrialGroup], *, trust: bool, notes: list[str]) -> Played | None:
     """Play the group whose best checkpoint is the best of those in the first group's environment."""
     here = [group for group in groups if group.params.get("env") == groups[0].params.get("env")]
-    scored = [(_score(trial), group) for group in here if (trial := best_trial(group)) is not None]
+    scored, damaged = [], False
+    for group in here:
+        try:
+            trial = best_trial(group)
+            scored += [(_score(trial), group)] if trial else []
+        except RlkitError as error:
+            damaged = True
+            notes.append(f"{group.label}: not played, {str(error).splitlines()[0]}")
     if not scored:
-        notes.append(f"{here[0].label}: no films, there is no finished checkpoint")
+        if not damaged:
+            notes.append(f"{here[0].label}: no films, there is no finished checkpoint")
         return None
     return play_group(max(scored, key=lambda pair: pair[0])[1], trust=trust, notes=notes)

@@ -123,6 +123,10 @@ def load_groups(
     for column in (x, metric):
         if column == "trial" or not any(column in f and _finite(f[column]).any() for f in frames.values()):
             raise UsageError(_no_such_metric(column, frames))
+    if not any(group.curves(metric, x) for group in found):
+        raise UsageError(
+            f"no run here has reported {metric!r} together with {x} in the trials that are asked for"
+        )
     notes += [line for group in found for line in _left_out(group, metric, x)]
     return found
 
@@ -202,6 +206,7 @@ def read_groups(
         _name(found, by)
     else:
         _tell_apart(found)
+    _number(found)
     return found
 
 
@@ -213,6 +218,17 @@ def _name(groups: Sequence[TrialGroup], by: Sequence[str]) -> None:
             group.name = _group_name(by, [_given(first, key) for key in by], word)
         if len({group.name for group in groups}) == len(groups):
             break
+
+
+def _number(groups: Sequence[TrialGroup]) -> None:
+    """Number groups whose recipes differ in nothing that a label can say, such as an empty section."""
+    taken: set[str] = set()
+    for group in groups:
+        words, count = group.varied, 1
+        while group.label in taken:
+            count += 1
+            group.varied = f"{words} #{count}".strip()
+        taken.add(group.label)
 
 
 def _given(params: Mapping[str, Any], key: str) -> list[Any]:

@@ -68,15 +68,16 @@ def write_page(runs: Runs, out: Path, *, trust: bool, videos: bool) -> list[str]
     if not groups:
         raise UsageError("these runs have no trial yet: there is nothing to report")
     played = play_best(groups, trust=trust, notes=notes) if videos else None
-    content = page(groups, played, notes)
+    said = [*notes]  # to which each page adds its own
+    content = page(groups, played, said)
     if len(content) > MAX_BYTES and played:
-        notes.append("films left out: with them the page would be larger than 3 MB")
-        content = page(groups, replace(played, films=[]), notes)
+        said = [*notes, "films left out: with them the page would be larger than 3 MB"]
+        content = page(groups, replace(played, films=[]), said)
     try:
         write_atomic(out, content)
     except OSError as error:
         raise UsageError(f"cannot write {out}: {error.strerror}") from None
-    return notes
+    return said
 
 
 def page(groups: Sequence[TrialGroup], played: Played | None, notes: list[str]) -> str:
@@ -247,7 +248,7 @@ def _search(run: Any, notes: list[str]) -> dict[str, Any]:
         notes.append(f"{run.path}: the search has found nothing, no trial has a value of {ranking.metric}")
     else:
         pictures.append(Picture("slices", source_of(slice_figure(spaces, found, ranking.metric))))
-    shares = importances(spaces, found, run.recipe.tune.mode)
+    shares = importances(spaces, found, "min" if run.recipe.best_sign < 0 else "max")
     if shares:
         pictures.insert(0, Picture("parameter importances", source_of(importance_figure(shares))))
     elif found:

@@ -19,9 +19,14 @@ MOST = 9  # parameters drawn
 LEAST_TRIALS = 4  # with fewer, an importance says nothing
 
 
+def searched(run: Run) -> list[tuple[tuple[str | int, ...], SearchSpace]]:
+    """The search spaces of a run's trials; those in `tune` are of its scheduler or searcher."""
+    return [(path, space) for path, space in spaces_in(run.recipe.to_dict()) if path[0] != "tune"]
+
+
 def points(run: Run) -> tuple[dict[str, SearchSpace], list[tuple[dict[str, Any], float]]]:
     """Return the search spaces by dotted key, and (values, result) of every trial that has a result."""
-    spaces = {".".join(map(str, path)): space for path, space in spaces_in(run.recipe.to_dict())}
+    spaces = {".".join(map(str, path)): space for path, space in searched(run)}
     params = {trial.name: trial.params for trial in run.trials}
     found = []
     for trial in Ranking.of(run).trials:

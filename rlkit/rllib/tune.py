@@ -141,6 +141,20 @@ def trial_folder(trainable: Any) -> Path | None:
     return Path(storage.trial_fs_path)
 
 
+def log_folder(trainable: Any, given: str | None, default: str) -> Path:
+    """Return where an algorithm's own files go: `given`, else `default`, below the folder of Tune's trial.
+
+    Without Tune `given` is a path as it stands, and `default` lies in `logdir`. Under Tune `logdir` and the working
+    folder are a temporary one of Ray's (2.60), which nobody looks into after the run.
+    """
+    if given and Path(given).is_absolute():
+        return Path(given)
+    trial = trial_folder(trainable)
+    if trial is not None:
+        return trial / (given or default)
+    return Path(given) if given else Path(trainable.logdir, default)
+
+
 def progress_of(trainable: Any) -> tuple[int, float, dict[str, Any]]:
     """Return iteration, seconds trained and the last result of a Trainable."""
     return trainable._iteration, trainable._time_total, trainable._last_result or {}

@@ -10,6 +10,7 @@ anything or imports Ray, torch or (before `Run.metrics` is used) pandas.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 import re
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from rlkit.recipe import Recipe
 
 FORMAT = 1
+EMPTY = "RLKIT_EMPTY"  # an environment variable of git's that holds nothing
 Status = Literal["running", "done", "failed", "interrupted", "terminated"]
 
 
@@ -329,9 +331,10 @@ def open_run(path: str | Path) -> Run:
         CheckpointError: a run folder of another format, or a damaged one.
     """
     here = _existing(path)
-    for folder in (here, *here.parents, *here.absolute().parents):
+    real = here.resolve()  # `a/../b` lies in b alone
+    for folder in (here, *real.parents):
         if (folder / INFO).is_file():
-            return Run(folder)
+            return Run(next((p for p in here.parents if p.resolve() == folder), folder))
     if runs := _runs_in(here):
         return Run(runs[-1])
     raise UsageError(f"{path} is not a run folder, nor inside one: no {INFO}{_suggestion(path)}")
@@ -401,14 +404,27 @@ def new_run_folder(out: str | Path, name: str) -> Path:
 
 
 def git_state(folder: str | Path = ".") -> dict[str, Any] | None:
-    """The commit checked out in a folder, and whether files differ from it; None outside a repository."""
+    """The commit checked out in a folder, and whether files differ from it; None outside a repository.
+
+    The folder may be a stranger's. What its own settings would have git start is left out: a file monitor, filters of
+    file contents, whatever fetches missing objects, and submodules (a change within one does not count).
+    """
+    env = {**os.environ, "GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "", EMPTY: ""}
 
     def git(*args: str) -> str:
-        command = ["git", "--no-optional-locks", "-C", str(folder), *args]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
+        command = ["git", "--no-optional-locks", "-C", str(folder), "-c", "core.fsmonitor=false", *args]
+        done = subprocess.run(command, capture_output=True, check=True, timeout=5, env=env)
+        return os.fsdecode(done.stdout)
 
     try:
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "-uno"))}
+        commit = git("rev-parse", "HEAD").strip()
+        words = git("config", "--list", "--null", "--name-only", "--show-scope").split("\0")
+        own = [key for scope, key in itertools.pairwise(words) if scope in ("local", "worktree")]
+        filters = {key.rpartition(".")[0] for key in own if key.startswith("filter.")}
+        keys = [f"{name}.{end}" for name in filters for end in ("clean", "process", "required")]
+        off = [f"--config-env={key}={EMPTY}" for key in keys]
+        changed = git(*off, "status", "--porcelain", "-uno", "--ignore-submodules=dirty")
+        return {"commit": commit, "dirty": bool(changed)}
     except (OSError, subprocess.SubprocessError):
         return None
 
