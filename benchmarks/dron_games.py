@@ -26,6 +26,8 @@ class Player:
         self.history.reset(self.rows)
         self.history.observe(self.rows, states)
         self.placebo = Placebo() if shuffle else None
+        if self.placebo is not None:
+            self.placebo.begin(self.rows)
         self._seen = np.ones((games.count, 1), bool)
         self.observation = self._observe()
 
@@ -64,6 +66,8 @@ class Player:
         if len(ended):
             self.games.reset(ended)
             self.history.reset(ended)
+            if self.placebo is not None:
+                self.placebo.begin(ended)
             self.history.observe(ended, self.games.observation[ended])
             self.observation = self._observe()
 

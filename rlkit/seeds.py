@@ -13,6 +13,7 @@ environment 0 of seed 1.
 | `replay` | module | minibatches |
 | `data` | | minibatches from recorded episodes |
 | `exploration` | runner, env steps, module | random actions and noise |
+| `connector`, `evaluation connector` | runner, env steps, connector | whose features DRON's placebo shows |
 | `bonus` | module | fixed networks and projections of intrinsic rewards, equal in every runner |
 | `hindsight` | runner, env steps | goals |
 | `curriculum`, `evaluation curriculum` | life, births, push, runner, environment | tasks |

@@ -238,7 +238,8 @@ def markdown(content: dict[str, Any]) -> str:
         "`scripts/walk_sections.py`, which change or watch every field and argument and say what they can see.", "",
         "## Fields of `model:`", "",
         "`default` is RLlib's own network, `registered` is `model: {name: …}`. A field that is not named here works",
-        "everywhere.", "",
+        "everywhere. `max_seq_len` works around every registered model that keeps a state (`lstm`, `gru`, `attention`,",
+        "one of your own), where an algorithm takes such models.", "",
         "| field | algorithms | no effect for |", "|---|---|---|",
     ]  # fmt: skip
     rows: dict[tuple[str, str], list[str]] = {}

@@ -299,6 +299,8 @@ def markdown(outcomes: Mapping[Case, Outcome]) -> str:
         "`yes`: two iterations and two evaluations went right: every action lay in its space and came from the",
         "agents whose turn it was; returns, lengths and steps were the environment's. `refused`: `rlkit train` says",
         "why before it starts. Environments: two agents for six steps, or one, with the default network.",
+        "MADDPG with Discrete actions of one agent trains where rlkit does not know the actions from the name; a",
+        "recipe for such an environment of Gymnasium's is refused, with DQN or PPO as the fix.",
         "Written by `make support`.", "",
     ]  # fmt: skip
 

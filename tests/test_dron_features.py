@@ -10,6 +10,7 @@ import pytest
 from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
+from rlkit.algos import DRONConfig
 from rlkit.algos.dron_rules import PAPER_FEATURES
 from rlkit.algos.opponents.features import OpponentFeatures, opponents_of
 from rlkit.algos.opponents.history import FeatureOptions, OpponentHistory
@@ -17,6 +18,21 @@ from rlkit.envs.soccer import SoccerEnv, SoccerParallelEnv
 from rlkit.errors import EnvError
 
 OBS, ACT = SoccerEnv().observation_space, SoccerEnv().action_space
+
+
+class Told(gym.Env):
+    """Tells what an opponent did."""
+
+    observation_space, action_space = gym.spaces.Box(-1, 1, (2,)), gym.spaces.Discrete(3)
+
+    def __init__(self, config=None):
+        pass
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros(2, np.float32), {"opponent_action": 0}
+
+    def step(self, action):
+        return np.zeros(2, np.float32), 0.0, False, False, {"opponent_action": 1}
 
 
 def connect(**options) -> OpponentFeatures:
@@ -228,6 +244,34 @@ def test_a_placebo_gives_other_games_features_of_the_same_kind():
         own += sum(bool(s[i]) for i, s in enumerate(shown))
         assert all(s.sum() in (0, 1) for s in shown)
     assert own == 0  # never its own
+
+
+def test_a_placebo_of_one_environment_shows_the_episodes_before():
+    connector, shown = connect(features=["last_action"], shuffle=True), []
+    for number, action in enumerate((1, 2, 3)):
+        episode = begin(f"e{number}")
+        run(connector, episode)
+        for t in range(20):
+            step(episode, info(action), done=t == 19)
+            run(connector, episode)
+            shown.append((number, newest(episode)["opponent"][0].nonzero()[0].tolist()))
+    assert all(seen == [] for number, seen in shown if number == 0)  # there is no other one yet
+    assert {tuple(seen) for number, seen in shown if number == 2} >= {(1,), (2,)}
+    assert (3,) not in {tuple(seen) for _, seen in shown}
+
+
+def test_a_placebo_draws_from_a_stream_of_its_runner():
+    drawn = []
+    for seed, index in ((0, 1), (0, 2), (1, 1), (0, 1)):
+        config = DRONConfig().environment(Told).training(features=["last_action"], shuffle_features=True)
+        config.debugging(seed=seed).validate()
+        runner = config.env_runner_cls(config=config, worker_index=index)
+        runner.sample(num_timesteps=2, random_actions=True)
+        (connector,) = (c for c in runner.pipelines[0].connectors if isinstance(c, OpponentFeatures))
+        drawn.append(connector.placebo.rng.integers(1 << 60))
+        runner.stop()
+    assert len(set(drawn)) == 3
+    assert drawn[0] == drawn[3]
 
 
 # Several agents -------------------------------------------------------------------------------------------------------

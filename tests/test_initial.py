@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from maddpg_envs import Sum
+from maddpg_samples import config_of, learner_of
 
 import rlkit
 from rlkit import recipe as recipes
@@ -41,6 +43,17 @@ DQN = {
         "reporting": {"min_sample_timesteps_per_iteration": 64},
     },
 }
+
+
+def test_the_target_models_of_inferred_policies_begin_equal_to_the_models() -> None:
+    learner = learner_of(config_of(Sum, infer_policies=True))
+    module = learner.module["a_0"].unwrapped()
+    given = {
+        name: np.full(tuple(v.shape), 0.5, np.float32) for name, v in module.inferred.state_dict().items()
+    }
+    initial._put(learner, {"a_0": {f"inferred.{name}": value for name, value in given.items()}})
+    for name, value in module.target_inferred.state_dict().items():
+        np.testing.assert_array_equal(value.numpy(), given[name])
 
 
 def weights(run: Any) -> dict[str, np.ndarray]:

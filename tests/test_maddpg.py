@@ -14,8 +14,10 @@ from maddpg_samples import columns_of, config_of, learner_of, update, weights
 from ray.rllib.core.columns import Columns
 
 from rlkit.algos import MADDPGConfig, MATD3Config
+from rlkit.algos.centralised import replay
 from rlkit.errors import RunFailed
 from rlkit.exploration import configure
+from rlkit.replay import Fragment
 
 
 def greedy_return(algorithm: Any, game: type[Any], episodes: int = 40) -> float:
@@ -173,6 +175,7 @@ def test_absent_agents_are_masked_out_of_their_own_losses_only() -> None:
     assert float(found["a_0"]["critic_loss"]) > 0.0
     changed = {name for name, v in weights(learner).items() if not torch.equal(v, before[name])}
     assert not any(name.startswith("a_1.") for name in changed)
+    assert [float(found["a_1"][name]) for name in ("q_mean", "td_error_mean")] == [0.0, 0.0]
     absent = {**columns, "actions": {**columns["actions"], "a_1": 7 * columns["actions"]["a_1"]}}
     again = update(learner_of(config), absent)
     assert float(again["a_0"]["critic_loss"]) == float(found["a_0"]["critic_loss"])
@@ -353,6 +356,23 @@ def test_agents_that_take_turns_are_refused(ray_local: None) -> None:
             algorithm.train()
     finally:
         algorithm.stop()
+
+
+def test_turns_are_counted_over_samples() -> None:
+    turns = replay.Turns(["a", "b", "c"])
+
+    def sample(acting: np.ndarray) -> Fragment:
+        present = np.concatenate([acting, acting[:1]])
+        steps = {"acted": acting, "terminateds": np.zeros_like(acting)}
+        return Fragment("e", 0, len(acting), {"present": present}, steps, False)
+
+    in_turn = np.arange(64)[:, None] % 3 == np.arange(3)
+    turns.see([sample(in_turn)])  # 21 or 22 steps of each tell too little
+    with pytest.raises(
+        ValueError, match=r"agent 'a' acted in 44 steps and saw the next one in [0-2] of them"
+    ):
+        turns.see([sample(in_turn)])
+    replay.Turns(["a", "b", "c"]).see([sample(np.ones((64, 3), bool))])
 
 
 @pytest.mark.slow

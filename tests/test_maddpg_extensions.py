@@ -20,7 +20,7 @@ from rlkit.algos.centralised.inferred import divergence, likelihood_and_entropy
 from rlkit.algos.centralised.replay import RewardStatistics
 from rlkit.algos.centralised.spaces import Normalizer, action_kind
 from rlkit.algos.sampling.joint_runner import JointEnvRunner
-from rlkit.replay import Fragment
+from rlkit.replay import Column, Fragment, Replay
 from rlkit.replay.episodes import joint_columns, joint_fragments
 
 RLlibRunner = rllib.seeded(MultiAgentEnvRunner)
@@ -105,6 +105,28 @@ def test_models_are_the_same_stacked_or_not_and_only_where_critics_look_at_other
     assert any("inferred" in name for name in after[0])
     for name, value in after[0].items():
         assert torch.allclose(value, after[1][name], atol=1e-5), name
+
+
+def test_a_policy_that_is_not_trained_has_models_that_stay_as_they_are() -> None:
+    config = config_of(Sum, infer_policies=True).multi_agent(policies_to_train=["a_0"])
+    learner = learner_of(config)
+    before = weights(learner)
+    found = update(learner, latest(config, updates=2, rows=8))
+    changed = {name.split(".")[0] for name, v in weights(learner).items() if not torch.equal(v, before[name])}
+    assert changed == {"a_0"}
+    assert "inferred_loss_a_1" in found["a_0"]
+
+
+def test_losses_and_learning_rates_are_logged_for_every_policy() -> None:
+    config = config_of(Sum, infer_policies=True)
+    found = update(learner_of(config), latest(config, updates=1, rows=8))
+    for agent, other in (("a_0", "a_1"), ("a_1", "a_0")):
+        mine = {name: float(value.peek()) for name, value in found[agent].items()}
+        parts = [mine[name] for name in ("critic_loss", "actor_loss", f"inferred_loss_{other}")]
+        assert mine["total_loss"] == pytest.approx(sum(parts))
+        assert mine["actor_learning_rate"] == pytest.approx(config.actor_lr)
+        assert mine["critic_learning_rate"] == pytest.approx(config.critic_lr)
+        assert mine["inferred_0_learning_rate"] == pytest.approx(config.actor_lr)
 
 
 def test_likelihood_and_divergence_of_discrete_models_by_hand() -> None:
@@ -310,11 +332,28 @@ def test_reward_statistics_are_those_of_all_steps_acted() -> None:
     assert again.deviation.tolist() == statistics.deviation.tolist()
 
 
-def test_standardised_n_step_rewards_are_sums_of_standardised_rewards() -> None:
-    statistics = RewardStatistics(1)
-    statistics.mean, statistics.squares, statistics.count = np.array([2.0]), np.array([16.0]), np.array([4.0])
-    found = statistics.standardized(np.array([[2.0], [4.0 + 0.5 * 6.0]]), np.array([1.0, 2.0]), 0.5)
-    assert found[:, 0].tolist() == pytest.approx([0.0, 1.0 + 0.5 * 2.0])
+def test_standardised_n_step_rewards_are_sums_of_standardised_rewards_up_to_each_agents_own_end() -> None:
+    statistics = RewardStatistics(2)
+    statistics.mean, statistics.squares, statistics.count = np.full(2, 2.0), np.full(2, 16.0), np.full(2, 4.0)
+    acted = np.array([[1, 1], [1, 1], [1, 0]], bool)  # the second agent terminates in step 1
+    rewards = np.array([[2, 4], [6, 6], [4, 0]], np.float32)
+    replay = Replay(
+        8, {"obs": NUMBER}, {"actions": NUMBER, "acted": Column.of("acted", shape=(2,), dtype=bool)}, agents=2
+    )
+    flags = np.zeros((3, 2), bool)
+    steps = {
+        "actions": np.zeros((3, 1), np.float32), "acted": acted, "rewards": rewards,
+        "terminateds": np.array([[0, 0], [0, 1], [1, 0]], bool), "truncateds": flags,
+    }  # fmt: skip
+    replay.add([Fragment("e", 0, 3, {"obs": np.zeros((4, 1), np.float32)}, steps, True)])
+
+    def standardized(rows: np.ndarray) -> np.ndarray:
+        data = replay.ring.data
+        return statistics.standardized(data["rewards"][0][rows], data["acted"][0][rows])
+
+    found = replay.transitions(np.arange(3), n_step=3, gamma=0.5, rewards=standardized)["rewards"]
+    # deviation 2; first agent 0, 2, 1; second agent 1, 2, then nothing
+    np.testing.assert_allclose(found, [[0 + 0.5 * 2 + 0.25 * 1, 1 + 0.5 * 2], [2 + 0.5 * 1, 2], [1, 0]])
 
 
 def test_a_normalizer_gives_mean_zero_and_variance_one() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import gymnasium as gym
@@ -17,8 +18,12 @@ from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 
 from rlkit import registry
 from rlkit.algos import DQN, SAC, DQNConfig, SACConfig
+from rlkit.algos.learning.learner import STATE
+from rlkit.algos.offpolicy.step import OffPolicy
 from rlkit.errors import EnvError, RunFailed
 from rlkit.models import module_spec, register_model
+from rlkit.recipe import RecipeError, from_mapping
+from rlkit.replay import Fragment, Replay
 
 UNIFORM = {"type": "EpisodeReplayBuffer", "capacity": 2000}
 PRIORITIZED = {"type": "PrioritizedEpisodeReplayBuffer", "capacity": 2000}
@@ -87,6 +92,45 @@ def test_a_capacity_below_one_batch_gives_both_numbers() -> None:
         dqn({"type": "EpisodeReplayBuffer", "capacity": 50}).env_runners(
             rollout_fragment_length=16
         ).validate()
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "capacity", "runners"),
+    [("DQN", 80, {"num_envs_per_env_runner": 4, "rollout_fragment_length": 32}), ("SAC", 60, {})],
+)
+def test_a_recipe_is_told_of_a_capacity_below_one_sample(
+    algorithm: str, capacity: int, runners: dict[str, Any]
+) -> None:
+    buffer = {"type": "EpisodeReplayBuffer", "capacity": capacity}
+    training = {"replay_buffer_config": buffer, "train_batch_size_per_learner": 16}
+    values = {
+        "algorithm": algorithm, "env": "CartPole-v1", "stop": {"env_steps": 10_000},
+        "config": {"training": training, "env_runners": runners},
+    }  # fmt: skip
+    message = rf"holds {capacity} steps, one step samples (128|64) .*fix: write a capacity"
+    with pytest.raises(RecipeError, match=message):
+        from_mapping(values)
+    buffer["capacity"] = 128
+    from_mapping(values)
+
+
+@pytest.mark.parametrize(("batch", "length", "expected"), [(60, 20, 2), (80, 20, 4), (64, 32, 2)])
+def test_two_learners_get_equally_many_sequences(batch: int, length: int, expected: int) -> None:
+    replay = Replay(100, {"obs": gym.spaces.Box(-1, 1, (1,))}, {"actions": gym.spaces.Discrete(2)}, seed=0)
+    flags = np.zeros(50, bool)
+    steps = {
+        "actions": np.zeros(50, np.int64),
+        "rewards": np.ones(50),
+        "terminateds": flags,
+        "truncateds": flags,
+    }
+    replay.add([Fragment("e", 0, 50, {"obs": np.zeros((51, 1), np.float32)}, steps, False)])
+    algorithm: Any = SimpleNamespace(
+        config=SimpleNamespace(total_train_batch_size=batch, num_learners=2), burn_in=0
+    )
+    rows, drawn = OffPolicy.draw_sequences(algorithm, replay, length, 3)
+    assert rows.shape == (3, expected)
+    assert drawn["rewards"].shape == (3, expected, length)
 
 
 def test_the_capacity_of_rllibs_default_stays_when_only_the_type_changes() -> None:
@@ -171,6 +215,24 @@ def update(learner: Any, chunk: dict[str, Any], k: int, t: int, env_steps: int) 
     return learner.update_from_columns(
         [chunk], num_updates=k, env_steps=env_steps, timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: t}
     )
+
+
+def test_a_learner_on_a_gpu_goes_on_with_its_generator_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No GPU is here: torch's calls are replaced."""
+    generators = {"cpu": torch.tensor([1, 2, 3], dtype=torch.uint8)}
+    config = dqn()
+    config.validate()
+    learner = config.build_learner(env=gym.make("CartPole-v1"))
+    assert learner.get_state()[STATE]["cuda_rng"] is None
+    monkeypatch.setattr(type(learner), "_on_cuda", property(lambda self: True))
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: generators[str(device)])
+    monkeypatch.setattr(
+        torch.cuda, "set_rng_state", lambda value, device: generators.update({str(device): value})
+    )
+    saved = learner.get_state()
+    generators["cpu"] = torch.zeros(3, dtype=torch.uint8)
+    learner.set_state(saved)
+    assert generators["cpu"].tolist() == [1, 2, 3]
 
 
 def test_targets_follow_within_a_call() -> None:

@@ -305,7 +305,47 @@ def test_stop_kl_ends_the_epochs() -> None:
     found = call(small(num_epochs=50, lr=1e-2, stop_kl=0.01, use_kl_loss=False), fragment)
     lifetime = int(found["__all_modules__"]["num_updates_lifetime"].peek())
     assert 1 < lifetime < 200
-    assert float(found[DEFAULT_MODULE_ID]["mean_kl_loss"].peek()) > 0.01
+    mine = {name: float(found[DEFAULT_MODULE_ID][name].peek()) for name in ("mean_kl_loss", "total_loss")}
+    assert mine["mean_kl_loss"] > 0.01
+    assert math.isfinite(mine["total_loss"])
+    steps = int(found[DEFAULT_MODULE_ID]["num_module_steps_trained"].peek())
+    assert steps == 8 * lifetime  # what the divergence refused was not learned from
+
+
+def test_a_call_that_stop_kl_ends_at_once_has_no_update() -> None:
+    fragment = fragment_of(np.random.default_rng(0))
+    fragment.action_dist_inputs[..., 0] = 5.0  # nothing like what the policy is now
+    learner = small(stop_kl=0.01)
+    before = weights(learner)
+    found = call(learner, fragment)
+    assert int(found["__all_modules__"]["num_updates_lifetime"].peek()) == 0
+    assert all(torch.equal(value, before[name]) for name, value in weights(learner).items())
+
+
+def test_a_policy_has_its_values_where_another_one_ends_the_updates() -> None:
+    config = PPOConfig().environment(Pair).multi_agent(
+        policies=["a", "b"], policy_mapping_fn=lambda agent, *_, **__: agent,
+        algorithm_config_overrides_per_module={"b": {"stop_kl": 0.02}},
+    )  # fmt: skip
+    config.training(lr=1e-2, minibatch_size=8, num_epochs=50, kl_coeff=0.0).rl_module(model_config=MODEL)
+    config.validate()
+    spaces = dict.fromkeys("ab", (PLAIN, gym.spaces.Discrete(3)))
+    torch.manual_seed(0)
+    learner = config.build_learner(spaces=spaces)
+    fragments = {m: fragment_of(np.random.default_rng(0)) for m in "ab"}
+    for m, fragment in fragments.items():  # sampled with the weights as they are
+        with torch.no_grad():
+            out = learner.module[m].forward_train({"obs": torch.from_numpy(fragment.obs[:-1])})
+        fragment.action_dist_inputs[:] = out["action_dist_inputs"].numpy()
+    found = learner.update_from_fragments(
+        {m: [fragment] for m, fragment in fragments.items()},
+        env_steps=32,
+        timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: 32},
+    )
+    for m in "ab":
+        for name in ("policy_loss", "vf_loss", "mean_kl_loss", "curr_kl_coeff", "total_loss"):
+            assert math.isfinite(float(found[m][name].peek())), (m, name)
+    assert 1 < int(found["__all_modules__"]["num_updates_lifetime"].peek()) < 200
 
 
 def test_a_minibatch_of_one_row_has_no_deviation() -> None:
@@ -389,8 +429,11 @@ def test_the_kl_coefficient_of_a_recipe_comes_back_from_a_checkpoint(name: str, 
 
 
 @pytest.mark.usefixtures("ray_local")
-def test_a_resumed_run_goes_on_with_its_schedules_and_its_step_count(tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", ["columns", "RLlib's pipeline"])
+def test_a_resumed_run_goes_on_with_its_schedules_and_its_step_count(way: str, tmp_path: Path) -> None:
     training = {"clip_param": [[0, 0.4], [256, 0.0]], "entropy_coeff": [[0, 0.1], [256, 0.0]], "lr": 1e-4}
+    if way != "columns":
+        training["learner_connector"] = lambda *_: Passing()
     first = algorithm(**training)
     for _ in range(2):
         first.train()
@@ -513,6 +556,8 @@ def test_what_needs_rllibs_learner_pipeline_gets_it_and_says_why(caplog: Any) ->
     assert "the learner connector Passing" in reasons[0]
     assert result["num_env_steps_sampled_lifetime"] >= 128
     assert any((before[name] != after[name]).any() for name in before)
+    # 64 steps and a row for each fragment in minibatches of 32, twice over, in each of two calls
+    assert result["learners"]["__all_modules__"]["num_updates_lifetime"] >= 8
 
 
 class Passing(ConnectorV2):

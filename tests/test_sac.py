@@ -8,10 +8,11 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from ray.rllib.algorithms.sac.sac_learner import LOGPS_KEY
 from ray.rllib.core import DEFAULT_MODULE_ID
 
 from rlkit.algos import SACConfig
-from rlkit.algos.sac import soft_target, squared_for_huber
+from rlkit.algos.sac import expected_values, log_probs, soft_target, squared_for_huber
 
 
 class Aim(gym.Env):
@@ -40,6 +41,46 @@ def test_targets_and_squared_errors_by_hand() -> None:
     q, weights = torch.tensor([6.0, 1.5]), torch.tensor([1.0, 2.0])
     # errors 3 and .5: squares 4.5 and .125, Huber 2.5 and .125
     assert squared_for_huber(q, target, weights).item() == pytest.approx((4.5 - 2.5) / 2)
+
+
+def test_what_is_logged_of_discrete_actions_is_expected_under_the_policy() -> None:
+    probs = torch.tensor([[0.25, 0.75], [1.0, 0.0]])
+    out = {
+        "action_probs": probs, "action_log_probs": log_probs(probs),
+        "qf_preds": torch.tensor([[4.0, 0.0], [1.0, 99.0]]), "qf_twin_preds": torch.tensor([[8.0, -4.0], [3.0, 9.0]]),
+    }  # fmt: skip
+    found = {name: float(value) for name, value in expected_values(out).items()}
+    logp = 0.25 * np.log(0.25) + 0.75 * np.log(0.75)
+    # .25 * 4 + .75 * -4 = -2, and 1
+    assert found == pytest.approx({LOGPS_KEY: logp / 2, "qf_mean": -0.5, "qf_min": -2.0, "qf_max": 1.0})
+
+
+def test_a_discrete_update_logs_them() -> None:
+    config = SACConfig().environment(
+        observation_space=gym.spaces.Box(-1, 1, (3,)), action_space=gym.spaces.Discrete(2)
+    )
+    config.training(train_batch_size_per_learner=4)
+    config.validate()
+    torch.manual_seed(0)
+    spaces = {DEFAULT_MODULE_ID: (config.observation_space, config.action_space)}
+    learner, seen = config.build_learner(spaces=spaces), []
+    forward = learner.module[DEFAULT_MODULE_ID].unwrapped()._forward_train
+    learner.module[DEFAULT_MODULE_ID].unwrapped()._forward_train = lambda batch: (
+        seen.append(forward(batch)), seen[-1])[1]  # fmt: skip
+    rng = np.random.default_rng(0)
+    columns = {
+        "obs": rng.normal(size=(1, 4, 3)).astype(np.float32), "new_obs": np.zeros((1, 4, 3), np.float32),
+        "actions": np.zeros((1, 4), np.int64), "rewards": np.ones((1, 4), np.float32),
+        "terminateds": np.zeros((1, 4), bool), "truncateds": np.zeros((1, 4), bool),
+        "n_step": np.ones((1, 4), np.float32), "weights": np.ones((1, 4), np.float32),
+    }  # fmt: skip
+    found = learner.update_from_columns(
+        [{DEFAULT_MODULE_ID: columns}], num_updates=1, env_steps=1,
+        timesteps={"num_env_steps_sampled_lifetime": 1},
+    )[DEFAULT_MODULE_ID]  # fmt: skip
+    (out,) = seen
+    entropy = -(out["action_probs"] * out["action_log_probs"]).sum(-1).mean()
+    assert float(found[LOGPS_KEY].peek()) == pytest.approx(-float(entropy), abs=1e-5)
 
 
 @pytest.mark.usefixtures("ray_local")

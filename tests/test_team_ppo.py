@@ -25,6 +25,7 @@ from rlkit.algos.sampling.team_fragment import TeamFragment
 from rlkit.algos.sampling.team_runner import TeamEnvRunner
 from rlkit.envs.make import env_creator
 from rlkit.errors import RunFailed
+from rlkit.models.spec import module_spec
 
 SPREAD = "pettingzoo/mpe2.simple_spread_v3"
 
@@ -319,6 +320,16 @@ def test_what_cannot_work_is_refused(training: dict[str, Any], match: str) -> No
         config_of(**training).validate()
 
 
+@pytest.mark.parametrize("name", ["lstm", "gru", "attention"])
+def test_a_recurrent_model_is_refused_beside_a_centralised_critic(name: str) -> None:
+    for critic in ("centralized", {"*": "local", "a": "centralized"}):
+        config = config_of("dying", ("a", "b"), critic=critic)
+        config.rl_module(rl_module_spec=module_spec(config, {"name": name}))
+        message = f"policy 'a' has the recurrent model '{name}'.*write name: mlp, or critic"
+        with pytest.raises(ValueError, match=message):
+            config.get_multi_rl_module_spec(env=Dying())
+
+
 def test_a_state_is_read_where_there_is_one() -> None:
     config = config_of(critic="centralized", critic_input="state")
     assert config.state_space().shape == (54,)
@@ -386,4 +397,8 @@ def test_values_are_normalised_for_centralised_critics_alone() -> None:
         recipes.RecipeError, match=r"training.normalize_values: .* here are none; fix: write critic"
     ):
         recipes.loads(text)
-    recipes.loads(text.replace("running", "running, critic: centralized"))
+    with pytest.raises(
+        recipes.RecipeError, match=r"training.critic_input: .* here are none; fix: write critic"
+    ):
+        recipes.loads(text.replace("normalize_values: running", "critic_input: state"))
+    recipes.loads(text.replace("running", "running, critic_input: state, critic: centralized"))

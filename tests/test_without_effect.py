@@ -88,6 +88,9 @@ def recipe(algorithm: str = "PPO", env: str = "CartPole-v1", **model: Any) -> di
         (recipe("DQN", vf_share_layers=False), "no network of DQN reads it"),
         (recipe("DQN", fusionnet_hiddens=[32]), "no network of DQN reads it"),
         (recipe("DRON", head_fcnet_hiddens=[32]), "no network of DRON reads it"),
+        (recipe(name="mlp", max_seq_len=32), "max_seq_len has no effect without use_lstm"),
+        (recipe("SAC", "Pendulum-v1", name="mlp", max_seq_len=32), "no effect without a recurrent model"),
+        (recipe("MADDPG", "Pendulum-v1", name="mlp", max_seq_len=32), "no effect without a recurrent model"),
         (
             recipe("SAC", "Pendulum-v1", name="mlp", fusionnet_hiddens=[], fusionnet_activation="relu"),
             "no effect where fusionnet_hiddens is empty",
@@ -111,6 +114,13 @@ def test_fields_without_effect_are_refused(values: dict[str, Any], message: str)
         recipe("PPO", "Pendulum-v1", free_log_std=True),
         recipe("SAC", "Pendulum-v1", name="mlp", fusionnet_hiddens=[32]),
         recipe(name="gru", max_seq_len=32),
+        {
+            **recipe("SAC", "Pendulum-v1", name="gru", max_seq_len=32),
+            "config": {
+                "training": {"replay_buffer_config": {"type": "EpisodeReplayBuffer", "capacity": 5000}}
+            },
+        },
+        recipe("PPO", name="mlp", use_lstm=True, max_seq_len=32),
         recipe("DQN", use_lstm={"grid_search": [True, False]}, lstm_cell_size=64),
     ],
 )

@@ -222,7 +222,8 @@ class DRONConfig(ModelSettings, DQNConfig):
             supervise_weight: weight of that loss.
             opponent_types: number of types.
             opponent_actions: number of the opponents' actions, if not as many as the learner's own.
-            shuffle_features: a placebo: every game gets the opponent features of another one.
+            shuffle_features: a placebo: every game gets the opponent features of another one, or zeros while there is
+                none.
             normalize_state: bring the bounded parts of the state to mean 0 and deviation 1, as if they were uniform
                 between their bounds.
         """

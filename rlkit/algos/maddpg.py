@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from ray.rllib.core.learner.learner import LR_KEY
 from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
@@ -35,8 +36,8 @@ from rlkit import seeds, state
 from rlkit.algos.centralised.config import CentralisedConfig
 from rlkit.algos.centralised.extension import JOINT
 from rlkit.algos.centralised.groups import Fault, Group, Part, Training, make_actors, make_critics, step
-from rlkit.algos.centralised.losses import actor_losses, critic_losses, td_targets
-from rlkit.algos.centralised.replay import RewardStatistics, as_joint, check_turns
+from rlkit.algos.centralised.losses import actor_losses, critic_losses, masked_mean, td_targets
+from rlkit.algos.centralised.replay import RewardStatistics, Turns, as_joint
 from rlkit.algos.centralised.rows import ByAgent, Rows, read_rows
 from rlkit.algos.centralised.spaces import Joint
 from rlkit.algos.learning.learner import STATE, Call, ColumnLearner
@@ -45,8 +46,10 @@ from rlkit.algos.offpolicy.step import OffPolicy
 from rlkit.errors import RunFailed
 from rlkit.exploration.schedule import Schedule
 from rlkit.replay import Fragment, Replay
-from rlkit.replay.buffer import N_STEP, OBS, REWARDS, WEIGHTS
-from rlkit.replay.episodes import agent_fragments, joint_columns, joint_fragments
+from rlkit.replay.buffer import OBS, REWARDS, WEIGHTS
+from rlkit.replay.episodes import ACTED, agent_fragments, joint_columns, joint_fragments
+
+LOSSES = ("critic_loss", "actor_loss", "inferred_loss")  # what the names of logged losses begin with
 
 
 @dataclass
@@ -115,7 +118,8 @@ class MADDPGLearner(ColumnLearner):
                 if log.on or weights is not None:
                     errors = (q_t[0].detach() - y).abs()
                     td_errors |= critics.spread(errors if valid is None else errors * valid)
-                    means = {"q_mean": q_t[0].mean(dim=1), "td_error_mean": errors.mean(dim=1)}
+                    means = {"q_mean": q_t[0], "td_error_mean": errors}
+                    means = {name: masked_mean(values, valid) for name, values in means.items()}
                     log(critics.modules, part.suffix, critic_loss=losses, critic_gradient_norm=norms, **means)
 
             # every actor maximises Q_i1(x, a with a_i = μ_i(o_i)); the others' actions are the replayed ones
@@ -187,7 +191,8 @@ class MADDPGLearner(ColumnLearner):
         for module, numbers in log.values.items():
             self.metrics.log_dict(numbers, key=module, window=1)
             call.sizes[module] = first_leaf(columns).shape[1] * len(self.joint.players(module))
-            call.losses[module] = next(v for name, v in numbers.items() if name.startswith("critic_loss"))
+            losses = [value for name, value in numbers.items() if name.startswith(LOSSES)]
+            call.losses[module] = torch.stack(losses).sum()
             call.target_updates[module] = self.updates // delay - (self.updates - call.done) // delay
         return {JOINT: torch.stack(td_errors).cpu().numpy()} if self.config.prioritized else {}
 
@@ -203,6 +208,9 @@ class MADDPGLearner(ColumnLearner):
         self.temperature = Schedule(self.config.temperature)
         self.noise = Schedule(self.config.exploration_noise)
         self.updates = 0
+        self.rates: list[
+            tuple[Group, str]
+        ] = []  # of each optimiser: its group, the name of its learning rate
         self.extension = self.config.extension
         self.parts = self.extension.build(self)
 
@@ -238,6 +246,7 @@ class MADDPGLearner(ColumnLearner):
     def optimize(self, group: Group, name: str, lr: Any) -> None:
         """Register the optimiser of a group; RLlib's schedule sets its learning rate."""
         group.optimizer = torch.optim.Adam(group.bank.params, lr=1e-3, fused=True)
+        self.rates.append((group, f"{name}_{LR_KEY}"))
         self.register_optimizer(
             module_id=group.modules[0],
             optimizer_name=name,
@@ -245,6 +254,14 @@ class MADDPGLearner(ColumnLearner):
             params=group.bank.params,
             lr_or_lr_schedule=[list(point) for point in lr] if isinstance(lr, tuple) else lr,
         )
+
+    def after_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
+        """Move the schedules on; RLlib logs a learning rate for the first module of a group, here all have it."""
+        super().after_gradient_based_update(timesteps=timesteps)
+        for group, name in self.rates:
+            rate = float(group.optimizer.param_groups[0]["lr"])
+            for module in group.modules[1:]:
+                self.metrics.log_value((module, name), rate, reduce="mean")
 
     def get_state(
         self, components: Any = None, *, not_components: Any = None, **kwargs: Any
@@ -291,6 +308,7 @@ class MADDPG(OffPolicy):
             alpha=float(buffer.get("alpha", 0.6)) if config.prioritized else None,
             seed=seeds.stream(config.seed, "replay", JOINT),
         )
+        self.turns = Turns(agents)
         self.rewards = RewardStatistics(len(agents))
         state.attach(self, "rewards", state.Values(self.rewards.get_state, self.rewards.set_state))
 
@@ -303,7 +321,7 @@ class MADDPG(OffPolicy):
         alone = [s for s in samples if isinstance(s, SingleAgentEpisode)]
         for parts in agent_fragments(alone, default_module=JOINT).values():
             fragments += [as_joint(part, self.joint.agents[0]) for part in parts]
-        check_turns(fragments, self.joint.agents)
+        self.turns.see(fragments)
         if self.config.standardize_rewards:
             self.rewards.see(fragments)
         self.replays[JOINT].add(fragments)
@@ -314,11 +332,14 @@ class MADDPG(OffPolicy):
         size = config.total_train_batch_size
         if self.recurrent:
             starts, batch = self.draw_sequences(replay, self.sequence, updates)
-            return starts, {JOINT: self._standardized(batch)}
+            if config.standardize_rewards:
+                batch[REWARDS] = self.rewards.standardized(batch[REWARDS], batch[ACTED])
+            return starts, {JOINT: batch}
         rows = self.extension.draw(replay, size, updates)
         n_step = config.n_step if isinstance(config.n_step, int) else (config.n_step[0], config.n_step[1])
+        rewards = self._standardized if config.standardize_rewards else None
         batches = {
-            name: self._standardized(replay.transitions(part, n_step=n_step, gamma=config.gamma))
+            name: replay.transitions(part, n_step=n_step, gamma=config.gamma, rewards=rewards)
             for name, part in rows.items()
         }
         if config.prioritized:
@@ -326,10 +347,11 @@ class MADDPG(OffPolicy):
             batches[JOINT][WEIGHTS] = replay.weights(rows[JOINT], beta)
         return rows.get(JOINT, np.zeros(0)), batches
 
-    def _standardized(self, batch: dict[str, Any]) -> dict[str, Any]:
-        if self.config.standardize_rewards:
-            batch[REWARDS] = self.rewards.standardized(batch[REWARDS], batch[N_STEP], self.config.gamma)
-        return batch
+    def _standardized(self, rows: np.ndarray) -> np.ndarray:
+        """Return the standardised rewards of single steps of the replay."""
+        ring = self.replays[JOINT].ring
+        (rewards,), (acted,) = ring.at(REWARDS, rows), ring.at(ACTED, rows)
+        return self.rewards.standardized(rewards, acted)
 
 
 def _joint_of(learner: Any) -> Joint:

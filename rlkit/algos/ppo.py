@@ -246,7 +246,7 @@ class PPOLearner(TeamLearner, OnPolicyLearner, PPOTorchLearner):
     ) -> Tensor:
         """Return RLlib's PPO loss, a scalar; masked rows (`LOSS_MASK`) of RLlib's own batches are left out."""
         module = self.module[module_id].unwrapped()
-        wanted = self.logs_this_update or config.stop_kl is not None
+        wanted = self.logs_this_update
         policy = distribution(module.get_train_action_dist_cls())(fwd_out[Columns.ACTION_DIST_INPUTS])
         advantages, mask = batch[Postprocessing.ADVANTAGES], batch.get(Columns.LOSS_MASK)
         steps = ... if mask is None else mask
@@ -288,9 +288,6 @@ class PPOLearner(TeamLearner, OnPolicyLearner, PPOTorchLearner):
             kl = mean(before(batch[Columns.ACTION_DIST_INPUTS]).kl(policy))
         if kl_coeff:
             total = total + kl_coeff * kl
-        ends = config.stop_kl is not None and bool(kl > config.stop_kl)
-        if ends:
-            self.log_this_update()
         if wanted:
             self.metrics.log_dict(
                 {
@@ -308,7 +305,7 @@ class PPOLearner(TeamLearner, OnPolicyLearner, PPOTorchLearner):
                 key=module_id,
                 window=1,
             )
-        if ends:
+        if config.stop_kl is not None and bool(kl > config.stop_kl):
             raise EnoughUpdates
         return total
 
@@ -330,6 +327,7 @@ class PPOLearner(TeamLearner, OnPolicyLearner, PPOTorchLearner):
     def after_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
         """Adapt `kl_coeff` to the KL divergence of the last minibatch, and move the schedules on."""
         PPOTorchLearner.after_gradient_based_update(self, timesteps=timesteps)
+        self.count_updates()
         self.set_schedules(timesteps.get(NUM_ENV_STEPS_SAMPLED_LIFETIME, 0))
         for module_id in self.module.keys():  # noqa: SIM118
             self.metrics.log_value((module_id, CLIP_PARAM), self.clip_param(module_id), window=1)

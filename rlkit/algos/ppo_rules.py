@@ -60,12 +60,13 @@ def check_critic(settings: Settings) -> Iterator[Fault]:
     """A centralised critic needs several agents, and one learner."""
     critic = settings.get("training", "critic")
     if "centralized" not in (critic.values() if isinstance(critic, Mapping) else (critic,)):
-        if settings.get("training", "normalize_values") is not None:
-            yield (
-                ("config", "training", "normalize_values"),
-                "normalize_values is for centralised critics, here are none",
-                "write critic: centralized, or remove it",
-            )
+        for name, default in (("critic_input", "observations"), ("normalize_values", None)):
+            if settings.get("training", name) != default:
+                yield (
+                    ("config", "training", name),
+                    f"{name} is for centralised critics, here are none",
+                    "write critic: centralized, or remove it",
+                )
         return
     if settings.single_agent:
         yield (

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 
 RECURRENT = ("lstm", "gru", "attention")  # registered models that keep a state
+STATELESS = (None, "mlp", "cnn", "multi_input", "entities")  # None: RLlib's networks
 SEQUENCE = 20  # max_seq_len where a recipe says nothing
 Fault = tuple[tuple[str | int, ...], str, str]
 """Path in the recipe, what is wrong, and the fix: `(("config", "training", "lr"), "SAC refuses lr", "remove it")`."""

@@ -31,7 +31,11 @@ from ray.rllib.algorithms.sac.sac_learner import (
     ACTION_LOG_PROBS_NEXT,
     ACTION_PROBS,
     ACTION_PROBS_NEXT,
+    LOGPS_KEY,
     QF_LOSS_KEY,
+    QF_MAX_KEY,
+    QF_MEAN_KEY,
+    QF_MIN_KEY,
     QF_PREDS,
     QF_TARGET_NEXT,
     QF_TWIN_LOSS_KEY,
@@ -83,6 +87,17 @@ def squared_for_huber(q: torch.Tensor, target: torch.Tensor, weights: torch.Tens
     squared = torch.nn.functional.mse_loss(q, target, reduction="none") / 2
     huber = torch.nn.functional.huber_loss(q, target, reduction="none")
     return (weights * (squared - huber)).mean()
+
+
+def expected_values(out: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return what is logged of Discrete actions, expected under π: log π and min Q, as with Box actions.
+
+    RLlib (2.60) logs plain means over all actions, and the first critic alone. Outputs of the module are (B, A).
+    """
+    probs = out[ACTION_PROBS].detach()
+    q = (probs * torch.min(out[QF_PREDS], out[QF_TWIN_PREDS]).detach()).sum(-1)
+    logp = (probs * out[ACTION_LOG_PROBS].detach()).sum(-1)
+    return {LOGPS_KEY: logp.mean(), QF_MEAN_KEY: q.mean(), QF_MIN_KEY: q.min(), QF_MAX_KEY: q.max()}
 
 
 class SACModule(DefaultSACTorchRLModule):
@@ -209,6 +224,8 @@ class SACLearner(ColumnLearner, SACTorchLearner):
             )
             if config.td_error_loss_fn == "mse":
                 loss = loss + self._squared(module_id, config, batch, fwd_out)
+            if ACTION_PROBS in fwd_out and (self._gate is None or self._gate.is_open):
+                self.metrics.log_dict(expected_values(fwd_out), key=module_id, window=1)
             return loss
         finally:
             self.target_entropy[module_id] = whole

@@ -248,7 +248,8 @@ def _put(learner: Any, values: Mapping[str, Weights]) -> None:
 
 def _targets(module: Any) -> list[tuple[Any, Any]]:
     if hasattr(module, "target_actors"):  # MADDPG
-        return [(module.actors, module.target_actors), (module.critics, module.target_critics)]
+        names = [name for name in ("actors", "critics", "inferred") if hasattr(module, name)]
+        return [(getattr(module, name), getattr(module, f"target_{name}")) for name in names]
     return list(module.get_target_network_pairs()) if hasattr(module, "get_target_network_pairs") else []
 
 

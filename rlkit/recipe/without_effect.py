@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from rlkit.algos.rules import STATELESS
 from rlkit.recipe.signatures import table as signatures
 
 REGISTERED = "registered"
@@ -44,7 +45,7 @@ def idle_fields(
         return
     network = REGISTERED if "name" in model else "default"
     # Models of other names may keep a state.
-    stateless = model.get("name") in (None, "mlp", "cnn", "multi_input", "entities")
+    stateless = model.get("name") in STATELESS
     lstm = model.get("use_lstm", False)
     fields = signatures()["model_config"]
     known = {
@@ -66,13 +67,11 @@ def idle_fields(
             continue
         if field not in fields or value == fields[field].get("default"):
             continue
-        if field == "max_seq_len" and network == REGISTERED:
-            continue  # such a model may be recurrent itself
+        if field == "max_seq_len" and not stateless:
+            continue
         needs = table()["needs"].get(field, {})
         unmet = next((name for name in needs if not model.get(name)), None)
         idle = walked["idle"].get(field, [])
-        if field == "max_seq_len" and not stateless:
-            continue
         if unmet is not None and (
             unmet != "use_lstm" or any("lstm" in context for context in walked["contexts"])
         ):
@@ -90,6 +89,8 @@ def _fits(context: str, known: Mapping[str, Any]) -> bool:
 def _reason(algorithm: str, field: str, known: Mapping[str, Any], working: list[str]) -> tuple[str, str]:
     """Return the message and the fix for a field that works in the contexts `working` alone."""
     fix = f"remove {field}"
+    if field == "max_seq_len":
+        return "max_seq_len has no effect without a recurrent model", f"{fix}, or write name: lstm"
     if field == "use_lstm":
         if algorithm in OWN_MEMORY:
             return f"{algorithm} takes no LSTM of RLlib's", "write name: lstm with its options in its place"

@@ -14,7 +14,7 @@ Legend: B rows of a batch, K batches, T steps of a sequence.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -29,6 +29,7 @@ TERMINATEDS, TRUNCATEDS, N_STEP, WEIGHTS, MASK = "terminateds", "truncateds", "n
 STATE_IN, NEXT_STATE_IN = "state_in", "next_state_in"
 
 NStep = int | tuple[int, int]
+RewardsAt = Callable[[np.ndarray], np.ndarray]  # rows -> rewards of the steps there
 
 
 class Replay:
@@ -150,7 +151,9 @@ class Replay:
         rows = self.draw(batch_size)[0]
         return self.transitions(rows, n_step=n_step, gamma=gamma) | {WEIGHTS: self.weights(rows, beta)}
 
-    def transitions(self, rows: np.ndarray, *, n_step: NStep = 1, gamma: float = 0.99) -> dict[str, Any]:
+    def transitions(
+        self, rows: np.ndarray, *, n_step: NStep = 1, gamma: float = 0.99, rewards: RewardsAt | None = None
+    ) -> dict[str, Any]:
         """Return the n-step transitions that start at `rows`.
 
         The window of a row ends early where its episode ends, where the steps that follow have not arrived
@@ -158,27 +161,39 @@ class Replay:
         actual length m. `rewards` is the sum of gamma^i r_{t+i} for i < m; `new_obs` is the observation at
         t + m; `terminateds` says whether the episode (in joint rows: that agent's) terminated within the window.
 
+        Args:
+            rows: where the transitions start.
+            n_step: m, or the range that it is drawn from.
+            gamma: discount of one step.
+            rewards: gives the rewards of the steps in some rows; None: those in the buffer.
+
         Returns:
             Columns of shape `(*rows.shape, *leaf.shape)`, nested like their spaces.
         """
         ring = self.ring
-        last, length, rewards, terminateds, truncateds = self._windows(rows, n_step, gamma)
+        at = rewards or self._rewards
+        last, length, total, terminateds, truncateds = self._windows(rows, n_step, gamma, at)
         batch: dict[str, Any] = {}
         for column in ring.states:
             batch[column.name] = column.nest(ring.at(column.name, rows))
             batch[_next_name(column.name)] = column.nest(ring.after(column.name, last))
         for column in ring.steps[:-3]:
             batch[column.name] = column.nest(ring.at(column.name, rows))
-        batch |= {REWARDS: rewards, TERMINATEDS: terminateds, TRUNCATEDS: truncateds, N_STEP: length}
+        batch |= {REWARDS: total, TERMINATEDS: terminateds, TRUNCATEDS: truncateds, N_STEP: length}
         return batch
 
-    def _windows(self, rows: np.ndarray, n_step: NStep, gamma: float) -> tuple[np.ndarray, ...]:
+    def _rewards(self, rows: np.ndarray) -> np.ndarray:
+        found: np.ndarray = self.ring.data[REWARDS][0].take(rows, axis=0)
+        return found
+
+    def _windows(
+        self, rows: np.ndarray, n_step: NStep, gamma: float, rewards_at: RewardsAt
+    ) -> tuple[np.ndarray, ...]:
         ring = self.ring
-        (reward,) = ring.data[REWARDS]
         (terminated,) = ring.data[TERMINATEDS]
         (truncated,) = ring.data[TRUNCATEDS]
         low, high = (n_step, n_step) if isinstance(n_step, int) else n_step
-        rewards, terminateds = reward.take(rows, axis=0), terminated.take(rows, axis=0)
+        rewards, terminateds = rewards_at(rows), terminated.take(rows, axis=0)
         length = np.ones(rows.shape, np.float32)
         last = rows
         if high > 1:
@@ -193,7 +208,7 @@ class Replay:
                     alive &= ~truncated[last].any(axis=-1)
                 last = np.where(alive, link, last)
                 lit = alive[..., None] if self.agents else alive
-                rewards = rewards + np.where(lit, np.float32(gamma**i) * reward[last], np.float32(0))
+                rewards = rewards + np.where(lit, np.float32(gamma**i) * rewards_at(last), np.float32(0))
                 terminateds = terminateds | (lit & terminated[last])
                 length += alive
         return last, length, rewards, terminateds, truncated.take(last, axis=0)

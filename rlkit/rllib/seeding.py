@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+import numpy as np
+
 from rlkit import seeds
 
 
@@ -18,6 +20,7 @@ class RunnerSeeds:
     config: Any
     env: Any
     num_envs: int
+    _env_to_module: Any
     worker_index: int | None
     num_env_steps_sampled_lifetime: int
     _starts = 0
@@ -48,6 +51,8 @@ class RunnerSeeds:
         """
         if not anew and self._seeded is self.env:
             return None
+        if self._starts == 0:
+            self._seed_connectors()
         resumed = self._starts == 0 and self.num_env_steps_sampled_lifetime > 0
         if resumed and self.config.seed is not None and not self.config.in_evaluation:
             seeds.seed_process(self._stream("runner"))
@@ -55,6 +60,12 @@ class RunnerSeeds:
         self._starts += 1
         self._seeded = self.env
         return made if _takes_seeds(self.env.unwrapped) else made[0]
+
+    def _seed_connectors(self) -> None:
+        """Give connectors that draw numbers (`seed_stream`) a stream of this runner's."""
+        for number, piece in enumerate(self._env_to_module.connectors):
+            if hasattr(piece, "seed_stream"):
+                piece.seed_stream(np.random.default_rng(self._stream("connector", number)))
 
     def _try_env_reset(self, *, seed: Any = None, options: Any = None) -> Any:
         seed = self.start_seeds(anew=seed is not None)

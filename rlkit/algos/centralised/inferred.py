@@ -127,7 +127,10 @@ def key_of(agent: str) -> str:
 
 
 class InferredPolicies(Extension):
-    """Models of equal shape are groups: `modules[i]` models the one agent in `players[i]`."""
+    """Models of equal shape are groups: `modules[i]` models the one agent in `players[i]`.
+
+    A policy that is not trained has no critic that learns, so its models stay as they are.
+    """
 
     module_class = InferringModule
     models: list[ActorGroup]
@@ -161,7 +164,7 @@ class InferredPolicies(Extension):
         self.learner, members = learner, []
         for name, module in learner.players.items():
             how = learner.training_of(name)
-            for agent in module.modelled:
+            for agent in module.modelled if how.trained else ():
                 model, target = (nets[key_of(agent)] for nets in (module.inferred, module.target_inferred))
                 members.append(Member(name, (agent,), [model], [target], how, learner.joint.kinds[agent].key))
         self.models = []

@@ -44,17 +44,14 @@ class RewardStatistics:
         deviation = np.sqrt(self.squares / np.maximum(self.count, 1))
         return np.where(deviation > 1e-6, deviation, 1.0)
 
-    def standardized(self, rewards: np.ndarray, n_step: np.ndarray, gamma: float) -> np.ndarray:
-        """Return n-step sums of rewards (..., N) as sums of standardised rewards.
+    def standardized(self, rewards: np.ndarray, acted: np.ndarray) -> np.ndarray:
+        """Return rewards of single steps (..., N) as (r - mean) / deviation; without the mean where nobody acted.
 
         Args:
-            rewards: sums of γ^i r_i over n steps.
-            n_step: n, (...,).
-            gamma: γ.
+            rewards: (..., N).
+            acted: (..., N) bool: the agent acted; behind its end there is nothing to take a mean from.
         """
-        steps = n_step if gamma == 1.0 else (1.0 - gamma**n_step) / (1.0 - gamma)
-        scaled = (rewards - steps[..., None] * self.mean) / self.deviation
-        return scaled.astype(np.float32)
+        return ((rewards - np.where(acted, self.mean, 0.0)) / self.deviation).astype(np.float32)
 
     def get_state(self) -> dict[str, Any]:
         return {name: values.tolist() for name, values in vars(self).items()}
@@ -64,20 +61,34 @@ class RewardStatistics:
             setattr(self, name, np.asarray(values, np.float64))
 
 
-def check_turns(fragments: Sequence[Fragment], agents: Sequence[str]) -> None:
-    """Raise ValueError for agents that take turns: what follows an action is then not in the next joint row."""
-    if not fragments:
-        return
-    turns = np.concatenate([f.steps[ACTED] for f in fragments])
-    ended = np.concatenate([f.steps[TERMINATEDS] for f in fragments])
-    there = np.concatenate([f.states[PRESENT][1:] for f in fragments])
-    acted, followed = turns.sum(axis=0), (turns & (there | ended)).sum(axis=0)
-    for agent, steps, seen in zip(agents, acted.tolist(), followed.tolist(), strict=True):
-        if steps >= 32 and seen < steps / 2:
-            raise ValueError(
-                f"agent {agent!r} acted in {steps} steps and saw the next one in {seen} of them; MADDPG needs "
-                "agents that act together, not in turns (env_config: {api: parallel} where the environment has it)"
-            )
+class Turns:
+    """Notices agents that take turns: what follows an action is then not in the next joint row.
+
+    Args:
+        agents: N.
+    """
+
+    def __init__(self, agents: Sequence[str]):
+        self.agents = list(agents)
+        self.acted = np.zeros(len(agents), np.int64)
+        self.followed = np.zeros(len(agents), np.int64)
+
+    def see(self, fragments: Sequence[Fragment]) -> None:
+        """Count the steps in joint fragments.
+
+        Raises:
+            ValueError: an agent has acted 32 times or more and seen what followed in less than half of them.
+        """
+        for fragment in fragments:
+            turns, ended = (np.asarray(fragment.steps[name]) for name in (ACTED, TERMINATEDS))
+            self.acted += turns.sum(axis=0)
+            self.followed += (turns & (fragment.states[PRESENT][1:] | ended)).sum(axis=0)
+        for agent, steps, seen in zip(self.agents, self.acted.tolist(), self.followed.tolist(), strict=True):
+            if steps >= 32 and seen < steps / 2:
+                raise ValueError(
+                    f"agent {agent!r} acted in {steps} steps and saw the next one in {seen} of them; MADDPG needs "
+                    "agents that act together, not in turns (env_config: {api: parallel} where the environment has it)"
+                )
 
 
 def as_joint(part: Fragment, agent: str) -> Fragment:

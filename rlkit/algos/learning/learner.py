@@ -50,6 +50,7 @@ from rlkit.algos.learning.targets import Targets
 from rlkit.errors import RunFailed
 
 STATE = "column_learner"
+UPDATES = "num_updates_lifetime"
 
 # {module: {column: array (K, B, ...)}}, nested like the spaces
 Chunk = Mapping[str, Mapping[str, Any]]
@@ -188,21 +189,25 @@ class ColumnLearner(TorchLearner):
         forward = call.forward = call.forward or rllib.forward_train_of(self)
         columns = {mid: tensors(batch, self.device) for mid, batch in chunk.items()}
         td_errors: dict[str, list[torch.Tensor]] = {}
+        every = self.any_may_be_last()
         for k in range(length(columns)):
-            call.done += 1
-            gate.is_open = call.done == call.updates
+            gate.is_open = every or call.done + 1 == call.updates
             batch = {mid: row(batch, k) for mid, batch in columns.items()}
-            call.losses = self._update_once(batch, plan, forward, call.done)
+            if gate.is_open:
+                call.sizes = {mid: steps_of(b) for mid, b in batch.items()}
+            losses = self._update_once(batch, plan, forward, call.done + 1)
+            if losses is None:
+                break
+            call.done, call.losses = call.done + 1, losses
             self._update_targets(plan, call)
             for mid, values in gate.td_errors.items():
                 td_errors.setdefault(mid, []).append(values)
-            if gate.is_open:
-                call.sizes = {mid: steps_of(b) for mid, b in batch.items()}
         return {mid: torch.stack(v).cpu().numpy() for mid, v in td_errors.items()}
 
     def _update_once(
         self, batch: dict[str, Any], plan: _Plan, forward: Callable[[Any], Any], number: int
-    ) -> dict[str, torch.Tensor]:
+    ) -> dict[str, torch.Tensor] | None:
+        """Return the losses of one update; None where a subclass refuses it and so ends the call."""
         for piece in plan.pieces:
             batch = piece(
                 rl_module=self.module, batch=batch, episodes=[], shared_data={}, metrics=self.metrics
@@ -224,6 +229,10 @@ class ColumnLearner(TorchLearner):
         for _, optimizer_step, _ in plan.optimizers:
             optimizer_step()
         return losses
+
+    def any_may_be_last(self) -> bool:
+        """Whether a call may end before its last update, so that values of every update are logged."""
+        return False
 
     def backward(self, losses: Mapping[str, torch.Tensor]) -> None:
         """Leave the gradients of the summed losses in the parameters."""
@@ -327,7 +336,7 @@ class ColumnLearner(TorchLearner):
         rows = max(call.sizes.values(), default=0) * updates
         log((ALL_MODULES, NUM_ENV_STEPS_TRAINED), rows, reduce="sum", with_throughput=True)
         log((ALL_MODULES, NUM_ENV_STEPS_TRAINED_LIFETIME), rows, reduce="lifetime_sum", with_throughput=True)
-        log((ALL_MODULES, "num_updates_lifetime"), updates, reduce="lifetime_sum")
+        log((ALL_MODULES, UPDATES), updates, reduce="lifetime_sum")
 
     def _stop(self, losses: Mapping[str, torch.Tensor], number: int) -> None:
         bad_losses = [f"the loss of module {m!r} is {v.item()}" for m, v in losses.items() if not finite(v)]
@@ -348,6 +357,10 @@ class ColumnLearner(TorchLearner):
             f"update {number} of this call: {what}; {where}. The weights are those before it; {advice}"
         )
 
+    @property
+    def _on_cuda(self) -> bool:
+        return torch.device(self.device).type == "cuda"
+
     def get_state(
         self, components: Any = None, *, not_components: Any = None, **kwargs: Any
     ) -> dict[str, Any]:
@@ -356,6 +369,7 @@ class ColumnLearner(TorchLearner):
             state[STATE] = {
                 "last_update_ts": dict(self.last_update_ts_by_mid),
                 "torch_rng": torch.get_rng_state().numpy().copy(),
+                "cuda_rng": torch.cuda.get_rng_state(self.device).numpy().copy() if self._on_cuda else None,
                 "log_alpha": {
                     m: v.detach().cpu().numpy().copy() for m, v in getattr(self, "curr_log_alpha", {}).items()
                 },
@@ -370,6 +384,8 @@ class ColumnLearner(TorchLearner):
             return
         self.last_update_ts_by_mid.update(own["last_update_ts"])
         torch.set_rng_state(torch.from_numpy(own["torch_rng"].copy()))
+        if self._on_cuda and own.get("cuda_rng") is not None:
+            torch.cuda.set_rng_state(torch.from_numpy(own["cuda_rng"].copy()), self.device)
         for module_id, value in own["log_alpha"].items():
             with torch.no_grad():
                 self.curr_log_alpha[module_id].copy_(torch.from_numpy(value))

@@ -27,14 +27,13 @@ from typing import Any, ClassVar
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 
-from rlkit.algos.offpolicy.rules import BUFFERS, OF_ALL, ColumnarBuffer
+from rlkit.algos.offpolicy.rules import BUFFERS, MIN_ENV_STEPS_PER_CALL, OF_ALL, ColumnarBuffer
 from rlkit.algos.rules import refuse_overrides
 from rlkit.algos.sampling.episode_runner import default_runner
 from rlkit.errors import did_you_mean
 from rlkit.replay.buffer import NStep
 
 BUFFER_KEYS = tuple(ColumnarBuffer.model_fields)
-MIN_ENV_STEPS_PER_CALL = 64
 NO_BUFFER = "no_local_replay_buffer"
 
 

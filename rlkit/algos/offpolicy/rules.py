@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
@@ -63,6 +64,8 @@ class ReplayOptions(Options):
     replay_buffer_config: EpisodeBuffer = Field(default=EpisodeBuffer())
 
 
+MIN_ENV_STEPS_PER_CALL = 64  # where `rollout_fragment_length` is auto
+WARM_UP = "num_steps_sampled_before_learning_starts"
 DEFAULT_REPLAY = "PrioritizedEpisodeReplayBuffer"  # RLlib's
 
 
@@ -93,6 +96,27 @@ def check_replay(settings: Settings) -> Iterator[Fault]:
             ("config", "training", *(("replay_buffer_config", "capacity") if own else (name,))),
             f"the replay buffer holds {min(capacity):g} steps, the batch takes {max(batch):g}",
             f"write a capacity above {max(batch):g}",
+        )
+    yield from check_sample(settings, capacity, longest)
+
+
+def check_sample(settings: Settings, capacity: Sequence[float], n_step: float) -> Iterator[Fault]:
+    """The buffer holds what one step samples, once learning waits for env steps (`OffPolicyConfig.validate`)."""
+    rlkits = "rlkit.OffPolicyConfig" in settings.line
+    if not rlkits or not capacity or not settings.least("training", WARM_UP):
+        return
+
+    def most(argument: str, otherwise: float) -> float:
+        return max(settings.numbers("env_runners", argument), default=otherwise)
+
+    envs = int(most("num_envs_per_env_runner", 1) * max(1, most("num_env_runners", 0)))
+    steps = int(most("rollout_fragment_length", max(n_step, math.ceil(MIN_ENV_STEPS_PER_CALL / envs))))
+    if min(capacity) < envs * steps:
+        yield (
+            ("config", "training", "replay_buffer_config", "capacity"),
+            f"the replay buffer holds {min(capacity):g} steps, one step samples {envs * steps} ({envs} environments x "
+            f"{steps} steps)",
+            f"write a capacity of at least {envs * steps}, or fewer environments",
         )
 
 

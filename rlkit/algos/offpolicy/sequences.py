@@ -87,6 +87,6 @@ def check_sequences(module_id: str, length: int, burn_in: int, batch: int) -> No
         )
     if batch < length:
         raise ValueError(
-            f"a batch of {batch} steps (train_batch_size_per_learner x num_learners) is shorter than one sequence of "
+            f"a learner's batch of {batch} steps (train_batch_size_per_learner) is shorter than one sequence of "
             f"module {module_id!r}, got max_seq_len {length}; raise the one or lower the other"
         )

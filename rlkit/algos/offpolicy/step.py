@@ -79,7 +79,8 @@ class OffPolicy(Algorithm):
                 f"{ahead}, expected type 'EpisodeReplayBuffer' and n_step 1"
             )
         for module_id, length in self.sequences.items():
-            check_sequences(module_id, length, self.burn_in, self.config.total_train_batch_size)
+            each = self.config.total_train_batch_size // max(1, self.config.num_learners)
+            check_sequences(module_id, length, self.burn_in, each)
         self.make_replays()
         saved = SavedReplay(self.replays, keep=self.config.store_buffer_in_checkpoints)
         state.attach(self, "replay", saved)
@@ -161,7 +162,8 @@ class OffPolicy(Algorithm):
         Raises:
             RunFailed: a minibatch has no step behind the burn-in.
         """
-        count = max(1, self.config.total_train_batch_size // length)
+        learners = max(1, self.config.num_learners)  # each gets an equal part of every minibatch
+        count = learners * max(1, self.config.total_train_batch_size // learners // length)
         rows = replay.draw_starts(count, updates, self.burn_in)
         flat = replay.sequences(rows.reshape(-1), length)
         batch = map_arrays(flat, lambda a: a.reshape(*rows.shape, *a.shape[1:]))

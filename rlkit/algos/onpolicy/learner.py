@@ -24,9 +24,9 @@ import numpy as np
 import torch
 from ray.rllib.core.columns import Columns
 from ray.rllib.evaluation.postprocessing import Postprocessing
-from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
+from ray.rllib.utils.metrics import ALL_MODULES, NUM_ENV_STEPS_SAMPLED_LIFETIME
 
-from rlkit.algos.learning.learner import ColumnLearner
+from rlkit.algos.learning.learner import UPDATES, ColumnLearner
 from rlkit.algos.learning.minibatches import first_leaf, tensors
 from rlkit.algos.onpolicy.gae import gae, standardised
 from rlkit.algos.onpolicy.sequences import sequences
@@ -46,16 +46,16 @@ class OnPolicyLearner(ColumnLearner):
     """Mixin that learns from whole fragments. Put it before an RLlib learner class."""
 
     _ended = False
+    _losses_computed = 0  # since the last call ended
 
     @property
     def logs_this_update(self) -> bool:
         """Whether anybody will see the values that a loss logs now."""
         return self._gate is None or self._gate.is_open
 
-    def log_this_update(self) -> None:
-        """Let through what is logged from here on."""
-        if self._gate is not None:
-            self._gate.is_open = True
+    def any_may_be_last(self) -> bool:
+        modules = self.module.keys()
+        return any(self.config.get_config_for_module(m).stop_kl is not None for m in modules)
 
     def update_from_fragments(
         self,
@@ -103,12 +103,23 @@ class OnPolicyLearner(ColumnLearner):
         self.set_schedules(timesteps.get(NUM_ENV_STEPS_SAMPLED_LIFETIME, 0) - env_steps)
         return self.update_from_columns(chunks, num_updates=updates, env_steps=env_steps, timesteps=timesteps)
 
-    def _update_once(self, batch: dict[str, Any], *args: Any) -> dict[str, torch.Tensor]:
+    def _update_once(self, batch: dict[str, Any], *args: Any) -> dict[str, torch.Tensor] | None:
         try:
             return super()._update_once(batch, *args)
         except EnoughUpdates:
             self._ended = True
-            return {}
+            return None
+
+    def compute_losses(self, **given: Any) -> dict[str, torch.Tensor]:
+        self._losses_computed += 1
+        losses: dict[str, torch.Tensor] = super().compute_losses(**given)
+        return losses
+
+    def count_updates(self) -> None:
+        """Log the updates of a call of RLlib's pipeline; `update_from_columns` logs its own."""
+        if not self._in_call:
+            self.metrics.log_value((ALL_MODULES, UPDATES), self._losses_computed, reduce="lifetime_sum")
+        self._losses_computed = 0
 
     def set_schedules(self, timestep: float) -> None:
         """Set what is scheduled, apart from learning rates, to its value after `timestep` env steps."""
@@ -208,7 +219,7 @@ class OnPolicyLearner(ColumnLearner):
         at_once = max(1, math.ceil(max((n / count[m] for m, n in sizes.items()), default=1)))
         total = sum(_bytes(rows[m]) / sizes[m] * count[m] for m in sizes)
         at_once = max(1, min(at_once, int(MAX_BYTES / max(total, 1))))
-        if any(self.config.get_config_for_module(m).stop_kl is not None for m in sizes):
+        if self.any_may_be_last():
             at_once = 1
         for done in range(0, updates, at_once):
             if self._ended:

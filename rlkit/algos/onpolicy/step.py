@@ -8,6 +8,7 @@ needs RLlib's own learner pipeline gets it, with episodes, and the log says why 
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -199,6 +200,8 @@ class OnPolicy(Algorithm):
         config = self.config
         for episode in samples:
             check_rewards(episode)
+        before = self._steps(NUM_ENV_STEPS_SAMPLED_LIFETIME) - sampled
+        self.learner_group.foreach_learner(functools.partial(_set_schedules, timestep=before))
         results: list[Any] = self.learner_group.update(
             episodes=samples,
             timesteps=self._timesteps(),
@@ -290,6 +293,12 @@ def check_rewards(episode: Any) -> None:
         check_finite(
             part.module_id or DEFAULT_MODULE_ID, "reward", np.asarray(part.get_rewards(), np.float64)
         )
+
+
+def _set_schedules(learner: Any, *, timestep: int) -> None:
+    """Set what is scheduled to its value when a call begins; RLlib does it when one ends."""
+    if isinstance(learner, OnPolicyLearner):
+        learner.set_schedules(timestep)
 
 
 def _initial_states(learner: Any) -> dict[str, Any]:

@@ -17,7 +17,9 @@ from rlkit.algos.centralised.options import CENTRALIZED, LOCAL
 from rlkit.algos.onpolicy.team_module import OPTIONS, Team, TeamPPOModule
 from rlkit.algos.options import OTHERS, for_policy
 from rlkit.errors import did_you_mean
-from rlkit.roster import fixed_policies
+from rlkit.models.catalogs import KEY as MODEL
+from rlkit.models.features import ModelRef, keeps_state
+from rlkit.roster import fixed_policies, split_mask
 
 CRITICS = (CENTRALIZED, LOCAL)
 INPUTS = ("observations", "state")
@@ -118,7 +120,7 @@ class TeamCritics(RLlibPPOConfig):
             settings = module.model_config
             settings = asdict(settings) if isinstance(settings, DefaultModelConfig) else dict(settings or {})
             if self.critic_of(module_id) == CENTRALIZED:
-                self._check_module(module_id, module.module_class, settings)
+                self._check_module(module_id, module, settings)
                 settings[OPTIONS] = {
                     "team": team,
                     "module_id": module_id,
@@ -127,11 +129,11 @@ class TeamCritics(RLlibPPOConfig):
             module.model_config = settings
         return spec
 
-    def _check_module(self, module_id: str, module_class: Any, settings: Mapping[str, Any]) -> None:
-        if not issubclass(module_class, TeamPPOModule):
+    def _check_module(self, module_id: str, spec: RLModuleSpec, settings: Mapping[str, Any]) -> None:
+        if not issubclass(spec.module_class, TeamPPOModule):
             raise ValueError(
-                f"policy {module_id!r} is {module_class.__name__}, which brings its own value function; a centralised "
-                "critic needs PPO's own module: leave out module_class, or write critic: local"
+                f"policy {module_id!r} is {spec.module_class.__name__}, which brings its own value function; a "
+                "centralised critic needs PPO's own module: leave out module_class, or write critic: local"
             )
         for name, word in (("vf_share_layers", "share"), ("use_lstm", "use_lstm")):
             if settings.get(name):
@@ -139,6 +141,12 @@ class TeamCritics(RLlibPPOConfig):
                     f"model.{word} is true for policy {module_id!r}: a centralised critic reads other inputs than the "
                     f"policy and shares no layers with it, and no sequences; write {word}: false, or critic: local"
                 )
+        given = settings.get(MODEL)
+        if given and keeps_state(ModelRef(**given), split_mask(spec.observation_space, spec.action_space)[0]):
+            raise ValueError(
+                f"policy {module_id!r} has the recurrent model {given['name']!r}, and a centralised critic reads no "
+                "sequences, expected a model without a state; write name: mlp, or critic: local"
+            )
 
     def team(self, env: Any, modules: Mapping[str, tuple[gym.Space, gym.Space]]) -> Team:
         """Return the agents and the module that plays each.

@@ -100,6 +100,11 @@ class OpponentFeatures(ConnectorV2):
         self._heard: dict[int, dict[str, int]] = {}  # row -> opponent -> actions heard so far
         super().__init__(input_observation_space, input_action_space, **options, **kwargs)
 
+    def seed_stream(self, rng: np.random.Generator) -> None:
+        """Draw from the stream of an env runner (`rlkit.rllib.seeding`)."""
+        if self.placebo is not None:
+            self.placebo.rng = rng
+
     # Spaces -----------------------------------------------------------------------------------------------
 
     def recompute_output_observation_space(
@@ -189,7 +194,6 @@ class OpponentFeatures(ConnectorV2):
         return batch
 
     def _write(self, agent: str | None, learner: LearnerInputs, parts: list[tuple[Any, Any]]) -> None:
-        history = learner.history
         rows = [self._row(agent, own, joint) for own, joint in parts]
         fresh = [i for i, (own, _) in enumerate(parts) if own.t == 0 or rows[i] not in self._times]
         for i in fresh:
@@ -207,7 +211,7 @@ class OpponentFeatures(ConnectorV2):
             )
         ]
         where = np.array(rows)
-        history.reset(where[fresh])
+        learner.begin(where[fresh])
         if stepped:
             self._update(learner, where[stepped], [parts[i] for i in stepped])
         columns = learner.columns(where, [own.observations.data[-1] for own, _ in parts])
@@ -291,7 +295,7 @@ class OpponentArrays:
     ) -> tuple[Any, list[Any]]:
         """Add the steps that were just made to the histories; return what the module sees, and labelled infos."""
         inputs = self.inputs
-        inputs.history.reset(np.flatnonzero(fresh))
+        inputs.begin(np.flatnonzero(fresh))
         stepped = np.flatnonzero(~fresh)
         labelled = list(infos)
         if len(stepped):

@@ -141,6 +141,12 @@ class LearnerInputs:
         for key in (MOVES, LOST) if self.options.needs_events else ():
             self._event(info, key, t)
 
+    def begin(self, rows: np.ndarray) -> None:
+        """Start a new episode in each of these rows."""
+        self.history.reset(rows)
+        if self.placebo is not None:
+            self.placebo.begin(rows)
+
     def step(
         self,
         rows: np.ndarray,
@@ -216,18 +222,31 @@ class LearnerInputs:
 
 
 class Placebo:
-    """Gives each row the columns of another episode, drawn from those seen lately; zeros if there is none."""
+    """Gives each row the columns of another episode, drawn from those seen lately; zeros if there is none.
+
+    An env runner seeds `rng` with a stream of its own; elsewhere it begins alike, so that an evaluation repeats.
+    """
 
     def __init__(self) -> None:
         self.rng = np.random.default_rng(0)
         self.seen: dict[str, np.ndarray] = {}
-        self.owners = np.full(POOL, -1)
-        self.filled = self.next = 0
+        self.owners = np.full(POOL, -1)  # the episode that each entry of the pool is of
+        self.filled = self.next = self.begun = 0
+        self.episodes = np.zeros(0, np.int64)  # of each row
+
+    def begin(self, rows: np.ndarray) -> None:
+        """Start a new episode in each of these rows."""
+        missing = int(rows.max(initial=-1)) + 1 - len(self.episodes)
+        if missing > 0:
+            self.episodes = np.concatenate([self.episodes, np.full(missing, -1)])
+        self.episodes[rows] = self.begun + np.arange(len(rows))
+        self.begun += len(rows)
 
     def exchange(self, rows: np.ndarray, columns: dict[str, np.ndarray]) -> None:
         """Replace all columns but the state in place."""
+        episodes = self.episodes[rows]
         draws = self.rng.integers(max(self.filled, 1), size=(4, len(rows)))
-        others = self.owners[draws] != rows
+        others = self.owners[draws] != episodes
         pick = np.take_along_axis(draws, others.argmax(axis=0)[None], axis=0)[0]
         found = others.any(axis=0) & (self.filled > 0)
         put = (self.next + np.arange(len(rows))) % POOL
@@ -237,7 +256,7 @@ class Placebo:
             shown = found.reshape(-1, *(1,) * (own.ndim - 1))
             columns[name] = np.where(shown, pool[pick], 0).astype(np.float32)
             pool[put] = own
-        self.owners[put] = rows
+        self.owners[put] = episodes
         self.next = int((self.next + len(rows)) % POOL)
         self.filled = min(self.filled + len(rows), POOL)
 
