@@ -1,4 +1,4 @@
-"""The short form of `make faults`: one lock, one damaged matrix, some malformed folders, some signals, a full disk."""
+"""The short form of `make faults`: locks, readers, damage, malformed folders, disks, signals, trials side by side."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -18,9 +19,13 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent / "faults"))
 
 import corruption
+import disks
 import kills
 import malformed
+import reader
+import reliability
 import signals
+import trials
 
 import rlkit
 from rlkit.errors import CheckpointError, RunFailed, UsageError
@@ -84,6 +89,25 @@ def test_a_lock_that_is_a_link_is_not_followed(run: Path, tmp_path: Path) -> Non
     with pytest.raises(UsageError, match=r"cannot write .*run\.lock"), lock.hold(run, "train"):
         pass
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_run_is_read_while_it_writes_checkpoints(tmp_path: Path) -> None:
+    reads, bad = reader.attempt("PPO", tmp_path, iterations=15)
+    assert not bad
+    assert reads > 10
+
+
+# -- one of several trials --
+
+
+def test_a_trial_that_its_environment_ends_changes_nothing_in_the_others(
+    ray_local: None, tmp_path: Path
+) -> None:
+    alone = trials.Alone(tmp_path / "alone", iterations=6)
+    with pytest.raises(RunFailed, match=r"\(1 of 3 trials failed\): its process ended without an exception"):
+        rlkit.train(trials.recipe("poisoned", 6), out=tmp_path / "three", imports=[str(trials.MODULE)])
+    (run,) = tmp_path.glob("three/*/*")
+    assert not trials.compare(run, "poisoned", alone)
 
 
 # -- what strangers write --
@@ -225,6 +249,13 @@ def test_a_disk_full_in_the_driver_ends_the_run_as_failed(
     assert rlkit.open_run(folder).info.status == "failed"
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not disks.possible(), reason="needs a mount namespace of its own")
+@pytest.mark.parametrize("kind", disks.KINDS)
+def test_a_file_system_that_gives_out_leaves_a_run_that_goes_on(kind: str) -> None:
+    assert not disks.attempt("PPO", kind, 0.5)
+
+
 # -- processes --
 
 
@@ -262,3 +293,23 @@ def test_signals_end_a_run_as_they_should(name: str, folder: Path) -> None:
 @pytest.mark.parametrize("victim", kills.VICTIMS)
 def test_a_kill_loses_at_most_one_interval(victim: str, tmp_path: Path) -> None:
     assert not kills.try_one(victim, "PPO", tmp_path / victim, random.Random(0)).problems
+
+
+# -- the page --
+
+
+def test_the_page_is_made_of_the_tries() -> None:
+    said = "write it anew: python tests/faults --rows ''"
+    assert reliability.page() == reliability.PAGE.read_text(), said
+
+
+def test_a_try_is_stamped_and_its_day_is_on_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = {"row": "F1", "what": "runner, PPO", "tries": 1, "held": 1, "problems": []}
+    monkeypatch.setattr(reliability, "LOG", tmp_path / "tries.jsonl")
+    reliability.LOG.write_text(json.dumps(old) + "\n")
+    assert "| runner | 1 | 1 | – | – | – |" in reliability.page()
+    reliability.note(old)
+    stamped = json.loads(reliability.LOG.read_text().splitlines()[-1])
+    assert re.fullmatch(r"20\d\d-\d\d-\d\d", stamped["date"])
+    assert re.fullmatch(r"[0-9a-f]{10}\+?|", stamped["commit"])
+    assert f"| runner | 2 | 2 | – | – | {stamped['date']} |" in reliability.page()

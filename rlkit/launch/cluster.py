@@ -21,6 +21,7 @@ from rlkit.errors import UsageError
 
 MODE, TOKEN, TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 REACH_S = 10.0  # to open a connection to a cluster
+ANSWER_S = 2.0  # the same, to one that has been joined
 JOIN_S = 30.0  # to join it; Ray itself gives up after 20 s where it is refused
 
 
@@ -74,6 +75,16 @@ def prepare_to_join(address: str) -> None:
                 "name its GCS address, or leave --address out to run embedded"
             ) from None
     rllib.send_token()
+
+
+def answers(address: str) -> bool:
+    """Whether something listens at `HOST:PORT`, and soon says so."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S).close()
+    except OSError:
+        return False
+    return True
 
 
 def code_to_send(imports: Sequence[str]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import threading
+import time
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,13 +20,16 @@ from typing import TYPE_CHECKING, Any
 from rlkit import registry, rllib
 from rlkit.errors import UsageError
 from rlkit.launch import processes
-from rlkit.launch.cluster import JOIN_S, code_to_send, prepare_embedded, prepare_to_join, refused
+from rlkit.launch.cluster import JOIN_S, answers, code_to_send, prepare_embedded, prepare_to_join, refused
 from rlkit.recipe.signatures import Config
 
 if TYPE_CHECKING:
     from rlkit.recipe import Recipe
 
-WATCH_S = 1.0  # between two looks at Ray's processes
+WATCH_S = 1.0  # between two looks at Ray's processes, or at the cluster's head
+# Of Ray's library, in seconds, with a control store that does not answer; then it ends this process.
+PATIENCE = "RAY_gcs_rpc_server_reconnect_timeout_s"
+LAST_WORDS_S = 5.0  # so long before that
 HANDLER_S = 0.01  # between two looks at the handler of SIGTERM while Ray shuts down
 QUIET_ENV = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -71,7 +75,8 @@ class RaySession:
         address: a running cluster to join; None starts Ray inside this process, dashboard off, loopback only.
         num_cpus: logical CPUs of embedded Ray, at least what one trial asks for.
         verbose: print what workers print.
-        on_loss: hears, in another thread, that Ray's control store or raylet ended; this process may end soon then.
+        on_loss: hears, in another thread, that Ray's control store or raylet ended, or that the cluster's head is
+            gone; this process may end soon then.
     """
 
     def __init__(
@@ -157,6 +162,7 @@ class RaySession:
                 "log_to_driver": self.verbose,
             }
             if self.address:
+                os.environ.setdefault(PATIENCE, "30")  # Ray's own 60 s are long for a head that is gone
                 options.update(address=self.address, runtime_env=code_to_send(registry.imports()))
             else:
                 # RLlib's multi-agent episodes (2.60) iterate over sets of agent ids: with another order in every
@@ -164,7 +170,7 @@ class RaySession:
                 os.environ.setdefault("PYTHONHASHSEED", "0")
                 options.update(address="local", num_cpus=self.num_cpus, include_dashboard=False)
                 # The control store is a process beside this one: where it is gone it does not come back.
-                os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
+                os.environ.setdefault(PATIENCE, "10")
             embedded = self.embedded = not self.address
             with rllib.loopback_only(embedded), rllib.few_processes(embedded, log_monitor=self.verbose):
                 ray.init(**options)
@@ -182,6 +188,10 @@ class RaySession:
             self._up.set()
         if self._heir is not None:
             self._watch()
+        elif self.address and self._error is None:
+            self._watch_head(
+                ray.get_runtime_context().gcs_address, float(os.environ[PATIENCE]) - LAST_WORDS_S
+            )
         self._left.wait()
 
     def _watch(self) -> None:
@@ -192,6 +202,19 @@ class RaySession:
             if gone and not self._over.is_set():
                 name = Path(gone[0].split()[0]).name
                 self.on_loss(f"Ray's {name} ended: it was killed, or the machine ran out of memory")
+                return
+
+    def _watch_head(self, address: str, patience_s: float) -> None:
+        """Tell `on_loss` when the cluster's control store has not answered for so long."""
+        answered = time.monotonic()
+        while not self._over.wait(WATCH_S):
+            if answers(address):
+                answered = time.monotonic()
+            elif time.monotonic() - answered > patience_s and not self._over.is_set():
+                self.on_loss(
+                    f"the control store (GCS) of the cluster at {address} has not answered for {patience_s:.0f} s: its "
+                    "head node ended, or the network between is down"
+                )
                 return
 
 

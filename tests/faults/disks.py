@@ -1,8 +1,12 @@
-"""A disk that fills under a training: no bytes are left, or no more files may be made.
+"""A disk that fills under a training, or becomes read-only while a checkpoint is written.
 
 The disk is a small tmpfs in a mount namespace of its own, so that no other process sees it and nobody need be root:
 
     unshare --user --map-root-user --mount python tests/faults/disks.py PPO bytes 0.5
+
+The kernel refuses to make a disk read-only while a file on it is open for writing, as run.lock is. So a second mount of
+the disk lies above the first from the first checkpoint on, and that one becomes read-only: no file can be opened for
+writing, made, renamed or deleted any more, but what was open before takes bytes as it did.
 """
 
 from __future__ import annotations
@@ -18,9 +22,17 @@ from pathlib import Path
 
 import kills
 
-KINDS = ("bytes", "files")
+KINDS = {
+    "bytes": "without room for more bytes",
+    "files": "without room for more files",
+    "readonly": "that becomes read-only in a checkpoint write",
+}
 INTO_A_NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount")
-SPACE = {"bytes": "bytes free)", "files": "bytes free, but for no more files)"}
+SPACE = {
+    "bytes": "bytes free)",
+    "files": "bytes free, but for no more files)",
+    "readonly": "Read-only file system (",
+}
 
 
 def attempt(algorithm: str, kind: str, room: float) -> list[str]:
@@ -28,8 +40,8 @@ def attempt(algorithm: str, kind: str, room: float) -> list[str]:
 
     Args:
         algorithm: whose recipe runs.
-        kind: `bytes` or `files`.
-        room: what still fits when the first checkpoint has been written: MB, or files.
+        kind: of `KINDS`.
+        room: what still fits when the first checkpoint has been written: MB, or files; of no meaning for `readonly`.
     """
     command = [*INTO_A_NAMESPACE, sys.executable, __file__, algorithm, kind, str(room)]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -37,6 +49,14 @@ def attempt(algorithm: str, kind: str, room: float) -> list[str]:
         return [f"the attempt itself ended with {done.returncode}: {done.stderr[-400:]}"]
     found: list[str] = json.loads(done.stdout.splitlines()[-1])
     return found
+
+
+def possible() -> bool:
+    """Whether this machine lets a user have a mount namespace."""
+    try:
+        return subprocess.run([*INTO_A_NAMESPACE, "true"], capture_output=True).returncode == 0
+    except OSError:
+        return False
 
 
 def mount(place: Path, options: str) -> None:
@@ -70,9 +90,11 @@ def problems(process: subprocess.Popen[str], place: Path, kind: str) -> list[str
     runs = list(place.glob("*/*/run.json"))
     if not runs:
         return [*bad, f"no run was left: {said[-300:]}"]
-    status = json.loads(runs[0].read_text())["status"]
-    if status != "failed":
-        bad.append(f"run.json says {status}, expected failed")
+    from rlkit import open_run
+
+    status, expected = open_run(runs[0].parent).status, "interrupted" if kind == "readonly" else "failed"
+    if status != expected:  # on a disk that is read-only, run.json stays as it was
+        bad.append(f"the run is {status}, expected {expected}")
     if not whole(runs[0].parent):
         bad.append("no checkpoint verifies")
     return bad
@@ -109,15 +131,35 @@ def inside(algorithm: str, kind: str, room: float) -> list[str]:
                 if time.monotonic() > until or process.poll() is not None:
                     return [f"no checkpoint was written: {process.communicate(timeout=60)[1][-300:]}"]
                 time.sleep(0.05)
-            fill(place, kind, room)
-            found = problems(process, place, kind)
-            mount_again(place, "size=256m,nr_inodes=100k")
+            if kind == "readonly":
+                protect(place)
+                found = problems(process, place, kind)
+                if not list(place.glob("*/*/trial_*/.writing_*")):
+                    found.append("no checkpoint was being written")
+                subprocess.run(["umount", str(place)], check=True)
+            else:
+                fill(place, kind, room)
+                found = problems(process, place, kind)
+                mount_again(place, "size=256m,nr_inodes=100k")
             return found or resumed(place)
         finally:
             if process.poll() is None:
                 process.kill()
                 process.wait()
-            subprocess.run(["umount", "--lazy", str(place)], check=True)
+            while os.path.ismount(place):
+                subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def protect(place: Path) -> None:
+    """Make the disk read-only in the middle of a checkpoint write."""
+    subprocess.run(["mount", "--bind", str(place), str(place)], check=True)
+    until = time.monotonic() + 120
+    while time.monotonic() < until:
+        if any(any(folder.iterdir()) for folder in place.glob("*/*/trial_*/.writing_*")):
+            with contextlib.suppress(subprocess.CalledProcessError):  # a file is open for writing
+                mount_again(place, "bind,ro")
+                return
+    raise OSError(f"{place} could not be made read-only: no checkpoint was written in two minutes")
 
 
 def fill(place: Path, kind: str, room: float) -> None:
