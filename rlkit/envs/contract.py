@@ -107,7 +107,7 @@ class Contract:
         if self.run is not None:
             _failures[self.run] = _failures.get(self.run, 0) + 1
 
-    def begin(self, env: Any, seed: int | None, options: dict | None, fields: str) -> Any:
+    def begin(self, env: Any, seed: int | list[int] | None, options: dict | None, fields: str) -> Any:
         """Reset an environment, and return what it gave."""
         self.episode, self.step = self.episode + 1, 0
         call = self.call
