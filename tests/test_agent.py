@@ -286,6 +286,12 @@ def test_nested_observations_row_by_row() -> None:
     rows, batched = as_rows([one, one, one], SPACE)
     assert batched
     assert len(rows) == 3
+    for wrong, said in ((1.5, "1.5"), (np.nan, "NaN"), (np.array([2.0, 2.5]), "2.5"), (2.0**70, "1.18")):
+        with pytest.raises(UsageError, match=f"got an observation with .*{said}"):
+            as_rows(wrong, SPACE["place"])
+    assert as_rows(2.0, SPACE["place"])[0] == [2]
+    with pytest.raises(UsageError, match=r"300.*whole numbers of uint8"):
+        as_rows([0, 300], gym.spaces.Box(0, 255, (2,), np.uint8))
     with pytest.raises(UsageError, match="disagree about the number of rows"):
         as_rows({"place": [1, 2], "sight": (np.ones((3, 2, 2)), np.zeros((3, 3)))}, SPACE)
     with pytest.raises(

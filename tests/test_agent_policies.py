@@ -12,6 +12,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from case_envs import Two, Waves
 from policies import Pair, Steps, Untouched, both, make
 from ray.rllib.algorithms.dqn import DQNConfig
 from ray.rllib.algorithms.ppo import PPOConfig
@@ -26,6 +27,7 @@ from rlkit.algos.sampling.acting import in_blocks
 from rlkit.models import module_spec
 from rlkit.play import connectors as pipelines
 from rlkit.play.connectors import ConnectorPolicy
+from rlkit.play.crossplay import Sides
 from rlkit.play.policy import DirectPolicy
 from rlkit.play.rollout import Pool, Row, play
 
@@ -89,6 +91,46 @@ def test_agents_that_come_and_go_with_spaces_of_their_own(explore: bool) -> None
     assert set(rows[0].agents) == {"early", "late", "steady"}
     assert rows[0].ret == pytest.approx(sum(rows[0].agents.values()))
     assert play(pipeline, pool(Pair()), range(5), slots=5, explore=explore) == rows
+
+
+def waves_config() -> Any:
+    return PPOConfig().multi_agent(policies={"shared"}, policy_mapping_fn=lambda *_, **__: "shared")
+
+
+def test_agents_that_end_as_the_next_appear_are_played_with_connectors_too() -> None:
+    env = Waves()
+    env.observation_space, env.action_space = map(
+        gym.spaces.Dict, (env.observation_spaces, env.action_spaces)
+    )
+    direct, pipeline = both(waves_config(), env)
+    rows = play(direct, pool(env), range(3), slots=2)
+    assert [(row.length, row.ret, len(row.agents)) for row in rows] == [(30, 60.0, 12)] * 3
+    assert play(pipeline, pool(env), range(3), slots=2) == rows
+    together = Sides(
+        {"A": pipeline, "B": copy.deepcopy(pipeline)}, {a: "AB"[int(a) // 4 % 2] for a in env.names}
+    )
+    assert play(together, pool(env), range(3), slots=2) == rows
+
+
+class Paused(Two):
+    """`b` has nothing to do while `a` ends, and plays on."""
+
+    def step(self, actions: dict) -> tuple[dict, dict, dict, dict, dict]:
+        self.t += 1
+        agent = "a" if self.t < 3 else "b"
+        ended = {"a": True} if self.t == 2 else {}
+        flags = {**ended, "__all__": self.t == 6}
+        return {agent: self.see(agent)}, dict.fromkeys(actions, 1.0), flags, {"__all__": False}, {}
+
+
+def test_an_episode_goes_on_where_an_agent_ends_while_the_others_pause() -> None:
+    env = Paused()
+    env.observation_space, env.action_space = map(
+        gym.spaces.Dict, (env.observation_spaces, env.action_spaces)
+    )
+    for policy in both(waves_config(), env):
+        (row,) = play(policy, pool(env), [0])
+        assert (row.length, row.agents) == (6, {"a": 2.0, "b": 4.0})
 
 
 @pytest.mark.parametrize("case", ["DQN, distributional", "SAC", "PPO, discrete"])

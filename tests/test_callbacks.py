@@ -29,7 +29,9 @@ from rlkit.callbacks import (
     Throughput,
     TimeLimit,
 )
+from rlkit.callbacks.gif import film
 from rlkit.callbacks.guard import check_gradients, check_loss
+from rlkit.exploration import configure
 
 # workers do not have the tests' folder on their path
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -191,6 +193,66 @@ def test_what_is_shared_reaches_restarted_runners_too(ray_local: None) -> None:
             algorithm=algorithm, env_runner_group=group, env_runner_indices=[1], is_evaluation=False
         )
         assert callback.call_runners("get_runner_state", indices=[1]) == [{"steps": 1000}]
+    finally:
+        algorithm.stop()
+
+
+@pytest.mark.parametrize("evaluation", [False, True])
+def test_a_restart_sends_what_is_shared_to_its_own_group_alone(ray_local: None, evaluation: bool) -> None:
+    config = ppo(Counter, runners=2).evaluation(evaluation_num_env_runners=1)
+    algorithm = config.evaluation(evaluation_interval=1).build_algo()
+    try:
+        callback, groups = (
+            algorithm.callbacks[0],
+            (algorithm.env_runner_group, algorithm.eval_env_runner_group),
+        )
+        callback.share({"steps": 1000}, evaluation=evaluation)
+        for group in groups:
+            group.foreach_env_runner(lambda runner: setattr(runner._callbacks[0], "steps", 0))
+        for group, index in zip(groups, (2, 1), strict=True):
+            callback.on_env_runners_recreated(
+                algorithm=algorithm,
+                env_runner_group=group,
+                env_runner_indices=[index],
+                is_evaluation=group is groups[1],
+            )
+        steps = [
+            group.foreach_env_runner(lambda runner: runner._callbacks[0].steps, local_env_runner=False)
+            for group in groups
+        ]
+        assert steps == [[0, 1000], [1000 if evaluation else 0]]
+    finally:
+        algorithm.stop()
+
+
+class Rewards(Callback):
+    """Keeps the rewards of each sample as later callbacks left them; put it last."""
+
+    def __init__(self) -> None:
+        self.seen: list[float] = []
+
+    def on_sample_end(self, *, samples: list[Any], **kwargs: Any) -> None:
+        self.seen.append(float(max(max(episode.get_rewards()) for episode in samples)))
+
+
+def test_an_evaluation_by_the_training_runner_is_left_alone(ray_local: None) -> None:
+    config = ppo(RewardScale.bind(scale=100.0)).evaluation(evaluation_duration=2)
+    configure(config, {"type": "CountBased", "eta": 1.0})
+    config.callbacks([*config.callbacks_class, Rewards])
+    algorithm = config.build_algo()
+    try:
+        algorithm.train()
+        states = algorithm.callbacks[-2].call_runners("get_runner_state")
+        rewards = algorithm.env_runner._callbacks[-1].seen
+        assert len(rewards) == 1
+        assert rewards[0] > 100.0
+        algorithm.evaluate()
+        assert set(rewards[1:]) == {1.0}
+        again = algorithm.callbacks[-2].call_runners("get_runner_state")
+        assert str(again) == str(states), "no visit was counted"
+        count = len(rewards)
+        algorithm.train()
+        assert rewards[count] > 100.0
     finally:
         algorithm.stop()
 
@@ -383,3 +445,33 @@ def test_best_checkpoint_gif_and_histograms_write_files(ray_local: None, tmp_pat
         restored.stop()
     finally:
         algorithm.stop()
+
+
+class OneStep(gym.Env):
+    """Episodes of one step; the picture's brightness counts them."""
+
+    observation_space = gym.spaces.Box(-1, 1, (1,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self, config: Any = None):
+        self.number, self.render_mode = 0, "rgb_array"
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+        self.number += 1
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        return np.zeros(1, np.float32), 0.0, True, False, {}
+
+    def render(self) -> np.ndarray:
+        return np.full((2, 2, 3), self.number, np.uint8)
+
+
+def test_a_film_shows_one_episode_also_of_one_step(ray_local: None) -> None:
+    algorithm = ppo().environment(OneStep).build_algo()
+    try:
+        frames = film(algorithm, max_steps=10, explore=False, seed=0)
+    finally:
+        algorithm.stop()
+    assert len(frames) == 2
+    assert (frames[0] == frames[1]).all()

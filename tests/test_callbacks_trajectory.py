@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from ray.rllib.algorithms.dqn import DQNConfig
 from ray.rllib.algorithms.ppo import PPOConfig
+from ray.rllib.connectors.env_to_module import FlattenObservations
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 
+from rlkit.algos.sampling.episode_runner import EpisodeRunner
 from rlkit.callbacks import (
     CallbackError,
     MergeAgentObservations,
@@ -244,6 +246,54 @@ def test_merged_observations_hold_zeros_for_the_absent() -> None:
     assert actions.shape == (12, 6)
     np.testing.assert_array_equal(actions.sum(1), [(t % 2 == 0) + (t < 5) for t in range(12)])
     np.testing.assert_array_equal(np.array(outputs["others_present"])[:, 0], [t % 2 == 0 for t in range(12)])
+
+
+class Counted(TurnsAndDropouts):
+    """Observations are whole numbers, actions a table of choices and choices that begin at 5."""
+
+    def __init__(self, config: Any = None):
+        super().__init__()
+        self.observation_spaces = dict.fromkeys(self.agents, gym.spaces.Discrete(13))
+        self.action_spaces = {
+            "a": gym.spaces.Discrete(3, start=5),
+            "b": gym.spaces.MultiDiscrete([[2, 3], [2, 2]]),
+            "c": gym.spaces.Discrete(3),
+        }
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+        observations, infos = super().reset()
+        return {agent: self.t for agent in observations}, infos
+
+    def step(self, actions: dict[str, Any]) -> Any:
+        for agent, action in actions.items():
+            assert self.action_spaces[agent].contains(action), (agent, action)
+        observations, *rest = super().step(dict.fromkeys(actions, 0))
+        return {agent: self.t for agent in observations}, *rest
+
+
+def test_merged_observations_may_be_flat_already_and_actions_are_the_modules() -> None:
+    from rlkit.algos.ppo import PPOConfig as OwnPPOConfig
+
+    config = (
+        OwnPPOConfig()
+        .environment(Counted)
+        .multi_agent(policies={"a", "b", "c"}, policy_mapping_fn=lambda agent, *_, **__: agent)
+        .env_runners(
+            rollout_fragment_length=200,
+            num_envs_per_env_runner=1,
+            env_to_module_connector=lambda *_: FlattenObservations(multi_agent=True),
+        )
+        .callbacks([MergeAgentObservations.bind()])
+    )
+    episode = next(e for e in collect(EpisodeRunner(config=config), 12) if e.is_done)
+    outputs = {a: one.extra_model_outputs for a, one in episode.agent_episodes.items()}
+    merged = np.array(outputs["c"]["others_obs"])  # of a, then of b
+    np.testing.assert_array_equal(merged[:, :13], np.eye(13)[:5])
+    np.testing.assert_array_equal(merged[:, 13:].sum(1), [1, 0, 1, 0, 1])
+    actions = np.array(outputs["c"]["others_actions"])
+    assert actions.shape == (5, 3 + 9)
+    np.testing.assert_array_equal(actions[:, :3], np.eye(3)[episode.agent_episodes["a"].get_actions()[:5]])
+    np.testing.assert_array_equal(actions[:, 3:].sum(1), [4, 0, 4, 0, 4])
 
 
 def edit_with(**changes: Any) -> type[TrajectoryPostprocessor]:

@@ -35,6 +35,7 @@ SPLIT = "adversary_*=A,agent_*=B"
 SHORT = {"max_cycles": 8}
 
 registry.TABLES["envs"].setdefault("pair", registry.Entry("pair", Pair))
+registry.TABLES["envs"].setdefault("numbered", registry.Entry("numbered", lambda: Numbered()))
 
 
 def checkpoint(folder: Path, env: str, seed: int, env_config: dict[str, Any] | None = None) -> Path:
@@ -43,8 +44,8 @@ def checkpoint(folder: Path, env: str, seed: int, env_config: dict[str, Any] | N
     inner.observation_space = inner.observation_space or rlkit_dict(inner.observation_spaces)
     config = PPOConfig().rl_module(model_config={"fcnet_hiddens": [16]})
     config.multi_agent(
-        policies=set(inner.possible_agents),
-        policy_mapping_fn=PolicyMapping({agent: [agent] for agent in inner.possible_agents}),
+        policies=set(map(str, inner.possible_agents)),
+        policy_mapping_fn=PolicyMapping({str(agent): [str(agent)] for agent in inner.possible_agents}),
     )
     policy = make(config, inner, seed=seed)
     path = folder / f"{env.rpartition('.')[2]}_{seed}"
@@ -127,6 +128,41 @@ def test_agents_that_come_and_go(tmp_path, connectors):
     alone = rlkit.evaluate(path, episodes=4)
     for globs in ("early=A,*=B", "late=A,*=B", "steady=A,*=B"):
         assert cross_play(agents, globs, episodes=4).pairings[0].evaluation.rows == alone.rows
+
+
+class Numbered(Pair):
+    """Agents are whole numbers."""
+
+    def __init__(self, config: Any = None):
+        super().__init__()
+        self.agents = self.possible_agents = [0, 1]
+        self.observation_spaces = {n: self.observation_spaces["steady"] for n in self.agents}
+        self.action_spaces = {n: self.action_spaces["steady"] for n in self.agents}
+        self.observation_space = rlkit_dict(self.observation_spaces)
+        self.action_space = rlkit_dict(self.action_spaces)
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[dict, dict]:
+        self.t, self.random = 0, np.random.default_rng(seed)
+        return self._observe([0, 1]), {}
+
+    def step(self, actions: dict) -> tuple[dict, dict, dict, dict, dict]:
+        self.t += 1
+        rewards = {agent: float(action) * 10**agent for agent, action in actions.items()}
+        return self._observe([0, 1]), rewards, {"__all__": self.t == 3}, {"__all__": False}, {}
+
+
+def test_agents_may_be_whole_numbers(tmp_path):
+    path = checkpoint(tmp_path, "numbered", 0)
+    alone = rlkit.evaluate(path, episodes=2)
+    result = cross_play([path, path], "0=A,1=B", episodes=2, csv=tmp_path / "rows.csv")
+    pairing = result.pairings[0]
+    assert pairing.evaluation.rows == alone.rows
+    assert pairing.side_returns("A") == [row.agents["0"] for row in alone.rows]
+    assert result.to_json()["agents"] == {"0": "A", "1": "B"}
+    rows = list(csv.DictReader((tmp_path / "rows.csv").open()))
+    assert [float(row["return/B"]) for row in rows] == [row.agents["1"] for row in alone.rows]
+    with pytest.raises(UsageError, match="wolf=B fits no agent of numbered; it has 0, 1"):
+        cross_play([path, path], "0=A,*=B,wolf=B", episodes=1)
 
 
 def test_each_side_is_played_by_its_own_checkpoint(tags):

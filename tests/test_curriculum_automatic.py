@@ -204,3 +204,9 @@ def test_self_play_elo_and_sampling():
     r = rng()
     assert np.mean([pool.sample(r)["opponent"] == "p1" for _ in range(300)]) > 0.95
     assert pool.metrics()["win_rate"] == {"p0": 1.0, "p1": 0.0}
+
+
+def test_a_level_s_value_may_be_a_list_of_lists():
+    maps = [{"map": [[0, 1], [1, 0]]}, {"map": [[1, 1], [0, 0]]}]
+    levels = LearningProgress(tasks={"a": maps[0], "b": maps[1]})
+    assert [levels.label(task) for task in maps] == ["a", "b"]

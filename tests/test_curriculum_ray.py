@@ -447,3 +447,21 @@ def test_self_play_keeps_a_pool_of_past_policies(tmp_path, stopped):
     assert weights(resumed, "main_past_0") == pytest.approx(start)
     assert weights(resumed, "main_past_1") == pytest.approx(second)
     assert resumed.train()["curriculum"]["snapshots"] == 2
+
+
+def test_an_evaluation_of_rllib_s_reports_the_trained_side_of_self_play(stopped):
+    section = {
+        "type": "self_play", "policy": "main", "opponents": "player_1", "pool": 1, "evaluate_on": "each",
+    }  # fmt: skip
+    config = ppo(CoinRace, batch=100, **section).evaluation(
+        evaluation_interval=1, evaluation_duration=25, evaluation_num_env_runners=0
+    )
+    algorithm = config.build_algo()
+    stopped.append(algorithm)
+    mean = algorithm.train()["curriculum"]["eval"]["main_past_0"]
+    paid = [sum(x) for x in [active(algorithm).evaluation_returns["main_past_0"]]]
+    assert len(active(algorithm).evaluation_returns["main_past_0"]) == 25
+    assert mean == pytest.approx(paid[0] / 25)
+    assert set(active(algorithm).evaluation_returns["main_past_0"]) > {
+        0.0
+    }  # won or lost, not the sum of both sides

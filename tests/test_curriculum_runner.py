@@ -13,6 +13,7 @@ from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
+from ray.tune.registry import register_env
 
 from rlkit import registry
 from rlkit.curriculum import CurriculumCallback, configure
@@ -27,10 +28,12 @@ from rlkit.curriculum.self_play import SelfPlay, SelfPlayMapping
 from rlkit.curriculum.success import SuccessRule
 from rlkit.curriculum.task_env import TaskEnv
 from rlkit.curriculum.try_tasks import try_tasks
+from rlkit.envs import checked
 from rlkit.errors import EnvError
 from rlkit.play.answers import Answer
 from rlkit.play.policy import DirectPolicy
 from rlkit.play.rollout import Pool, play
+from rlkit.rllib.episodes import EnvEpisode
 
 VIAS = ["attribute", "set_task", "reset_options", "constructor"]
 SPACE = {"type": "random", "space": {"level": {"integer": [1, 1000]}}}
@@ -88,6 +91,17 @@ def test_each_episode_is_reset_with_its_own_task(via, mode):
     assert len({wanted for _, wanted in pairs}) > 15
 
 
+def test_a_checked_environment_in_a_process_of_its_own_gets_its_attributes():
+    register_env("checked-probe", lambda context: checked(Probe(context)))
+    runner = runner_of(config_of("checked-probe", SPACE, mode="async"))
+    try:
+        pairs = levels(runner.sample(num_timesteps=30))
+    finally:
+        runner.stop()
+    assert len(pairs) > 5
+    assert all(seen == wanted for seen, wanted in pairs)
+
+
 @pytest.mark.parametrize("via", VIAS)
 def test_each_multi_agent_episode_is_reset_with_its_own_task(via):
     runner = runner_of(config_of(MultiProbe, {**SPACE, "task": {"via": via}}))
@@ -99,8 +113,6 @@ def test_each_multi_agent_episode_is_reset_with_its_own_task(via):
 
 def test_a_pettingzoo_environment_takes_its_own_keyword():
     pytest.importorskip("mpe2")
-    from ray.tune.registry import register_env
-
     from rlkit.envs import make_env
 
     register_env("spread-keyword", lambda c: make_env("pettingzoo/mpe2.simple_spread_v3", dict(c)))
@@ -171,6 +183,25 @@ def test_an_agent_that_left_in_an_earlier_fragment_counts_as_a_success():
     ends = {"b": True, "__all__": True}
     later.add_env_step({"b": one}, {"b": 0}, {"b": 0.0}, {"b": {"success": False}}, terminateds=ends)
     assert SuccessRule().of([episode, later]) == 0.5
+
+
+def test_what_an_agent_that_never_acts_is_paid_counts():
+    one = np.zeros(1, np.float32)
+    episode = EnvEpisode(
+        observation_space={x: Probe().observation_space for x in ("a", "ghost")},
+        action_space={x: Probe().action_space for x in ("a", "ghost")},
+        agent_to_module_mapping_fn=lambda agent, episode: "p",
+    )
+    episode.add_env_reset(observations={"a": one})
+    episode.add_env_step({"a": one}, {"a": 0}, {"a": 1.0, "ghost": 5.0}, terminateds={"__all__": False})
+    later = episode.cut()
+    later.add_env_step({"a": one}, {"a": 0}, {"a": 2.0}, terminateds={"__all__": True})
+    callback = CurriculumCallback(**SPACE)
+    playing = SimpleNamespace(life=0, stage=0, order=(0, 0, 0, 0), task={}, name=None)
+    callback._playing[0] = playing
+    callback.on_episode_end(episode=later, env_runner=None, env_index=0, prev_episode_chunks=[episode])
+    assert callback._reports[0].outcome.episode_return == 8.0
+    assert [SuccessRule(return_at_least=least).of([episode, later]) for least in (8.0, 8.1)] == [1.0, 0.0]
 
 
 def test_an_evaluation_of_self_play_is_played_against_the_pool():

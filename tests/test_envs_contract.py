@@ -9,9 +9,12 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from env_samples import BOX, Scripted
+from gymnasium.vector.utils import batch_space
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
 from rlkit.envs import PettingZooEnv, checked, make_env
+from rlkit.envs.checked_vector import CheckedVectorEnv
+from rlkit.envs.make import make_env as make_recipe_env
 from rlkit.errors import EnvError
 
 
@@ -421,3 +424,77 @@ def test_rllibs_rebuilding_of_a_failing_environment_ends(where: str) -> None:
     with pytest.raises(EnvError, match=f"broken {where}: failed 3 times in a row"):
         runner.sample(num_timesteps=5)
     assert len(built) <= 4
+
+
+class Several(gym.vector.VectorEnv):
+    """Three environments as arrays, and a wrong value in the step after `wrong(observations, rewards)` was set."""
+
+    num_envs = 3
+    single_observation_space = gym.spaces.Box(-1.0, 1.0, (2,), np.float32)
+    single_action_space = gym.spaces.Discrete(2)
+    metadata = {"autoreset_mode": gym.vector.AutoresetMode.NEXT_STEP}  # noqa: RUF012
+
+    def __init__(self, wrong: Callable[[list[Any]], None] = lambda values: None):
+        self.wrong = wrong
+        self.observation_space = batch_space(self.single_observation_space, 3)
+        self.action_space = batch_space(self.single_action_space, 3)
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+        return np.zeros((3, 2), np.float32), {}
+
+    def step(self, actions: Any) -> Any:
+        values = [np.zeros((3, 2), np.float32), np.zeros(3), np.zeros(3, bool), np.zeros(3, bool), {}]
+        self.wrong(values)
+        return tuple(values)
+
+
+def _put(part: int, at: tuple[int, ...], value: float) -> Callable[[list[Any]], None]:
+    def put(values: list[Any]) -> None:
+        values[part][at] = value
+
+    return put
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (_put(0, (1, 0), np.nan), r"environment 1: observation: got nan at index 0; expected finite"),
+        (
+            _put(0, (2, 1), 3.0),
+            r"environment 2: observation: got 3.0 at index 1; expected between -1.0 and 1.0",
+        ),
+        (lambda v: v.__setitem__(0, v[0][:2]), r"observations: got shape \(2, 2\); expected shape \(3, 2\)"),
+        (
+            lambda v: v.__setitem__(0, v[0].astype(np.float64)),
+            r"observation: got dtype float64; expected dtype float32",
+        ),
+        (_put(1, (2,), np.inf), r"environment 2: reward: got inf; expected one finite number"),
+        (
+            lambda v: v.__setitem__(1, np.zeros((3, 1))),
+            r"rewards: got an array of float64 with shape \(3, 1\)",
+        ),
+        (
+            lambda v: v.__setitem__(3, np.zeros(3)),
+            r"truncations: got an array of float64 .* expected one of bool",
+        ),
+        (lambda v: v.pop(), r"got 4 values; expected \(observations, rewards, terminations"),
+        (lambda v: 1 / 0, r"step\(\) in step 2 of round 1 raised ZeroDivisionError"),
+    ],
+)
+def test_a_vector_environment_is_caught_in_the_step(wrong: Callable[..., None], message: str) -> None:
+    env = checked(Several(), name="several")
+    env.reset(seed=0)
+    assert env.step(np.zeros(3, int))[0].shape == (3, 2)
+    env.unwrapped.wrong = wrong
+    with pytest.raises(EnvError, match=f"several: .*{message}") as caught:
+        env.step(np.zeros(3, int))
+    assert "step 2 of round 1" in str(caught.value)
+
+
+def test_recipes_check_the_vector_environment_of_a_name() -> None:
+    for name in ("CartPole-v1", "soccer", "matrix_game"):
+        env = make_recipe_env(name, {"num_envs": 4})
+        assert isinstance(env, CheckedVectorEnv)
+        env.reset(seed=0)
+        for _ in range(30):
+            env.step(env.action_space.sample())

@@ -25,6 +25,7 @@ def test_names_make_what_they_say() -> None:
     assert spread.possible_agents == [f"agent_{i}" for i in range(4)]
     turns = make_env("pettingzoo/mpe2.simple_spread_v3", {"api": "aec"})
     assert len(turns.reset(seed=0)[0]) == 1
+    assert make_env("CartPole").spec.id == make_vector("CartPole", {"num_envs": 2}).spec.id == "CartPole-v1"
     assert is_multi_agent("pettingzoo/mpe2.simple_spread_v3")
     assert not is_multi_agent("CartPole-v1")
 
@@ -52,6 +53,7 @@ def test_a_name_that_does_not_exist_names_the_closest(name: str, words: list[str
     ("name", "config", "words"),
     [
         ("CartPole-v1", {"suton_barto_reward": True}, "did you mean 'sutton_barto_reward'"),
+        ("CartPole", {"suton_barto_reward": True}, "did you mean 'sutton_barto_reward'"),
         ("pettingzoo/mpe2.simple_spread_v3", {"n": 3}, "did you mean 'N'"),
         ("pettingzoo/mpe2.simple_spread_v3", {"api": "both"}, r"expected one of \['aec', 'parallel'\]"),
         ("LunarLander-v3", {}, "needs a package that is not installed"),

@@ -9,13 +9,15 @@ import subprocess
 import sys
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from env_samples import BackToParallel, Scripted
+from pettingzoo import AECEnv
 from pettingzoo.test import api_test, parallel_api_test
 from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 
-from rlkit.envs import PettingZooEnv, available, make_env
+from rlkit.envs import PettingZooEnv, available, checked, make_env
 from rlkit.envs.pettingzoo import natural_order
 
 MPE2 = sorted(name for name in available() if name.startswith("pettingzoo/mpe2."))
@@ -243,3 +245,45 @@ def test_errors_say_what_was_expected() -> None:
     game.reset(seed=0)
     with pytest.raises(ValueError, match=r"it is the turn of 'player_1'; got actions of \['player_2'\]"):
         game.step({"player_2": 0})
+
+
+class DeadAtFirst(AECEnv):
+    """`a` is terminated before its first move; `b` moves twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.possible_agents = ["a", "b"]
+        self.render_mode = None
+
+    def observation_space(self, agent: str) -> gym.Space:
+        return gym.spaces.Discrete(5)
+
+    def action_space(self, agent: str) -> gym.Space:
+        return gym.spaces.Discrete(2)
+
+    def observe(self, agent: str) -> int:
+        return self.moves
+
+    def reset(self, seed: int | None = None, options: dict | None = None) -> None:
+        self.agents, self.moves, self.agent_selection = ["a", "b"], 0, "a"
+        self.terminations, self.truncations = {"a": True, "b": False}, dict.fromkeys("ab", False)
+        self.rewards, self._cumulative_rewards = dict.fromkeys("ab", 0.0), dict.fromkeys("ab", 0.0)
+        self.infos = {"a": {}, "b": {}}
+
+    def step(self, action: int | None) -> None:
+        agent = self.agent_selection
+        if self.terminations[agent]:
+            self.agents.remove(agent)
+        else:
+            self.moves += 1
+            self.terminations[agent] = self.moves == 2
+        self.agent_selection = "b"
+
+
+def test_an_agent_that_is_dead_after_the_reset_never_plays() -> None:
+    env = checked(PettingZooEnv(DeadAtFirst()))
+    for _ in range(2):
+        assert env.reset() == ({"b": 0}, {"b": {}})
+        observations, _, terminated, _, _ = env.step({"b": 0})
+        assert (observations, terminated) == ({"b": 1}, {"b": False, "__all__": False})
+        assert env.step({"b": 0})[2] == {"b": True, "__all__": True}

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from rlkit.envs import VmasBatch, available, checked, make_env
-from rlkit.errors import UsageError
+from rlkit.errors import EnvError, UsageError
 
 QUICK = ("vmas/balance", "vmas/simple_spread", "vmas/simple_speaker_listener", "vmas/wheel")
 SCENARIOS = sorted(name for name in available() if name.startswith("vmas/"))
@@ -136,3 +136,27 @@ def test_an_argument_the_scenario_does_not_use_is_an_error() -> None:
         make_env("vmas/balance", {"n_agent": 4})
     with pytest.raises(UsageError, match="num_envs_per_env_runner"):
         make_env("vmas/balance", {"num_envs": 4})
+
+
+@pytest.mark.parametrize("part", ["observation", "reward"])
+def test_a_batch_in_training_names_who_is_no_number(part: str) -> None:
+    from rlkit.algos.sampling.joint_envs import NativeBatch
+    from rlkit.algos.sampling.joint_rows import TeamLayout
+
+    batch = VmasBatch("simple_spread", 3)
+    envs = NativeBatch(batch, TeamLayout("spread", batch.observation_spaces, batch.action_spaces))
+    envs.reset([0])
+    actions = {a: np.zeros((3, *space.shape), np.float32) for a, space in batch.action_spaces.items()}
+    envs.step(actions)
+    agent, step = batch.possible_agents[1], batch.step
+
+    def broken(given: dict) -> tuple:
+        observations, rewards, *rest = step(given)
+        (observations[agent] if part == "observation" else rewards)[2, 1] = torch.nan
+        return observations, rewards, *rest
+
+    batch.step = broken  # type: ignore[method-assign]
+    with pytest.raises(
+        EnvError, match=f"environment 2, agent '{agent}', step 2 of its episode: {part}.*: got nan"
+    ):
+        envs.step(actions)

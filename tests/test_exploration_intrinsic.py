@@ -15,9 +15,13 @@ from ray.rllib.env.multi_agent_env import make_multi_agent
 from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 
+from rlkit.algos.dqn import DQNConfig as OwnDQNConfig
+from rlkit.algos.ppo import PPOConfig as OwnPPOConfig
+from rlkit.algos.sampling.episode_runner import SingleEpisodeRunner
 from rlkit.exploration import configure, create
 from rlkit.exploration.bonus import CountBonus
 from rlkit.exploration.counts import StateCounter
+from rlkit.models import module_spec
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
@@ -107,6 +111,68 @@ def test_novelty_wears_off_where_one_has_been(kind: str, actions: gym.Space) -> 
     after, elsewhere = model(*batch(100, 0.0)).mean(), model(*batch(100, 3.0)).mean()
     assert after < 0.5 * before
     assert elsewhere > 3 * after
+
+
+class Table(Walk):
+    """Actions are a table of choices that begin at 5, observations come with a mask of them if asked."""
+
+    def __init__(self, config: Any = None):
+        super().__init__()
+        self.masked = bool((config or {}).get("masked"))
+        if self.masked:
+            self.action_space = gym.spaces.Discrete(2)
+            mask = gym.spaces.Box(0, 1, (2,), np.int8)
+            self.observation_space = gym.spaces.Dict(observation=Walk.observation_space, action_mask=mask)
+        else:
+            self.action_space = gym.spaces.MultiDiscrete([[2, 3], [2, 2]], start=[[5, 5], [5, 5]])
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+        observation, info = super().reset()
+        return self.shown(observation), info
+
+    def step(self, action: Any) -> Any:
+        assert self.action_space.contains(action), action
+        observation, *rest = super().step(action)
+        return self.shown(observation), *rest
+
+    def shown(self, observation: Any) -> Any:
+        mask = np.array([1, self.t % 2], np.int8)
+        return {"observation": observation, "action_mask": mask} if self.masked else observation
+
+
+def test_curiosity_takes_the_actions_of_the_module() -> None:
+    config = OwnPPOConfig().environment(Table).env_runners(rollout_fragment_length=10)
+    configure(config, {"type": "Curiosity"})
+    runner = SingleEpisodeRunner(config=config)
+    (episode,) = runner.sample()
+    assert (np.array(episode.get_rewards()) > 1.0).all()
+    model = next(c for c in runner._callbacks if hasattr(c, "kept")).kept["default_policy"]
+    assert model.nets["inverse"][-1].out_features == 9
+
+
+def test_counts_of_masked_observations_leave_out_the_mask() -> None:
+    config = OwnPPOConfig().environment(Table, env_config={"masked": True})
+    config.env_runners(rollout_fragment_length=20)
+    config.rl_module(rl_module_spec=module_spec(config, {"name": "mlp", "hiddens": [4]}))
+    configure(config, {"type": "CountBased", "eta": 1.0, "bins": 2})  # places 0 to 9, and 10: two cells
+    (first, *_) = SingleEpisodeRunner(config=config).sample()
+    np.testing.assert_allclose(
+        np.array(first.get_rewards())[:9], 1 + 1 / np.sqrt(np.arange(1, 10)), rtol=1e-6
+    )
+
+
+def test_ucb_counts_masked_observations_and_obeys_the_mask() -> None:
+    config = OwnDQNConfig().environment(Table, env_config={"masked": True})
+    config.env_runners(rollout_fragment_length=40)
+    config.rl_module(rl_module_spec=module_spec(config, {"name": "mlp", "hiddens": [4]}))
+    configure(config, {"type": "UpperConfidenceBound", "bins": 20})
+    runner = SingleEpisodeRunner(config=config)
+    for episode in runner.sample():
+        masks = episode.get_observations()["action_mask"][:-1]
+        taken = np.array(episode.get_actions())
+        assert masks[np.arange(len(taken)), taken].all()
+    explorer = next(c for c in runner._callbacks if hasattr(c, "kept")).kept["default_policy"]
+    assert explorer.report()["states_seen"] == 11
 
 
 def test_models_save_and_restore_exactly() -> None:

@@ -99,8 +99,11 @@ def test_counters_tell_cells_apart() -> None:
     hashed = StateCounter(gym.spaces.Box(-np.inf, np.inf, (3,)), bits=16)
     far = hashed.cells(np.array([[1.0, 2.0, 3.0], [1.001, 2.0, 3.0], [-3.0, -2.0, 5.0]]))
     assert far[0] == far[1] != far[2]
-    with pytest.raises(ValueError, match="low must be below high"):
+    with pytest.raises(ValueError, match="low must not be above high"):
         StateCounter(gym.spaces.Box(-1, 1, (2,)), low=1.0, high=0.0)
+    constant = StateCounter(gym.spaces.Box(np.array([0.0, 7.0]), np.array([1.0, 7.0]), dtype=np.float64))
+    cells = constant.cells(np.array([[0.0, 7.0], [1.0, 7.0], [0.0, 7.0]]))
+    assert cells[0] == cells[2] != cells[1]
     with pytest.raises(ValueError, match="cannot count observations"):
         StateCounter(gym.spaces.Text(3))
 

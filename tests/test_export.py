@@ -30,6 +30,7 @@ from rlkit.algos.sampling.graph import Flatten
 from rlkit.errors import CheckpointError, UsageError
 from rlkit.files import swap_folder
 from rlkit.play import bundle, spaces
+from rlkit.play.evaluation import _alike
 from rlkit.play.export import export
 from rlkit.play.export.checking import compare, draw
 from rlkit.play.export.choosing import LOG_STD, ForEnv, TorchSquashedGaussian
@@ -40,6 +41,7 @@ SPACES = [
     gym.spaces.Discrete(3, start=-1),
     gym.spaces.MultiDiscrete([[2, 3], [4, 2]]),
     gym.spaces.MultiBinary((2, 2)),
+    gym.spaces.MultiBinary(3),
     gym.spaces.Box(-2.0, 3.0, (2, 3), np.float32),
     gym.spaces.Box(np.array([-1.0, -np.inf]), np.array([1.0, 5.0]), dtype=np.float64),
     gym.spaces.Box(0, 9, (3,), np.int64),
@@ -93,6 +95,21 @@ def test_sampled_squashed_gaussians_are_clipped_like_rllibs() -> None:
 def test_a_space_comes_back_from_json(space: gym.Space) -> None:
     text = json.dumps(spaces.to_json(space))
     assert spaces.from_json(json.loads(text), "here") == space
+
+
+def test_a_one_dimensional_multibinary_space_is_that_of_the_environment() -> None:
+    space = gym.spaces.MultiBinary(5)
+    again = spaces.from_json(json.loads(json.dumps(spaces.to_json(space))), "here")
+    assert (again.n, type(again.n)) == (5, int)
+    assert _alike(gym.spaces.MultiBinary((5,)), space)  # a bundle of before
+    assert not _alike(gym.spaces.MultiBinary(4), space)
+    assert not _alike(gym.spaces.Discrete(4), gym.spaces.Discrete(5))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.uint16])
+def test_a_space_that_could_not_be_read_is_not_written(dtype: Any) -> None:
+    with pytest.raises(UsageError, match=f"{np.dtype(dtype).name}.* cannot be exported; expected one of"):
+        spaces.to_json(gym.spaces.Box(0, 1, (2,), dtype))
 
 
 @pytest.mark.parametrize(

@@ -204,3 +204,14 @@ def test_bad_arguments_say_what_is_expected(options, message):
 
 def test_every_pool_names_known_strategies():
     assert all(set(pool) <= set(STRATEGIES) for pool in POOLS.values())
+
+
+@pytest.mark.parametrize("num_envs", [None, 2])
+def test_the_first_opponent_without_a_seed_stays_as_long_as_the_others(num_envs):
+    env = matrix_game(num_envs=num_envs, rounds=1, observe="responses", games_per_opponent=3)
+    env.reset()
+    stays = [int(env.games.left[0])]
+    for _ in range(5):
+        env.reset()
+        stays.append(int(env.games.left[0]))
+    assert stays == [3, 2, 1, 3, 2, 1]

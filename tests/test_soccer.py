@@ -412,3 +412,25 @@ def test_a_registered_style_can_be_named_and_its_name_is_taken(monkeypatch):
     for taken in ("keeper", "styles"):
         with pytest.raises(ValueError, match="choose a new"):
             register_soccer_style(taken, **{**GOALKEEPER, "advance": 2})
+
+
+def test_other_opponents_hold_from_the_next_reset_on():
+    env = SoccerEnv("up")
+    env.reset(seed=0)
+    env.step(NOOP)
+    games, state = env.games, int(env.games.state[0])
+    env.opponents = ["down", "offensive"]
+    assert env.opponents == ["down", "offensive"]
+    assert (env.games, int(env.games.state[0]), int(env.games.clock[0])) == (games, state, 1)
+    with pytest.raises(ValueError, match="sideways"):
+        env.opponents = "sideways"
+    env.reset(seed=0)
+    assert env.games.names == ("down", "offensive")
+
+
+@pytest.mark.parametrize("mirror", [True, False])
+def test_two_players_are_told_what_the_other_one_chose(mirror):
+    env = SoccerParallelEnv(mirror=mirror)
+    env.reset(seed=0)
+    infos = env.step({"player_a": UP, "player_b": RIGHT})[4]
+    assert (infos["player_a"]["opponent_action"], infos["player_b"]["opponent_action"]) == (RIGHT, UP)

@@ -70,7 +70,7 @@ class Callback(RLlibCallback):
     """
 
     _algorithm: Any = None
-    _shared: State | None = None
+    _shared: tuple[State, bool] | None = None  # with whether evaluation runners get it too
     _failure: str | None = None
 
     def __init_subclass__(cls, **kwargs: Any):
@@ -130,7 +130,7 @@ class Callback(RLlibCallback):
 
     def share(self, state: State, *, evaluation: bool = True) -> None:
         """Send `state` to `set_runner_state` of every runner's instance, now and to every runner restarted later."""
-        self._shared = state
+        self._shared = state, evaluation
         self.call_runners("set_runner_state", state, evaluation=evaluation)
 
     def call_runners(
@@ -146,7 +146,7 @@ class Callback(RLlibCallback):
             raise RuntimeError(
                 f"{type(self).__name__}.call_runners works in the driver, from on_algorithm_init on"
             )
-        call = functools.partial(_call, _position(self._algorithm, self), type(self).__name__, method, args)
+        call = self._calling(method, *args)
         groups = [self._algorithm.env_runner_group]
         if evaluation:
             groups.append(self._algorithm.eval_env_runner_group)
@@ -157,6 +157,10 @@ class Callback(RLlibCallback):
                     call, remote_worker_ids=indices, local_env_runner=indices is None
                 )
         return results
+
+    def _calling(self, method: str, *args: Any) -> Callable[[Any], Any]:
+        """Return what calls `method` of this callback's instance in an env runner."""
+        return functools.partial(_call, _position(self._algorithm, self), type(self).__name__, method, args)
 
     # hooks of every callback
 
@@ -218,11 +222,15 @@ class Callback(RLlibCallback):
     def _get_failure(self) -> str | None:
         return self._failure
 
-    def _resend(self, *, algorithm: Any, env_runner_indices: Sequence[int], **kwargs: Any) -> None:
-        if self._shared is not None and self._algorithm is not None:
-            self.call_runners(
-                "set_runner_state", self._shared, evaluation=True, indices=list(env_runner_indices)
-            )
+    def _resend(
+        self, *, env_runner_group: Any, env_runner_indices: Sequence[int], is_evaluation: bool, **kwargs: Any
+    ) -> None:
+        if self._shared is None or self._algorithm is None:
+            return
+        shared, evaluation = self._shared
+        if evaluation or not is_evaluation:
+            call, indices = self._calling("set_runner_state", shared), list(env_runner_indices)
+            env_runner_group.foreach_env_runner(call, remote_worker_ids=indices, local_env_runner=False)
 
 
 _BEFORE: dict[str, Callable[..., None]] = {

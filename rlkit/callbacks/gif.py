@@ -95,9 +95,9 @@ def film(algorithm: Any, max_steps: int, explore: bool, seed: int) -> list[np.nd
         runner.set_state({"rl_module": algorithm.learner_group.get_weights()})
         if algorithm.env_runner is not None:
             runner.set_state(algorithm.env_runner.get_state(not_components="rl_module"))
-        runner.sample(num_timesteps=1, explore=explore, force_reset=True)
-        for _ in range(max_steps - 1):
-            if any(episode.is_done for episode in runner.sample(num_timesteps=1, explore=explore)):
+        for step in range(max_steps):
+            played = runner.sample(num_timesteps=1, explore=explore, force_reset=step == 0)
+            if any(episode.is_done for episode in played):
                 break
         frames: list[np.ndarray] = rllib.runner_callbacks(runner)[0].frames
         return frames[: max_steps + 1]

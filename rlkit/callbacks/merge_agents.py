@@ -10,6 +10,7 @@ import numpy as np
 import tree
 from gymnasium.spaces import utils
 
+from rlkit.algos.sampling.actions import module_space
 from rlkit.callbacks.postprocess import TrajectoryPostprocessor
 from rlkit.callbacks.trajectory import Aligned, Trajectory
 
@@ -17,8 +18,9 @@ from rlkit.callbacks.trajectory import Aligned, Trajectory
 class MergeAgentObservations(TrajectoryPostprocessor):
     """Adds `others_obs`, `others_next_obs`, `others_actions` and `others_present` to every agent's train batch.
 
-    O and A are the summed sizes of the other agents' flattened observations and actions (Discrete as one-hot), in
-    sorted order of the agents, whether they are present or not; absent ones are zeros. All are float32: `others_obs`
+    O and A are the summed sizes of the other agents' flattened observations and actions (the module's, see
+    `rlkit.algos.sampling.actions`; Discrete as one-hot), in sorted order of the agents, whether they are present or
+    not; absent ones are zeros. All are float32: `others_obs`
     and `others_next_obs` (T, O), `others_actions` (T, A), `others_present` (T, number of others).
 
     Args:
@@ -40,14 +42,14 @@ class MergeAgentObservations(TrajectoryPostprocessor):
         observations, actions = [], []
         present = np.zeros((size, len(names)), np.float32)
         for i, name in enumerate(names):
-            space = observation_spaces[name]
+            space, acting = observation_spaces[name], module_space(action_spaces[name])
             if name not in others:
                 observations.append(np.zeros((size + 1, utils.flatdim(space)), np.float32))
-                actions.append(np.zeros((size, utils.flatdim(action_spaces[name])), np.float32))
+                actions.append(np.zeros((size, utils.flatdim(acting)), np.float32))
                 continue
             other = others[name]
             observations.append(flat_rows(space, other.observations, other.observed))
-            actions.append(flat_rows(action_spaces[name], other.actions, other.present))
+            actions.append(flat_rows(acting, other.actions, other.present))
             present[:, i] = other.present
         merged = np.concatenate(observations, axis=1)
         trajectory.columns["others_obs"] = merged[:-1]
@@ -67,10 +69,15 @@ class MergeAgentObservations(TrajectoryPostprocessor):
 
 
 def flat_rows(space: gym.Space, values: Any, present: np.ndarray) -> np.ndarray:
-    """Flatten each row of `values` as `gymnasium.spaces.flatten` does; zeros where absent. -> (rows, size) float32."""
+    """Flatten each row of `values` as `gymnasium.spaces.flatten` does; zeros where absent. -> (rows, size) float32.
+
+    Rows that are flat already, as RLlib's FlattenObservations leaves them in episodes, stay as they are.
+    """
     if isinstance(space, gym.spaces.Box):
         return np.asarray(values, np.float32).reshape(len(present), -1)
     out = np.zeros((len(present), utils.flatdim(space)), np.float32)
+    if isinstance(values, np.ndarray) and values.dtype.kind == "f" and values.shape == out.shape:
+        return values.astype(np.float32)
     rows = np.flatnonzero(present)
     if isinstance(space, gym.spaces.Discrete):
         out[rows, np.asarray(values)[rows] - space.start] = 1.0

@@ -16,8 +16,9 @@ from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
 from rlkit import rllib
-from rlkit.callbacks.base import Callback, CallbackError
+from rlkit.callbacks.base import CallbackError
 from rlkit.callbacks.episode_data import original
+from rlkit.callbacks.switch import OffInEvaluation
 from rlkit.callbacks.trajectory import Aligned, Trajectory, trajectories_of
 from rlkit.callbacks.whole_episodes import WholeEpisodes
 from rlkit.roster import matches
@@ -25,7 +26,7 @@ from rlkit.roster import matches
 SCOPES = ("fragment", "episode")
 
 
-class TrajectoryPostprocessor(Callback):
+class TrajectoryPostprocessor(OffInEvaluation):
     """Override `postprocess_trajectory`. Works on- and off-policy, with one or several agents, in every runner.
 
     Args of every subclass that passes them on:
@@ -76,7 +77,7 @@ class TrajectoryPostprocessor(Callback):
         self, *, env_runner: Any, metrics_logger: Any, samples: list[Any], **kwargs: Any
     ) -> None:
         """Env runner, after each `sample()`: replace the episodes in `samples` by edited copies."""
-        if env_runner.config.in_evaluation:
+        if env_runner.config.in_evaluation or not self._on:
             return
         self.env_runner = env_runner
         pieces = list(samples)

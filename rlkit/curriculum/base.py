@@ -110,6 +110,10 @@ class Curriculum(ABC):
         """Return what counts of a step's rewards in an evaluation of `task`: the sum over the agents."""
         return float(sum(rewards.values()))
 
+    def evaluated_return(self, outcome: Outcome, task: Task) -> float:
+        """Return the same of a whole episode."""
+        return outcome.episode_return
+
     def environment_task(self, task: Task) -> Task:
         """Return what of a task goes to the environment; an empty dict: nothing of it."""
         return task

@@ -30,7 +30,7 @@ from rlkit.curriculum.base import TASK, Curriculum, EpisodeReport, Outcome
 from rlkit.curriculum.driver import Decider, Evaluations, Push
 from rlkit.curriculum.route import Owners, Route
 from rlkit.curriculum.samplers import Task
-from rlkit.curriculum.success import SuccessRule
+from rlkit.curriculum.success import SuccessRule, team_return
 from rlkit.curriculum.transfer import forget
 from rlkit.errors import EnvError
 
@@ -154,7 +154,8 @@ class CurriculumCallback(Callback):
         self._evaluated = True
         for report in _take({"env_runners": evaluation_metrics.get("env_runners")}, REPORTS):
             if report.name is not None:
-                self.evaluation_returns.setdefault(report.name, []).append(report.outcome.episode_return)
+                own = self.curriculum.evaluated_return(report.outcome, report.task)
+                self.evaluation_returns.setdefault(report.name, []).append(own)
         if algorithm.eval_env_runner_group is None and algorithm.env_runner is not None:
             _receive(algorithm.env_runner, self.decider.push(), evaluating=False)
 
@@ -248,7 +249,7 @@ class CurriculumCallback(Callback):
             return
         chunks = [*(prev_episode_chunks or ()), episode]
         outcome = Outcome(
-            episode_return=sum(map(_return, chunks)),
+            episode_return=team_return(chunks),
             length=sum(len(chunk) for chunk in chunks),
             success=self.success.of(chunks) if self.options.reports_success else None,
             returns=_module_returns(chunks) if "returns" in self.curriculum.needs else {},
@@ -317,14 +318,6 @@ def _take(result: Mapping[str, Any] | None, key: str) -> list[Any]:
     if not isinstance(runners, dict):
         return []
     return [report for report in tree.flatten(runners.pop(key, [])) if isinstance(report, EpisodeReport)]
-
-
-def _return(chunk: Any) -> float:
-    """`chunk.get_return()` in a quarter of its time, where the rewards are still a list."""
-    rewards = getattr(chunk, "rewards", None)
-    if rewards is not None and isinstance(rewards.data, list):
-        return float(sum(rewards.data[rewards.lookback :]))
-    return float(chunk.get_return())
 
 
 def _module_returns(chunks: list[Any]) -> dict[str, float]:

@@ -264,4 +264,8 @@ def _magnify(p: np.ndarray, theta: float = 0.1) -> np.ndarray:
 
 
 def _key(task: Mapping[str, Any]) -> LevelKey:
-    return tuple(sorted((k, tuple(v) if isinstance(v, list) else v) for k, v in task.items()))
+    return tuple(sorted((k, _frozen(v)) for k, v in task.items()))
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value

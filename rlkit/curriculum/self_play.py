@@ -109,6 +109,10 @@ class SelfPlay(Curriculum):
         pool_side = not task[SWAPPED]
         return float(sum(r for agent, r in rewards.items() if matches(agent, self.opponents) != pool_side))
 
+    def evaluated_return(self, outcome: Outcome, task: Task) -> float:
+        """Return the same of a whole episode, in which the opponent's module plays the other side."""
+        return sum(value for module, value in outcome.returns.items() if module != task[OPPONENT])
+
     def update(self, task: Task, outcome: Outcome) -> None:
         """Count a game: won if the trained policy's return is the larger one, half if equal."""
         slot = next((slot for slot in self.slots if slot.name == task[OPPONENT]), None)

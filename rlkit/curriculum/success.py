@@ -31,7 +31,7 @@ class SuccessRule:
         """Judge a finished episode from its chunks (SingleAgentEpisode or MultiAgentEpisode), oldest first."""
         last = chunks[-1]
         if self.return_at_least is not None:
-            return float(sum(chunk.get_return() for chunk in chunks) >= self.return_at_least)
+            return float(team_return(chunks) >= self.return_at_least)
         if self.terminated:
             return float(last.is_terminated)
         keys = (self.info,) if self.info else INFO_KEYS
@@ -42,6 +42,20 @@ class SuccessRule:
             ends |= {a: e for a, e in chunk.agent_episodes.items() if len(e) or a not in ends}
         said = [value for episode in ends.values() if (value := _said(episode, keys)) is not None]
         return sum(said) / len(said) if said else None
+
+
+def team_return(chunks: list[Any]) -> float:
+    """Return the undiscounted return of an episode from its chunks, with what agents that never act were paid."""
+    paid = getattr(chunks[-1], "returns", None)  # of an `EnvEpisode`, since the reset
+    return float(sum(map(_return, chunks)) if paid is None else sum(paid.values()))
+
+
+def _return(chunk: Any) -> float:
+    """`chunk.get_return()` in a quarter of its time, where the rewards are still a list."""
+    rewards = getattr(chunk, "rewards", None)
+    if rewards is not None and isinstance(rewards.data, list):
+        return float(sum(rewards.data[rewards.lookback :]))
+    return float(chunk.get_return())
 
 
 def _said(episode: Any, keys: tuple[str, ...]) -> float | None:

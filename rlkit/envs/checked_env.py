@@ -11,26 +11,28 @@ from __future__ import annotations
 from typing import Any
 
 import gymnasium as gym
+from gymnasium.vector import VectorEnv
 from ray.rllib.env.env_errors import StepFailedRecreateEnvError
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
 from rlkit.envs.checked_agents import CheckedMultiAgentEnv
+from rlkit.envs.checked_vector import CheckedVectorEnv
 from rlkit.envs.contract import BROKEN, Contract, masked_actions
 from rlkit.envs.observation_check import predicate
 
 
 def checked(
-    env: gym.Env,
+    env: gym.Env | VectorEnv,
     *,
     bounds: bool | None = None,
     name: str | None = None,
     run: str | None = None,
     limit_s: float | None = None,
-) -> gym.Env:
+) -> Any:
     """Wrap an environment, single- or multi-agent, so that it is checked in every step.
 
     Args:
-        env: a `gym.Env` or a `MultiAgentEnv`.
+        env: a `gym.Env` or a `MultiAgentEnv`; or Gymnasium's `VectorEnv`, whose arrays are checked as a whole.
         bounds: also require observations to lie within their space's bounds (up to 1e-5, relative). None: of all
             but Gymnasium's own environments, which nobody here can mend. LunarLander-v3 leaves its bounds (1.2).
         name: how messages call it; default: its id, its metadata's name, or its class.
@@ -56,6 +58,8 @@ def checked(
     if bounds is None:
         entry = env.spec.entry_point if env.spec is not None else None
         bounds = not (isinstance(entry, str) and entry.startswith("gymnasium.envs."))
+    if isinstance(env, VectorEnv):
+        return CheckedVectorEnv(env, Contract(name, bounds, run, limit_s, "round"))
     contract = Contract(name, bounds, run, limit_s)
     if isinstance(env.unwrapped, MultiAgentEnv):
         return CheckedMultiAgentEnv(env, contract)
@@ -116,6 +120,10 @@ class CheckedEnv(gym.Wrapper):
         elif self._masked is not None:
             contract.mask(self._masked, observation)
         return result
+
+    def set_wrapper_attr(self, name: str, value: Any, *, force: bool = True) -> bool:
+        """Set an attribute of the environment inside: what `__getattr__` reads from there is not the wrapper's own."""
+        return self.env.set_wrapper_attr(name, value, force=force)
 
     def __getattr__(self, name: str) -> Any:  # Gymnasium 1 forwards no attributes
         if name.startswith("_"):

@@ -32,19 +32,22 @@ BROKEN = (Exception, SystemExit, Blocked)
 class Contract:
     """Where an environment is (episode, step), and how its errors are raised.
 
-    Args: those of `rlkit.envs.checked`.
+    Args: those of `rlkit.envs.checked`, and
+        unit: what begins with a reset: an episode, or a round of the environments of a vector.
 
     Raises:
         EnvError: the run has used up its environments.
     """
 
-    def __init__(self, name: str, bounds: bool, run: str | None, limit_s: float | None):
+    def __init__(
+        self, name: str, bounds: bool, run: str | None, limit_s: float | None, unit: str = "episode"
+    ):
         if run is not None and _failures.get(run, 0) >= REBUILDS:
             raise EnvError(
                 f"{name}: failed {_failures[run]} times in a row without finishing an episode; giving up"
             )
         self.name = name
-        self.bounds = bounds
+        self.bounds, self.unit = bounds, unit
         self.run = run
         self.episode = 0
         self.step = 0
@@ -54,9 +57,7 @@ class Contract:
 
     def fail(self, field: str, got: str, expected: str, fix: str, agent: str | None = None) -> NoReturn:
         who = f"agent {agent!r}, " if agent is not None else ""
-        where = (
-            f"step {self.step} of episode {self.episode}" if self.step else f"reset of episode {self.episode}"
-        )
+        where = f"{f'step {self.step}' if self.step else 'reset'} of {self.unit} {self.episode}"
         self._count()
         raise EnvError(f"{self.name}: {who}{where}: {field}: got {got}; expected {expected}. Fix: {fix}")
 
@@ -69,7 +70,7 @@ class Contract:
         call = f"step() in step {self.step}" if self.step else "reset()"
         kind = type(error).__name__
         said = f"{kind}: {error}" if str(error) else kind
-        raise EnvError(f"{self.name}: {call} of episode {self.episode} raised {said}") from error
+        raise EnvError(f"{self.name}: {call} of {self.unit} {self.episode} raised {said}") from error
 
     def close(self, env: Any) -> None:
         """Close an environment, watched as it is: Python may close it at its end, when no thread can start."""
@@ -106,11 +107,11 @@ class Contract:
         if self.run is not None:
             _failures[self.run] = _failures.get(self.run, 0) + 1
 
-    def begin(self, env: Any, seed: int | None, options: dict | None, fields: str) -> Any:
+    def begin(self, env: Any, seed: int | list[int] | None, options: dict | None, fields: str) -> Any:
         """Reset an environment, and return what it gave."""
         self.episode, self.step = self.episode + 1, 0
         call = self.call
-        call.here(f" of episode {self.episode}")
+        call.here(f" of {self.unit} {self.episode}")
         call.calls += 1
         call.busy = "reset"
         try:

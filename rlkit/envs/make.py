@@ -20,15 +20,12 @@ def make_env(
         run: whose failures are counted (`rlkit.envs.checked`).
         limit_s: seconds that the constructor, a `reset`, a `step` or `close` may take.
 
-    Returns a `gymnasium.Env` or an RLlib `MultiAgentEnv`, wrapped in the contract checks of `rlkit.envs`; a vector
-    environment, which RLlib asks for with `num_envs` (`gym_env_vectorize_mode: vector_entry_point`), as it is.
+    Returns a `gymnasium.Env`, an RLlib `MultiAgentEnv`, or a vector environment, which RLlib asks for with `num_envs`
+    (`gym_env_vectorize_mode: vector_entry_point`), wrapped in the contract checks of `rlkit.envs`.
     """
-    from gymnasium.vector import VectorEnv
-
     from rlkit.envs.checked_env import checked
 
-    env = make_bare(name, env_config, limit_s)
-    return env if isinstance(env, VectorEnv) else checked(env, run=run, limit_s=limit_s)
+    return checked(make_bare(name, env_config, limit_s), run=run, limit_s=limit_s)
 
 
 def make_bare(name: str, env_config: Mapping[str, Any], limit_s: float | None = None) -> Any:

@@ -155,6 +155,7 @@ class MatrixGameEnv(PoolGameEnv):
 
     def __init__(self, **options: Any):
         self.games = MatrixGames(1, **options, seed=self.np_random)
+        self.games.left[:] = 0  # the first reset begins the first game
         self.observation_space, self.action_space = self.games.space, gym.spaces.Discrete(2)
 
     def reset(
@@ -185,6 +186,7 @@ class MatrixGameVectorEnv(PoolVectorEnv):
         super().__init__(num_envs, games.space, gym.spaces.Discrete(2))
         self.games = games
         self.games.rng = self.np_random
+        self.games.left[:] = 0
 
     def reset(
         self, *, seed: int | list[int] | None = None, options: dict[str, Any] | None = None

@@ -147,9 +147,10 @@ def _check_gymnasium(name: str) -> None:
     from gymnasium import error
     from gymnasium.envs import registration
 
+    name = _newest(name)
     if name in registration.registry:
         return
-    try:  # an id without a version means its newest one
+    try:
         registration.spec(name)
     except error.Error as reason:
         known = [*_gymnasium_names(), *_pettingzoo_names(), *_vmas_names()]
@@ -162,6 +163,21 @@ def _check_gymnasium(name: str) -> None:
             f"there is no environment {name!r}{hint}{detail} "
             "(expected a Gymnasium id, pettingzoo/<module>.<env>, vmas/<scenario>, or a registered name)"
         ) from None
+
+
+def _newest(name: str) -> str:
+    """Return a Gymnasium id with its newest version, where it has none; other names as they are."""
+    from gymnasium import error
+    from gymnasium.envs import registration
+
+    if name in registration.registry:
+        return name
+    try:
+        namespace, stem, version = registration.parse_env_id(name)
+    except error.Error:
+        return name
+    newest = registration.find_highest_version(namespace, stem) if version is None else None
+    return name if newest is None else registration.get_env_id(namespace, stem, newest)
 
 
 def make_env(name: str, env_config: Mapping[str, Any] | None = None) -> gym.Env | MultiAgentEnv:
@@ -198,6 +214,7 @@ def make_vector(name: str, env_config: Mapping[str, Any]) -> Any:
     from gymnasium.envs import registration
 
     check_name(name)
+    name = _newest(name)
     if registration.spec(name).vector_entry_point is None:
         raise UsageError(f"{name!r} has no vector environment of its own")
     kwargs = dict(env_config)
@@ -234,6 +251,7 @@ def _make_gymnasium(name: str, kwargs: dict[str, Any]) -> gym.Env:
     import gymnasium
     from gymnasium import error
 
+    name = _newest(name)
     _refuse_make_options(name, kwargs)
     try:
         # Gymnasium's own checker warns once per process and costs a call per step; contract.py raises instead

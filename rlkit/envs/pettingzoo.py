@@ -181,7 +181,11 @@ class _TurnBased(PettingZooEnv):
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[dict, dict]:
         self.env.reset(seed=seed, options=options)
         self._done = set()
-        observations, _, _, _, infos = self._advance()
+        observations, _, terminated, truncated, infos = self._advance()
+        for agent in list(observations):
+            if terminated[agent] or truncated[agent]:  # dead from the start
+                self._done.add(agent)
+                del observations[agent], infos[agent]
         return observations, infos
 
     def step(self, action_dict: Mapping[AgentId, Any]) -> MultiStep:

@@ -85,8 +85,9 @@ class SoccerEnv(PoolGameEnv):
         }
         self.observation_space = observation_space(self.rules)
         self.action_space = gym.spaces.Discrete(len(ACTIONS))
-        self.games: SoccerGames
+        self._next: SoccerGames
         self.opponents = opponents
+        self.games = self._next
 
     @property
     def opponents(self) -> Opponents | None:
@@ -95,8 +96,14 @@ class SoccerEnv(PoolGameEnv):
 
     @opponents.setter
     def opponents(self, opponents: Opponents | None) -> None:
-        self.games = SoccerGames(1, self.rules, opponents, **self._switching, seed=self.np_random)
+        self._next = SoccerGames(1, self.rules, opponents, **self._switching, seed=0)
         self._opponents = opponents
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        self.games = self._next
+        return super().reset(seed=seed, options=options)
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         move = self.games.step(np.array([_action(action)]))
@@ -247,6 +254,8 @@ class SoccerParallelEnv(ParallelEnv):
         move = self.games.step(np.array([a]), np.array([b]))
         reward, done = float(move.reward[0]), bool(move.done[0])
         infos = self._infos(before, a, move)
+        infos[PLAYER_A][OPPONENT_ACTION] = _action(actions[PLAYER_B])
+        infos[PLAYER_B][OPPONENT_ACTION] = a
         agents = self.agents
         if done:
             self.agents = []

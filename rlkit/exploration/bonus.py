@@ -12,6 +12,7 @@ import tree
 from ray.rllib.core import DEFAULT_MODULE_ID
 
 from rlkit import seeds
+from rlkit.algos.sampling.actions import module_space
 from rlkit.callbacks.episode_data import as_arrays, singles
 from rlkit.callbacks.postprocess import TrajectoryPostprocessor
 from rlkit.callbacks.trajectory import Aligned, Trajectory
@@ -95,7 +96,7 @@ class IntrinsicRewards(ModuleStates, TrajectoryPostprocessor):
     def on_sample_end(
         self, *, env_runner: Any, metrics_logger: Any, samples: list[Any], **kwargs: Any
     ) -> None:
-        if env_runner.config.in_evaluation or not env_runner.config.explore:
+        if env_runner.config.in_evaluation or not (self._on and env_runner.config.explore):
             return
         coefficient = self.coefficient(env_runner.num_env_steps_sampled_lifetime)
         self._ready.clear()
@@ -124,7 +125,7 @@ class IntrinsicRewards(ModuleStates, TrajectoryPostprocessor):
             if isinstance(space, gym.spaces.Dict | gym.spaces.Tuple) and isinstance(observations, np.ndarray):
                 # RLlib's FlattenObservations put vectors into the episodes
                 space = gym.spaces.Box(-np.inf, np.inf, observations.shape[1:], np.float32)
-            self.keep(module_id, self.exploration.bonus(space, action_space, seed))
+            self.keep(module_id, self.exploration.bonus(space, module_space(action_space), seed))
         model: Bonus = self.kept[module_id]
         return model
 

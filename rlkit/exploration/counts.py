@@ -7,6 +7,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from rlkit.roster import split_mask
+
 
 class StateCounter:
     """Visit counts by cell of the observation space.
@@ -17,7 +19,10 @@ class StateCounter:
     | bounded Box with at most `MAX_GRID` entries | a grid of `bins` per dimension |
     | any other Box | SimHash: the signs of `bits` fixed random projections (Tang et al., 2017, arXiv 1611.04717) |
 
+    A mask of legal actions beside an observation is no part of its cell.
+
     Args:
+        action_space: of the same agent; None: observations have no mask.
         low, high: bounds of the grid, for a Box that is unbounded or wider than what is visited.
         seed: of the projections; the same in every runner.
     """
@@ -32,7 +37,9 @@ class StateCounter:
         low: Any = None,
         high: Any = None,
         seed: int = 0,
+        action_space: gym.Space | None = None,
     ):
+        space, self._key, _ = split_mask(space, action_space)
         self.space, self.bins = space, bins
         self.table: dict[bytes, np.ndarray] = {}
         self._grid: tuple[np.ndarray, np.ndarray] | None = None
@@ -46,9 +53,10 @@ class StateCounter:
             bottom, top = np.broadcast_to(bottom, size), np.broadcast_to(top, size)
             bounded = bool((np.abs(bottom) < 1e18).all() and (np.abs(top) < 1e18).all())
             if bounded and (size <= self.MAX_GRID or low is not None):
-                if (bottom >= top).any():
-                    raise ValueError(f"low must be below high, got {bottom.tolist()} and {top.tolist()}")
-                self._grid = (bottom, bins / (top - bottom))
+                if (bottom > top).any():
+                    raise ValueError(f"low must not be above high, got {bottom.tolist()} and {top.tolist()}")
+                width = top - bottom  # 0: a constant, in one cell
+                self._grid = (bottom, np.divide(bins, width, out=np.zeros(size), where=width > 0))
             else:
                 self._planes = np.random.default_rng(seed).normal(size=(size, bits))
         elif not isinstance(space, gym.spaces.Discrete | gym.spaces.MultiDiscrete | gym.spaces.MultiBinary):
@@ -62,7 +70,7 @@ class StateCounter:
 
         A Discrete observation may come as the one-hot vector that RLlib's modules get.
         """
-        values = np.asarray(observations)
+        values = np.asarray(observations if self._key is None else observations[self._key])
         values = values.reshape(len(values) if rows is None else rows, -1)
         if self._grid is not None:
             bottom, scale = self._grid

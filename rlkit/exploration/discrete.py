@@ -98,10 +98,9 @@ class UpperConfidenceBound(OverQValues):
         from rlkit.exploration.counts import StateCounter
         from rlkit.exploration.explorers import UpperConfidence
 
-        space = place.module.observation_space
-        return UpperConfidence(
-            place, self.c, StateCounter(space, self.bins, self.bits, self.low, self.high, self.seed)
-        )
+        space, actions = place.module.observation_space, place.module.action_space
+        counter = StateCounter(space, self.bins, self.bits, self.low, self.high, self.seed, actions)
+        return UpperConfidence(place, self.c, counter)
 
 
 def is_dqn(config: AlgorithmConfig) -> bool:

@@ -145,7 +145,8 @@ class UpperConfidence(Explorer):
         with np.errstate(divide="ignore", invalid="ignore"):
             bonus = self.c * np.sqrt(np.log(np.maximum(tried.sum(1, keepdims=True), 1.0)) / tried)
         bonus[tried == 0] = np.inf
-        scores = np.where(np.isneginf(flat), -np.inf, flat + bonus)
+        bonus[np.isneginf(flat)] = 0.0  # not allowed
+        scores = flat + bonus
         # ties, above all between actions never tried, are broken at random
         best = scores == scores.max(1, keepdims=True)
         actions = (best * self.place.rng.random(best.shape)).argmax(1)

@@ -88,7 +88,10 @@ class CountBased(IntrinsicReward):
         from rlkit.exploration.bonus import CountBonus
         from rlkit.exploration.counts import StateCounter
 
-        return CountBonus(StateCounter(observation_space, self.bins, self.bits, self.low, self.high))
+        counter = StateCounter(
+            observation_space, self.bins, self.bits, self.low, self.high, action_space=action_space
+        )
+        return CountBonus(counter)
 
 
 class RND(IntrinsicReward):

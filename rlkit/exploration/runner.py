@@ -22,6 +22,7 @@ from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
 
 from rlkit import rllib, seeds
 from rlkit.callbacks.base import Callback
+from rlkit.callbacks.switch import OffInEvaluation
 from rlkit.models.masks import legal_of
 from rlkit.roster import choices_of
 
@@ -144,14 +145,13 @@ class ModuleStates(Callback):
             self.call_runners("set_runner_state", shared, indices=list(env_runner_indices))
 
 
-class ExploringRunners(ModuleStates):
+class ExploringRunners(ModuleStates, OffInEvaluation):
     """Puts an explorer in front of every trained module of every training runner, and keeps their state."""
 
     def __init__(self, exploration: MakesExplorers):
         super().__init__()
         self.exploration = exploration
         self._module: Any = None
-        self._on = True
 
     def on_episode_created(self, *, env_runner: Any, **kwargs: Any) -> None:
         if env_runner.module is not self._module and env_runner.module is not None:
@@ -173,7 +173,7 @@ class ExploringRunners(ModuleStates):
             )
 
     def _act(self, explorer: Explorer, forward: Forward, greedy: Forward, batch: Batch, **kwargs: Any) -> Any:
-        if not self._on:
+        if not self._on:  # RLlib leaves exploration on
             return greedy(batch)
         with torch.no_grad():
             return explorer(functools.partial(forward, **kwargs), batch, int(kwargs.get("t") or 0))
@@ -182,19 +182,6 @@ class ExploringRunners(ModuleStates):
         for module_id, explorer in self.kept.items():
             for name, value in explorer.report().items():
                 metrics_logger.log_value(("exploration", module_id, name), value, window=1)
-
-    def on_evaluate_start(self, *, algorithm: Any, **kwargs: Any) -> None:
-        """Without evaluation runners RLlib evaluates with the training runner, exploration on: switch it off."""
-        if algorithm.eval_env_runner_group is None:
-            self.call_runners("switch", False)
-
-    def on_evaluate_end(self, *, algorithm: Any, **kwargs: Any) -> None:
-        if algorithm.eval_env_runner_group is None:
-            self.call_runners("switch", True)
-
-    def switch(self, on: bool) -> None:
-        """Explore, or act greedily."""
-        self._on = on
 
 
 def trained_modules(env_runner: Any) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from ray.rllib.connectors import module_to_env
 from ray.rllib.connectors.env_to_module import FlattenObservations, MeanStdFilter
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
-from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.spaces import space_utils
 
@@ -21,6 +20,7 @@ from rlkit.algos.sampling.connectors import ACTING, OBSERVING, extras, is_multi_
 from rlkit.play.answers import ALONE, Answer
 from rlkit.play.joint_values import joint_values
 from rlkit.play.policy import DirectPolicy, Policy
+from rlkit.rllib.episodes import EnvEpisode
 
 LOOKBACK = 128  # steps that stay visible to connectors when a long episode is cut
 CHUNK = 1024  # steps after which it is cut, so that memory stays bounded
@@ -37,6 +37,15 @@ class _Record:
     episode: Any = None
     actions: Any = None
     extras: Any = None
+
+
+class _Watched(EnvEpisode):
+    """An episode as one policy sees it: its agents may all be gone while others play on or are yet to come."""
+
+    __slots__ = ()
+
+    def _living(self) -> bool:
+        return True
 
 
 class ConnectorPolicy(Policy):
@@ -97,7 +106,7 @@ class ConnectorPolicy(Policy):
 
     def _episode(self, name: str) -> Any:
         if self.multi_agent:
-            return MultiAgentEpisode(
+            return _Watched(
                 name,
                 observation_space=dict(self.observation_space.spaces),
                 action_space=dict(self.action_space.spaces),
@@ -164,8 +173,7 @@ class ConnectorPolicy(Policy):
     def _row_orders(self, shared: dict[str, Any]) -> dict[str, np.ndarray]:
         """Return, by module, the order of its rows sorted by agent.
 
-        The pipeline takes agents from a set (`MultiAgentEpisode.get_agents_to_act`, 2.60), so their order changes
-        from process to process, and with it which random number an agent gets.
+        So that which random number an agent gets does not depend on the order in which the agents came.
         """
         rows = shared.get("memorized_map_structure") or {}
         return {

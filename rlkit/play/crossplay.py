@@ -46,13 +46,10 @@ MATRIX_LETTERS = 2
 
 @dataclass
 class _Seat:
-    """One side of one episode: its policy's memory, which of its agents are out, whether it has begun or ended.
-
-    RLlib's MultiAgentEpisode (2.60) takes one without living agents for done and accepts no further step.
-    """
+    """One side of one episode: its policy's memory, which of its agents are out, whether it has begun or ended."""
 
     memory: Any
-    ended: set[str] = field(default_factory=set)
+    ended: set[Any] = field(default_factory=set)
     waits: bool = True
     over: bool = False
 
@@ -66,12 +63,12 @@ class Sides:
 
     Args:
         policies: by letter.
-        plays: the letter of each agent.
+        plays: the letter of each agent, by its name in the environment.
     """
 
     multi_agent = True
 
-    def __init__(self, policies: Mapping[str, Policy], plays: Mapping[str, str]):
+    def __init__(self, policies: Mapping[str, Policy], plays: Mapping[Any, str]):
         self.policies, self.plays = dict(policies), dict(plays)
         first = next(iter(self.policies.values()))
         self.observation_space: gym.Space = first.observation_space
@@ -102,10 +99,10 @@ class Sides:
             elif seat.plays:
                 policy.see(seat.memory, seen, told, *rest)
             seat.ended.update(agent for flags in own[3:] for agent, flag in flags.items() if flag)
-            if all(agent in seat.ended for agent, side in self.plays.items() if side == letter):
+            if seat.ended.issuperset(agent for agent, side in self.plays.items() if side == letter):
                 seat.over = True
 
-    def _own(self, letter: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    def _own(self, letter: str, values: Mapping[Any, Any]) -> dict[Any, Any]:
         return {
             agent: value
             for agent, value in values.items()
@@ -292,7 +289,8 @@ def cross_play(
         if not agent.policy.multi_agent:
             raise UsageError(f"{agent.manifest.path} plays {name} alone; cross-play needs several agents")
     plays = _assign(globs, first, name)
-    result = CrossPlay(name, asked.seed, asked.explore, plays)
+    shown = {str(one): letter for one, letter in plays.items()}  # as in rows
+    result = CrossPlay(name, asked.seed, asked.explore, shown)
     for players in itertools.product(loaded, repeat=2) if matrix else [tuple(loaded)]:
         by_letter = dict(zip(letters, players, strict=True))
         _check_spaces(by_letter, plays, first)
@@ -301,7 +299,7 @@ def cross_play(
         rows = asked.rows(sides, make)  # type: ignore[arg-type]
         paths = {letter: str(agent.manifest.path) for letter, agent in by_letter.items()}
         evaluation = Evaluation(" + ".join(paths.values()), name, asked.seed, asked.explore, rows)
-        result.pairings.append(Pairing(paths, plays, evaluation))
+        result.pairings.append(Pairing(paths, shown, evaluation))
     if asked.csv is not None:
         result.to_csv(asked.csv)
     return result
@@ -336,9 +334,9 @@ def _check_letters(letters: Sequence[str], runs: int, matrix: bool) -> None:
         )
 
 
-def _assign(globs: Mapping[str, str], agent: Agent, env: str) -> dict[str, str]:
-    """Return the letter of each agent of the environment."""
-    known = [str(name) for name in agent.observation_space.spaces]
+def _assign(globs: Mapping[str, str], agent: Agent, env: str) -> dict[Any, str]:
+    """Return the letter of each agent of the environment, whose names may be numbers."""
+    known = list(agent.observation_space.spaces)
     plays = {}
     for name in known:
         letter = next((side for glob, side in globs.items() if matches(name, [glob])), None)
@@ -347,11 +345,13 @@ def _assign(globs: Mapping[str, str], agent: Agent, env: str) -> dict[str, str]:
         plays[name] = letter
     for glob, letter in globs.items():
         if not any(matches(name, [glob]) for name in known):
-            raise UsageError(f"--agents: {glob}={letter} fits no agent of {env}; it has {', '.join(known)}")
+            raise UsageError(
+                f"--agents: {glob}={letter} fits no agent of {env}; it has {', '.join(map(str, known))}"
+            )
     return plays
 
 
-def _check_spaces(players: Mapping[str, Agent], plays: Mapping[str, str], first: Agent) -> None:
+def _check_spaces(players: Mapping[str, Agent], plays: Mapping[Any, str], first: Agent) -> None:
     """Every player must have learnt the agents it plays, and those it watches, with the spaces they have here."""
     watched = [(name, letter) for letter, a in players.items() if a.policy.watches_others for name in plays]
     for name, letter in (*plays.items(), *watched):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import gymnasium as gym
 import numpy as np
 
 from rlkit.errors import CheckpointError, EnvError, UsageError, printable
@@ -380,4 +381,4 @@ def make_checked(agent: Agent, name: str, config: Mapping[str, Any], render: boo
 def _alike(ours: Any, theirs: Any) -> bool:
     """Whether values of one space can stand for the other's: bounds may differ, shapes may not."""
     same = type(ours) is type(theirs) and ours.shape == theirs.shape
-    return same and getattr(ours, "n", None) == getattr(theirs, "n", None)
+    return same and (not isinstance(ours, gym.spaces.Discrete) or ours.n == theirs.n)

@@ -23,11 +23,17 @@ def as_rows(obs: Any, space: gym.Space) -> tuple[list[Any], bool]:
             return [row[0] for row, _ in rows], True
         return _nested(obs, space)
     try:
-        array = np.asarray(obs, dtype=space.dtype)
-    except (TypeError, ValueError) as error:
+        given = np.asarray(obs)
+        with np.errstate(invalid="ignore"):
+            array = given.astype(space.dtype)
+    except (TypeError, ValueError, OverflowError) as error:
         raise UsageError(f"got {obs!r}, expected an observation of {space}") from error
-    if array.dtype.kind == "f" and np.isnan(array).any():
-        raise UsageError(f"got an observation with {np.isnan(array).sum()} NaN, expected numbers of {space}")
+    if given.dtype.kind == "f" and np.isnan(given).any():
+        raise UsageError(f"got an observation with {np.isnan(given).sum()} NaN, expected numbers of {space}")
+    if array.dtype.kind in "iub" and (changed := array != given).any():
+        raise UsageError(
+            f"got an observation with {given[changed].ravel()[0]}, expected whole numbers of {array.dtype}, of {space}"
+        )
     shape = space.shape or ()
     if array.shape == shape:
         return [array if shape else array[()]], False

@@ -125,9 +125,20 @@ class _Slot:
     observation: Any
     generator: np.random.Generator
     recorders: list[Recorder]
+    seen: set[Any]  # agents that have observed
+    done: set[Any]  # agents that have terminated or been truncated
 
     def __init__(self, number: int):
         self.number = number
+
+    def all_over(self, terminated: Any, truncated: Any, observation: Any) -> bool:
+        """Whether a multi-agent episode is over: it says so, or nobody is left.
+
+        RLlib's adapter leaves `__all__` False when one agent terminates while another one truncates (2.60).
+        """
+        self.seen.update(observation)
+        self.done.update(agent for flags in (terminated, truncated) for agent, flag in flags.items() if flag)
+        return "__all__" in self.done or self.seen <= self.done
 
     def error(self, call: str, error: Exception) -> Exception:
         where = f"in the episode with seed {self.row.seed}, step {self.row.length}"
@@ -191,6 +202,7 @@ class _Play:
             raise slot.error("reset", error) from error
         slot.memory = self.policy.begin(f"evaluation-{seed}", getattr(slot.env, "episode_custom_data", None))
         slot.observation = _own(observation)
+        slot.seen, slot.done = set(observation) if self.policy.multi_agent else set(), set()
         for recorder in slot.recorders:
             recorder.start(slot.index, seed, slot.env)
         self.policy.see(slot.memory, slot.observation, info)
@@ -216,7 +228,7 @@ class _Play:
         except Exception as error:
             raise slot.error("step", error) from error
         if multi_agent:
-            over = _all_over(terminated, truncated, observation)
+            over = slot.all_over(terminated, truncated, observation)
             for agent, paid in reward.items():
                 row.agents[str(agent)] = row.agents.get(str(agent), 0.0) + _finite(paid, row, agent)
                 row.ret += float(paid)
@@ -266,18 +278,6 @@ def _finite(reward: Any, row: Row, agent: Any = None) -> float:
             "expected a finite number"
         )
     return value
-
-
-def _all_over(terminated: Any, truncated: Any, observation: Any) -> bool:
-    """Whether a multi-agent episode is over: it says so, or nobody is left.
-
-    RLlib's adapter leaves `__all__` False when one agent terminates while another one truncates (2.60).
-    """
-    if terminated.get("__all__") or truncated.get("__all__"):
-        return True
-    agents = {agent for agent in (*terminated, *truncated) if agent != "__all__"}
-    alive = {agent for agent in agents if not (terminated.get(agent) or truncated.get(agent))}
-    return bool(agents) and not alive and set(observation) <= agents
 
 
 def _seed(seed: int) -> None:

@@ -20,7 +20,7 @@ def to_json(space: gym.Space) -> dict[str, Any]:
     """Return a space as plain data.
 
     Raises:
-        UsageError: a kind that is not listed above.
+        UsageError: a kind that is not listed above, or a dtype that `from_json` does not take.
     """
     if isinstance(space, Spaces.Dict):
         # a list, since JSON readers may sort the keys of an object, and the order counts
@@ -28,6 +28,8 @@ def to_json(space: gym.Space) -> dict[str, Any]:
     if isinstance(space, Spaces.Tuple):
         return {"type": "Tuple", "spaces": [to_json(part) for part in space.spaces]}
     if isinstance(space, Spaces.Box):
+        if np.dtype(space.dtype).name not in DTYPES:
+            raise UsageError(f"{space} cannot be exported; expected one of {', '.join(DTYPES)}")
         bounds = {"low": _numbers(space.low), "high": _numbers(space.high)}
         return {"type": "Box", **bounds, "shape": list(space.shape), "dtype": np.dtype(space.dtype).name}
     if isinstance(space, Spaces.Discrete):
@@ -76,7 +78,8 @@ def from_json(data: Any, where: str, depth: int = 0) -> gym.Space:
             _count(int(nvec.sum()))
             return Spaces.MultiDiscrete(nvec, start=np.asarray(data["start"], np.int64))
         if kind == "MultiBinary":
-            return Spaces.MultiBinary(_shape(data["shape"]))
+            shape = _shape(data["shape"])
+            return Spaces.MultiBinary(shape[0] if len(shape) == 1 else shape)
     except (KeyError, TypeError, ValueError, AssertionError, OverflowError) as error:
         raise CheckpointError(f"{where}: not a {kind} space ({type(error).__name__}: {error})") from error
     raise CheckpointError(f"{where}: got {str(data)[:80]!r}, expected a space with a type that rlkit knows")

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 import torch
 
 from rlkit.algos.sampling.joint_rows import Leaves, TeamLayout
-from rlkit.errors import UsageError
+from rlkit.errors import EnvError, UsageError
 from rlkit.replay.columns import pick
 
 
@@ -181,8 +181,10 @@ class NativeBatch:
         self.batch, self.roster = batch, roster
         self.obs = roster.empty(batch.num_envs)
         self._order = [list(batch.possible_agents).index(agent) for agent in roster.agents]
+        self._steps = np.zeros(batch.num_envs, np.int64)  # of each environment's episode
 
     def reset(self, seeds: list[int] | None) -> Sequence[Mapping[str, Any]]:
+        self._steps[:] = 0
         self._observe(self.batch.reset(seeds[0] if seeds else None))  # one stream for all
         return [{}] * self.batch.num_envs
 
@@ -192,19 +194,37 @@ class NativeBatch:
         given = {
             agent: torch.as_tensor(np.ascontiguousarray(a), device=device) for agent, a in actions.items()
         }
+        self._steps += 1
         observations, rewards, terminated, truncated, _ = self.batch.step(given)
         self._observe(observations)
         ended, cut = terminated.cpu().numpy(), truncated.cpu().numpy()
         paid = rewards.cpu().numpy()[:, self._order].astype(np.float64)
+        good = np.isfinite(paid)
+        if not good.all():
+            row, place = np.argwhere(~good)[0]
+            self._refuse(row, self.roster.agents[place], "reward", paid[row, place])
         terminateds, truncateds = (np.repeat(f[:, None], count, axis=1) for f in (ended & ~cut, cut))
         return Step(paid, terminateds, truncateds, ended | cut, None)
 
     def reset_where(self, envs: np.ndarray) -> Sequence[Mapping[str, Any]]:
         marked = torch.zeros(self.batch.num_envs, dtype=torch.bool, device=self.batch.env.device)
         marked[envs] = True
+        self._steps[envs] = 0
         self._observe(self.batch.reset_where(marked))
         return [{}] * len(envs)
 
     def _observe(self, observations: Mapping[str, Any]) -> None:
         for array, leaf in zip(self.obs, self.roster.obs.leaves, strict=True):
             array[:] = pick(observations, leaf.path).cpu().numpy()
+            good = np.isfinite(array)
+            if not good.all():
+                at = tuple(np.argwhere(~good)[0])
+                agent, *inside = leaf.path
+                field = "".join(["observation", *(f"[{key!r}]" for key in inside)])
+                self._refuse(at[0], agent, f"{field} at index {', '.join(map(str, at[1:]))}", array[at])
+
+    def _refuse(self, row: int, agent: Any, field: str, got: Any) -> NoReturn:
+        raise EnvError(
+            f"{self.roster.name}: environment {row}, agent {agent!r}, step {self._steps[row]} of its episode: {field}: "
+            f"got {got}; expected finite numbers. Fix: look for a division by zero or an overflow"
+        )
