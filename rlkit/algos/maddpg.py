@@ -49,8 +49,6 @@ from rlkit.replay import Fragment, Replay
 from rlkit.replay.buffer import OBS, REWARDS, WEIGHTS
 from rlkit.replay.episodes import ACTED, agent_fragments, joint_columns, joint_fragments
 
-LOSSES = ("critic_loss", "actor_loss", "inferred_loss")  # what the names of logged losses begin with
-
 
 @dataclass
 class Log:
@@ -191,7 +189,8 @@ class MADDPGLearner(ColumnLearner):
         for module, numbers in log.values.items():
             self.metrics.log_dict(numbers, key=module, window=1)
             call.sizes[module] = first_leaf(columns).shape[1] * len(self.joint.players(module))
-            losses = [value for name, value in numbers.items() if name.startswith(LOSSES)]
+            # critic_loss, actor_loss_1, and those of an extension
+            losses = [value for name, value in numbers.items() if name.split("_")[1] == "loss"]
             call.losses[module] = torch.stack(losses).sum()
             call.target_updates[module] = self.updates // delay - (self.updates - call.done) // delay
         return {JOINT: torch.stack(td_errors).cpu().numpy()} if self.config.prioritized else {}
@@ -208,9 +207,8 @@ class MADDPGLearner(ColumnLearner):
         self.temperature = Schedule(self.config.temperature)
         self.noise = Schedule(self.config.exploration_noise)
         self.updates = 0
-        self.rates: list[
-            tuple[Group, str]
-        ] = []  # of each optimiser: its group, the name of its learning rate
+        # of each optimiser: its group, and the name of its learning rate
+        self.rates: list[tuple[Group, str]] = []
         self.extension = self.config.extension
         self.parts = self.extension.build(self)
 
