@@ -459,9 +459,7 @@ def test_an_evaluation_of_rllib_s_reports_the_trained_side_of_self_play(stopped)
     algorithm = config.build_algo()
     stopped.append(algorithm)
     mean = algorithm.train()["curriculum"]["eval"]["main_past_0"]
-    paid = [sum(x) for x in [active(algorithm).evaluation_returns["main_past_0"]]]
-    assert len(active(algorithm).evaluation_returns["main_past_0"]) == 25
-    assert mean == pytest.approx(paid[0] / 25)
-    assert set(active(algorithm).evaluation_returns["main_past_0"]) > {
-        0.0
-    }  # won or lost, not the sum of both sides
+    paid = active(algorithm).evaluation_returns["main_past_0"]
+    assert len(paid) == 25
+    assert mean == pytest.approx(sum(paid) / 25)
+    assert set(paid) > {0.0}, "won or lost, not the sum of both sides"

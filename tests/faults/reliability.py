@@ -66,8 +66,9 @@ PROMISES = """
 Weights, targets, optimisers, schedules, replay (rows, priorities, its generator), the KL coefficient, temperatures,
 normalisation numbers, curriculum, callbacks with state, counters, and the generators of torch, numpy and Python in
 the trial's process come back bit for bit. Five updates after a restore equal those of the learner that was never
-stopped: `pytest tests/test_complete_state.py`, for DQN with priorities, SAC, PPO with normalisation, recurrent PPO,
-MATD3, MADDPG with ensembles, and DRON.
+stopped: `pytest tests/test_complete_state.py`, for DQN with priorities, SAC, discrete SAC, PPO with normalisation,
+recurrent PPO, MAPPO, MATD3, MADDPG with ensembles and with inferred policies, and DRON. Of RLlib's own classes in a
+recipe, replay and KL coefficients come back too (`pytest tests/test_rllib_classes.py`).
 
 Not promised:
 
@@ -99,8 +100,8 @@ A run of `make faults` is killed again and again: each resume is the next one's 
 a checkpoint is being written.
 
 F22 runs several raylets on one machine. A node dies as in a power cut: all its processes at once, by SIGKILL; the next
-one joins up to 10 s later, which the seconds include. Of the head the seconds are those of `--resume`. F7's disk becomes
-read-only for every file that is opened from then on; the kernel takes it from no file that is open.
+one joins up to 10 s later, which the seconds include. Of the head the seconds are those of `--resume`. F7's disk
+becomes read-only for every file that is opened from then on; the kernel takes it from no file that is open.
 """
 
 
