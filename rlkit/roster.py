@@ -261,3 +261,39 @@ def fixed_policies(
                 f"{sorted(policies)}"
             )
     return found
+
+
+def module_space(space: gym.Space) -> gym.Space:
+    """Return the space that a module acts in; the same object where the module can take it as it is."""
+    if isinstance(space, gym.spaces.Discrete):
+        return gym.spaces.Discrete(space.n) if space.start else space
+    if isinstance(space, gym.spaces.MultiDiscrete):
+        plain = space.nvec.ndim == 1 and not np.any(space.start)
+        return space if plain else gym.spaces.MultiDiscrete(space.nvec.reshape(-1))
+    if isinstance(space, gym.spaces.MultiBinary):
+        return gym.spaces.MultiDiscrete(np.full(int(np.prod(space.shape)), 2))
+    if isinstance(space, gym.spaces.Box):
+        single = space.dtype.kind != "f" or space.dtype.itemsize < 4  # networks compute in float32
+        if len(space.shape) == 1 and not single:
+            return space
+        low, high = bounds_of(space)
+        dtype = np.float32 if single else space.dtype
+        return gym.spaces.Box(low.reshape(-1).astype(dtype), high.reshape(-1).astype(dtype), dtype=dtype)
+    if isinstance(space, gym.spaces.Dict):
+        parts = {key: module_space(part) for key, part in space.spaces.items()}
+        same = all(parts[key] is part for key, part in space.spaces.items())
+        return space if same else gym.spaces.Dict(parts)
+    if isinstance(space, gym.spaces.Tuple):
+        parts_ = [module_space(part) for part in space.spaces]
+        same = all(new is part for new, part in zip(parts_, space.spaces, strict=True))
+        return space if same else gym.spaces.Tuple(parts_)
+    return space
+
+
+def bounds_of(space: gym.spaces.Box) -> tuple[np.ndarray, np.ndarray]:
+    """Return the bounds as floats; infinite where integers have none."""
+    kind = space.dtype if np.issubdtype(space.dtype, np.floating) else np.float64
+    low, high = space.low.astype(kind), space.high.astype(kind)
+    return np.where(space.bounded_below, low, -np.inf).astype(kind), np.where(
+        space.bounded_above, high, np.inf
+    ).astype(kind)

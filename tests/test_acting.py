@@ -21,7 +21,7 @@ from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 
 from rlkit import rllib
 from rlkit.algos.sampling import acting
-from rlkit.algos.sampling.actions import ActionMap, module_space
+from rlkit.algos.sampling.actions import ActionMap
 from rlkit.algos.sampling.array_episodes import ArrayFragment
 from rlkit.algos.sampling.array_runner import ArrayEnvRunner
 from rlkit.models import module_spec
@@ -29,6 +29,7 @@ from rlkit.play.agent import Agent
 from rlkit.play.connectors import ConnectorPolicy
 from rlkit.play.rollout import Pool, play
 from rlkit.replay.episodes import rows
+from rlkit.roster import module_space
 
 logging.getLogger("ray").setLevel(logging.ERROR)
 

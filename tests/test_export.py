@@ -64,7 +64,7 @@ def dqn_bundle(dqn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("space", SPACES, ids=str)
 @pytest.mark.parametrize("normalize", [True, False])
 def test_actions_on_tensors_are_those_of_the_map(space: gym.Space, normalize: bool) -> None:
-    from rlkit.algos.sampling.actions import module_space
+    from rlkit.roster import module_space
 
     inner, actions = module_space(space), ActionMap(space, normalize, True)
     inner.seed(0)

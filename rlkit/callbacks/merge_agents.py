@@ -10,9 +10,9 @@ import numpy as np
 import tree
 from gymnasium.spaces import utils
 
-from rlkit.algos.sampling.actions import module_space
 from rlkit.callbacks.postprocess import TrajectoryPostprocessor
 from rlkit.callbacks.trajectory import Aligned, Trajectory
+from rlkit.roster import module_space
 
 
 class MergeAgentObservations(TrajectoryPostprocessor):

@@ -12,13 +12,13 @@ import tree
 from ray.rllib.core import DEFAULT_MODULE_ID
 
 from rlkit import seeds
-from rlkit.algos.sampling.actions import module_space
 from rlkit.callbacks.episode_data import as_arrays, singles
 from rlkit.callbacks.postprocess import TrajectoryPostprocessor
 from rlkit.callbacks.trajectory import Aligned, Trajectory
 from rlkit.exploration.counts import StateCounter
 from rlkit.exploration.runner import ModuleStates, trained_modules
 from rlkit.exploration.schedule import Schedule
+from rlkit.roster import module_space
 
 BonusState = dict[Any, Any]
 

@@ -17,7 +17,7 @@ import gymnasium as gym
 from rlkit.envs.make import make_bare
 from rlkit.envs.watchdog import close
 from rlkit.errors import EnvError, RlkitError, UsageError
-from rlkit.roster import Roster, Spaces, has_mask, leaves, random_action, split_mask
+from rlkit.roster import Roster, Spaces, has_mask, leaves, module_space, random_action, split_mask
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
@@ -369,7 +369,6 @@ def _check_infos(recipe: Recipe, connector: Any) -> None:
 
 def module_spaces(config: AlgorithmConfig, roster: Roster) -> tuple[dict[str, Spaces], list[Any]]:
     """Return what each module observes and acts in behind the connectors, as an EnvRunner would see it, and these."""
-    from rlkit.algos.sampling.actions import module_space
 
     if roster.single:
         given = roster.spaces[None]

@@ -29,8 +29,7 @@ from rlkit import rllib
 from rlkit.algos.opponents.graph import OpponentGraph
 from rlkit.algos.opponents.history import ActionCode, FeatureOptions
 from rlkit.algos.opponents.inputs import MOVES, LearnerInputs, Placebo
-from rlkit.algos.sampling.actions import module_space
-from rlkit.roster import matches
+from rlkit.roster import matches, module_space
 
 Opponents = Sequence[str] | Mapping[str, Sequence[str]]
 

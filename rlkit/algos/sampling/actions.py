@@ -30,43 +30,9 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from rlkit.roster import bounds_of, module_space
+
 Spaces = gym.spaces
-
-
-def module_space(space: gym.Space) -> gym.Space:
-    """Return the space that a module acts in; the same object where the module can take it as it is."""
-    if isinstance(space, Spaces.Discrete):
-        return Spaces.Discrete(space.n) if space.start else space
-    if isinstance(space, Spaces.MultiDiscrete):
-        plain = space.nvec.ndim == 1 and not np.any(space.start)
-        return space if plain else Spaces.MultiDiscrete(space.nvec.reshape(-1))
-    if isinstance(space, Spaces.MultiBinary):
-        return Spaces.MultiDiscrete(np.full(int(np.prod(space.shape)), 2))
-    if isinstance(space, Spaces.Box):
-        single = space.dtype.kind != "f" or space.dtype.itemsize < 4  # networks compute in float32
-        if len(space.shape) == 1 and not single:
-            return space
-        low, high = _bounds(space)
-        dtype = np.float32 if single else space.dtype
-        return Spaces.Box(low.reshape(-1).astype(dtype), high.reshape(-1).astype(dtype), dtype=dtype)
-    if isinstance(space, Spaces.Dict):
-        parts = {key: module_space(part) for key, part in space.spaces.items()}
-        same = all(parts[key] is part for key, part in space.spaces.items())
-        return space if same else Spaces.Dict(parts)
-    if isinstance(space, Spaces.Tuple):
-        parts_ = [module_space(part) for part in space.spaces]
-        same = all(new is part for new, part in zip(parts_, space.spaces, strict=True))
-        return space if same else Spaces.Tuple(parts_)
-    return space
-
-
-def _bounds(space: gym.spaces.Box) -> tuple[np.ndarray, np.ndarray]:
-    """Return the bounds as floats; infinite where integers have none."""
-    kind = space.dtype if np.issubdtype(space.dtype, np.floating) else np.float64
-    low, high = space.low.astype(kind), space.high.astype(kind)
-    return np.where(space.bounded_below, low, -np.inf).astype(kind), np.where(
-        space.bounded_above, high, np.inf
-    ).astype(kind)
 
 
 class ActionMap:
@@ -140,7 +106,7 @@ class _Box:
         self.shape, self.dtype = space.shape, space.dtype
         self.whole = not np.issubdtype(space.dtype, np.floating)
         self.normalize, self.fit = normalize, normalize or clip
-        self.low, self.high = _bounds(space)
+        self.low, self.high = bounds_of(space)
         self.scaled = np.isfinite(self.low) & np.isfinite(self.high) & normalize
         with np.errstate(over="ignore", invalid="ignore"):
             width = self.high - self.low

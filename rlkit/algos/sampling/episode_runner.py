@@ -9,7 +9,7 @@ objects that it returns; with a local runner the learner's connectors make each 
 (`AddOneTsToEpisodesAndTruncate`), and replay buffers append the next fragment to the last.
 
 Both send actions that lie in the environment's space (`connectors.repair`), and give the modules of runners and
-learners the space that a module acts in (`actions.module_space`).
+learners the space that a module acts in (`rlkit.roster.module_space`).
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 
 from rlkit import rllib
-from rlkit.algos.sampling.actions import module_space
 from rlkit.algos.sampling.connectors import repair
 from rlkit.algos.sampling.normalise import learns
 from rlkit.rllib.episodes import EnvEpisode
+from rlkit.roster import module_space
 
 
 def _spaces_of_modules(spaces: dict[str, tuple[Any, Any]]) -> dict[str, tuple[Any, Any]]:

@@ -18,9 +18,9 @@ from ray.rllib.callbacks.callbacks import RLlibCallback
 from ray.rllib.env.env_runner import NUM_ENV_STEP_FAILURES_LIFETIME
 
 from rlkit import rllib
-from rlkit.algos.sampling.actions import module_space
 from rlkit.algos.sampling.connectors import ACTING, OBSERVING, PerEpisode, array_connector, extras
 from rlkit.errors import UsageError
+from rlkit.roster import module_space
 
 logger = logging.getLogger(__name__)
 
