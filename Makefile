@@ -55,8 +55,8 @@ results: $(VENV)/.run
 docs: $(VENV)/.dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
-# plays the policies of rlkit/zoo and compares with their table
-zoo: $(VENV)/.run
+# plays the policies of rlkit/zoo and compares with their table; box2d and mujoco come with .dev
+zoo: $(VENV)/.dev
 	$(BIN)/python scripts/zoo.py
 
 clean:

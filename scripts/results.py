@@ -125,15 +125,29 @@ POLICIES = """
 
 The best checkpoint of the seed that the training's own evaluation found best, played greedily on the episodes of the
 environment's seeds 0 to 99: `rlkit evaluate zoo/NAME --episodes 100 --seed 0` ([export.md](export.md)). `make zoo`
-plays them all and compares with these rows.
+plays them all and compares with these rows: equal to the last digit with the processor and torch of the row, else the
+intervals overlap. {played}
 
 | policy | mean, 95 % interval | lowest, highest | trained seed | env steps | processor | commit | date |
 |---|---|---|---|---|---|---|---|"""
 
 
+def played() -> str:
+    """What the last `scripts/zoo.py --note` found."""
+    note = json.loads((RESULTS / "zoo_played.json").read_text())
+    words = {"exact": "equal", "interval": "overlapping", "differs": "different", "not played": "not played"}
+    parts = []
+    for what, word in words.items():
+        names = [f"`{name}`" for name, said in note["found"].items() if said == what]
+        listed = f" ({', '.join(names)})" if what in ("differs", "not played") else ""
+        parts += [f"{len(names)} {word}{listed}"] if names else []
+    where = f"{note['processor']}, torch {note['torch']}"
+    return f"The last time, on {note['date']} ({where}): {', '.join(parts)}."
+
+
 def policies() -> list[str]:
     """A line for each policy in rlkit/zoo."""
-    lines = [POLICIES]
+    lines = [POLICIES.format(played=played())]
     for name, row in json.loads((ROOT / "rlkit" / "zoo" / "table.json").read_text()).items():
         digits = 1 if abs(row["mean"]) >= 10 else 3
         low, high, least, most = (f"{x:.{digits}f}" for x in (*row["ci95"], row["min"], row["max"]))

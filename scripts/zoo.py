@@ -1,6 +1,8 @@
 """The trained policies in rlkit/zoo: evaluate them and compare with their table, or add one.
 
     python scripts/zoo.py [NAME…]          # `make zoo`: plays each on the seeds of its row; exit code 1 if one differs
+                                           # or cannot be played
+    python scripts/zoo.py --note           # plays all, and notes for docs/results.md how each compares with its row
     python scripts/zoo.py --add RUN…       # exports the best checkpoint of runs of a recipe to rlkit/zoo/<recipe>, and
                                            # writes its row; runs of another recipe among them make another policy
 
@@ -21,13 +23,15 @@ from pathlib import Path
 from typing import Any
 
 import rlkit
+from rlkit.errors import UsageError
 from rlkit.files import write_atomic
 from rlkit.play.export import export
-from rlkit.recipe.shipped import PREFIX, TABLE, ZOO, policies
+from rlkit.recipe.shipped import PREFIX, TABLE, ZOO, find_policy, policies
 from rlkit.runs.manifest import versions
 from rlkit.runs.run import Run, open_run
 
 EPISODES, SEED = 100, 0
+NOTE = Path(__file__).parents[1] / "benchmarks" / "results" / "zoo_played.json"
 
 
 def processor() -> str:
@@ -59,23 +63,49 @@ def differs(row: dict[str, Any], now: dict[str, Any], same: bool) -> bool:
     return row["ci95"][1] < now["ci95"][0] or now["ci95"][1] < row["ci95"][0]
 
 
-def compare(names: list[str]) -> bool:
-    """Play policies, print a line for each; return whether all are as their rows say."""
-    here, torch, rows, good = processor(), versions()["torch"], policies(), True
-    for name in [PREFIX + n.removeprefix(PREFIX) for n in names] or rows:
+def outcome(name: str, row: dict[str, Any]) -> tuple[str, str]:
+    """Play a policy; return `exact`, `interval`, `differs` or `not played`, and the numbers or the reason."""
+    try:
         now = play(name)
-        row = rows[name]
-        same = (row["processor"], row["versions"]["torch"]) == (here, torch)
-        wrong = differs(row, now, same)
-        good &= not wrong
-        low, high = row["ci95"]
-        print(
-            f"{'DIFFERS' if wrong else 'ok':8}{name:32} {now['mean']:9.3f}"
-            f"  row {row['mean']:9.3f} ({low:.2f} … {high:.2f})"
-            f"  {'exact' if same else 'overlap of intervals: another processor or torch'}",
-            flush=True,
-        )
-    return good
+    except Exception as error:  # a package is missing, a bundle is damaged: the others are played
+        said = str(error).strip().splitlines()
+        return "not played", said[0] if said else type(error).__name__
+    same = (row["processor"], row["versions"]["torch"]) == (processor(), versions()["torch"])
+    low, high = row["ci95"]
+    return (
+        "differs" if differs(row, now, same) else "exact" if same else "interval",
+        f"{now['mean']:9.3f}  row {row['mean']:9.3f} ({low:.2f} … {high:.2f})"
+        f"{'' if same else '  overlap of intervals: another processor or torch'}",
+    )
+
+
+def compare(names: list[str]) -> dict[str, str]:
+    """Play policies, all without names; print a line for each and a last one; return how each compares with its row."""
+    rows, found = policies(), {}
+    for name in [PREFIX + n.removeprefix(PREFIX) for n in names] or rows:
+        find_policy(name)  # one that is not in the zoo is an error which offers the right name
+        found[name], text = outcome(name, rows[name])
+        print(f"{found[name]:11}{name:32} {text}", flush=True)
+    bad = wrong(found)
+    listed = f"; not: {', '.join(bad)}" if bad else ""
+    print(f"{len(found) - len(bad)} of {len(found)} as their rows say{listed}")
+    return found
+
+
+def wrong(found: dict[str, str]) -> list[str]:
+    """The policies that differ from their rows or could not be played."""
+    return [name for name, what in found.items() if what not in ("exact", "interval")]
+
+
+def note(found: dict[str, str]) -> None:
+    """Write what docs/results.md says of the last time that all were played."""
+    said = {
+        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+        "processor": processor(),
+        "torch": versions()["torch"],
+        "found": {name.removeprefix(PREFIX): what for name, what in found.items()},
+    }
+    write_atomic(NOTE, json.dumps(said, indent=1) + "\n")
 
 
 def add(paths: list[str]) -> None:
@@ -117,11 +147,20 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("names", nargs="*")
     parser.add_argument("--add", metavar="RUN", nargs="+")
+    parser.add_argument("--note", action="store_true")
     options = parser.parse_args()
     if options.add:
         add(options.add)
-    elif not compare(options.names):
-        sys.exit(1)
+        return
+    if options.note and options.names:
+        parser.error("--note is of all policies: give no names")
+    try:
+        found = compare(options.names)
+    except UsageError as error:
+        sys.exit(str(error))
+    if options.note:
+        note(found)
+    sys.exit(1 if wrong(found) else 0)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,10 @@ from run_folders import write_run
 
 from rlkit.errors import CheckpointError, UsageError
 from rlkit.report import compare, plot, report
+from rlkit.report.curves import curve_figure
 from rlkit.report.groups import load_groups
 from rlkit.report.normalise import scores
+from rlkit.report.profiles import profile_figure
 
 RECIPE = "name: a\nalgorithm: DQN\nenv: CartPole-v1\nstop: {iterations: 10}\n"
 
@@ -174,6 +176,44 @@ def test_pictures_are_told_apart_without_colour(tmp_path: Path) -> None:
     assert "stroke-dasharray" in svg
     profile = Path(plot(runs, out=tmp_path / "p.svg", profile=True)).read_text()
     assert "<!-- share of seeds above τ -->" in profile
+
+
+def test_a_group_has_one_colour_in_all_pictures(tmp_path: Path) -> None:
+    """Also in a profile, which leaves out a group of one seed."""
+    runs = [write_run(tmp_path / f"r{n}/t", line(n), seeds=range(n)) for n in (1, 2, 3)]
+    groups = load_groups(runs, "episode_return")
+    curves = curve_figure(groups, "episode_return", "env_steps").axes[0].get_legend()
+    profiles = profile_figure(groups, "episode_return", fewest=2).axes[0].get_legend()
+    assert curves is not None
+    assert profiles is not None
+    colours = [
+        {
+            text.get_text(): drawn.get_color()
+            for text, drawn in zip(legend.get_texts(), legend.get_lines(), strict=False)
+        }
+        for legend in (curves, profiles)
+    ]
+    assert list(colours[1]) == ["r2 (2 seeds)", "r3 (3 seeds)"]
+    assert colours[1].items() <= colours[0].items()
+
+
+def test_lessons_are_drawn_where_a_group_that_had_them_is(tmp_path: Path) -> None:
+    def lessons(seed: int) -> list[dict[str, float]]:
+        return [
+            {"iteration": i, "env_steps": 9000.0 * i, "episode_return": i, "curriculum/lesson": i // 5}
+            for i in range(9)
+        ]
+
+    with_lessons = write_run(
+        tmp_path / "with/t", lessons, curriculum={"lessons": [{"name": "easy"}, {"name": "hard"}]}
+    )
+    groups = load_groups([write_run(tmp_path / "without/t", line(1)), with_lessons], "episode_return")
+
+    def words(metric: str) -> set[str]:
+        return {text.get_text() for text in curve_figure(groups, metric, "env_steps").axes[0].texts}
+
+    assert words("episode_return") == {"easy", "hard"}
+    assert words("loss/p/total_loss") == set()  # only the run without lessons has it
 
 
 def test_sample_efficiency_markdown_and_csv(tmp_path: Path) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import runpy
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +18,12 @@ from rlkit.recipe import check
 from rlkit.recipe.shipped import TABLE, ZOO, find_policy, policies, policy_summary, shipped
 
 ROWS = json.loads(TABLE.read_text())
+
+
+@pytest.fixture
+def zoo() -> dict[str, Any]:
+    """What `make zoo` runs."""
+    return runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "zoo.py"))
 
 
 def test_every_folder_has_a_row_and_every_row_a_folder() -> None:
@@ -32,11 +41,39 @@ def test_a_policy_is_two_small_files_that_name_no_place(name: str) -> None:
     assert rlkit.load(f"zoo/{name}").manifest.env_steps == ROWS[name]["env_steps"]
 
 
-def test_a_row_is_what_an_evaluation_says() -> None:
-    row = ROWS["ppo_cartpole"]
-    found = rlkit.evaluate("zoo/ppo_cartpole", episodes=5, seed=row["seed"])
-    assert found.env == row["env"]
-    assert row["min"] <= min(r.ret for r in found.rows) <= row["max"]
+def test_a_policy_is_compared_with_the_interval_of_its_row(zoo: dict[str, Any]) -> None:
+    zoo["play"].__globals__["EPISODES"] = 20
+    row = {**ROWS["ppo_cartpole"], "processor": "another"}
+    assert zoo["outcome"]("zoo/ppo_cartpole", row)[0] == "interval"
+    better = {**row, "ci95": [end + 100 for end in row["ci95"]]}
+    assert zoo["outcome"]("zoo/ppo_cartpole", better)[0] == "differs"
+
+
+@pytest.mark.slow
+def test_a_policy_reproduces_its_row(zoo: dict[str, Any]) -> None:
+    """To the last digit with the processor and the torch of the row, in its interval elsewhere."""
+    row = ROWS["ppo_pendulum"]
+    here = (zoo["processor"](), zoo["versions"]()["torch"])
+    expected = "exact" if here == (row["processor"], row["versions"]["torch"]) else "interval"
+    assert zoo["outcome"]("zoo/ppo_pendulum", row)[0] == expected
+
+
+def test_a_policy_that_cannot_be_played_is_named_and_the_others_are_played(
+    zoo: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("gymnasium.envs.box2d")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "Box2D", None)  # as without the extra
+    zoo["play"].__globals__["EPISODES"] = 2
+    monkeypatch.setattr(sys, "argv", ["zoo.py", "dqn_lunarlander", "ppo_cartpole"])
+    with pytest.raises(SystemExit) as left:
+        zoo["main"]()
+    assert left.value.code == 1
+    lost, played, last = capsys.readouterr().out.splitlines()
+    assert lost.startswith("not played zoo/dqn_lunarlander")
+    assert "box2d" in lost
+    assert played.split()[:2] in (["exact", "zoo/ppo_cartpole"], ["interval", "zoo/ppo_cartpole"])
+    assert last == "1 of 2 as their rows say; not: zoo/dqn_lunarlander"
 
 
 def test_an_agent_acts_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,7 +102,8 @@ def curve_figure(
         if evaluations:
             dashed: dict[str, Any] = {"color": "0.35", "ls": "--", "lw": 1.4, "marker": "o", "ms": 3}
             notes["dashed"] = Line2D([], [], label="evaluation", **dashed)
-    lessons = next((found for g in groups if (found := lesson_borders(g, x))), None)
+    drawn = [group for group in groups if group.curves(metric, x)]
+    lessons = next((found for g in drawn if (found := lesson_borders(g, x))), None)
     if lessons:
         _bands(axes, lessons)
     axes.set_title(plain(title(groups)), fontsize=10, loc="left", pad=18 if lessons else 8)

@@ -145,9 +145,9 @@ def _curves(groups: Sequence[TrialGroup], metric: str | None) -> list[Picture]:
             ("env_steps", "steps_per_s")
         ]:
             found += [_picture(some, str(name), x)] if _has(some, name, x) else []
-        with_metric = [g for g in some if metric and len(g.curves(metric, "env_steps")) > 1]
-        if metric and with_metric:
-            found.append(Picture("performance profile", source_of(profile_figure(with_metric, metric, SIZE))))
+        if metric and any(len(g.curves(metric, "env_steps")) > 1 for g in some):
+            figure = profile_figure(some, metric, SIZE, fewest=2)
+            found.append(Picture("performance profile", source_of(figure)))
     return found
 
 

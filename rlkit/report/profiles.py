@@ -25,17 +25,20 @@ def final_scores(curves: Sequence[Curve]) -> list[Array]:
 
 
 def profile_figure(
-    groups: Sequence[TrialGroup], metric: str, size: tuple[float, float] = (7.2, 4.2)
+    groups: Sequence[TrialGroup], metric: str, size: tuple[float, float] = (7.2, 4.2), fewest: int = 1
 ) -> Figure:
-    """Return the profiles of the groups' final values, with a stratified bootstrap band from three seeds on."""
+    """Return the profiles of the groups' final values, with a stratified bootstrap band from three seeds on.
+
+    Groups of fewer than `fewest` seeds are left out; the others look as they do beside them in `curve_figure`.
+    """
     figure, axes = new_figure(size)
-    found = [(group, group.curves(metric, "env_steps")) for group in groups]
-    found = [(group, curves) for group, curves in found if curves]
-    tasks = [final_scores(curves) for _, curves in found]
+    found = [(number, group, group.curves(metric, "env_steps")) for number, group in enumerate(groups)]
+    found = [(number, group, curves) for number, group, curves in found if len(curves) >= fewest]
+    tasks = [final_scores(curves) for _, _, curves in found]
     every = np.concatenate([scores for task in tasks for scores in task])
     room = 0.05 * (np.ptp(every) or 1.0)
     thresholds = np.linspace(every.min() - room, every.max() + room, POINTS)
-    for number, ((group, curves), task) in enumerate(zip(found, tasks, strict=True)):
+    for (number, group, curves), task in zip(found, tasks, strict=True):
         style = look(number)
         share = profile(np.concatenate(task), thresholds)
         axes.plot(
