@@ -50,8 +50,15 @@ def append_row(file: Path, row: Mapping[str, Any]) -> None:
         table.write(json.dumps({**stamp, **row}) + "\n")
 
 
-def measure(command: Sequence[str], env: Mapping[str, str] | None = None, cwd: str | None = None) -> Cost:
+def measure(
+    command: Sequence[str],
+    env: Mapping[str, str] | None = None,
+    cwd: str | None = None,
+    progress: bool = False,
+) -> Cost:
     """Run a command to its end and add up the CPU time of the whole process tree.
+
+    With `progress` what it says on stderr is seen at once; otherwise only the end of it, where it fails.
 
     The tree is read from /proc ten times a second: the raylet lets the kernel reap its workers, whose time then never
     reaches anyone's `RUSAGE_CHILDREN`. This process adopts orphans (PR_SET_CHILD_SUBREAPER), so that they stay in the
@@ -70,7 +77,7 @@ def measure(command: Sequence[str], env: Mapping[str, str] | None = None, cwd: s
         env={**os.environ, **(env or {})},
         cwd=cwd,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=None if progress else subprocess.PIPE,
         text=True,
     )
     watcher.start()
@@ -86,7 +93,7 @@ def measure(command: Sequence[str], env: Mapping[str, str] | None = None, cwd: s
     watched = sum(seconds for key, seconds in seen.items() if key not in strangers)
     cpu = max(watched, _reaped() - before)
     if process.returncode:
-        print(err[-3000:])
+        print((err or "")[-3000:])
     return Cost(wall, cpu, process.returncode, out)
 
 

@@ -5,11 +5,11 @@
 
 `run` calls `rlkit train` and `rlkit evaluate`, and appends to benchmarks/results/<recipe>.jsonl what is not there
 yet: recipe, seed, variant and its KEY=VALUE, env steps, mean and interval of the best checkpoint's and of the last
-checkpoint's greedy returns over 100 episodes, the seconds of the training, processor, commit and date. Neither training
-nor the choice of the checkpoint saw these episodes; those of seed s begin with the environment's seed 1000 s, so that
-the means of two seeds are independent. `show` prints the mean over seeds and its 95 % bootstrap interval (whole seeds
-drawn again, as in rliable) beside the published figure, which is reached when no part of the best checkpoints'
-interval is below it.
+checkpoint's greedy returns over 100 episodes, wall and CPU seconds of the training and everything it starts,
+processor, commit and date. Neither training nor the choice of the checkpoint saw these episodes; those of seed s begin
+with the environment's seed 1000 s, so that the means of two seeds are independent. `show` prints the mean over seeds
+and its 95 % bootstrap interval (whole seeds drawn again, as in rliable) beside the published figure, which is reached
+when no part of the best checkpoints' interval is below it. `--rows FILE` appends elsewhere, `--episodes` plays fewer.
 """
 
 from __future__ import annotations
@@ -18,10 +18,8 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -35,47 +33,54 @@ EPISODES = 100
 PUBLISHED = json.loads((ROOT / "benchmarks" / "published.json").read_text())
 
 
-def rlkit(*arguments: str) -> dict[str, Any]:
-    """Run a command of rlkit and return the JSON of its last line."""
+def rlkit(*arguments: str) -> tuple[dict[str, Any], Any]:
+    """Run a command of rlkit; return the JSON of its last line, and what the command cost."""
+    from processes import measure
+
     command = [sys.executable, "-m", "rlkit", *arguments, "--json"]
-    out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    found: dict[str, Any] = json.loads(out.strip().splitlines()[-1])
-    return found
+    cost = measure(command, progress=True)
+    if cost.code:
+        sys.exit(f"{' '.join(command)} ended with {cost.code}")
+    return json.loads(cost.out.strip().splitlines()[-1]), cost
 
 
-def one(recipe: str, seed: int, variant: str, overrides: list[str], out: str) -> dict[str, Any]:
+def one(
+    recipe: str, seed: int, variant: str, overrides: list[str], out: str, episodes: int = EPISODES
+) -> dict[str, Any]:
     """Train one seed and evaluate its best and its last checkpoint."""
-    begin = time.monotonic()
-    run = rlkit("train", str(ROOT / "configs" / f"{recipe}.yaml"), f"seed={seed}", *overrides, "--out", out)
+    run, cost = rlkit(
+        "train", str(ROOT / "configs" / f"{recipe}.yaml"), f"seed={seed}", *overrides, "--out", out
+    )
     row: dict[str, Any] = {
         "recipe": recipe, "seed": seed, "variant": variant, "overrides": overrides,
-        "env_steps": int(run["env_steps"]), "wall_s": round(time.monotonic() - begin, 1),
+        "env_steps": int(run["env_steps"]), "wall_s": round(cost.wall, 1), "cpu_s": round(cost.cpu, 1),
     }  # fmt: skip
     first = ("--seed", str(1000 * seed))
     for which in ("best", "last"):
-        played = rlkit("evaluate", run[f"{which}_checkpoint"], "--episodes", str(EPISODES), *first)
+        played, _ = rlkit("evaluate", run[f"{which}_checkpoint"], "--episodes", str(episodes), *first)
         found = played["episode_return"]
         row[which], row[f"{which}_ci95"] = round(found["mean"], 2), [round(x, 2) for x in found["ci95"]]
     row["return"] = row["last"]  # the number of docs/results.md
     return row
 
 
-def rows(recipe: str) -> list[dict[str, Any]]:
+def rows(recipe: str, path: Path | None = None) -> list[dict[str, Any]]:
     """Return the rows of a recipe measured so far."""
-    path = RESULTS / f"{recipe}.jsonl"
+    path = path or RESULTS / f"{recipe}.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines() if line] if path.exists() else []
 
 
-def run(recipe: str, seeds: list[int], variant: str, overrides: list[str], out: str) -> None:
+def run(given: argparse.Namespace, recipe: str, overrides: list[str], out: str) -> None:
     """Train what is missing, one process after the other."""
     from processes import append_row
 
-    for seed in seeds:
-        if any((row["seed"], row["variant"]) == (seed, variant) for row in rows(recipe)):
+    path = given.rows or RESULTS / f"{recipe}.jsonl"
+    for seed in given.seeds:
+        if any((row["seed"], row["variant"]) == (seed, given.variant) for row in rows(recipe, path)):
             continue
-        row = one(recipe, seed, variant, overrides, out)
+        row = one(recipe, seed, given.variant, overrides, out, given.episodes)
         print(json.dumps(row), flush=True)
-        append_row(RESULTS / f"{recipe}.jsonl", row)
+        append_row(path, row)
 
 
 def scores(entry: dict[str, Any], which: str) -> dict[int, float]:
@@ -151,6 +156,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--variant", default="default")
     parser.add_argument("--out", help="where runs are kept; default: a folder that is removed")
+    parser.add_argument("--rows", type=Path, help="file of rows; default: benchmarks/results/<recipe>.jsonl")
+    parser.add_argument("--episodes", type=int, default=EPISODES)
     given = parser.parse_intermixed_args()
     if given.do == "show":
         show(given.what)
@@ -161,7 +168,7 @@ def main() -> None:
     if overrides and given.variant == "default":
         parser.error("give rows with KEY=VALUE a name: --variant NAME")
     with tempfile.TemporaryDirectory() as folder:
-        run(recipe, given.seeds, given.variant, overrides, given.out or folder)
+        run(given, recipe, overrides, given.out or folder)
 
 
 if __name__ == "__main__":

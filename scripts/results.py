@@ -5,7 +5,7 @@
 
 A line of those files is one training run (or one evaluation of it). Runs of one name, variant and pool are one row of a
 table: its seeds, spread, budget, wall and CPU time. Where a line says on which processor, commit and date it was
-measured, so does the row; where it does not, neither does the row.
+measured, so does the row; what no line says is "not recorded", and what some lines do not say is counted.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ HEAD = """\
 Written by `python scripts/results.py` from `benchmarks/results/*.jsonl`, in which every line is one training run,
 failures included. A result is the final value of each seed, in the order of the seeds; of more than ten seeds the
 lowest, the median and the highest. Wall and CPU times depend on the processor and on what else ran on it; the env steps
-that a seed needs depend on the processor too, because the last bits of sums do. A dash: the line does not say.
+that a seed needs depend on the processor too, because the last bits of sums do. Lines that do not say when, where or
+with which commit they were measured are "not recorded". A dash: one seed has no deviation.
 """
+UNKNOWN = "not recorded"
 
 
 # What a line calls the number it is about: of the last policy, of a confirming evaluation, of a team.
@@ -76,13 +78,19 @@ def row(key: tuple[str, ...], lines: list[dict[str, Any]]) -> str:
     def span(name: str, scale: float = 1.0) -> str:
         found = [line[name] / scale for line in lines if isinstance(line.get(name), int | float)]
         if not found:
-            return "–"
+            return UNKNOWN
         low, high = min(found), max(found)
         return f"{low:,.0f}" if f"{low:,.0f}" == f"{high:,.0f}" else f"{low:,.0f} to {high:,.0f}"
 
     def said(name: str) -> str:
-        return ", ".join(sorted({str(line[name]) for line in lines if line.get(name)})) or "–"
+        found = [str(line[name]) for line in lines if line.get(name)]
+        missing = len(lines) - len(found)
+        rest = (
+            [f"{UNKNOWN} ({missing} of {len(lines)})"] if missing and found else [UNKNOWN] if missing else []
+        )
+        return ", ".join([*sorted(set(found)), *rest])
 
+    steps = span("env_steps" if any("env_steps" in line for line in lines) else "steps", 1000)
     largest = max(map(abs, known), default=0.0)
     digits = 3 if largest < 2 else 2 if largest < 10 else 1
     cells = [
@@ -92,7 +100,7 @@ def row(key: tuple[str, ...], lines: list[dict[str, Any]]) -> str:
         f"{statistics.mean(known):.{digits}f}" if known else "–",
         f"{statistics.stdev(known):.{digits}f}" if len(known) > 1 else "–",
         str(failed),
-        span("env_steps" if any("env_steps" in line for line in lines) else "steps", 1000) + "k",
+        steps if steps == UNKNOWN else f"{steps}k",
         span("wall_s"), span("cpu_s"), said("processor"), said("commit"), said("date"),
     ]  # fmt: skip
     return "| " + " | ".join(cells) + " |"
@@ -154,7 +162,7 @@ def policies() -> list[str]:
         cells = [
             f"`zoo/{name}`", f"{row['mean']:.{digits}f} ({low} to {high})", f"{least}, {most}",
             f"{row['trained_seed']}, the best of {row['chosen_from']}", f"{row['env_steps'] / 1000:,.0f}k",
-            row["processor"], row["commit"] or "–", row["date"],
+            *(row.get(word) or UNKNOWN for word in ("processor", "commit", "date")),
         ]  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
     return lines

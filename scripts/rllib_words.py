@@ -176,6 +176,7 @@ OLD_ALGORITHMS: dict[str, str] = {
     "PG": "use PPO",
     "DDPG": "use MADDPG with one agent, or SAC",
     "ApexDDPG": "use MADDPG, or SAC",
+    "APEX_DDPG": "use MADDPG with one agent, or SAC",
     "TD3": "use MATD3 with one agent, or SAC",
     "SimpleQ": "use DQN",
     "ApexDQN": "use DQN",
@@ -184,6 +185,8 @@ OLD_ALGORITHMS: dict[str, str] = {
     "QMIX": "use MADDPG",
     "ES": "use PPO",
     "ARS": "use PPO",
+    "DDPPO": "use PPO with config: {learners: {num_learners: …}}",
+    "CRR": "use MARWIL, CQL or IQL",
 }
 
 # AlgorithmConfig methods that a recipe does not call.
@@ -234,10 +237,14 @@ RENAMED: dict[str, str] = {
     "worker_restore_timeout_s": "fault_tolerance.env_runner_restore_timeout_s",
     "synchronize_filter": "env_runners.merge_env_runner_states",
     "max_requests_in_flight_per_sampler_worker": "env_runners.max_requests_in_flight_per_env_runner",
+    "max_sample_requests_in_flight_per_worker": "env_runners.max_requests_in_flight_per_env_runner",
     "num_aggregation_workers": "learners.num_aggregator_actors_per_learner",
     "max_requests_in_flight_per_aggregator_worker": "learners.max_requests_in_flight_per_aggregator_actor",
     "timesteps_per_iteration": "reporting.min_sample_timesteps_per_iteration",
     "min_iter_time_s": "reporting.min_time_s_per_iteration",
+    "min_sample_timesteps_per_reporting": "reporting.min_sample_timesteps_per_iteration",
+    "min_train_timesteps_per_reporting": "reporting.min_train_timesteps_per_iteration",
+    "min_time_s_per_reporting": "reporting.min_time_s_per_iteration",
     "metrics_smoothing_episodes": "reporting.metrics_num_episodes_for_smoothing",
     "evaluation_num_workers": "evaluation.every",
     "model_config_dict": "model",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,16 @@ def test_a_shipped_recipe_checks_and_round_trips(path: Path, tmp_path: Path) -> 
 def test_a_shipped_recipe_states_its_measured_result(path: Path) -> None:
     header = "".join(line for line in path.read_text().splitlines(keepends=True)[:14] if line.startswith("#"))
     assert "measured" in header.lower() or "result" in header.lower(), header
+
+
+def test_a_shipped_recipe_stands_in_the_page_of_recipes(path: Path) -> None:
+    rows = [line for line in (ROOT / "docs" / "recipes.md").read_text().splitlines() if line.startswith("|")]
+    assert any(f"`{path.name}`" in row for row in rows), path.name
+
+
+def test_the_page_of_recipes_names_no_other() -> None:
+    page = (ROOT / "docs" / "recipes.md").read_text()
+    assert set(re.findall(r"`(\w+\.yaml)`", page)) <= {path.name for path in CONFIGS}
 
 
 def test_a_shipped_recipe_trains_an_iteration(path: Path, ray_local: None) -> None:

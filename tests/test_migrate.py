@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +18,7 @@ from rlkit.recipe.migrate import migrate
 from rlkit.recipe.spaces import SearchSpace
 from rlkit.recipe.starter import create
 
+ROOT = Path(__file__).parents[1]
 OLD = """\
 cart:
     env: CartPole-v0
@@ -34,7 +40,13 @@ cart:
         made_up: 1
 walk: {env: CartPole-v1, run: A3C, config: {lr: 0.1}}
 """
-STOPS = ("names no environment", "names no algorithm", "has no algorithm", "there is no environment")
+STOPS = (
+    "names no environment",
+    "names no algorithm",
+    "has no algorithm",
+    "there is no environment",
+    "has a grid of",
+)
 SCRIPT = """\
 import os
 os.system("touch RAN")
@@ -127,6 +139,43 @@ def test_every_example_that_comes_with_ray_becomes_a_recipe_or_names_what_stops_
     assert len(passed) + len(stopped) >= 24
     assert {"learners/ppo_with_torch_lr_schedulers.py", "ray_tune/appo_hyperparameter_tune.py"} <= passed
     assert "algorithms/vpg_custom_algorithm.py" in stopped
+
+
+def test_the_table_of_public_examples_counts_what_passes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`benchmarks/migrate_public.py` on a repository of its own, with one file of each kind."""
+    files = {"good.yaml": "run: PPO\nenv: CartPole-v1\n", "old.yaml": "run: A3C\nenv: CartPole-v1\n"}
+    files |= {
+        "two.yaml": "a: {run: PPO, env: CartPole-v1}\nb: {run: PPO, env: mine}\n",
+        "none.py": "print(1)\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "files"]):
+        subprocess.run([*git, *words], check=True)
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    public = importlib.import_module("migrate_public")
+    monkeypatch.setattr(
+        public, "LIST", {"commits": [{"commit": "HEAD", "date": "now", "files": list(files)}]}
+    )
+    monkeypatch.setattr(sys, "argv", ["migrate_public.py", str(tmp_path)])
+    public.main()
+    said = capsys.readouterr().out
+    head = said.splitlines()[0]
+    assert re.findall(r"\d+", head) == ["4", "4", "1", "1", "2"], head
+    assert "| `good.yaml` | 1 of 1 | passes |" in said
+    assert "| `two.yaml` | 1 of 2 | env: there is no environment 'mine'" in said
+    assert "| `none.py` | 0 of 0 | none.py: no configuration of RLlib in it" in said
+
+
+def test_the_list_of_public_examples_is_the_one_in_the_documentation() -> None:
+    commits = json.loads((ROOT / "benchmarks" / "public_examples.json").read_text())["commits"]
+    listed = [(c["date"], path.removeprefix("rllib/tuned_examples/")) for c in commits for path in c["files"]]
+    page = (ROOT / "docs" / "from-old-rllib.md").read_text()
+    assert re.findall(r"^\| (20[\d-]+) \| `(.+?)` \| \d+ of", page, re.M) == listed
+    assert len(listed) >= 24
 
 
 @pytest.mark.parametrize(

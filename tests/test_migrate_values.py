@@ -237,6 +237,42 @@ config: {lr: 1e-4, train_batch_size: 4e3, kl_coeff: +5E-1, num_workers: "1e3"}
     assert any("a whole number is expected, got '1e3'" in note for note in found.notes)  # quoted, it is text
 
 
+@pytest.mark.parametrize(("algorithm", "taken"), [("PPO", True), ("SAC", False)])
+def test_a_filter_of_observations_is_an_option_of_ppo(tmp_path: Path, algorithm: str, taken: bool) -> None:
+    text = f"run: {algorithm}\nenv: Pendulum-v1\nconfig: {{observation_filter: MeanStdFilter}}\n"
+    (found,) = moved(tmp_path, text, "old.yaml")
+    assert training(found) == ({"normalize_observations": True} if taken else {})
+    assert (
+        any(note.startswith("observation_filter has to be written by hand") for note in found.notes) != taken
+    )
+    (found,) = moved(tmp_path, text.replace("MeanStdFilter", "NoFilter"), "old.yaml")
+    assert (training(found), [note for note in found.notes if "filter" in note]) == ({}, [])
+
+
+def test_names_that_newer_releases_spell_otherwise(tmp_path: Path) -> None:
+    script = (
+        'c = ImpalaConfig().environment("CartPole-v1").rollouts(max_sample_requests_in_flight_per_worker=3)'
+    )
+    (found,) = moved(tmp_path, script)
+    assert found.recipe is not None, found.stops
+    assert found.recipe.algorithm == "IMPALA"
+    assert found.recipe.config["env_runners"] == {"max_requests_in_flight_per_env_runner": 3}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("a.yaml", "run: PPO\nenv: {grid_search: [A-v0, B-v0]}\n",
+         "a grid of 2 environments (A-v0, B-v0); expected a name, in a recipe for each"),
+        ("a.py", "c = PPOConfig().environment(env=Mine)", "no environment (it is Mine, which only a run knows)"),
+        ("a.yaml", "run: DreamerV3\nenv: CartPole-v1\n", "rlkit has no algorithm DreamerV3"),
+    ],
+)  # fmt: skip
+def test_what_stops_a_file_is_named(tmp_path: Path, name: str, text: str, reason: str) -> None:
+    (found,) = moved(tmp_path, text, name)
+    assert reason in found.stops[0]
+
+
 def test_a_key_that_stands_twice(tmp_path: Path) -> None:
     (found,) = moved(tmp_path, "run: PPO\nenv: CartPole-v1\nconfig:\n  lr: 1\n  lr: 0.001\n", "old.yaml")
     assert training(found) == {"lr": 0.001}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import json
 import re
 from pathlib import Path
 from types import ModuleType
@@ -75,7 +77,8 @@ def test_recipe_words_on_the_right_are_arguments_of_rllib() -> None:
     import inspect
 
     from ray.rllib.algorithms.dqn import DQNConfig
-    from ray.rllib.algorithms.ppo import PPOConfig
+
+    from rlkit.algos import PPOConfig
 
     found = re.findall(r"config: \{(\w+): \{(\w+):", OLD)
     assert len(found) > 15
@@ -186,6 +189,43 @@ def test_many_seeds_are_a_range_and_their_results_three_numbers() -> None:
     assert cells[1:3] == ["0 to 10", "0.0 … 5.0 … 10.0"]
     cells = module.row(("default",), [{"seed": n, "return": None} for n in (3, 5)]).split(" | ")
     assert cells[1:3] == ["3, 5", "failed, failed"]
+
+
+def test_what_no_line_says_is_said_to_be_missing() -> None:
+    module = module_of("scripts/results.py")
+    known = {
+        "seed": 0,
+        "return": 1.0,
+        "steps": 2000,
+        "wall_s": 3,
+        "cpu_s": 4,
+        "date": "2026-01-01",
+        "commit": "a",
+    }
+    known["processor"] = "p"
+    assert module.row(("x",), [known]).endswith("| 2k | 3 | 4 | p | a | 2026-01-01 |")
+    bare = {"seed": 1, "return": 1.0}
+    assert module.row(("x",), [bare]).count("not recorded") == 6
+    assert "| p, not recorded (1 of 2) |" in module.row(("x",), [known, bare])
+
+
+def test_a_row_of_the_zoo_has_the_seconds_of_its_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wall and CPU seconds of `rlkit train`, without those of the evaluations after it."""
+    monkeypatch.syspath_prepend(str(DOCS.parent / "benchmarks"))
+    processes, zoo = importlib.import_module("processes"), module_of("benchmarks/zoo.py")
+
+    def measure(command: list[str], **options: Any) -> Any:
+        train = "train" in command
+        said = {"env_steps": 10, "best_checkpoint": "a", "last_checkpoint": "b"} if train else {
+            "episode_return": {"mean": 1.0, "ci95": [0.0, 2.0]}
+        }  # fmt: skip
+        return processes.Cost(
+            wall=5.0 if train else 100.0, cpu=7.0 if train else 100.0, code=0, out=json.dumps(said)
+        )
+
+    monkeypatch.setattr(processes, "measure", measure)
+    row = zoo.one("ppo_cartpole", 0, "default", [], "out")
+    assert (row["wall_s"], row["cpu_s"]) == (5.0, 7.0)
 
 
 def test_the_page_of_results_is_what_the_benchmarks_wrote() -> None:

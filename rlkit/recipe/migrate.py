@@ -72,6 +72,8 @@ def migrate(path: str | Path) -> list[Migrated]:
 
 
 def _migrated(old: Old) -> Migrated:
+    known = {name.lower(): name for name in registry.TABLES["algorithms"]}
+    old.algorithm = known.get(old.algorithm.lower(), old.algorithm)  # ImpalaConfig is IMPALA's
     result = Migrated(old.name, notes=list(old.notes))
     recipe: dict[str, Any] = {"name": old.name, "algorithm": old.algorithm}
     _algorithm(old, recipe, result)
@@ -92,14 +94,13 @@ def _algorithm(old: Old, recipe: dict[str, Any], result: Migrated) -> None:
         result.stops.append("the file names no algorithm; add `run: PPO` to it")
     elif name in OLD_ALGORITHMS or name not in known:
         fix = OLD_ALGORITHMS.get(name, f"one of {', '.join(known)}")
-        result.stops.append(f"RLlib 2.60 has no algorithm {name}; {fix}, and set its options anew")
+        result.stops.append(f"rlkit has no algorithm {name}; {fix}, and set its options anew")
 
 
 def _env(old: Old, recipe: dict[str, Any], result: Migrated) -> None:
     env = old.env
     if not isinstance(env, str) or not env:
-        found = "names no environment" if env is None else f"has the environment {str(env)[:80]!r}"
-        result.stops.append(f"the file {found}; expected a name; register yours with rlkit.register_env")
+        result.stops.append(_no_name(env, result.notes))
         return
     if env in NEW_ENVS:
         result.notes.append(
@@ -114,6 +115,18 @@ def _env(old: Old, recipe: dict[str, Any], result: Migrated) -> None:
         )
         result.notes.append(f"env {env} is {what}: register it under a name and import it with --import")
     recipe["env"] = env
+
+
+def _no_name(env: Any, notes: list[str]) -> str:
+    """What stops a file whose environment is no name: a grid of names, a class of the script, or none."""
+    if isinstance(env, Mapping) and isinstance(names := env.get("grid_search"), list):
+        listed = f"{', '.join(map(str, names[:6]))}{', …' if len(names) > 6 else ''}"
+        return f"the file has a grid of {len(names)} environments ({listed}); expected a name, in a recipe for each"
+    found = "names no environment" if env is None else f"has the environment {str(env)[:80]!r}"
+    code = next((m for note in notes if (m := re.match(r"line \d+: env is (.+), known only", note))), None)
+    if env is None and code:
+        found += f" (it is {code[1]}, which only a run knows)"
+    return f"the file {found}; expected a name; register yours with rlkit.register_env"
 
 
 def _stop(old: Old, recipe: dict[str, Any], result: Migrated) -> None:

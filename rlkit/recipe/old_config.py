@@ -50,7 +50,6 @@ BY_HAND = {  # key -> what to write, where no program can
     "policies_to_train": "policies: {name: {train: false}}, docs/recipe.md",
     "env_task_fn": "curriculum: {…}, docs/curriculum.md",
     "env_to_module_connector": "a connector cannot stand in a recipe; give the model what it needs",
-    "observation_filter": "a connector (MeanStdFilter), which cannot stand in a recipe",
     "rl_module_spec": "model: {name: …}, docs/models.md",
     "input_": "offline data is not part of a recipe of an online algorithm",
     "input": "offline data is not part of a recipe of an online algorithm",
@@ -289,6 +288,17 @@ def _top(key: str, value: Any, recipe: dict[str, Any], notes: list[str]) -> None
         recipe[key] = value
 
 
+def _filter(key: str, value: Any, recipe: dict[str, Any], notes: list[str]) -> None:
+    """MeanStdFilter, which PPO has as an option."""
+    if value == "MeanStdFilter" and recipe["algorithm"] == "PPO":
+        _put(recipe, ("config", "training", "normalize_observations"), True)
+        notes.append(f"{key} → config.training.normalize_observations")
+    elif value not in (None, "NoFilter"):
+        notes.append(
+            f"{key} has to be written by hand: a connector ({value}), which cannot stand in a recipe"
+        )
+
+
 HANDLERS: dict[str, Handler] = {
     "env_config": _top, "seed": _top, "train_batch_size": _train_batch, "lr_schedule": _schedule,
     "entropy_coeff_schedule": _schedule, "num_gpus": _gpus, "model": _model, "model_config": _model,
@@ -296,5 +306,5 @@ HANDLERS: dict[str, Handler] = {
     "q_model_config": _networks, "policy_model_config": _networks, "Q_model": _networks, "policy_model": _networks,
     "optimization": _optimization, "exploration_config": _exploration, "epsilon": _epsilon,
     "replay_buffer_config": _buffer, "evaluation_interval": _evaluation, "evaluation_duration": _evaluation,
-    "evaluation_num_episodes": _evaluation,
+    "evaluation_num_episodes": _evaluation, "observation_filter": _filter,
 }  # fmt: skip
