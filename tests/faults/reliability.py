@@ -99,8 +99,8 @@ A run of `make faults` is killed again and again: each resume is the next one's 
 a checkpoint is being written.
 
 F22 runs several raylets on one machine. A node dies as in a power cut: all its processes at once, by SIGKILL; the next
-one joins up to 10 s later, which the seconds include. Of the head the seconds are those of `--resume`. F7's disk becomes
-read-only for every file that is opened from then on; the kernel takes it from no file that is open.
+one joins up to 10 s later, which the seconds include. Of the head the seconds are those of `--resume`. F7's disk
+becomes read-only for every file that is opened from then on; the kernel takes it from no file that is open.
 """
 
 
