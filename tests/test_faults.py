@@ -92,9 +92,7 @@ def test_a_lock_that_is_a_link_is_not_followed(run: Path, tmp_path: Path) -> Non
 
 
 def test_a_run_is_read_while_it_writes_checkpoints(tmp_path: Path) -> None:
-    reads, bad = reader.attempt("PPO", tmp_path, iterations=15)
-    assert not bad
-    assert reads > 10
+    assert reader.attempt("PPO", tmp_path, rounds=4) == (12, [])
 
 
 # -- one of several trials --

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,54 +11,54 @@ import kills
 import malformed
 from processes import Training, wait_for
 
-ITERATIONS = 60
+ROUNDS = 40
 
 
-def attempt(algorithm: str, folder: Path, iterations: int = ITERATIONS) -> tuple[int, list[str]]:
-    """Read until the training ends: the number of reads, and what a read said that it must not.
+def attempt(algorithm: str, folder: Path, rounds: int = ROUNDS) -> tuple[int, list[str]]:
+    """Read a run while it trains: the number of reads, and what a read said that it must not.
 
     Args:
         algorithm: whose recipe trains.
-        folder: for the run.
-        iterations: of the training; each writes a checkpoint, and the oldest but three goes.
+        folder: for the run. In each iteration it gets a checkpoint, and of the old ones but three stay.
+        rounds: each verifies the newest checkpoint, lists the runs and loads the best policy.
     """
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "recipe.json"
-    recipe = {
-        **kills.recipe(algorithm),
-        "stop": {"iterations": iterations},
-        "checkpoint": {"every": 1, "keep": 3},
-    }
+    recipe = {**kills.recipe(algorithm), "checkpoint": {"every": 1, "keep": 3}}
     recipe["config"]["env_runners"]["num_env_runners"] = 0
     file.write_text(json.dumps(recipe))
     training = Training("train", file, "--out", folder / "runs")
     try:
         wait_for(lambda: training.process.poll() is not None or _saved(folder), 240)
-        run = next((folder / "runs").glob("*/*"))
-        count, bad = read_while(lambda: training.process.poll() is None, run)
-        code, _, err = training.end(0)
+        if not _saved(folder):
+            return 0, [f"no checkpoint was written: {training.end(0)[1:]}"]
+        run, first = next((folder / "runs").glob("*/*")), _saved(folder)[-1]
+        count, bad = read(run, rounds)
+        if not wait_for(lambda: training.process.poll() is not None or _saved(folder)[-1] > first, 60):
+            bad.append(f"no checkpoint was written after {first}")
+        training.send(signal.SIGINT)
+        code, _, err = training.end(120)
     finally:
         training.end(0)
-    return count, bad if code == 0 else [*bad, f"the training ended with {code}: {err[-300:]}"]
+    return count, bad if code == 130 else [*bad, f"the training ended with {code}: {err[-300:]}"]
 
 
-def _saved(folder: Path) -> list[Path]:
-    return list((folder / "runs").glob("*/*/trial_*/checkpoint_*/manifest.json"))
+def _saved(folder: Path) -> list[str]:
+    return sorted(path.parent.name for path in folder.glob("runs/*/*/trial_*/checkpoint_*/manifest.json"))
 
 
-def read_while(condition: Callable[[], bool], run: Path) -> tuple[int, list[str]]:
+def read(run: Path, rounds: int) -> tuple[int, list[str]]:
     """Verify the newest checkpoint, list the runs, load the best policy, again and again; counts and complaints."""
-    count, bad = 0, []
-    while condition():
-        for read in (newest, listed, loaded):
-            count += 1
+    reads, bad = (newest, listed, loaded), []
+    for _ in range(rounds):
+        for one in reads:
             try:
-                said = read(run)
+                said = one(run)
             except Exception as error:
                 said = f"{type(error).__name__}: {error}"
             if said:
-                bad.append(f"{read.__name__}: {said[-300:]}")
-    return count, bad
+                bad.append(f"{one.__name__}: {said[-300:]}")
+    return rounds * len(reads), bad
 
 
 def newest(run: Path) -> str:

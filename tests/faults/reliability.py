@@ -119,11 +119,17 @@ def note(found: Try) -> None:
 
 def commit() -> str:
     """The commit that is tried, with a `+` where rlkit differs from it; empty outside a repository."""
-    words = ["git", "-C", str(HERE), "describe", "--always", "--match=", "--abbrev=10", "--dirty=+"]
+    git = ["git", "-C", str(HERE.parents[1])]
     try:
-        return subprocess.run(words, capture_output=True, text=True).stdout.strip()
+        name = subprocess.run(
+            [*git, "rev-parse", "--short=10", "HEAD"], capture_output=True, text=True
+        ).stdout.strip()
+        changed = subprocess.run(
+            [*git, "diff", "--quiet", "HEAD", "--", "rlkit"], capture_output=True
+        ).returncode
     except OSError:
         return ""
+    return name + "+" * (changed == 1)
 
 
 def page() -> str:
@@ -142,7 +148,7 @@ def page() -> str:
         "part of `make test` (`tests/test_faults.py` and the tests named below). Lost: iterations done again after",
         "`--resume`, at most. Seconds: until the next new row after a kill, or until the process ended after a signal;",
         "median and largest, on whatever machine ran the program; of F7 and F24 the whole try. A checkpoint was",
-        "written every 2 iterations. Newest: the day of the last try; – is a day before 2026-12-01.", "",
+        "written every 2 iterations. Newest: the day of the last try; – where none was noted.", "",
         "| row | fault | what was tried | tries | held | lost | seconds | newest |",
         "|---|---|---|---:|---:|---:|---|---|",
     ]  # fmt: skip
