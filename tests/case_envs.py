@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -214,9 +215,11 @@ class DrawTwo(Several):
 
 
 class Fails(gym.Env):
-    """Goes wrong in a step of its process, the third unless said: `raise`, `exit` (the process ends) or `nan`.
+    """Goes wrong in a step of its process, the third unless said.
 
     Args:
+        how: `raise`, `nan`, `block`; `memory`: there is not enough; `exit` and `segfault`: the process ends; `fork`:
+            a child lives on for a second; `print`: to standard output, in every call.
         once: a file that is there once it has gone wrong; then all is well.
         at: `step` or `reset`.
         number: which step of the process.
@@ -228,6 +231,12 @@ class Fails(gym.Env):
 
     def __init__(self, how: str = "raise", once: str = "", at: str = "step", number: int = 3):
         self.how, self.once, self.at, self.number = how, once, at, number
+        self.talk()
+
+    def talk(self) -> None:
+        if self.how == "print":
+            print("the environment talks", flush=True)
+            os.write(1, b"the environment talks in C\n")
 
     def fail(self) -> float:
         if self.once:
@@ -238,19 +247,28 @@ class Fails(gym.Env):
             raise ValueError("boom in my environment")
         if self.how == "exit":
             os._exit(3)
+        if self.how == "segfault":
+            os.kill(os.getpid(), signal.SIGSEGV)
         if self.how == "block":
             time.sleep(10_000)
-        return np.nan
+        if self.how == "memory":
+            np.zeros(1 << 50)
+        if self.how == "fork" and os.fork() == 0:
+            time.sleep(1)
+            os._exit(0)
+        return np.nan if self.how == "nan" else 0.0
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict]:
         super().reset(seed=seed)
         self.t = 0
+        self.talk()
         if self.at == "reset":
             self.fail()
         return np.zeros(1, np.float32), {}
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict]:
         self.t += 1
+        self.talk()
         Fails.taken += 1
         value = self.fail() if self.at == "step" and Fails.taken == self.number else 0.0
         return np.full(1, value, np.float32), 1.0, self.t == 5, False, {}

@@ -452,6 +452,7 @@ class OneStep(gym.Env):
 
     observation_space = gym.spaces.Box(-1, 1, (1,), np.float32)
     action_space = gym.spaces.Discrete(2)
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012
 
     def __init__(self, config: Any = None):
         self.number, self.render_mode = 0, "rgb_array"

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import case_envs
 import pytest
 
 import rlkit
@@ -145,8 +150,9 @@ def test_a_learner_that_is_gone_is_named() -> None:
         own.stop()
 
 
-def test_a_process_that_ends_without_an_exception_is_started_again(tmp_path: Path) -> None:
-    own = trial(recipe(how="exit", once=str(tmp_path / "once")))
+@pytest.mark.parametrize("how", ["exit", "segfault"])
+def test_a_process_that_ends_without_an_exception_is_started_again(tmp_path: Path, how: str) -> None:
+    own = trial(recipe(how=how, once=str(tmp_path / "once")))
     try:
         results = [own.train() for _ in range(2)]
     finally:
@@ -170,8 +176,65 @@ def test_an_exception_is_survived_where_that_was_asked_for(tmp_path: Path) -> No
     assert "ValueError: boom in my environment" in result["env_runner_failures"][0]
 
 
+def with_runners(runners: int, **given: Any) -> dict[str, Any]:
+    made = recipe(**given)
+    made["config"]["env_runners"]["num_env_runners"] = runners
+    return made
+
+
+@pytest.mark.parametrize("runners", [0, 1])
+def test_memory_that_runs_out_is_an_error_with_its_step(runners: int) -> None:
+    own = trial(with_runners(runners, how="memory"))
+    try:
+        with pytest.raises(
+            RlkitError, match=r"step 3 of episode 1 raised \w*MemoryError: Unable to allocate"
+        ):
+            own.train()
+    finally:
+        own.stop()
+
+
+@pytest.mark.parametrize("runners", [0, 1])
+def test_a_child_process_of_an_environment_does_not_hold_the_run_up(runners: int) -> None:
+    own = trial(with_runners(runners, how="fork", number=case_envs.Fails.taken + 3 if not runners else 3))
+    started = time.monotonic()
+    try:
+        results = [own.train() for _ in range(2)]
+    finally:
+        own.stop()
+    assert all(result["env_runners"]["num_env_steps_sampled"] >= 20 for result in results)
+    assert not any(result.get("env_runner_restarts") for result in results)
+    assert time.monotonic() - started < 60
+
+
+def command(folder: Path, given: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+    """Call `rlkit train --json` as a user does, with a Ray of its own."""
+    (folder / "faults.yaml").write_text(json.dumps(given))
+    words = ["train", "faults.yaml", "--json", "--import", "case_envs", "--out", "runs"]
+    return subprocess.run(
+        [sys.executable, "-m", "rlkit", *words], cwd=folder, capture_output=True, text=True, timeout=240
+    )
+
+
+def test_what_environments_print_is_not_among_the_results(tmp_path: Path) -> None:
+    """The recipe's check makes one in the driver; a remote runner and the evaluation of the trial play others."""
+    given = {**with_runners(1, iterations=1, how="print"), "evaluation": {"every": 1, "episodes": 1}}
+    done = command(tmp_path, given)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["status"] == "done"
+    assert "the environment talks in C" in done.stderr
+
+
+def test_a_crash_of_a_local_environment_ends_the_run_with_a_word(tmp_path: Path) -> None:
+    done = command(tmp_path, with_runners(0, iterations=1, how="segfault"))
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "trial_00000 failed: " in done.stderr
+    assert "process" in done.stderr.partition("trial_00000 failed: ")[2]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("how", "tolerate"), [("exit", False), ("raise", True)])
+@pytest.mark.parametrize(("how", "tolerate"), [("exit", False), ("segfault", False), ("raise", True)])
 def test_an_environment_that_never_finishes_a_sample_ends_the_run(how: str, tolerate: bool) -> None:
     own = trial(recipe(how=how, tolerate=tolerate, at="reset"))
     try:
