@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 TESTERS ?= 2  # processes that test side by side; each has a Ray of its own
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: train test test-slow lint type bench-smoke faults support results docs zoo clean
+.PHONY: train test test-slow lint type bench-smoke faults support results docs zoo trackers clean
 .DEFAULT_GOAL := train
 
 # torch first: with it in place nothing pulls another build of it
@@ -58,6 +58,19 @@ docs: $(VENV)/.dev
 # plays the policies of rlkit/zoo and compares with their table; box2d and mujoco come with .dev
 zoo: $(VENV)/.dev
 	$(BIN)/python scripts/zoo.py
+
+# trains with each tracker for real. trackio wants an older pillow than constraints.txt: it has a place of its own
+.venvs/trackers/.done: WITH = wandb,mlflow
+.venvs/trackio/.done: WITH = trackio
+.venvs/trackers/.done .venvs/trackio/.done: pyproject.toml constraints.txt
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	grep -v $(if $(findstring trackio,$@),'^pillow==','^$$') constraints.txt > $(@D)/constraints.txt
+	$(@D)/bin/python -m pip install --quiet -c $(@D)/constraints.txt torch -e '.[$(WITH),test]'
+	touch $@
+
+trackers: .venvs/trackers/.done .venvs/trackio/.done
+	.venvs/trackers/bin/python -m pytest tests/test_trackers_real.py
+	.venvs/trackio/bin/python -m pytest tests/test_trackers_real.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
