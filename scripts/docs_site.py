@@ -54,9 +54,14 @@ def on_page_markdown(markdown: str, page: Page, config: Any, files: Files) -> st
     return outside_code(markdown, lambda text: LINK.sub(turn, NAMED.sub(r"[\1](", text)))
 
 
-def on_post_page(output: str, page: Page, config: Any) -> str:
+def on_post_page(output: str, **more: Any) -> str:
     """Leave the link to the repository a link."""
     return output.replace(' data-md-component="source"', "")
+
+
+def on_post_template(output_content: str, **more: Any) -> str:
+    """The same for 404.html."""
+    return on_post_page(output_content)
 
 
 def outside_code(markdown: str, change: Callable[[str], str]) -> str:
