@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 TESTERS ?= 2  # processes that test side by side; each has a Ray of its own
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: train test test-slow lint type bench-smoke faults support results docs zoo clean
+.PHONY: train test test-slow lint type bench-smoke faults support results docs zoo trackers look clean
 .DEFAULT_GOAL := train
 
 # torch first: with it in place nothing pulls another build of it
@@ -58,6 +58,33 @@ docs: $(VENV)/.dev
 # plays the policies of rlkit/zoo and compares with their table; box2d and mujoco come with .dev
 zoo: $(VENV)/.dev
 	$(BIN)/python scripts/zoo.py
+
+# trains with each tracker for real. trackio wants an older pillow than constraints.txt: it has a place of its own
+.venvs/trackers/.done: WITH = wandb,mlflow
+.venvs/trackio/.done: WITH = trackio
+.venvs/trackers/.done .venvs/trackio/.done: pyproject.toml constraints.txt
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	grep -v $(if $(findstring trackio,$@),'^pillow==','^$$') constraints.txt > $(@D)/constraints.txt
+	$(@D)/bin/python -m pip install --quiet -c $(@D)/constraints.txt torch -e '.[$(WITH),test]'
+	touch $@
+
+trackers: .venvs/trackers/.done .venvs/trackio/.done
+	.venvs/trackers/bin/python -m pytest tests/test_trackers_real.py
+	.venvs/trackio/bin/python -m pytest tests/test_trackers_real.py
+
+# a report with films and pages of the site in a real browser; screenshots in build/look
+.venvs/look/.done: Makefile
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet playwright==1.65.2
+	command -v chromium || command -v google-chrome || $(@D)/bin/playwright install chromium
+	touch $@
+
+look: docs .venvs/look/.done
+	rm -rf build/look
+	$(BIN)/rlkit train dqn_cartpole --quiet --out build/look/runs tune.samples=3 stop.env_steps=3000
+	$(BIN)/rlkit report build/look/runs/dqn_cartpole -o build/look/report.html
+	.venvs/look/bin/python scripts/look.py build/look build/look/report.html \
+	  build/site/index.html build/site/recipe/index.html build/site/results/index.html
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -5,7 +5,8 @@ Pages are written for a reader on GitHub. Here they become a site:
 - README.md, CONTRIBUTING.md, CHANGELOG.md and SECURITY.md are pages of it, README.md the first one;
 - `<!-- reference: options DQN -->` is replaced by what `scripts/docs_reference.py` makes of it;
 - a link to a file that is no page (source, recipes) leads to the repository. A link to nothing is a warning, which
-  `mkdocs build --strict` takes for an error.
+  `mkdocs build --strict` takes for an error;
+- a page asks nobody else for anything: the theme would ask GitHub for the repository's stars.
 """
 
 from __future__ import annotations
@@ -51,6 +52,16 @@ def on_page_markdown(markdown: str, page: Page, config: Any, files: Files) -> st
     markdown = MARKER.sub(lambda found: docs_reference.reference(found[1]), markdown)
     turn = turner(origin, name, config["repo_url"])
     return outside_code(markdown, lambda text: LINK.sub(turn, NAMED.sub(r"[\1](", text)))
+
+
+def on_post_page(output: str, **more: Any) -> str:
+    """Leave the link to the repository a link."""
+    return output.replace(' data-md-component="source"', "")
+
+
+def on_post_template(output_content: str, **more: Any) -> str:
+    """The same for 404.html."""
+    return on_post_page(output_content)
 
 
 def outside_code(markdown: str, change: Callable[[str], str]) -> str:

@@ -286,6 +286,18 @@ def test_links_become_links_of_the_site(monkeypatch: pytest.MonkeyPatch) -> None
     assert site.outside_code(fenced, lambda text: site.LINK.sub("x", text)) == fenced
 
 
+def test_the_link_to_the_repository_asks_github_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The theme's script asks for stars wherever it finds its mark, which the site's hooks take out."""
+    material = pytest.importorskip("material", reason="the extra docs")
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    site = importlib.import_module("docs_site")
+    link = (Path(material.__file__).parent / "templates" / "partials" / "source.html").read_text()
+    assert "data-md-component" in link
+    for found in (site.on_post_page(link, page=None, config=None), site.on_post_template(link)):
+        assert "data-md-component" not in found
+        assert 'href="{{ config.repo_url }}"' in found
+
+
 # The tutorial --------------------------------------------------------------------------------------------
 
 
