@@ -58,7 +58,7 @@ def attempt(kind: str, folder: Path) -> Found:
 
 
 def recipe(kind: str) -> dict[str, Any]:
-    """PPO, with its runners, its learner or its trial where the resource `away` is."""
+    """PPO, with its runners or its learner where the resource `away` is, or its trial where alone are CPUs."""
     made = {**kills.recipe("PPO"), "tune": {"max_failures": 3}}
     runners, config = {"num_env_runners": 0}, made["config"]
     config["training"] = {"train_batch_size_per_learner": 512, "minibatch_size": 64, "num_epochs": 4}
@@ -68,7 +68,6 @@ def recipe(kind: str) -> dict[str, Any]:
     if kind == "update":
         config["learners"] = {"num_learners": 1, "custom_resources_per_learner": AWAY}
     if kind == "checkpoint":
-        config["resources"] = {"custom_resources_for_main_process": AWAY}
         made["model"] = {"name": "mlp", "hiddens": [1024, 1024]}  # so that writing takes a while
     if kind == "late":
         made["tune"] = {"samples": 2}
@@ -163,7 +162,7 @@ def stop(found: Found, training: Training, run: Path) -> None:
 
 def lose_away(kind: str, folder: Path, found: Found) -> None:
     """The second node is lost; another one joins a few seconds later."""
-    nodes = Nodes(free_port(), cpus=1, away=2)
+    nodes = Nodes(free_port(), cpus=0 if kind == "checkpoint" else 1, away=2)  # a trial goes where CPUs are
     training, run = begin(kind, folder, nodes.cluster.address)
     try:
         pids = nodes.of(nodes.away)  # before the moment, which may be short
