@@ -162,7 +162,9 @@ def stop(found: Found, training: Training, run: Path) -> None:
 
 def lose_away(kind: str, folder: Path, found: Found) -> None:
     """The second node is lost; another one joins a few seconds later."""
-    nodes = Nodes(free_port(), cpus=0 if kind == "checkpoint" else 1, away=2)  # a trial goes where CPUs are
+    # a trial goes where its CPU is: to the head beside the runners' node, away from a head that has none
+    cpus, away = {"sampling": (1, 1), "update": (1, 2), "checkpoint": (0, 2)}[kind]
+    nodes = Nodes(free_port(), cpus, away)
     training, run = begin(kind, folder, nodes.cluster.address)
     try:
         pids = nodes.of(nodes.away)  # before the moment, which may be short
@@ -173,7 +175,7 @@ def lose_away(kind: str, folder: Path, found: Found) -> None:
         if kind == "checkpoint" and not list(run.glob("trial_*/.writing_*")):
             found.problems.append("the checkpoint was finished before the node was gone")
         threading.Event().wait(random.uniform(0, 10))  # nobody has a node at hand
-        nodes.join(2)
+        nodes.join(away)
         more(found, training, run, before + kills.MORE)
         found.seconds = time.monotonic() - since
         if kind != "sampling":
