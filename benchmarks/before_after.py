@@ -1,7 +1,7 @@
 """What commands cost in another tree of rlkit and in this one: same work, in turns, CPU seconds of all their processes.
 
     git worktree add ../before REVISION
-    python benchmarks/before_after.py ../before [--runs 5] [--only check,dqn,maddpg,launch,help]
+    python benchmarks/before_after.py ../before [--runs 5] [--only check,dqn,maddpg,launch,help] [--steps N]
 
 `dqn` and `maddpg` are whole commands that train for a fixed number of env steps without evaluation, `launch` is
 RLlib's own DQN under a recipe, `check` reads every shipped recipe that both trees have. Medians of the ratios of
@@ -68,6 +68,7 @@ def main() -> None:
     parser.add_argument("before", type=Path, help="the other tree")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--only", default="help,check,launch,dqn,maddpg")
+    parser.add_argument("--steps", type=int, help="env steps of a training; default: the recipe's")
     given = parser.parse_args()
     if not (given.before / "rlkit" / "__init__.py").is_file():
         raise SystemExit(f"{given.before} is no tree of rlkit")
@@ -81,7 +82,7 @@ def main() -> None:
             order = list(trees)[:: 1 if number % 2 else -1]  # neither is always first
             for name in order:
                 with tempfile.TemporaryDirectory() as folder:
-                    costs[name].append(_cpu(what, trees[name], Path(folder), both))
+                    costs[name].append(_cpu(what, trees[name], Path(folder), both, given.steps))
             ratios.append(costs["now"][-1] / costs["before"][-1])
         ratio = statistics.median(ratios)
         late |= ratio > BAR
@@ -94,7 +95,7 @@ def main() -> None:
     sys.exit(late)
 
 
-def _cpu(what: str, tree: Path, folder: Path, both: list[str]) -> float:
+def _cpu(what: str, tree: Path, folder: Path, both: list[str], steps: int | None) -> float:
     env = {"OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0", "PYTHONPATH": str(tree)}
     if what == "help":
         words = ["--help"]
@@ -103,7 +104,7 @@ def _cpu(what: str, tree: Path, folder: Path, both: list[str]) -> float:
     else:
         recipe = folder / "recipe.yaml"
         recipe.write_text(RECIPES[what])
-        words = ["train", str(recipe), "--out", str(folder)]
+        words = ["train", str(recipe), "--out", str(folder), *([f"stop.env_steps={steps}"] if steps else [])]
     cost = measure([sys.executable, "-m", "rlkit", *words], env, cwd=str(folder))
     assert cost.code == 0, (what, tree, cost.out)
     return cost.cpu

@@ -82,7 +82,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    ray.init(
+        address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
+    )
     for path in args.recipes:
         rows = []
         for seed in range(args.seeds):

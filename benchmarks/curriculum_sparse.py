@@ -91,7 +91,9 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=5)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    ray.init(
+        address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
+    )
     register_env("grid_world", lambda context: GridWorld(**context))
     rows = []
     for curriculum in (True, False):

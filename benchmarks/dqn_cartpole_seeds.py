@@ -6,7 +6,8 @@
 `run` trains each seed in a process of its own and evaluates 20 greedy episodes after every
 iteration of 512 env steps; a mean of 475 counts when 100 other episodes confirm it. It appends one row a seed to
 benchmarks/results/dqn_cartpole.jsonl and skips what is there already, so that it can be ended and started again at
-any time. KEY=VALUE changes the recipe; such rows need a name of their own, `--variant`.
+any time. KEY=VALUE changes the recipe; such rows need a name of their own, `--variant`. `--steps` ends a seed earlier,
+`--rows FILE` keeps its row elsewhere.
 Bar: at least 48 of 50 seeds within 10,000 env steps, the rest within the recipe's 50,000.
 """
 
@@ -30,7 +31,7 @@ LOOK, CONFIRM = 20, 100  # greedy episodes
 CONFIRM_SEED = 2_000_000
 
 
-def one(seed: int, variant: str, overrides: list[str]) -> dict[str, Any]:
+def one(seed: int, variant: str, overrides: list[str], budget: int) -> dict[str, Any]:
     """Train one seed until 100 greedy episodes reach the bar, or to the budget."""
     import ray
     import torch
@@ -40,7 +41,9 @@ def one(seed: int, variant: str, overrides: list[str]) -> dict[str, Any]:
     from rlkit.recipe import load
 
     torch.set_num_threads(1)
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    ray.init(
+        address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, configure_logging=False
+    )
     recipe = load(ROOT / "configs" / "dqn_cartpole.yaml", [f"seed={seed}", *overrides])
     config = build(recipe)
     config.evaluation(evaluation_interval=None)
@@ -51,7 +54,7 @@ def one(seed: int, variant: str, overrides: list[str]) -> dict[str, Any]:
     curve: list[tuple[int, float]] = []
     reached, confirmed, steps = None, None, 0
     try:
-        while steps < BUDGET and reached is None:
+        while steps < budget and reached is None:
             result = algorithm.train()
             steps = int(result["env_runners"]["num_env_steps_sampled_lifetime"])
             curve.append((steps, greedy(look, algorithm)))
@@ -71,28 +74,28 @@ def greedy(evaluation: Any, algorithm: Any) -> float:
     return statistics.fmean(row.ret for row in evaluation.rows)
 
 
-def rows() -> list[dict[str, Any]]:
+def rows(path: Path) -> list[dict[str, Any]]:
     """Return the rows measured so far."""
-    if not RESULTS.exists():
-        return []
-    return [json.loads(line) for line in RESULTS.read_text().splitlines() if line]
+    return [json.loads(line) for line in path.read_text().splitlines() if line] if path.exists() else []
 
 
-def run(seeds: int, variant: str, overrides: list[str]) -> None:
+def run(given: argparse.Namespace) -> None:
     """Train what is missing, one process after the other."""
-    for seed in range(seeds):
-        if any((row["variant"], row["seed"]) == (variant, seed) for row in rows()):
+    variant = given.variant
+    for seed in range(given.seeds):
+        if any((row["variant"], row["seed"]) == (variant, seed) for row in rows(given.rows)):
             continue
-        command = [sys.executable, __file__, "one", "--seed", str(seed), "--variant", variant, *overrides]
+        command = [sys.executable, __file__, "one", "--seed", str(seed), "--variant", variant,
+                   "--steps", str(given.steps), *given.overrides]  # fmt: skip
         out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
         row = json.loads(out.splitlines()[-1])
-        append_row(RESULTS, row)
+        append_row(given.rows, row)
         print(variant, seed, row["reached"], f"{row['cpu_s']} s", flush=True)
 
 
-def report() -> None:
+def report(path: Path) -> None:
     """Print one line a variant: how many seeds reached the bar early, within the budget, and the slowest."""
-    found = rows()
+    found = rows(path)
     print(f"| variant | seeds | within {EARLY:,} | within {BUDGET:,} | median | slowest five |")
     print("|---|---|---|---|---|---|")
     for variant in dict.fromkeys(row["variant"] for row in found):
@@ -112,15 +115,17 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--variant", default="default")
+    parser.add_argument("--steps", type=int, default=BUDGET, help="env steps of a seed at most")
+    parser.add_argument("--rows", type=Path, default=RESULTS)
     given = parser.parse_args()
     if given.what == "report":
-        report()
+        report(given.rows)
     elif given.what == "one":
-        print(json.dumps(one(given.seed, given.variant, given.overrides)))
+        print(json.dumps(one(given.seed, given.variant, given.overrides, given.steps)))
     elif given.overrides and given.variant == "default":
         parser.error("give rows with KEY=VALUE a name: --variant NAME")
     else:
-        run(given.seeds, given.variant, given.overrides)
+        run(given)
 
 
 if __name__ == "__main__":

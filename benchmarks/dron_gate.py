@@ -1,6 +1,6 @@
 """What DRON's gate does: its weights per opponent style, and after the opponent changes its style within a game.
 
-    python benchmarks/dron_gate.py RUN [--out docs/images/dron_gate.png]
+    python benchmarks/dron_gate.py RUN [--out docs/images/dron_gate.png] [--games 20000]
 
 RUN is a run of configs/dron_styles.yaml (network: moe). Left picture: greedy games, mean weight of each expert by move,
 games against "up" and "down" apart. Right picture: greedy games in which the opponent takes up the other style at move
@@ -28,15 +28,15 @@ from rlkit.algos.opponents.history import FeatureOptions
 from rlkit.envs.soccer_games import SoccerGames
 from rlkit.envs.soccer_rules import SoccerRules
 
-GAMES, SWITCH, LAST = 20_000, 6, 16
+SWITCH, LAST = 6, 16
 
 
 def watch(
-    module: Any, options: FeatureOptions, *, seed: int, switch_at: tuple[int, ...] = ()
+    module: Any, options: FeatureOptions, games: int, *, seed: int, switch_at: tuple[int, ...] = ()
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return gates (T, N, K), styles (T, N) and whether the game goes on (T, N), by move of greedy games."""
-    player = Player(SoccerGames(GAMES, SoccerRules(), "styles", seed=seed, switch_at=switch_at), options)
-    alive, gates, styles, going = np.ones(GAMES, bool), [], [], []
+    player = Player(SoccerGames(games, SoccerRules(), "styles", seed=seed, switch_at=switch_at), options)
+    alive, gates, styles, going = np.ones(games, bool), [], [], []
     for _ in range(LAST):
         observation = {n: torch.from_numpy(np.ascontiguousarray(v)) for n, v in player.observation.items()}
         gates.append(module.gate(observation).numpy())
@@ -60,6 +60,7 @@ def main() -> None:
     )
     parser.add_argument("run")
     parser.add_argument("--out", type=Path, default=Path("docs/images/dron_gate.png"))
+    parser.add_argument("--games", type=int, default=20_000)
     arguments = parser.parse_args()
     agent = rlkit.load(arguments.run)
     module = agent.modules["default_policy"]
@@ -67,7 +68,7 @@ def main() -> None:
     options = FeatureOptions(tuple(training.get("features", FEATURES)), int(training.get("history", 0)))
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.8), constrained_layout=True)
-    gates, styles, going = watch(module, options, seed=1)
+    gates, styles, going = watch(module, options, arguments.games, seed=1)
     plain = [mean_over(gates, going & (styles == style)) for style in (0, 1)]
     for style, (name, line) in enumerate((("up", "-"), ("down", "--"))):
         for k in range(gates.shape[2]):
@@ -76,7 +77,7 @@ def main() -> None:
     left.legend(fontsize=7, ncol=2)
 
     expert = int(np.abs(plain[0][SWITCH:] - plain[1][SWITCH:]).mean(0).argmax())
-    gates, styles, going = watch(module, options, seed=2, switch_at=(SWITCH,))
+    gates, styles, going = watch(module, options, arguments.games, seed=2, switch_at=(SWITCH,))
     for style, name in enumerate(("up", "down")):
         other = ("down", "up")[style]
         switched = mean_over(gates, going & (styles[0] == style)[None])[:, expert]

@@ -5,8 +5,8 @@
 
 `run` trains each variant to 400k env steps, one after the other in one process, plays 1,000 greedy games at 50k, 100k,
 150k, 200k and 300k and 2,000 at the end, and appends a row to benchmarks/results/dron.jsonl; rows that are there
-already are skipped. `report` prints the tables: mean, worst and best seed, and differences paired by seed with a
-two-sided t-test.
+already are skipped. `--steps`, `--games` and `--rows FILE` make a short form that leaves them alone. `report` prints
+the tables: mean, worst and best seed, and differences paired by seed with a two-sided t-test.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +53,7 @@ VARIANTS: dict[str, list[str]] = {
 }
 
 
-def train(pool: str, variant: str, seed: int, steps: int) -> dict[str, Any]:
+def train(pool: str, variant: str, seed: int, steps: int, games: int) -> dict[str, Any]:
     """Train one variant and return its scores by env step, the final outcome per style, and seconds."""
     from rlkit.launch.build import build
     from rlkit.recipe import load
@@ -89,8 +88,8 @@ def train(pool: str, variant: str, seed: int, steps: int) -> dict[str, Any]:
             )
             for check in CHECKS:
                 if before < check <= done:
-                    scores[check] = play(1000, 10_000 + seed)["all"]["score"]
-        final = play(2000, 20_000 + seed)
+                    scores[check] = play(games // 2, 10_000 + seed)["all"]["score"]
+        final = play(games, 20_000 + seed)
     finally:
         algorithm.stop()
     return {
@@ -100,33 +99,27 @@ def train(pool: str, variant: str, seed: int, steps: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def rows() -> list[dict[str, Any]]:
+def rows(path: Path = RESULTS) -> list[dict[str, Any]]:
     """Return the rows measured so far."""
-    if not RESULTS.exists():
-        return []
-    return [json.loads(line) for line in RESULTS.read_text().splitlines() if line]
+    return [json.loads(line) for line in path.read_text().splitlines() if line] if path.exists() else []
 
 
-def run(pool: str, variants: Sequence[str], seeds: Sequence[int], steps: int) -> None:
+def run(given: argparse.Namespace) -> None:
     """Train what is missing."""
     import ray
 
     torch.set_num_threads(1)
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
-    for seed in seeds:
-        for variant in variants:
-            if any((r["pool"], r["variant"], r["seed"]) == (pool, variant, seed) for r in rows()):
+    ray.init(
+        address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False
+    )
+    for seed in given.seeds:
+        for variant in given.variants:
+            key = (given.pool, variant, seed)
+            if any((r["pool"], r["variant"], r["seed"]) == key for r in rows(given.rows)):
                 continue
-            row = train(pool, variant, seed, steps)
-            append_row(RESULTS, row)
-            print(
-                pool,
-                variant,
-                seed,
-                {k: round(v, 3) for k, v in row["final"].items()},
-                row["cpu_s"],
-                flush=True,
-            )
+            row = train(*key, given.steps, given.games)
+            append_row(given.rows, row)
+            print(*key, {k: round(v, 3) for k, v in row["final"].items()}, row["cpu_s"], flush=True)
 
 
 def p_value(differences: np.ndarray) -> float:
@@ -196,12 +189,14 @@ def main() -> None:
     running.add_argument("--variants", nargs="+", default=["dqn", "concat", "moe"], choices=VARIANTS)
     running.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     running.add_argument("--steps", type=int, default=400_000)
+    running.add_argument("--games", type=int, default=2000, help="at the end; half as many on the way")
+    running.add_argument("--rows", type=Path, default=RESULTS)
     commands.add_parser("report")
     arguments = parser.parse_args()
     if arguments.command == "report":
         report()
     else:
-        run(arguments.pool, arguments.variants, arguments.seeds, arguments.steps)
+        run(arguments)
 
 
 if __name__ == "__main__":

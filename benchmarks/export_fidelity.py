@@ -1,6 +1,6 @@
-"""An export against its checkpoint: python benchmarks/export_fidelity.py [--first-action] RUN...
+"""An export against its checkpoint: python benchmarks/export_fidelity.py [--first-action] [--steps 10000] RUN...
 
-For each run, as ONNX and as a bundle: greedy actions that are equal over 10,000 steps of the recipe's environment, the
+For each run, as ONNX and as a bundle: greedy actions that are equal over so many steps of the recipe's environment, the
 largest difference of continuous actions and Q-values (relative above 1), how far the two best Q-values of the
 checkpoint lie apart where the actions differ, and microseconds of CPU for one action of the ONNX graph in onnxruntime.
 The environment follows the checkpoint's actions; the export answers the same observations.
@@ -11,6 +11,7 @@ alone, median of 7, in turn.
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 import tempfile
@@ -27,7 +28,6 @@ from rlkit.play.evaluation import environment_of, make_checked
 from rlkit.play.export import export
 from rlkit.play.export.checking import Comparison, compare_actions
 
-STEPS = 10_000
 COLD = """
 import time
 began = time.perf_counter(), time.process_time()
@@ -47,7 +47,7 @@ print(time.perf_counter() - began[0], time.process_time() - began[1])
 """
 
 
-def fidelity(path: str, made: Path) -> tuple[Comparison, float]:
+def fidelity(path: str, made: Path, steps: int) -> tuple[Comparison, float]:
     """Return what was compared, and how far the two best Q-values lie apart at most where the choices differ."""
     agent, (other, _) = rlkit.load(path), bundle.read(made)
     env = make_checked(agent, *environment_of(agent, None, None), render=False)
@@ -55,7 +55,7 @@ def fidelity(path: str, made: Path) -> tuple[Comparison, float]:
     sides = (agent.policy, other)
     memories: list[Any] = []
     over = True
-    for _ in range(STEPS):
+    for _ in range(steps):
         if over:
             memories = [side.begin(f"fidelity-{seed}") for side in sides]
             seen: tuple[Any, ...] = env.reset(seed=seed)
@@ -117,7 +117,7 @@ def one_action(made: Path) -> float:
     return (time.process_time() - began) / 5_000 * 1e6
 
 
-def main(paths: list[str]) -> None:
+def compare(paths: list[str], steps: int) -> None:
     print(
         "| run | kind | equal actions | largest difference | Q apart | onnxruntime |\n|---|---|---|---|---|---|"
     )
@@ -125,7 +125,7 @@ def main(paths: list[str]) -> None:
         with tempfile.TemporaryDirectory() as folder:
             for name in ("policy.onnx", "policy"):
                 made = export(path, Path(folder) / name).path
-                found, apart = fidelity(path, made)
+                found, apart = fidelity(path, made, steps)
                 share = 1 - found.different / found.actions
                 once = f"{one_action(made):.0f} us" if made.suffix else ""
                 print(
@@ -136,9 +136,20 @@ def main(paths: list[str]) -> None:
                 )
 
 
-if __name__ == "__main__":
-    if sys.argv[1] == "--first-action":
-        for run in sys.argv[2:]:
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("runs", nargs="+")
+    parser.add_argument("--first-action", action="store_true")
+    parser.add_argument("--steps", type=int, default=10_000)
+    given = parser.parse_args()
+    if given.first_action:
+        for run in given.runs:
             cold(run)
     else:
-        main(sys.argv[1:])
+        compare(given.runs, given.steps)
+
+
+if __name__ == "__main__":
+    main()

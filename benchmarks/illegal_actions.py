@@ -257,7 +257,7 @@ def main() -> int:
         parser.error(f"unknown cases {unknown}; expected some of {list(CASES)}")
     register()
     check_env()
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
+    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
     total: Counter[str] = Counter()
     for name in names:
         counts, _ = play(name, max(1, asked.steps // len(names)))

@@ -37,7 +37,7 @@ import logging, sys
 import ray
 from ray import tune
 from ray.rllib.algorithms.dqn import DQN, DQNConfig
-ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
 config = (
     DQNConfig()
     .environment("CartPole-v1")

@@ -7,7 +7,8 @@
 Every run is `rlkit train RECIPE`, then `rlkit evaluate RUN` on 200 greedy episodes whose seeds chose nothing; those of
 seed s begin with the environment's seed 200 s (`spread_long`; the rows before it: with 0 for each seed). Rows go
 to benchmarks/results/maddpg.jsonl and those that are there already are skipped (take out the rows of a recipe
-that has changed); trained runs stay in `--out` for cross-play.
+that has changed); trained runs stay in `--out` for cross-play. `--steps`, `--episodes` and `--rows FILE` make a short
+form that leaves the kept rows alone.
 """
 
 from __future__ import annotations
@@ -135,21 +136,14 @@ MEETINGS = {
 GAMES = 1000
 
 
-def rows(kind: str) -> list[dict[str, Any]]:
+def rows(kind: str, path: Path = RESULTS) -> list[dict[str, Any]]:
     """Return the rows measured so far: `run` or `versus`."""
-    if not RESULTS.exists():
-        return []
-    return [
-        row
-        for line in RESULTS.read_text().splitlines()
-        if line
-        for row in [json.loads(line)]
-        if row["kind"] == kind
-    ]
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [row for row in map(json.loads, filter(None, lines)) if row["kind"] == kind]
 
 
-def keep(row: dict[str, Any]) -> None:
-    append_row(RESULTS, row)
+def keep(row: dict[str, Any], path: Path = RESULTS) -> None:
+    append_row(path, row)
     print(json.dumps({key: value for key, value in row.items() if key != "curve"}), flush=True)
 
 
@@ -159,13 +153,14 @@ def folder(out: Path, name: str, seed: int) -> Path | None:
     return found[-1] if found else None
 
 
-def train(name: str, seed: int, out: Path) -> None:
+def train(name: str, seed: int, given: argparse.Namespace) -> None:
     """Train one entry with one seed, evaluate it, and keep the row."""
-    entry, began = ENTRIES[name], time.monotonic()
+    entry, began, out = ENTRIES[name], time.monotonic(), given.out
     rlkit(
         "train",
         f"configs/{entry.recipe}.yaml",
         *entry.changes,
+        *([f"stop.env_steps={given.steps}", "evaluation.every=1"] if given.steps else []),
         f"seed={seed}",
         f"name={name}_{seed}",
         "--out",
@@ -177,7 +172,7 @@ def train(name: str, seed: int, out: Path) -> None:
     measure = ["--measure", entry.measure] if entry.measure else []
     first = str(EPISODES * seed)  # the environment's seed: each run plays episodes of its own
     found = json.loads(
-        rlkit("evaluate", str(run), "--episodes", str(EPISODES), "--seed", first, *measure, "--json")
+        rlkit("evaluate", str(run), "--episodes", str(given.episodes), "--seed", first, *measure, "--json")
     )
     with (run / "metrics.csv").open() as file:
         metrics = list(csv.DictReader(file))
@@ -199,7 +194,8 @@ def train(name: str, seed: int, out: Path) -> None:
          "agents": {agent: values["mean"] for agent, values in found["agents"].items()},
          "measures": {key: values["mean"] for key, values in (found.get("measures") or {}).items()},
          "curve": curve,
-         "kl": [statistics.mean(kl[:quarter]), statistics.mean(kl[-quarter:])] if kl else None}
+         "kl": [statistics.mean(kl[:quarter]), statistics.mean(kl[-quarter:])] if kl else None},
+        given.rows,
     )  # fmt: skip
 
 
@@ -308,6 +304,9 @@ def main() -> None:
     parser.add_argument("names", nargs="*")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "maddpg_results")
+    parser.add_argument("--steps", type=int, help="env steps of a run; default: the recipe's")
+    parser.add_argument("--episodes", type=int, default=EPISODES)
+    parser.add_argument("--rows", type=Path, default=RESULTS)
     options = parser.parse_args()
     known = {"run": list(ENTRIES), "versus": list(MEETINGS), "report": []}[options.what]
     if unknown := [name for name in options.names if name not in known]:
@@ -319,8 +318,8 @@ def main() -> None:
             versus(name, options.seeds, options.out)
             continue
         for seed in options.seeds:
-            if not any((r["name"], r["seed"]) == (name, seed) for r in rows("run")):
-                train(name, seed, options.out)
+            if not any((r["name"], r["seed"]) == (name, seed) for r in rows("run", options.rows)):
+                train(name, seed, options)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
 
 The behaviour policy is the best checkpoint of sac_pendulum.yaml with sampled actions, 100 episodes (20,000 steps). BC
 learns from them too, for what weighing adds to cloning. One line for each run: greedy return over 100 episodes.
+`--steps` trains the behaviour policy shorter.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ def main() -> None:
     )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--iterations", type=int, default=30)
+    parser.add_argument("--steps", type=int, help="env steps of the behaviour policy; default: the recipe's")
     parser.add_argument("--algorithms", nargs="+", default=list(TRAINING), choices=TRAINING)
     parser.add_argument(
         "--data", type=Path, help="Recorded before, instead of training the behaviour policy."
@@ -69,7 +71,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         data = options.data or Path(folder, "pendulum.npz")
         if options.data is None:
-            behaviour = rlkit.train(ROOT / "configs" / "sac_pendulum.yaml", out=folder)
+            changes = {"stop": {"env_steps": options.steps}} if options.steps else {}
+            behaviour = rlkit.train(ROOT / "configs" / "sac_pendulum.yaml", changes, out=folder)
             rlkit.evaluate(behaviour.path, episodes=100, seed=5000, explore=True, record=data)
         rows: list[dict[str, Any]] = [
             {

@@ -7,7 +7,7 @@
 Ours is `rlkit train configs/dqn_cartpole.yaml` (or sac_pendulum.yaml); theirs is peers/sb3_dqn.py (or
 sb3_sac.py) with rl-zoo's hyper-parameters. Run i uses seed i. One torch thread per process; Ray's workers at
 niceness 0. SB3's four seeds run two at a time. What ours found is checked afterwards, outside the clock, by
-`rlkit evaluate` on fresh episodes.
+`rlkit evaluate` on fresh episodes. `--steps N` ends both sides after so many env steps, solved or not.
 
 Bars: dqn at most 1.0 x, seeds at most 0.8 x, sac at most 1.0 x (medians).
 """
@@ -37,7 +37,9 @@ TASKS: dict[str, dict[str, Any]] = {
 }
 
 
-def ours(task: dict[str, Any], seed: int, samples: int, folder: str) -> tuple[float, list[dict[str, Any]]]:
+def ours(
+    task: dict[str, Any], seed: int, samples: int, folder: str, steps: int | None
+) -> tuple[float, list[dict[str, Any]]]:
     """Run the recipe; return the wall-clock seconds and what each trial reached."""
     out = Path(folder, f"{task['recipe']}-{seed}-{samples}")
     command = [
@@ -48,6 +50,8 @@ def ours(task: dict[str, Any], seed: int, samples: int, folder: str) -> tuple[fl
         "--quiet",
         "--json",
     ]
+    if steps:
+        command.append(f"stop.env_steps={steps}")
     if samples > 1:
         command += [f"tune.samples={samples}", "tune.concurrent=2"]
     cost = measure([*command, "--out", str(out)], ENV)
@@ -67,13 +71,16 @@ def ours(task: dict[str, Any], seed: int, samples: int, folder: str) -> tuple[fl
     return cost.wall, reached
 
 
-def theirs(task: dict[str, Any], seeds: list[int]) -> tuple[float, list[dict[str, Any]]]:
+def theirs(task: dict[str, Any], seeds: list[int], steps: int | None) -> tuple[float, list[dict[str, Any]]]:
     """Run the peer's script for each seed, two at a time; return the wall-clock seconds and what each reached."""
     python = python_of("sb3", SB3)
     script = str(Path(__file__).parent / "peers" / task["peer"])
+    short = ["--max-steps", str(steps), "--eval-every", str(steps)] if steps else []
 
     def one(seed: int) -> dict[str, Any]:
-        return json.loads(measure([python, script, "--seed", str(seed)], ENV).out.strip().splitlines()[-1])
+        return json.loads(
+            measure([python, script, "--seed", str(seed), *short], ENV).out.strip().splitlines()[-1]
+        )
 
     begin = time.monotonic()
     with ThreadPoolExecutor(min(2, len(seeds))) as pool:
@@ -94,6 +101,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("task", choices=TASKS)
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--steps", type=int)
     options = parser.parse_args()
     task = TASKS[options.task]
     samples = 4 if options.task == "seeds" else 1
@@ -102,10 +110,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for i in range(options.runs):
             seed = i * samples
-            wall, reached = ours(task, seed, samples, folder)
+            wall, reached = ours(task, seed, samples, folder, options.steps)
             show("rlkit", seed, wall, reached, task["solved"])
             walls["rlkit"].append(wall)
-            wall, reached = theirs(task, list(range(seed, seed + samples)))
+            wall, reached = theirs(task, list(range(seed, seed + samples)), options.steps)
             show("SB3", seed, wall, reached, task["solved"])
             walls["SB3"].append(wall)
     medians = {name: statistics.median(values) for name, values in walls.items()}

@@ -158,7 +158,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
+    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
     if options.only in (None, "compare"):
         compare(options.runs, options.seconds)
     if options.only in (None, "growth"):

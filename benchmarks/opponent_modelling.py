@@ -242,7 +242,9 @@ def run(given: argparse.Namespace) -> None:
 
     torch.set_num_threads(1)
     given.out.parent.mkdir(parents=True, exist_ok=True)
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    ray.init(
+        address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False
+    )
     for seed in given.seeds:
         for pool in given.pools:
             for method in given.methods:

@@ -93,7 +93,13 @@ def built(runners: int, width: int, batch: int) -> Any:
 
 def driver(runners: int, width: int) -> dict[str, float]:
     """Return what an iteration with so many simulated runners costs: medians, in seconds and MB."""
-    ray.init(num_cpus=PROCESSES, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(
+        address="local",
+        num_cpus=PROCESSES,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+    )
     made = built(0, width, runners * ENVS * LENGTH)
     sampled = made._ask_runners()[0]
     runner = made.env_runner_group.local_env_runner
@@ -152,7 +158,11 @@ def cpu_of(processes: list[psutil.Process]) -> float:
 def real(runners: int, seconds: float) -> dict[str, float]:
     """Return env steps per second of wall-clock with real runners on CartPole-v1, and the share that is sampling."""
     ray.init(
-        num_cpus=max(2, runners + 1), include_dashboard=False, log_to_driver=False, logging_level="ERROR"
+        address="local",
+        num_cpus=max(2, runners + 1),
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
     )
     made = built(runners, 0, 4096)
     made.train()

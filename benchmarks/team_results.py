@@ -5,7 +5,7 @@
 
 A line in benchmarks/results/team.jsonl for each run that is not there yet: recipe, seed, env steps, team sum of 200
 greedy episodes of the last weights, CPU seconds of the process. `show` prints means with 95 % bootstrap intervals over
-seeds and the verdict: MAPPO at least -55.
+seeds and the verdict: MAPPO at least -55. `--steps` ends a run earlier, `--rows FILE` keeps its line elsewhere.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BAR = -55.0
 FAR = 10**9  # iterations: never
 
 
-def train(name: str, seed: int) -> dict[str, Any]:
+def train(name: str, seed: int, limit: int | None) -> dict[str, Any]:
     """Train a recipe to its end in this process and evaluate the last weights."""
     import torch
 
@@ -42,7 +42,7 @@ def train(name: str, seed: int) -> dict[str, Any]:
     config.evaluation(evaluation_interval=FAR).debugging(log_level="ERROR")
     algorithm = config.build_algo()
     steps = 0
-    while steps < recipe.stop["env_steps"]:
+    while steps < (limit or recipe.stop["env_steps"]):
         steps = int(algorithm.train()["num_env_steps_sampled_lifetime"])
     found = algorithm.evaluate()
     return {
@@ -54,25 +54,26 @@ def train(name: str, seed: int) -> dict[str, Any]:
     }
 
 
-def run(names: list[str], seeds: list[int]) -> None:
-    there = [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+def run(given: argparse.Namespace) -> None:
+    there = [json.loads(line) for line in given.rows.read_text().splitlines()] if given.rows.exists() else []
     measured = {(row["recipe"], row["seed"]) for row in there}
-    for seed in seeds:
-        for name in (name for name in names if (name, seed) not in measured):
+    for seed in given.seeds:
+        for name in (name for name in given.recipes if (name, seed) not in measured):
             command = [sys.executable, __file__, "one", name, str(seed)]
+            command += ["--steps", str(given.steps)] if given.steps else []
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
                 raise SystemExit(f"{name}, seed {seed}: {done.stderr[-3000:]}")
             line = done.stdout.strip().splitlines()[-1]
             print(line, flush=True)
-            append_row(RESULTS, json.loads(line))
+            append_row(given.rows, json.loads(line))
 
 
-def show() -> None:
+def show(path: Path) -> None:
     from rlkit.runs.statistics import interval
 
     found: dict[str, dict[int, float]] = {}
-    for line in RESULTS.read_text().splitlines():
+    for line in path.read_text().splitlines():
         row = json.loads(line)
         found.setdefault(row["recipe"], {})[row["seed"]] = row["team_sum"]
     for name, by_seed in found.items():
@@ -92,13 +93,15 @@ def main() -> None:
     parser.add_argument("what", nargs="*")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--recipes", nargs="+", default=["mappo_spread", "ippo_spread"])
+    parser.add_argument("--steps", type=int, help="env steps of a run; default: the recipe's")
+    parser.add_argument("--rows", type=Path, default=RESULTS)
     options = parser.parse_args()
     if options.do == "one":
-        print(json.dumps(train(options.what[0], int(options.what[1]))))
+        print(json.dumps(train(options.what[0], int(options.what[1]), options.steps)))
     elif options.do == "run":
-        run(options.recipes, options.seeds)
+        run(options)
     else:
-        show()
+        show(options.rows)
 
 
 if __name__ == "__main__":

@@ -117,13 +117,19 @@ budget of the recipe. `python benchmarks/zoo.py show` prints this table, `run RE
 """
 
 
-def beside() -> list[str]:
-    """The table of benchmarks/zoo.py."""
-    spec = importlib.util.spec_from_file_location("benchmarks_zoo", ROOT / "benchmarks" / "zoo.py")
+def module_of(path: Path) -> Any:
+    """Import a script of benchmarks/."""
+    spec = importlib.util.spec_from_file_location(f"benchmarks_{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None
-    zoo = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(zoo)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def beside() -> list[str]:
+    """The table of benchmarks/zoo.py."""
+    zoo = module_of(ROOT / "benchmarks" / "zoo.py")
     lines: list[str] = zoo.table(zoo.PUBLISHED)
     return [BESIDE, *lines]
 
@@ -168,8 +174,28 @@ def policies() -> list[str]:
     return lines
 
 
+STARTED = """
+## Every benchmark, started
+
+What `make bench-smoke` gave: each script of `benchmarks/` in a short form (its arguments stand in
+[smoke.py](../benchmarks/smoke.py)), to its end, with what it cost in seconds of wall-clock on a busy machine. So short
+a form says that a script runs, not what it measures: a bar may be missed in it.
+
+| script | seconds | date |
+|---|---|---|"""
+
+
+def started() -> list[str]:
+    """A line for each benchmark that has a short form."""
+    benchmarks = ROOT / "benchmarks"
+    kept = json.loads((benchmarks / "smoke.json").read_text())
+    names = module_of(benchmarks / "smoke.py").SHORT
+    rows = [(name, kept.get(name, {"took": UNKNOWN, "date": UNKNOWN})) for name in sorted(names)]
+    return [STARTED, *(f"| `{name}.py` | {row['took']} | {row['date']} |" for name, row in rows)]
+
+
 def page() -> str:
-    parts = [HEAD, *beside(), *policies()]
+    parts = [HEAD, *beside(), *policies(), *started()]
     columns = ["run", "seeds", "result", "mean", "std", "failed", "env steps"]
     columns += ["wall s", "CPU s", "processor", "commit", "date"]
     for path in sorted(RESULTS.glob("*.jsonl")):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +40,15 @@ def test_defaults() -> None:
     assert recipe.tune.samples == 1
     with pytest.raises(ValueError, match="frozen"):
         recipe.seed = 3  # type: ignore[misc]
+
+
+def test_an_error_crosses_processes_whole() -> None:
+    """Ray copies and pickles what a worker raises."""
+    with pytest.raises(RecipeError) as caught:
+        recipes.loads("algorithm: PPO\nenvv: CartPole-v1\n")
+    for again in (pickle.loads(pickle.dumps(caught.value)), copy.copy(caught.value)):
+        assert str(again) == str(caught.value)
+        assert again.problems == caught.value.problems
 
 
 def test_evaluation_chooses_the_best_checkpoint() -> None:

@@ -244,6 +244,19 @@ def test_every_benchmark_has_a_short_form_or_a_reason() -> None:
     assert {*smoke.SHORT, *smoke.OTHERS} == scripts
 
 
+def test_no_short_form_adds_to_the_kept_results() -> None:
+    smoke = module_of("benchmarks/smoke.py")
+    writers = set()
+    for path in (DOCS.parent / "benchmarks").glob("*.py"):
+        text = path.read_text()
+        if path.stem in smoke.SHORT and "append_row(" in text:
+            writers.add(path.stem)
+            option = "--rows" if '"--rows"' in text else "--out"
+            words = smoke.SHORT[path.stem]
+            assert words[words.index(option) + 1].startswith((smoke.TMP, "/dev/null")), path.stem
+    assert len(writers) > 8
+
+
 def test_links_lead_somewhere() -> None:
     for text in (OLD, METRICS):
         for target in re.findall(r"\]\((?!https?:)([^)#]*)(?:#[^)]*)?\)", text):

@@ -112,6 +112,10 @@ class RecipeError(RlkitError):
         self.problems = sorted_problems(problems)
         super().__init__("\n".join(map(str, self.problems)))
 
+    def __reduce__(self) -> tuple[type[RecipeError], tuple[list[Problem]]]:
+        """Out of a process of Ray's it comes as it was raised, and can be copied."""
+        return type(self), (self.problems,)
+
 
 def sorted_problems(problems: Iterable[Problem]) -> list[Problem]:
     """Return the distinct problems by file, line and column; those without a line come first."""
