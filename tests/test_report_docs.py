@@ -214,9 +214,8 @@ def test_a_row_of_the_zoo_has_the_seconds_of_its_training(monkeypatch: pytest.Mo
     """Wall and CPU seconds of `rlkit train`, without those of the evaluations after it."""
     spec = importlib.util.spec_from_file_location("processes", DOCS.parent / "benchmarks" / "processes.py")
     processes = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(
-        sys.modules, "processes", processes
-    )  # the faults' tests have a module of that name too
+    # the faults' tests have a module of that name too
+    monkeypatch.setitem(sys.modules, "processes", processes)
     spec.loader.exec_module(processes)
     zoo = module_of("benchmarks/zoo.py")
 
