@@ -51,6 +51,17 @@ def printable(text: object) -> str:
     )
 
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the begin of one
+
+
+def csv_cell(value: object) -> object:
+    """Return a CSV cell that no spreadsheet takes for a formula; what is no text stays as it is."""
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if text.startswith(FORMULA) else text
+
+
 def did_you_mean(word: object, known: Iterable[str]) -> str:
     """Return `"; did you mean 'x'?"` for the closest known word, or an empty string."""
     names = sorted({str(name) for name in known})

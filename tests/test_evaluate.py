@@ -20,7 +20,7 @@ from trained import EPISODES, trained
 import rlkit
 from rlkit import registry
 from rlkit.envs.make import make_env
-from rlkit.errors import EnvError, UsageError
+from rlkit.errors import EnvError, UsageError, csv_cell
 from rlkit.play.agent import Agent, load
 from rlkit.play.answers import Answer
 from rlkit.play.evaluation import Evaluation, during_training, evaluate, statistics
@@ -172,6 +172,20 @@ def test_names_of_agents_are_no_markup() -> None:
     text = console.export_text()
     assert "return/[/x]" in text
     assert "\x1b]0" not in text
+
+
+def test_names_in_a_table_are_no_formulas(tmp_path: Path) -> None:
+    measured = Row(0, -1.0, 1, agents={"=1+1": -1.0}, measures={"@SUM(A1)": 2.0})
+    Evaluation("checkpoint", "mine", 0, False, [measured]).to_csv(tmp_path / "rows.csv")
+    assert list(read(tmp_path / "rows.csv")[0]) == [
+        "episode", "seed", "return", "length", "return/=1+1", "'@SUM(A1)",
+    ]  # fmt: skip
+    assert (csv_cell("-2+3\x1b"), csv_cell(-2.5), csv_cell(None)) == ("'-2+3\\x1b", -2.5, None)
+
+
+def test_a_billion_episodes_are_refused() -> None:
+    with pytest.raises(UsageError, match="got 1,000,000,000 episodes, expected at most 1,000,000"):
+        evaluate("zoo/dqn_cartpole", episodes=1_000_000_000)
 
 
 def test_trace_of_a_single_agent(agents: dict[str, Agent], tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 
-from rlkit.errors import UsageError, printable
+from rlkit.errors import UsageError, csv_cell, printable
 from rlkit.play.agent import Agent
 from rlkit.play.answers import Answer
 from rlkit.play.evaluation import (
@@ -207,13 +207,15 @@ class CrossPlay:
         writer = csv.writer(text, lineterminator="\n")
         sides = [f"return/{letter}" for letter in letters]
         own = [f"return/{agent}" for agent in agents]
-        writer.writerow([*letters, "episode", "seed", "return", "length", *sides, *own, *measures])
+        head = [*letters, "episode", "seed", "return", "length", *sides, *own, *measures]
+        writer.writerow(map(csv_cell, head))
         for pairing in self.pairings:
             totals = [pairing.side_returns(letter) for letter in letters]
+            players = [csv_cell(player) for player in pairing.players.values()]
             for i, row in enumerate(pairing.evaluation.rows):
                 writer.writerow(
                     [
-                        *pairing.players.values(), i, row.seed, row.ret, row.length, *(t[i] for t in totals),
+                        *players, i, row.seed, row.ret, row.length, *(t[i] for t in totals),
                         *(row.agents.get(agent, "") for agent in agents), *(row.measures[m] for m in measures),
                     ]
                 )  # fmt: skip

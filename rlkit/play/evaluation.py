@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium as gym
 import numpy as np
 
-from rlkit.errors import CheckpointError, EnvError, UsageError, printable
+from rlkit.errors import CheckpointError, EnvError, UsageError, csv_cell, printable
 from rlkit.files import write_atomic
 from rlkit.play.agent import Agent, load
 from rlkit.play.answers import BLOCK
@@ -96,7 +96,7 @@ class Evaluation:
         text = io.StringIO()
         writer = csv_module.writer(text, lineterminator="\n")
         head = ["episode", "seed", "return", "length"]
-        writer.writerow([*head, *(f"return/{name}" for name in agents), *measures])
+        writer.writerow(map(csv_cell, [*head, *(f"return/{name}" for name in agents), *measures]))
         for index, row in enumerate(self.rows):
             returns = (row.agents.get(name, "") for name in agents)
             writer.writerow(

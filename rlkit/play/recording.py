@@ -15,7 +15,7 @@ import numpy as np
 import tree
 
 from rlkit.envs.measures import Measure, make_measure
-from rlkit.errors import UsageError
+from rlkit.errors import UsageError, csv_cell
 from rlkit.files import Pending
 from rlkit.play.answers import ALONE, has_q_values, named_outputs
 from rlkit.play.policy import Policy
@@ -161,7 +161,7 @@ class Trace:
         self._csv = csv.writer(self._file)
         header = self._header()
         self._reward = header.index("reward")
-        self._csv.writerow(header)
+        self._csv.writerow(map(csv_cell, header))
         self._seeds: dict[int, int] = {}
         self._rows: dict[int, list[list[Any]]] = {}
         self._open: dict[int, dict[Any, list[Any]]] = {}  # the last row of each agent
@@ -176,7 +176,7 @@ class Trace:
         self._late(index, moment)
         for agent, action in moment.answer.actions.items():
             row: list[Any] = [index, self._seeds[index], moment.t]
-            row += [str(agent)] if self.multi_agent else []
+            row += [csv_cell(str(agent))] if self.multi_agent else []
             row += _cells(moment.observations.get(agent), observation_width)
             row += _cells(action, action_width)
             row.append(_cells(moment.rewards.get(agent, 0.0), 1)[0])

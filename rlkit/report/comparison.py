@@ -16,7 +16,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from rlkit.errors import UsageError, printable
+from rlkit.errors import UsageError, csv_cell, printable
 from rlkit.metrics import label
 from rlkit.report.groups import Curve, TrialGroup
 from rlkit.report.terminal import thousands
@@ -33,7 +33,6 @@ from rlkit.runs.statistics import (
 if TYPE_CHECKING:
     from rich.console import Group as Renderable
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the begin of one
 LAST_SHARE = 0.1  # the final value of a seed is its mean over this last share of its env steps
 
 
@@ -230,7 +229,7 @@ class Comparison:
             low, high = row.ci95 or (None, None)
             ends = [steps.get((row.name, level)) for level in levels]
             values = [getattr(row, k) for k in plain] + [low, high] + [getattr(row, k) for k in more] + ends
-            writer.writerow(map(cell, values))
+            writer.writerow(map(csv_cell, values))
         return text.getvalue()
 
 
@@ -247,14 +246,6 @@ def escape_markdown(text: str) -> str:
     """Return text that stays text in a cell of a Markdown table, in HTML too."""
     plain = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_\[\]|])", r"\\\1", plain)
-
-
-def cell(value: object) -> object:
-    """Return a CSV cell that no spreadsheet takes for a formula; numbers stay numbers."""
-    if isinstance(value, int | float) or value is None:
-        return value
-    text = printable(value)
-    return f"'{text}" if text.startswith(FORMULA) else text
 
 
 def final_value(curve: Curve, share: float = LAST_SHARE) -> float:
