@@ -49,14 +49,18 @@ def soak_figures(group: Sequence[Try]) -> str:
     """The largest growth that a soak has seen, and the range of what an iteration at the end costs."""
     seen = [t["measured"] for t in group if t["held"]]
     most = {key: max(one[f"{key}_kb_per_iteration"] for one in seen) for key in ("driver", "trial", "logs")}
-    pace = sorted({one["cpu_end_over_begin"] for one in seen if "cpu_end_over_begin" in one})
+    files = max(max(one["driver_files_grown"], one["trial_files_grown"]) for one in seen)
+    shared, folder = (max(one[key] for one in seen) for key in ("shm_grown", "folder_kb"))
     text = (
         f"{max(one['iterations'] for one in seen)} iterations, kB per iteration, at most: driver {most['driver']}, "
-        f"trial {most['trial']}, metrics and logs {most['logs']}"
+        f"trial {most['trial']}, metrics and logs {most['logs']}; more at the end: open files {files:.0f}, "
+        f"shared memory {shared:.0f} kB; run folder {folder / 1000:.1f} MB"
     )
-    if pace:
-        ends = " to ".join(map(str, dict.fromkeys([pace[0], pace[-1]])))
-        text += f"; CPU seconds of an iteration at the end / before: {ends}"
+    for key, what in (("cpu", "CPU seconds"), ("time", "seconds")):
+        pace = sorted({one[f"{key}_end_over_begin"] for one in seen if f"{key}_end_over_begin" in one})
+        if pace:
+            ends = " to ".join(map(str, dict.fromkeys([pace[0], pace[-1]])))
+            text += f"; {what} of an iteration at the end / before: {ends}"
     return text
 
 
@@ -85,10 +89,10 @@ itself, 70 of the 71 ms: it runs at 1.2 GB/s, and so does the writing of arrays
 F20 counts as held by its memory alone (100 kB per iteration). That an iteration costs at most 5 % more CPU at the end
 was so in five of the ten soaks: an hour of DQN (.987), 1,000 iterations of PPO (.967), 200 of DQN (.990), SAC (1.013)
 and DRON (.966); not in 200 of PPO (1.113, 1.164), DQN (1.052) and MADDPG (1.063) and an hour of MADDPG (1.076, 1,280
-iterations, while the other work on the two cores grew from four processes to nine). Other work ran on the cores in
-all of them; the newer soaks divide by a fixed loop timed beside the training, which does not feel shared caches. In the
-longest soak of each algorithm only MADDPG was slower at the end; its trial grew by 0.3 kB per iteration, so nothing
-piles up in it.
+iterations, while the other work on the two cores grew from four processes to nine, and the seconds to 1.791). Other
+work ran on the cores in all of them; the newer soaks divide by a fixed loop timed beside the training, which does not
+feel shared caches. In the longest soak of each algorithm only MADDPG was slower at the end; its trial grew by 0.3 kB
+per iteration, so nothing piles up in it.
 
 Tune keeps the results it has handled; rlkit drops them
 ([decisions.md](decisions.md#the-driver-forgets-what-it-has-handled)), and all soaks but the hour of DQN are from
