@@ -4,7 +4,7 @@
 
 The behaviour policy is the best checkpoint of sac_pendulum.yaml with sampled actions, 100 episodes (20,000 steps). BC
 learns from them too, for what weighing adds to cloning. One line for each run: greedy return over 100 episodes.
-`--steps` trains the behaviour policy shorter.
+`--steps` trains the behaviour policy shorter; `--episodes` records and plays fewer.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--iterations", type=int, default=30)
     parser.add_argument("--steps", type=int, help="env steps of the behaviour policy; default: the recipe's")
+    parser.add_argument("--episodes", type=int, default=100)
     parser.add_argument("--algorithms", nargs="+", default=list(TRAINING), choices=TRAINING)
     parser.add_argument(
         "--data", type=Path, help="Recorded before, instead of training the behaviour policy."
@@ -73,7 +74,7 @@ def main() -> None:
         if options.data is None:
             changes = {"stop": {"env_steps": options.steps}} if options.steps else {}
             behaviour = rlkit.train(ROOT / "configs" / "sac_pendulum.yaml", changes, out=folder)
-            rlkit.evaluate(behaviour.path, episodes=100, seed=5000, explore=True, record=data)
+            rlkit.evaluate(behaviour.path, episodes=options.episodes, seed=5000, explore=True, record=data)
         rows: list[dict[str, Any]] = [
             {
                 "kind": "data",
@@ -86,7 +87,7 @@ def main() -> None:
         for algorithm in options.algorithms:
             for seed in range(options.seeds):
                 run = rlkit.train(recipe(algorithm, data, seed, options.iterations), out=folder)
-                found = rlkit.evaluate(run.last_checkpoint, episodes=100).episode_return
+                found = rlkit.evaluate(run.last_checkpoint, episodes=options.episodes).episode_return
                 row = {
                     "name": "pendulum",
                     "variant": algorithm,

@@ -78,7 +78,7 @@ SHORT: dict[str, list[str]] = {
     "offpolicy_throughput": ["--runs", "1", "--seconds", "1"],
     "offpolicy_update": ["--rounds", "1"],
     "offline_pendulum": [
-        *("--algorithms", "MARWIL", "--seeds", "1", "--iterations", "1", "--steps", "1000"),
+        *("--algorithms", "MARWIL", "--seeds", "1", "--iterations", "1", "--steps", "600", "--episodes", "4"),
         *("--out", "/dev/null"),
     ],
     "onpolicy_command": ["--runs", "1"],

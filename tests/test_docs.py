@@ -95,9 +95,7 @@ def test_a_command_exists(command: tuple[Block, str]) -> None:
             and "--import" not in line
             and rest[0] in RECIPES
         ):
-            overrides = [
-                word for word in rest[1:] if "=" in word and not word.startswith(("data=", "callbacks["))
-            ]
+            overrides = [word for word in rest[1:] if "=" in word and not word.startswith("data=")]
             assert recipe.check([RECIPES[rest[0]]], overrides=overrides) == []
         if words[1] in ("train", "check") and rest and not rest[0].startswith("-") and "RECIPE" not in line:
             local = {b.title for b in BLOCKS if b.page == block.page} | {"recipe.yaml", "broken.yaml"}
