@@ -87,8 +87,14 @@ def test_what_the_learner_thread_raises_ends_the_run(name: str) -> None:
 
 
 @pytest.mark.usefixtures("ray_local")
-@pytest.mark.parametrize("kind", ["EpisodeReplayBuffer", "PrioritizedEpisodeReplayBuffer"])
-@pytest.mark.parametrize("name", ["rllib/DQN", "rllib/SAC", "TQC"])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("rllib/DQN", "PrioritizedEpisodeReplayBuffer"),
+        ("rllib/SAC", "EpisodeReplayBuffer"),
+        ("TQC", "PrioritizedEpisodeReplayBuffer"),
+    ],
+)
 def test_a_replay_buffer_comes_back(name: str, kind: str, tmp_path: Path) -> None:
     settings = {"replay_buffer_config": {"type": kind, "capacity": 1000}}
     first = made(name, **settings)
