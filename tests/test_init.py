@@ -32,7 +32,7 @@ def test_a_new_project_passes_its_tests_and_trains_its_recipe(tmp_path: Path) ->
     said = call("rlkit", "train", "recipe.yaml", "--import", "parts.py", *short, cwd=project)
     assert "status     done" in said
     run = rlkit.open_run(project / "runs" / "walk")
-    assert run.recipe.model.name == "small"
+    assert run.recipe.model["name"] == "small"
     assert len(run.metrics) == 1
     assert "custom/farthest" in run.metrics  # the project's callback
     assert "eval/episode_return" in run.metrics

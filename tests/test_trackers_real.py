@@ -145,8 +145,8 @@ def test_mlflow_in_its_own_store(tmp_path: Path) -> None:
 
 
 def test_trackio_on_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))  # read when trackio is imported
     pytest.importorskip("trackio")
-    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
     done = train(tmp_path, "trackio")
     assert "goes on without it" not in done.said
     from trackio.sqlite_storage import SQLiteStorage
