@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import rlkit
 
 
@@ -23,6 +25,7 @@ def call(*words: str, cwd: Path) -> str:
     return done.stdout + done.stderr
 
 
+@pytest.mark.slow  # three processes of rlkit, one of pytest
 def test_a_new_project_passes_its_tests_and_trains_its_recipe(tmp_path: Path) -> None:
     said = call("rlkit", "init", "walk", cwd=tmp_path)
     assert "next: cd walk && rlkit train recipe.yaml --import parts.py" in said

@@ -71,7 +71,7 @@ def test_a_policy_that_cannot_be_played_is_named_and_the_others_are_played(
     assert left.value.code == 1
     lost, played, last = capsys.readouterr().out.splitlines()
     assert lost.startswith("not played zoo/dqn_lunarlander")
-    assert "box2d" in lost
+    assert "pip install 'rlkit-rllib[box2d]'" in lost
     assert played.split()[:2] in (["exact", "zoo/ppo_cartpole"], ["interval", "zoo/ppo_cartpole"])
     assert last == "1 of 2 as their rows say; not: zoo/dqn_lunarlander"
 

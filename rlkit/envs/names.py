@@ -31,6 +31,7 @@ RENAMED = {
 # Of `gymnasium.make` itself, not of the environment: another `id` would be another environment, and may name a module
 # to import; what makes a vector is rlkit's to say.
 MAKE_OPTIONS = ("id", "disable_env_checker", "vectorization_mode", "vector_kwargs", "wrappers")
+EXTRAS = ("box2d", "mujoco")  # of rlkit; what Gymnasium proposes for the first needs swig
 _spec = cache(importlib.util.find_spec)
 
 
@@ -258,7 +259,10 @@ def _make_gymnasium(name: str, kwargs: dict[str, Any]) -> gym.Env:
         make = functools.partial(gymnasium.make, name, disable_env_checker=True)
         return _call(make, kwargs, name, _gymnasium_options)
     except error.DependencyNotInstalled as missing:
-        raise UsageError(f"{name!r} needs a package that is not installed: {missing}") from None
+        place = str(gymnasium.spec(name).entry_point)
+        extra = next((known for known in EXTRAS if f".{known}" in place), None)
+        fix = f"run: pip install 'rlkit-rllib[{extra}]'" if extra else missing
+        raise UsageError(f"{name!r} needs a package that is not installed; {fix}") from None
 
 
 def _refuse_make_options(name: str, kwargs: Mapping[str, Any]) -> None:
