@@ -90,6 +90,13 @@ class Turns:
                     "agents that act together, not in turns (env_config: {api: parallel} where the environment has it)"
                 )
 
+    def get_state(self) -> dict[str, Any]:
+        return {"acted": self.acted.tolist(), "followed": self.followed.tolist()}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        for name, counts in state.items():
+            setattr(self, name, np.asarray(counts, np.int64))
+
 
 def as_joint(part: Fragment, agent: str) -> Fragment:
     """The fragment of a single agent as a joint row of one."""
