@@ -457,18 +457,17 @@ DOCS = Path(__file__).parents[1] / "docs" / "evaluation.md"
 def test_the_python_in_the_documentation_runs_and_the_walk_ends_at_the_agents_action(
     agents: dict[str, Agent],
 ) -> None:
-    use, walk = (
-        block
-        for block in re.findall(r"```python\n(.*?)```", DOCS.read_text(), flags=re.DOTALL)
-        if "path" in block
-    )
-    names: dict[str, Any] = {"gym": gym, "np": np, "path": agents["dqn"].manifest.path}
-    exec(compile(use, str(DOCS), "exec"), names)
+    blocks = re.findall(r"```python\n(.*?)```", DOCS.read_text(), flags=re.DOTALL)
+    (use,) = (block for block in blocks if "agent.q_values(obs)" in block)
+    (walk,) = (block for block in blocks if "manifest.verify(path)" in block)
+    trained, filtered = agents["dqn"].manifest.path, agents["sac_filtered"].manifest.path
+    names: dict[str, Any] = {}
+    exec(compile(use.replace('"runs/dqn_cartpole"', repr(str(trained))), str(DOCS), "exec"), names)
     assert names["values"].argmax() == names["action"]
-    obs, _ = make_env("Pendulum-v1", {}).reset(seed=4)
-    names = {"path": str(agents["sac_filtered"].manifest.path), "obs": obs}
-    exec(compile(walk, str(DOCS), "exec"), names)
-    assert names["action"] == pytest.approx(agents["sac_filtered"].act(obs), abs=1e-3)
+    found = 'rlkit.open_run("runs/sac_pendulum").best_checkpoint.absolute()'
+    assert found in walk
+    exec(compile(walk.replace(found, repr(str(filtered))), str(DOCS), "exec"), names)
+    assert names["action"] == pytest.approx(agents["sac_filtered"].act(names["obs"]), abs=1e-3)
 
 
 def test_a_trace_names_the_keys_of_a_dict_that_all_agents_have() -> None:

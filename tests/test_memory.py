@@ -107,9 +107,7 @@ def test_sequences_of_which_nothing_is_left() -> None:
     check_sequences("p", 5, 4, 5)
     with pytest.raises(ValueError, match=r"burn_in_len 5 leaves nothing .*'p', got max_seq_len 5.*at most 4"):
         check_sequences("p", 5, 5, 10)
-    with pytest.raises(
-        ValueError, match=r"a batch of 4 steps .* is shorter than one sequence .*max_seq_len 5"
-    ):
+    with pytest.raises(ValueError, match=r"batch of 4 steps .* is shorter than one sequence .*max_seq_len 5"):
         check_sequences("p", 5, 0, 4)
 
 

@@ -132,7 +132,7 @@ WRONG: dict[str, list[tuple[str, Any]]] = {
         ),
         ("env", "CartPole-v99"),
         ("env", "cartpole"),
-        ("env", "CartPole"),
+        ("env", "CartPol"),
         ("env", ""),
         ("env_config", {"max_episode_steps": 0}),
         ("env_config", {"max_episode_steps": -1}),

@@ -61,7 +61,7 @@ def check_critic(settings: Settings) -> Iterator[Fault]:
     critic = settings.get("training", "critic")
     if "centralized" not in (critic.values() if isinstance(critic, Mapping) else (critic,)):
         for name, default in (("critic_input", "observations"), ("normalize_values", None)):
-            if settings.get("training", name) != default:
+            if settings.get("training", name) not in (None, default):
                 yield (
                     ("config", "training", name),
                     f"{name} is for centralised critics, here are none",

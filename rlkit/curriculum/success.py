@@ -47,7 +47,7 @@ class SuccessRule:
 def team_return(chunks: list[Any]) -> float:
     """Return the undiscounted return of an episode from its chunks, with what agents that never act were paid."""
     paid = getattr(chunks[-1], "returns", None)  # of an `EnvEpisode`, since the reset
-    return float(sum(map(_return, chunks)) if paid is None else sum(paid.values()))
+    return float(sum(paid.values()) if paid else sum(map(_return, chunks)))
 
 
 def _return(chunk: Any) -> float:

@@ -16,6 +16,7 @@ from urllib.parse import quote, unquote
 import numpy as np
 from pyarrow import fs as arrow
 from ray.rllib.utils.checkpoints import Checkpointable
+from ray.rllib.utils.replay_buffers.episode_replay_buffer import EpisodeReplayBuffer
 
 from rlkit import state
 from rlkit.errors import CheckpointError
@@ -112,7 +113,7 @@ def attach_episodes(algorithm: Any) -> None:
     one is attached already.
     """
     buffer = algorithm.local_replay_buffer
-    if buffer is None or "replay" in state.components(algorithm):
+    if not isinstance(buffer, EpisodeReplayBuffer) or "replay" in state.components(algorithm):
         return
 
     def get() -> dict[str, Any]:
