@@ -79,9 +79,8 @@ def prepare_to_join(address: str) -> None:
 
 def answers(address: str) -> bool:
     """Whether something listens at `HOST:PORT`, and soon says so."""
-    host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S).close()
+        socket.create_connection(_parsed(address), timeout=ANSWER_S).close()
     except OSError:
         return False
     return True

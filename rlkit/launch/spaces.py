@@ -369,7 +369,6 @@ def _check_infos(recipe: Recipe, connector: Any) -> None:
 
 def module_spaces(config: AlgorithmConfig, roster: Roster) -> tuple[dict[str, Spaces], list[Any]]:
     """Return what each module observes and acts in behind the connectors, as an EnvRunner would see it, and these."""
-
     if roster.single:
         given = roster.spaces[None]
     else:
