@@ -308,14 +308,8 @@ class MADDPG(OffPolicy):
         )
         self.turns = Turns(agents)
         self.rewards = RewardStatistics(len(agents))
-        state.attach(self, "rewards", state.Values(self._counted, self._put_counted))
-
-    def _counted(self) -> dict[str, Any]:
-        return {**self.rewards.get_state(), "turns": self.turns.get_state()}
-
-    def _put_counted(self, saved: Mapping[str, Any]) -> None:
-        self.turns.set_state(saved.get("turns", {}))
-        self.rewards.set_state({name: values for name, values in saved.items() if name != "turns"})
+        state.attach(self, "rewards", state.Values(self.rewards.get_state, self.rewards.set_state))
+        state.attach(self, "turns", state.Values(self.turns.get_state, self.turns.set_state))
 
     def add_to_replay(self, samples: list[Any]) -> None:
         """Add a sample: episodes, or joint fragments that a runner has made already."""
