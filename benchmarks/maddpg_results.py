@@ -83,6 +83,12 @@ ENTRIES = {
     "world_comm": Entry("maddpg_world_comm", measure="touches"),
     "crypto": Entry("maddpg_crypto"),
     "vmas_spread": Entry("maddpg_vmas_spread"),
+    "matd3_speaker_listener": Entry("matd3_speaker_listener", measure="success"),
+    "mappo_speaker_listener": Entry("mappo_speaker_listener", measure="success"),
+    "ippo_speaker_listener": Entry("ippo_speaker_listener", measure="success"),
+    "matd3_tag": Entry("matd3_tag", measure="touches"),
+    "mappo_tag": Entry("mappo_tag", measure="touches"),
+    "ippo_tag": Entry("ippo_tag", measure="touches"),
 }
 
 

@@ -171,3 +171,17 @@ def test_a_server_that_is_not_there_is_told_of_once_and_the_training_goes_on(tmp
     words = " ".join(done.said.split())
     assert words.count("mlflow: ") == words.count("; the training goes on without it") == 1, done.said
     assert "127.0.0.1" in words
+
+
+def test_wandb_s_server_that_is_not_there_is_told_of_once_and_the_training_goes_on(tmp_path: Path) -> None:
+    pytest.importorskip("wandb")
+    done = train(
+        tmp_path,
+        "wandb",
+        WANDB_MODE="online",
+        WANDB_BASE_URL="http://127.0.0.1:9",
+        WANDB_API_KEY="0123456789" * 4,
+        WANDB_INIT_TIMEOUT="5",
+    )
+    words = " ".join(done.said.split())
+    assert words.count("wandb: ") == words.count("; the training goes on without it") == 1, done.said
