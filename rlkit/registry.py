@@ -370,7 +370,7 @@ def _load_entry_points() -> None:
             plugin = point.load()
             if callable(plugin):
                 plugin()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UsageError(
                 f"the plugin {point.name!r} ({point.value}) failed to load: {type(error).__name__}: {error}"
             ) from error
@@ -398,5 +398,5 @@ def import_module(name: str) -> None:
     try:
         importlib.import_module(module)
         _IMPORTED[module] = absolute([name])[0]
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(f"--import {name}: {type(error).__name__}: {error}") from error

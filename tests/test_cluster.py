@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import shutil
@@ -13,8 +14,11 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
+import grpc
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "faults"))
@@ -43,8 +47,18 @@ with RaySession(None, 2, False) as session:
 LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
 
 
-def listening(ancestor: int) -> list[str]:
-    """Addresses, as /proc/net/tcp writes them, on which a process and its descendants listen."""
+# A method of each gRPC service of Ray: GCS, raylet, object manager, driver and workers.
+ASKED = (
+    "NodeInfoGcsService/GetAllNodeInfo",
+    "InternalKVGcsService/InternalKVKeys",
+    "NodeManagerService/GetNodeStats",
+    "ObjectManagerService/Push",
+    "CoreWorkerService/GetCoreWorkerStats",
+)
+
+
+def listening(ancestor: int) -> list[tuple[str, int]]:
+    """Address, as /proc/net/tcp writes it, and port of each socket on which a process and its descendants listen."""
     parents, sockets = {}, set()
     for status in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
@@ -61,21 +75,48 @@ def listening(ancestor: int) -> list[str]:
         for name in ("tcp", "tcp6")
         for row in Path("/proc/net", name).read_text().splitlines()[1:]
     ]
-    return [row[1].partition(":")[0] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in sockets]
+    mine = [row[1].split(":") for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in sockets]
+    return [(address, int(port, 16)) for address, port in mine]
+
+
+def answers_without_token(port: int) -> list[str]:
+    """What a port says to a client that has no token: gRPC's status for each of ASKED, and HTTP's."""
+    found = []
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        for method in ASKED:
+            try:
+                channel.unary_unary(f"/ray.rpc.{method}")(b"", timeout=10)
+                found.append(f"{method} answered")
+            except grpc.RpcError as error:
+                found.append(error.code().name)
+    try:
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10).close()
+        found.append("HTTP answered")
+    except urllib.error.HTTPError as error:
+        found.append(str(error.code))
+    except (OSError, http.client.HTTPException):
+        pass  # it speaks gRPC alone
+    return found
 
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads the sockets from /proc")
-def test_embedded_ray_joins_nobody_and_listens_on_loopback_alone(tmp_path: Path) -> None:
+def test_embedded_ray_joins_nobody_listens_on_loopback_alone_and_asks_each_client_for_the_token(
+    tmp_path: Path,
+) -> None:
     """Beside a RAY_ADDRESS where nobody answers, and with a home in which Ray cannot write a token."""
     env = {**os.environ, "RAY_ADDRESS": "127.0.0.1:1", "HOME": "/dev/null"}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen([sys.executable, "-c", EMBEDDED], env=env, cwd=tmp_path, **pipes) as own:
         assert own.stdout.readline() == "2\n"
         found = listening(own.pid)
+        said = {port: answers_without_token(port) for _, port in found}
         own.communicate("\n", timeout=60)
     assert own.returncode == 0
     assert len(found) >= 5, "GCS, raylet, agent, driver and worker listen"
-    assert set(found) <= LOOPBACK
+    assert {address for address, _ in found} <= LOOPBACK
+    for port, words in said.items():
+        assert {"UNAUTHENTICATED", "401"} & set(words), (port, words)
+        assert set(words) <= {"UNAUTHENTICATED", "401", "UNIMPLEMENTED", "UNAVAILABLE"}, (port, words)
 
 
 @pytest.mark.parametrize(
@@ -226,6 +267,13 @@ def test_a_run_joins_a_cluster_of_plain_ray_start(tmp_path: Path) -> None:
         )
         assert done.returncode == 2
         assert "the token of the variable RAY_AUTH_TOKEN was sent" in done.stderr
+        beside = {**env, "RAY_ADDRESS": f"127.0.0.1:{port}"}
+        done = subprocess.run(
+            [*train, "name=beside"], env=beside, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stderr
+        (facts,) = (tmp_path / "runs" / "beside").glob("*/run.json")
+        assert json.loads(facts.read_text())["address"] is None
     finally:
         head.terminate()  # with --block it ends what it started
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -53,3 +55,47 @@ def test_a_users_algorithm_and_exploration_are_names_of_a_recipe() -> None:
     values = {"name": "r", "env": "CartPole-v1", "stop": {"iterations": 1}}
     assert recipes.from_mapping({**values, "algorithm": "Mine"}).algorithm == "Mine"
     recipes.from_mapping({**values, "algorithm": "DQN", "exploration": {"type": "Greedy"}})
+
+
+FAILS = [
+    ("raise RuntimeError('no licence')", "RuntimeError: no licence"),
+    ("import sys; sys.exit(0)", "SystemExit: 0"),
+    ("import no_such_module", "No module named 'no_such_module'"),
+]
+
+
+@pytest.fixture
+def failing(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module `failing_plugin` with a body, installed as the plugin `mine`."""
+    (tmp_path / "failing_plugin.py").write_text(f"{request.param}\n")
+    facts = tmp_path / "failing-1.0.dist-info"
+    facts.mkdir()
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: failing\nVersion: 1.0\n")
+    (facts / "entry_points.txt").write_text("[rlkit.plugins]\nmine = failing_plugin:begin\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "failing_plugin", raising=False)
+    registry._load_entry_points.cache_clear()
+    return "failing_plugin"
+
+
+@pytest.mark.parametrize(
+    ("failing", "reason"),
+    [
+        *FAILS,
+        ("def begin(): raise ValueError('bad')", "ValueError: bad"),
+        ("", "has no attribute 'begin'"),
+    ],
+    indirect=["failing"],
+)
+def test_a_plugin_that_fails_is_named_with_its_reason(failing: str, reason: str) -> None:
+    with pytest.raises(UsageError, match=r"the plugin 'mine' \(failing_plugin:begin\) failed") as caught:
+        registry.load_plugins()
+    assert reason in str(caught.value)
+    sys.modules.pop(failing, None)
+
+
+@pytest.mark.parametrize(("failing", "reason"), FAILS, indirect=["failing"])
+def test_an_import_that_fails_is_named_with_its_reason(failing: str, reason: str) -> None:
+    with pytest.raises(UsageError, match="--import failing_plugin: ") as caught:
+        registry.import_module(failing)
+    assert reason in str(caught.value)

@@ -225,6 +225,13 @@ def test_what_environments_print_is_not_among_the_results(tmp_path: Path) -> Non
     assert "the environment talks in C" in done.stderr
 
 
+def test_a_worker_that_dies_leaves_json_alone_on_stdout(tmp_path: Path) -> None:
+    done = command(tmp_path, with_runners(1, how="segfault", once=str(tmp_path / "once")))
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["status"] == "done"
+    assert "env runner 1 failed and is started again" in done.stderr
+
+
 def test_a_crash_of_a_local_environment_ends_the_run_with_a_word(tmp_path: Path) -> None:
     done = command(tmp_path, with_runners(0, iterations=1, how="segfault"))
     assert done.returncode == 1
