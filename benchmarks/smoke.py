@@ -96,7 +96,7 @@ SHORT: dict[str, list[str]] = {
     "report_cost": ["--runs", "1", "--rows", "100"],
     "sac_critics": ["--rounds", "1"],
     "scale": ["driver", "--runners", "1", "10"],
-    "search_cartpole": ["--trials", "2", "--steps", "600", "--seeds", "1", "--out", "/dev/null"],
+    "search_beats": ["cartpole", "--trials", "2", "--steps", "600", "--seeds", "1", "--out", "/dev/null"],
     "seed_streams": [],
     "soak": ["--algorithms", "DQN", "--iterations", "8"],
     "team_results": ["run", "--seeds", "0", "--recipes", "mappo_spread", "--steps", "1000", *ROWS],
