@@ -288,6 +288,18 @@ def misfits() -> dict[str, Any]:
     return found
 
 
+# What Tune's schedulers assert when they are made (2.60).
+SCHEDULER_RANGES: dict[str, dict[str, dict[str, float]]] = {
+    "asha": {"max_t": {"ge": 1}, "grace_period": {"ge": 1}, "reduction_factor": {"gt": 1}, "brackets": {"ge": 1}},
+    "hyperband": {"max_t": {"ge": 1}, "reduction_factor": {"gt": 1}},
+    "pbt": {
+        "perturbation_interval": {"gt": 0},
+        "quantile_fraction": {"ge": 0, "le": 0.5},
+        "resample_probability": {"ge": 0, "le": 1},
+    },
+}
+
+
 def schedulers() -> dict[str, Any]:
     """Return {type: options} of the Tune schedulers a recipe may name; `mutations` is rlkit's form of PBT's."""
     from ray.tune import schedulers as tune
@@ -301,6 +313,10 @@ def schedulers() -> dict[str, Any]:
     given = frozenset({"self", "metric", "mode", "hyperparam_mutations", "custom_explore_fn"})
     found = {name: limited(options_of(cls, given)) for name, cls in classes.items()}
     found["pbt"]["arguments"]["mutations"] = {"type": "dict", "required": True}
+    for name, limits in SCHEDULER_RANGES.items():
+        for argument, limit in limits.items():
+            row = found[name]["arguments"][argument]
+            found[name]["arguments"][argument] = {k: v for k, v in row.items() if k != "ge"} | limit
     return {**found, "fifo": {"arguments": {}, "open": False}}
 
 

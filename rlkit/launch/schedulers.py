@@ -11,12 +11,14 @@ from __future__ import annotations
 import math
 import numbers
 import os
+import random
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ray.tune import schedulers
 from ray.tune.schedulers import TrialScheduler
+from ray.tune.search.sample import Float, Integer
 
 from rlkit import rllib
 from rlkit.errors import UsageError, did_you_mean
@@ -50,13 +52,32 @@ class PopulationBasedTraining(LateMetric, schedulers.PopulationBasedTraining):
 
     Args:
         keep: finished checkpoints each trial keeps, beside those another trial may still go on from; None keeps all.
+        hyperparam_mutations: Tune's, nested like a trial's config.
         **options: Tune's own.
+
+    Attributes:
+        gave_up: called with a trial that goes on from another's checkpoint, and the iteration from which on it has
+            given up its own.
     """
 
-    def __init__(self, *, keep: int | None = None, **options: Any):
-        super().__init__(require_attrs=False, **options)
+    def __init__(
+        self, *, keep: int | None = None, hyperparam_mutations: Mapping[str, Any] | None = None, **options: Any
+    ):
+        super().__init__(
+            require_attrs=False,
+            hyperparam_mutations=hyperparam_mutations,
+            custom_explore_fn=lambda config: within(config, hyperparam_mutations or {}),
+            **options,
+        )
         self.keep = keep
+        self.mutations = hyperparam_mutations or {}
         self.synch = bool(options.get("synch"))
+        self.gave_up: Callable[[Any, int], None] = lambda trial, iteration: None
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """Draw a first value where the recipe gives none; Tune (2.60) does so at the top level of its config alone."""
+        fill(trial.config, self.mutations)
+        super().on_trial_add(tune_controller, trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict) -> str:
         """Let Tune decide; then give exploiting trials a checkpoint of their own, and prune."""
@@ -66,7 +87,9 @@ class PopulationBasedTraining(LateMetric, schedulers.PopulationBasedTraining):
         decision = super().on_trial_result(tune_controller, trial, result)
         rllib.forget_stops(tune_controller, trials)
         for other in trials:
-            adopt(other)
+            iteration = adopt(other)
+            if iteration is not None:
+                self.gave_up(other, iteration)
         self._prune(trials)
         return decision
 
@@ -137,20 +160,43 @@ def make(options: Mapping[str, Any], *, keep: int | None) -> Any:
         given["keep"] = keep
     try:
         return KINDS[kind](**given)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, AssertionError) as error:
         raise UsageError(f"tune.scheduler: {kind}: {error}") from error
 
 
-def adopt(trial: Any) -> None:
+def within(config: dict[str, Any], mutations: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a perturbed config with every number inside its search space; Tune (2.60) multiplies without a limit."""
+    for key, domain in mutations.items():
+        if isinstance(domain, Mapping):
+            within(config[key], domain)
+        elif isinstance(domain, Integer):
+            config[key] = int(min(max(config[key], domain.lower), domain.upper - 1))
+        elif isinstance(domain, Float):
+            config[key] = min(max(config[key], domain.lower), domain.upper)
+    return config
+
+
+def fill(config: dict[str, Any], mutations: Mapping[str, Any]) -> None:
+    """Draw what a config lacks of the keys that mutate."""
+    for key, domain in mutations.items():
+        if isinstance(domain, Mapping):
+            if config.get(key) is None:
+                config[key] = {}
+            fill(config[key], domain)
+        elif key not in config:
+            config[key] = random.choice(domain) if isinstance(domain, list) else domain.sample(None)
+
+
+def adopt(trial: Any) -> int | None:
     """Give a trial that goes on from another trial's checkpoint a copy of it, in its own folder, as hard links.
 
-    Its own checkpoints of later iterations are removed: they belong to what it has given up, and a resume after a
-    crash goes on from the highest number.
+    Its own checkpoints of the same and of later iterations are removed: they belong to what it has given up, and a
+    resume after a crash goes on from the highest number. Returns the iteration; None where nothing is taken over.
     """
     source = rllib.latest_checkpoint(trial)
     folder = rllib.folder_of(trial)
     if source is None or folder is None or source.parent == folder or not source.is_dir():
-        return
+        return None
     number = int(source.name.removeprefix("checkpoint_"))
     for own in folder.glob("checkpoint_*"):
         if (
@@ -165,6 +211,7 @@ def adopt(trial: Any) -> None:
     target = folder / source.name
     temporary.rename(target)
     rllib.exploit_checkpoint(trial, target)
+    return number
 
 
 def _link(source: str, target: str) -> None:

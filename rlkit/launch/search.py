@@ -13,7 +13,7 @@ from rlkit import seeds
 from rlkit.errors import UsageError, did_you_mean
 from rlkit.recipe import Recipe
 from rlkit.recipe.run_check import SAMPLERS
-from rlkit.recipe.spaces import SearchSpace
+from rlkit.recipe.spaces import LISTS, SearchSpace
 
 DOMAINS = {
     "grid": lambda *args: tune.grid_search(list(args)),
@@ -83,8 +83,15 @@ def scheduler(recipe: Recipe) -> Any:
 
     options = dict(recipe.tune.scheduler or {})
     if options.get("mutations"):
-        options["mutations"] = {key: to_tune(value) for key, value in options["mutations"].items()}
+        options["mutations"] = {key: _mutation(value) for key, value in options["mutations"].items()}
     return schedulers.make(options, keep=recipe.checkpoint.keep)
+
+
+def _mutation(value: Any) -> Any:
+    """A list of values, of which Tune takes a neighbour, or a domain, of which it takes a multiple."""
+    if isinstance(value, SearchSpace) and value.kind in LISTS:
+        return list(value.args)
+    return to_tune(value)
 
 
 def keeps_own_checkpoints(recipe: Recipe) -> bool:

@@ -23,7 +23,7 @@ from rlkit.launch.progress import Progress
 from rlkit.launch.trial import STORE, TRUST
 from rlkit.metrics import find, measured, tidy, tidy_name
 from rlkit.runs import manifest, signing
-from rlkit.runs.layout import METRICS
+from rlkit.runs.layout import METRICS, iteration_of
 from rlkit.runs.metrics_csv import MetricsWriter
 from rlkit.runs.run import Best
 
@@ -192,6 +192,16 @@ class Tracker(tune.Callback):
         if all(self.running.values()) or waited > SAVE_LIMIT_S:
             self._ended = True
             signal.raise_signal(signal.SIGUSR1)  # Tune's loop ends without waiting for checkpoints
+
+    def gave_up(self, trial: Any, iteration: int) -> None:
+        """A trial goes on from another's checkpoint: its own from that iteration on are gone, the best of them too."""
+        name, entries = name_of(trial), self.info.trial_best
+        if name in entries and (iteration_of(entries[name].checkpoint) or 0) >= iteration:
+            del entries[name]
+            self.trial_best.pop(name, None)
+            if self.info.best is not None and self.info.best.trial == name:
+                self.info.best = max(entries.values(), key=lambda e: self.sign * e.value, default=None)
+            self.info.write(self.folder)
 
     # -- helpers --
 

@@ -121,6 +121,9 @@ def _tune(
         rllib.trials_in_waiting_workers(session.embedded),
     ):
         tracker = Tracker(experiment, interrupt, show, mirror)
+        schedule = scheduler(recipe)
+        if keeps_own_checkpoints(recipe):
+            schedule.gave_up = tracker.gave_up
         try:
             analysis = tune.run(
                 trainable(algorithm_class),
@@ -131,7 +134,7 @@ def _tune(
                 stop=StopRule(recipe.stop),
                 metric=path_of(recipe.tune.metric),
                 mode=recipe.tune.mode,
-                scheduler=scheduler(recipe),
+                scheduler=schedule,
                 search_alg=searcher(recipe),
                 max_concurrent_trials=recipe.tune.concurrent if searches(recipe) else None,
                 max_failures=recipe.tune.max_failures,

@@ -65,9 +65,11 @@ class Evaluation:
 
     @property
     def agents(self) -> dict[str, dict[str, Any]]:
-        """Statistics of each agent's own return; empty in a single-agent environment."""
+        """Statistics of each agent's own return, over the episodes it was in; empty in a single-agent environment."""
         names = dict.fromkeys(name for row in self.rows for name in row.agents)
-        return {name: statistics([row.agents.get(name, 0.0) for row in self.rows]) for name in names}
+        return {
+            name: statistics([row.agents[name] for row in self.rows if name in row.agents]) for name in names
+        }
 
     @property
     def measures(self) -> dict[str, dict[str, Any]]:

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from rlkit.errors import UsageError, csv_cell, printable
 from rlkit.metrics import label
-from rlkit.report.groups import Curve, TrialGroup
+from rlkit.report.groups import Curve, TrialGroup, fewest_seeds
 from rlkit.report.terminal import thousands
 from rlkit.runs.statistics import (
     MIN_SEEDS,
@@ -273,7 +273,7 @@ def _row(group: TrialGroup, curves: Sequence[Curve], metric: str) -> RecipeRow:
         mean=float(np.mean(scores)),
         std=std,
         iqm=float(iqm(scores)),
-        ci95=stratified_interval(list(final.values()), iqm) if len(scores) >= MIN_SEEDS else None,
+        ci95=stratified_interval(list(final.values()), iqm) if fewest_seeds(curves) >= MIN_SEEDS else None,
         optimality_gap=float(optimality_gap(scores)) if group.scale else None,
         best=float(np.mean(best)),
         env_steps=_mean(ends("env_steps")),

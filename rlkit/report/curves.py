@@ -12,7 +12,7 @@ import numpy as np
 from rlkit.errors import UsageError, printable
 from rlkit.files import write_atomic
 from rlkit.metrics import label
-from rlkit.report.groups import Curve, TrialGroup
+from rlkit.report.groups import Curve, TrialGroup, fewest_seeds
 from rlkit.runs.run import Run, open_run
 from rlkit.runs.statistics import MIN_SEEDS, Array, band, iqm
 
@@ -97,7 +97,7 @@ def curve_figure(
         if curves:
             shown = style if len(groups) > 1 else {**style, "marker": ""}
             handles.append(Line2D([], [], lw=2, ms=5, label=plain(legend(group, curves)), **shown))
-        if len(curves) >= MIN_SEEDS:
+        if fewest_seeds(curves) >= MIN_SEEDS:
             notes["band"] = Patch(color="0.35", alpha=0.25, lw=0, label="95 % interval of the IQM")
         if evaluations:
             dashed: dict[str, Any] = {"color": "0.35", "ls": "--", "lw": 1.4, "marker": "o", "ms": 3}
@@ -214,7 +214,7 @@ def _seeds_and_middle(axes: Axes, curves: Sequence[Curve], style: dict[str, Any]
         return
     grid, values, tasks = found
     axes.plot(grid, values, lw=2.4, **_marked(style, grid, alone))
-    if len(curves) >= MIN_SEEDS:
+    if fewest_seeds(curves) >= MIN_SEEDS:
         axes.fill_between(grid, *band(tasks), color=style["color"], alpha=0.18, lw=0)
 
 

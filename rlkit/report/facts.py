@@ -82,7 +82,7 @@ def warnings(groups: Sequence[TrialGroup], metric: str) -> list[str]:
             found.append(
                 f"{group.label}: {seeds} seed{'s' if seeds > 1 else ''}; an interval needs {MIN_SEEDS}"
             )
-        shared = [seed for seed, n in Counter(_seed(t.params) for t in group.trials).items() if n > 1]
+        shared = [seed for (_, seed), n in Counter(group.seeds()).items() if n > 1]
         if shared:
             found.append(
                 f"{group.label}: seed {shared[0]} was trained more than once; these are not independent"
@@ -111,10 +111,6 @@ def warnings(groups: Sequence[TrialGroup], metric: str) -> list[str]:
         if len(used) > 1:
             found.append(f"the runs used different versions of {name}: {', '.join(used)}")
     return found
-
-
-def _seed(params: Mapping[str, Any]) -> str:
-    return json.dumps(params.get("seed"), default=str)
 
 
 def timer_rows(group: TrialGroup, notes: list[str]) -> list[Row]:

@@ -57,6 +57,11 @@ class TrialGroup:
     def label(self) -> str:
         return f"{self.name} {self.varied}".strip()
 
+    def seeds(self) -> list[tuple[str, str]]:
+        """Environment and seed of each trial that has one; trials without share nothing."""
+        seeds = [(self.envs[trial.path], trial.params.get("seed")) for trial in self.trials]
+        return [(env, json.dumps(seed, default=str)) for env, seed in seeds if seed is not None]
+
     def last(self, trial: Trial, metric: str) -> float | None:
         """The last finite value of a metric that a trial has reported; None where it has none."""
         frame = self.frames[trial.run.path]
@@ -82,6 +87,11 @@ class TrialGroup:
                 y = (values[rising, 1] - low) / (high - low)
                 found.append(Curve(trial, values[rising, 0], y, env))
         return found
+
+
+def fewest_seeds(curves: Sequence[Curve]) -> int:
+    """The number of seeds in the environment that has the fewest; intervals draw the seeds of each by itself."""
+    return min(Counter(curve.env for curve in curves).values(), default=0)
 
 
 def as_list(runs: Runs) -> list[str | Path | Run]:
@@ -147,10 +157,7 @@ def _left_out(group: TrialGroup, metric: str, x: str) -> list[str]:
             found.append(
                 f"{trial.path}: its last {metric} is of {x} {curve.x[-1]:,.0f}, it ended at {end:,.0f}"
             )
-    counted = [
-        (group.envs[trial.path], json.dumps(trial.params.get("seed"), default=str)) for trial in group.trials
-    ]
-    for (env, seed), count in Counter(counted).items():
+    for (env, seed), count in Counter(group.seeds()).items():
         if count > 1:
             found.append(
                 f"{group.label}: seed {seed} in {env} counts {count} times; these are not independent"
@@ -239,11 +246,16 @@ def _given(params: Mapping[str, Any], key: str) -> list[Any]:
     return [section[last]] if isinstance(section, Mapping) and last in section else []
 
 
-def value_of(params: Mapping[str, Any], key: str) -> Any:
-    """Return the value of a dotted key of a recipe, None where it has none; `recipe` is its name."""
+def value_of(params: Mapping[str, Any], key: str, missing: Any = None) -> Any:
+    """Return the value of a dotted key of a recipe, `missing` where it has none; `recipe` is its name."""
     value: Any = params
     for part in ("name" if key == "recipe" else key).split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
+        if isinstance(value, Mapping) and part in value:
+            value = value[part]
+        elif isinstance(value, list) and part.isdigit() and int(part) < len(value):
+            value = value[int(part)]
+        else:
+            return missing
     return value
 
 

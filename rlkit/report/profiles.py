@@ -9,7 +9,7 @@ import numpy as np
 
 from rlkit.report.comparison import final_value
 from rlkit.report.curves import legend, look, new_figure, plain, scaled_label, title
-from rlkit.report.groups import Curve, TrialGroup
+from rlkit.report.groups import Curve, TrialGroup, fewest_seeds
 from rlkit.runs.statistics import BAND_RESAMPLES, MIN_SEEDS, Array, profile
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def profile_figure(
             thresholds, share, lw=2, ms=5, markevery=(number * 5, POINTS // 8), drawstyle="steps-pre",
             label=plain(legend(group, curves)), **style,
         )  # fmt: skip
-        if len(curves) >= MIN_SEEDS:
+        if fewest_seeds(curves) >= MIN_SEEDS:
             rng = np.random.default_rng(0)
             drawn = [s[rng.integers(len(s), size=(BAND_RESAMPLES, len(s)))] for s in task]
             low, high = np.quantile(

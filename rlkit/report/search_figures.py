@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 MOST = 9  # parameters drawn
 LEAST_TRIALS = 4  # with fewer, an importance says nothing
+MISSING = object()
 
 
 def searched(run: Run) -> list[tuple[tuple[str | int, ...], SearchSpace]]:
@@ -30,8 +31,8 @@ def points(run: Run) -> tuple[dict[str, SearchSpace], list[tuple[dict[str, Any],
     params = {trial.name: trial.params for trial in run.trials}
     found = []
     for trial in Ranking.of(run).trials:
-        values = {key: value_of(params[trial.trial], key) for key in spaces}
-        if trial.value is not None and math.isfinite(trial.value) and None not in values.values():
+        values = {key: value_of(params[trial.trial], key, MISSING) for key in spaces}
+        if trial.value is not None and math.isfinite(trial.value) and MISSING not in values.values():
             found.append((values, trial.value))
     return spaces, found
 
@@ -51,7 +52,9 @@ def importances(
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="minimize" if mode == "min" else "maximize")
-    distributions = {key: _distribution(space) for key, space in spaces.items()}
+    distributions = {
+        key: _distribution(space, [values[key] for values, _ in found]) for key, space in spaces.items()
+    }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         for values, result in found:
@@ -62,14 +65,16 @@ def importances(
         return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
 
 
-def _distribution(space: SearchSpace) -> Any:
+def _distribution(space: SearchSpace, values: list[Any]) -> Any:
+    """Optuna's form of a space, as wide as the trials' values: a mutation may start from one outside."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if space.kind in LISTS:
-        return CategoricalDistribution([str(value) for value in space.args])
+        return CategoricalDistribution(list(dict.fromkeys(map(str, [*space.args, *values]))))
     if space.kind == "randint":
-        return IntDistribution(space.args[0], space.args[1] - 1)
-    return FloatDistribution(space.args[0], space.args[1], log=space.kind == "loguniform")
+        return IntDistribution(min(space.args[0], *values), max(space.args[1] - 1, *values))
+    low, high = min(space.args[0], *values), max(space.args[1], *values)
+    return FloatDistribution(low, high, log=space.kind == "loguniform")
 
 
 def _choice(space: SearchSpace, value: Any) -> Any:
