@@ -397,6 +397,12 @@ def import_module(name: str) -> None:
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [folder, *paths]))
     try:
         importlib.import_module(module)
-        _IMPORTED[module] = absolute([name])[0]
     except (Exception, SystemExit) as error:
         raise UsageError(f"--import {name}: {type(error).__name__}: {error}") from error
+    loaded = getattr(sys.modules[module], "__file__", None)
+    if name.endswith(".py") and (loaded is None or Path(loaded).resolve() != path):
+        raise UsageError(
+            f"--import {name}: another module {module!r} is loaded already, from {loaded or 'Python itself'}; "
+            "rename the file"
+        )
+    _IMPORTED[module] = absolute([name])[0]

@@ -16,6 +16,7 @@ from ray.rllib.utils.checkpoints import Checkpointable
 from rlkit.rllib import wants_component
 
 State = dict[str, Any]
+LEARNER = "column_learner"  # component of rlkit's own learners: what changes in training beside weights and optimisers
 
 
 class Stateful(Protocol):
@@ -49,6 +50,20 @@ class Values:
     def __init__(self, get: Callable[[], State], put: Callable[[State], None]):
         self.get_state = get
         self.set_state = put
+
+
+class Attribute:
+    """The `Stateful` that an attribute of an object holds at the time; it may be replaced."""
+
+    def __init__(self, owner: Any, name: str):
+        self.owner, self.name = owner, name
+
+    def get_state(self) -> State:
+        state: State = getattr(self.owner, self.name).get_state()
+        return state
+
+    def set_state(self, state: State) -> None:
+        getattr(self.owner, self.name).set_state(state)
 
 
 def attach(algorithm: Any, name: str, target: Stateful | Checkpointable) -> None:

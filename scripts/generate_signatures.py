@@ -290,7 +290,12 @@ def misfits() -> dict[str, Any]:
 
 # What Tune's schedulers assert when they are made (2.60).
 SCHEDULER_RANGES: dict[str, dict[str, dict[str, float]]] = {
-    "asha": {"max_t": {"ge": 1}, "grace_period": {"ge": 1}, "reduction_factor": {"gt": 1}, "brackets": {"ge": 1}},
+    "asha": {
+        "max_t": {"ge": 1},
+        "grace_period": {"ge": 1},
+        "reduction_factor": {"gt": 1},
+        "brackets": {"ge": 1},
+    },
     "hyperband": {"max_t": {"ge": 1}, "reduction_factor": {"gt": 1}},
     "pbt": {
         "perturbation_interval": {"gt": 0},

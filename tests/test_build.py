@@ -201,6 +201,10 @@ def test_the_seed_decides_what_is_drawn_from_search_spaces(tmp_path: Path) -> No
 def test_embedded_ray_has_room_for_one_trial() -> None:
     assert demand(recipe(config={"env_runners": {"num_env_runners": 7}})) == 8
     assert demand(recipe()) >= 3  # RLlib's PPO starts two env runners by default
+    learners = {"num_learners": 2, "num_cpus_per_learner": 4, "num_aggregator_actors_per_learner": 20}
+    assert demand(recipe(config={"env_runners": {"num_env_runners": 0}, "learners": learners})) == 49
+    runners = {"num_env_runners": 40, "num_cpus_per_env_runner": 1.5}
+    assert demand(recipe(config={"env_runners": runners})) == 61
 
 
 def test_a_searcher_does_not_talk_on_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -306,6 +310,16 @@ def test_an_environment_that_cannot_be_made_is_named_with_the_line(monkeypatch: 
         EnvError, match=r"it could not be made with env_config .*KeyError: 'map' .*test_build.py:\d+"
     ):
         build(recipe(env="it", env_config={"size": 3}))
+
+
+def test_a_constructor_that_exits_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def make(**options: Any) -> gym.Env:
+        raise SystemExit(0)
+
+    monkeypatch.setitem(registry.TABLES["envs"], "it", registry.Entry("it", make))
+    spaces.forget_rosters()
+    with pytest.raises(EnvError, match="it: the constructor raised SystemExit: 0"):
+        build(recipe(env="it"))
 
 
 def test_atari_names_its_package() -> None:

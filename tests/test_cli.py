@@ -349,6 +349,14 @@ def test_prints_of_a_report_and_of_a_dry_run_are_no_results(
     result = call("train", recipe, "--dry-run", "--trust")
     assert result.out == "['trust=True']\n"
     assert "from an environment" in result.err
+    assert json.loads(call("train", recipe, "--dry-run", "--json").out) == {"can_train": ["trust=False"]}
+
+
+def test_options_that_would_do_nothing_are_refused(call, recipe: Path, tmp_path: Path) -> None:
+    result = call("train", "--resume", tmp_path, "--out", tmp_path / "runs")
+    assert (result.code, "a run that is resumed stays in its folder" in result.err) == (2, True)
+    result = call("train", recipe, "--dry-run", "--trust")
+    assert (result.code, "trust goes with init_from" in result.err) == (2, True)
 
 
 def test_what_an_environment_prints_is_no_result(capfd: pytest.CaptureFixture[str]) -> None:

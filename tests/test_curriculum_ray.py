@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import ray
+import torch
 from coin_race import CoinRace
 from curriculum_envs import MultiProbe, Probe
 from ray.rllib.algorithms.algorithm import Algorithm
@@ -21,8 +22,10 @@ from ray.rllib.algorithms.dqn import DQNConfig
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.tune.registry import register_env
 
+from rlkit.algos import SACConfig
 from rlkit.curriculum import active, configure, train_phases
 from rlkit.curriculum.scores import td_errors
+from rlkit.curriculum.transfer import hand_over
 from rlkit.errors import EnvError, RunFailed
 
 pytestmark = pytest.mark.usefixtures("ray_local")
@@ -327,6 +330,24 @@ def test_phases_carry_what_they_are_told(carry):
     assert (kept > 0) is carry
     # The same seed builds the same initial weights, so what was not carried is the start again.
     assert np.array_equal(taken_up, start) is not carry
+
+
+def test_phases_carry_the_temperature_and_take_their_own_rate(ray_local: None) -> None:
+    def of(rate: float) -> Any:
+        config = SACConfig().environment("Pendulum-v1").env_runners(num_env_runners=0)
+        return config.training(actor_lr=rate, critic_lr=rate, alpha_lr=rate).build_algo()
+
+    old, new = of(1e-2), of(1e-4)
+    learner, other = old.learner_group._learner, new.learner_group._learner
+    with torch.no_grad():
+        learner.curr_log_alpha["default_policy"].fill_(-3.0)
+    hand_over(old, new)
+    assert float(other.curr_log_alpha["default_policy"]) == -3.0
+    rates = {group["lr"] for o in other._named_optimizers.values() for group in o.param_groups}
+    assert rates == {1e-4}
+    hand_over(old, of(1e-4), weights=False)
+    for algorithm in (old, new):
+        algorithm.stop()
 
 
 def test_phases_name_a_wrong_setting_before_they_start():

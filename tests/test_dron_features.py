@@ -16,6 +16,8 @@ from rlkit.algos.opponents.features import OpponentFeatures, opponents_of
 from rlkit.algos.opponents.history import FeatureOptions, OpponentHistory
 from rlkit.envs.soccer import SoccerEnv, SoccerParallelEnv
 from rlkit.errors import EnvError
+from rlkit.replay.episodes import agent_fragments
+from rlkit.rllib import EnvEpisode
 
 OBS, ACT = SoccerEnv().observation_space, SoccerEnv().action_space
 
@@ -452,3 +454,37 @@ def test_bad_options_say_what_is_expected(options, message):
 def test_opponents_whose_actions_have_no_vector_are_refused():
     with pytest.raises(ValueError, match="expected Discrete or Box"):
         OpponentFeatures(*spaces(["me", "it"], gym.spaces.MultiDiscrete([2, 2])), features=["clock"])
+
+
+def test_labels_of_an_agent_that_ends_unobserved_and_of_one_that_models_nobody():
+    ids = ["a", "b"]
+    obs = gym.spaces.Dict({name: gym.spaces.Box(-1, 1, (2,)) for name in ids})
+    act = gym.spaces.Dict({name: gym.spaces.Discrete(2) for name in ids})
+    connector = OpponentFeatures(
+        obs, act, opponents={"a": ["b"]}, features=["last_action"], label_actions=True, label_types=True
+    )
+    episode = EnvEpisode(
+        "e",
+        observation_space=obs.spaces,
+        action_space=act.spaces,
+        agent_to_module_mapping_fn=lambda name, _: name,
+    )
+    zeros, told = (
+        {name: np.zeros(2, np.float32) for name in ids},
+        {name: {"opponent_type": 1} for name in ids},
+    )
+    episode.add_env_reset(observations=zeros, infos=told)
+    run(connector, episode)
+    going = {"terminateds": {"__all__": False}, "truncateds": {}, "extra_model_outputs": {}}
+    episode.add_env_step(zeros, dict.fromkeys(ids, 1), dict.fromkeys(ids, 0.0), told, **going)
+    run(connector, episode)
+    ends = {**going, "terminateds": {"a": True, "__all__": False}}
+    left = {"b": zeros["b"]}
+    episode.add_env_step(left, dict.fromkeys(ids, 1), {"a": -1.0, "b": 0.0}, {"b": told["b"]}, **ends)
+    run(connector, episode)
+    episode.to_numpy()
+    columns = {"a": ("infos/dron_action", "infos/dron_type")}
+    found = agent_fragments([episode], default_module="d", extras=columns)
+    assert found["a"][0].steps["infos/dron_action"].tolist() == [[1], [-1]]
+    assert found["a"][0].steps["infos/dron_type"].tolist() == [[1], [1]]
+    assert "infos/dron_action" not in found["b"][0].steps

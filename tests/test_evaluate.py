@@ -481,3 +481,12 @@ def test_a_trace_names_the_keys_of_a_dict_that_all_agents_have() -> None:
     assert observation_names(gym.spaces.Dict(a=space, b=space), multi_agent=True) == expected
     other = gym.spaces.Dict(a=space, b=gym.spaces.Box(-1, 1, (3,)))
     assert observation_names(other, multi_agent=True) == []
+
+
+def test_an_agent_s_statistics_are_over_the_episodes_it_was_in() -> None:
+    rows = [
+        Row(0, ret=7.0, length=3, agents={"a": 1.0, "b": 6.0}),
+        Row(1, ret=2.0, length=3, agents={"a": 2.0}),
+    ]
+    found = Evaluation("checkpoint", "mine", 0, False, rows).agents
+    assert (found["a"]["mean"], found["b"]["mean"], found["b"]["min"]) == (1.5, 6.0, 6.0)

@@ -13,8 +13,10 @@ from maddpg_envs import CARD, NUMBER, Alone, Game, Leaving, Match, Mixed, Sum
 from maddpg_samples import columns_of, config_of, learner_of, update, weights
 from ray.rllib.core.columns import Columns
 
+from rlkit import state
 from rlkit.algos import MADDPGConfig, MATD3Config
 from rlkit.algos.centralised import replay
+from rlkit.curriculum.transfer import forget
 from rlkit.errors import RunFailed
 from rlkit.exploration import configure
 from rlkit.replay import Fragment
@@ -396,3 +398,14 @@ def test_remote_runners_and_two_learners_learn_the_same_game(ray_local: None) ->
         assert played.flatten().tolist() == pytest.approx([0.5, -0.5], abs=0.25)
     finally:
         algorithm.stop()
+
+
+def test_a_curriculum_that_drops_the_replay_makes_it_anew(ray_local: None) -> None:
+    algorithm = trained(config_of(Sum, standardize_rewards=True), 1)
+    seen, replay = algorithm.rewards.get_state(), algorithm.replays["joint"]
+    forget(algorithm, optimizer=False, replay=True)
+    assert len(replay) > 0
+    assert len(algorithm.replays["joint"]) == 0
+    assert state.components(algorithm)["rewards"].get_state() != seen  # what is saved is what is in use
+    algorithm.train()
+    algorithm.stop()

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from rlkit import registry
-from rlkit.algos.dqn import epsilon_greedy, masked_q, without_stuck
+from rlkit.algos.dqn import dueling_logits, epsilon_greedy, masked_q, without_stuck
 from rlkit.algos.sac import log_probs, reachable_entropy
 from rlkit.envs.checked_env import checked
 from rlkit.errors import EnvError, UsageError
@@ -262,3 +262,11 @@ def test_masks_stand_in_exported_graphs(name: str, illegal: Any, ray_local: None
         assert (illegal.COUNTS["steps"], illegal.COUNTS["illegal"]) == (illegal.LENGTH, 0)
         with pytest.raises(UsageError, match=r"allows nothing.*expected at least one"):
             agent.act(seen, info=info)
+
+
+def test_logits_of_a_dueling_distribution_by_hand() -> None:
+    advantages, values = torch.tensor([[[1.0, 0.0], [3.0, 2.0], [8.0, 4.0]]]), torch.tensor([[10.0, 20.0]])
+    whole = dueling_logits(advantages, values, None)  # means over actions: 4 and 2
+    assert whole.tolist() == [[[7.0, 18.0], [9.0, 20.0], [14.0, 22.0]]]
+    some = dueling_logits(advantages, values, torch.tensor([[True, True, False]]))  # 2 and 1
+    assert some[0, :2].tolist() == [[9.0, 19.0], [11.0, 21.0]]

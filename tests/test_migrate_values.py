@@ -322,3 +322,24 @@ def test_experiments_whose_names_are_equal_are_numbered(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["migrate", str(tmp_path / "old.yaml"), "-o", str(tmp_path)])
     assert result.exit_code == 0
     assert "lr: 1.0e-05" in (tmp_path / "a_exp_2.yaml").read_text()
+
+
+def test_a_time_budget_a_score_and_an_evaluation_in_env_steps(tmp_path: Path) -> None:
+    text = (
+        "x:\n  run: PPO\n  env: CartPole-v1\n  time_budget_s: 3600\n  checkpoint_score_attr: episode_reward_mean\n"
+        "  config: {evaluation_interval: 5, evaluation_duration: 10000, evaluation_duration_unit: timesteps}\n"
+    )
+    (found,) = moved(tmp_path, text, "old.yaml")
+    assert found.recipe is not None
+    assert found.recipe.stop == {"time_s": 3600}
+    assert found.recipe.checkpoint.best == "episode_return"
+    assert found.recipe.evaluation is not None
+    assert found.recipe.evaluation.episodes == 20
+    assert any(note.startswith("evaluation_duration 10000 left out: env steps") for note in found.notes)
+
+
+def test_an_evaluation_s_length_that_is_no_number_has_a_line(tmp_path: Path) -> None:
+    (found,) = moved(
+        tmp_path, "x: {run: PPO, env: CartPole-v1, config: {evaluation_duration: auto}}", "old.yaml"
+    )
+    assert any(note.startswith("evaluation_duration 'auto' left out") for note in found.notes)

@@ -99,3 +99,20 @@ def test_an_import_that_fails_is_named_with_its_reason(failing: str, reason: str
     with pytest.raises(UsageError, match="--import failing_plugin: ") as caught:
         registry.import_module(failing)
     assert reason in str(caught.value)
+
+
+def test_a_file_whose_name_is_taken_is_not_taken_for_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setenv("PYTHONPATH", "")
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "envs_twice.py").touch()
+    (tmp_path / "random.py").touch()
+    registry.import_module(str(tmp_path / "one" / "envs_twice.py"))
+    registry.import_module(str(tmp_path / "one" / "envs_twice.py"))
+    with pytest.raises(UsageError, match="another module 'envs_twice' is loaded already, from .*one"):
+        registry.import_module(str(tmp_path / "two" / "envs_twice.py"))
+    with pytest.raises(UsageError, match="another module 'random' is loaded already"):
+        registry.import_module(str(tmp_path / "random.py"))

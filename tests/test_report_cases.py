@@ -9,11 +9,13 @@ import pytest
 from run_folders import write_checkpoint, write_run
 
 from rlkit.errors import UsageError
+from rlkit.recipe.spaces import SearchSpace
 from rlkit.report import compare, page, plot, report, search_figures
 from rlkit.report.curves import lesson_borders
+from rlkit.report.facts import warnings
 from rlkit.report.films import Film, Played
 from rlkit.report.groups import load_groups
-from rlkit.runs.run import Best, RunInfo
+from rlkit.runs.run import Best, RunInfo, open_run
 
 RECIPE = "name: a\nalgorithm: PPO\nenv: CartPole-v1\nstop: {iterations: 10}\n"
 
@@ -123,3 +125,37 @@ def test_notes_of_a_page_come_once_when_its_films_are_left_out(
     assert "films left out: with them the page would be larger than 3 MB" in notes
     assert [note for note in notes if "recipe.yaml" in note] == [f"{run / 'recipe.yaml'}: missing"]
     assert len(notes) == len(set(notes))
+
+
+@pytest.mark.parametrize("space", ["hiddens: [!choice [64, 128], 64]", "hiddens: !choice [[64], null]"])
+def test_trials_with_a_space_in_a_list_or_a_null_are_searched(tmp_path: Path, space: str) -> None:
+    run = searched(tmp_path / "a/t", f"model: {{name: mlp, {space}}}\ntune: {{samples: 4}}")
+    for number, trial in enumerate(sorted(p for p in run.iterdir() if p.is_dir())):
+        value = "[64, 64]" if number % 2 else "[128, 64]" if "64, 128" in space else "null"
+        (trial / "params.json").write_text(f'{{"model": {{"hiddens": {value}}}}}')
+    spaces, found = search_figures.points(open_run(run))
+    assert len(found) == 4
+    assert (
+        {str(values[key]) for values, _ in found for key in spaces} > {"64"} if "64, 128" in space else True
+    )
+    assert set(search_figures.importances(spaces, found, "max")) == set(spaces)
+
+
+def test_importances_of_a_value_that_a_mutation_took_out_of_its_space() -> None:
+    spaces = {"lr": SearchSpace("loguniform", (1e-5, 1e-2)), "n": SearchSpace("randint", (1, 4))}
+    found = [({"lr": lr, "n": n}, n + lr) for lr, n in ((1e-4, 1), (1e-3, 2), (0.012, 7), (1e-2, 3))]
+    assert set(search_figures.importances(spaces, found, "max")) == {"lr", "n"}
+
+
+def test_trials_without_a_seed_are_not_said_to_share_one(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a/t", line(1), seeds=(None, None, None), name="a")
+    notes: list[str] = []
+    groups = load_groups([run], "episode_return", notes=notes)
+    assert not [note for note in [*notes, *warnings(groups, "episode_return")] if "independent" in note]
+
+
+def test_an_interval_needs_three_seeds_of_each_environment(tmp_path: Path) -> None:
+    envs = ("CartPole-v1", "Acrobot-v1", "Pendulum-v1")
+    runs = [write_run(tmp_path / f"{env}/t", line(1), name="a", env=env) for env in envs]
+    (row,) = compare(runs, by=["name"], normalise=True).rows
+    assert (row.seeds, row.ci95) == (3, None)

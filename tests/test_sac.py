@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import torch
 from ray.rllib.algorithms.sac.sac_learner import LOGPS_KEY
+from ray.rllib.algorithms.sac.torch.sac_torch_learner import SACTorchLearner
 from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.columns import Columns
 
 from rlkit.algos import SACConfig
-from rlkit.algos.sac import expected_values, log_probs, soft_target, squared_for_huber
+from rlkit.algos.sac import automatic_entropy, expected_values, log_probs, soft_target, squared_for_huber
 
 
 class Aim(gym.Env):
@@ -109,3 +111,19 @@ def test_the_best_action_is_found() -> None:
     alphas = [float(r["learners"][DEFAULT_MODULE_ID]["alpha_value"]) for r in results]
     # the policy is more random than its target of -1 nat at first: the temperature falls
     assert alphas[-1] < alphas[0] < 0.25
+
+
+def test_the_automatic_entropy_of_discrete_actions_can_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+
+    def loss(self: Any, *, module_id: str, **_: Any) -> torch.Tensor:
+        asked.append(float(self.target_entropy[module_id]))
+        return torch.zeros(())
+
+    config = SACConfig().environment("CartPole-v1").env_runners(num_env_runners=0)
+    learner = config.build_learner()
+    monkeypatch.setattr(SACTorchLearner, "compute_loss_for_module", loss)
+    batch, name = {Columns.OBS: torch.zeros(1, 4)}, DEFAULT_MODULE_ID
+    learner.compute_loss_for_module(module_id=name, config=config, batch=batch, fwd_out={})
+    assert asked == [pytest.approx(automatic_entropy(2))] == [pytest.approx(0.98 * 0.6931472)]
+    assert float(learner.target_entropy[name]) == -1.0  # RLlib's, which no distribution over actions has

@@ -12,16 +12,21 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from ray import tune
 from ray.train._internal.checkpoint_manager import _CheckpointManager
 from ray.train._internal.session import _TrainingResult
 from ray.tune import Checkpoint, CheckpointConfig
 from ray.tune.schedulers import TrialScheduler
 
 import rlkit
+from rlkit import recipe as recipes
 from rlkit import rllib
 from rlkit.callbacks import Callback
 from rlkit.errors import UsageError
 from rlkit.launch import schedulers
+from rlkit.launch.tracking import Tracker
+from rlkit.recipe.spaces import SearchSpace
+from rlkit.runs.run import Best, RunInfo
 
 METRIC = "env_runners/episode_return_mean"
 
@@ -288,3 +293,52 @@ def test_schedulers_end_trials_by_a_metric_that_comes_late(
     assert run.status == "done"
     best = run.metrics[run.metrics.trial.str.startswith("trial_00000")]
     assert best.iteration.max() == 8
+
+
+def test_a_perturbed_number_stays_in_its_space_and_a_list_is_a_list() -> None:
+    from rlkit.launch.search import scheduler
+
+    mutations = {
+        "config.training.gamma": SearchSpace("uniform", (0.9, 0.999)),
+        "config.training.num_epochs": SearchSpace("randint", (1, 5)),
+        "config.training.lr": SearchSpace("choice", (0.1, 0.2)),
+    }
+    values = {
+        "name": "p", "algorithm": "PPO", "env": "CartPole-v1", "stop": {"iterations": 9},
+        "tune": {"samples": 4, "scheduler": {"type": "pbt", "time_attr": "iteration", "mutations": mutations}},
+    }  # fmt: skip
+    made = scheduler(recipes.from_mapping(values))
+    assert made.mutations["config"]["training"]["lr"] == [0.1, 0.2]
+    config = {"config": {"training": {"gamma": 1.19, "num_epochs": 6, "lr": 0.1}}}
+    explored = schedulers.within(config, made.mutations)["config"]["training"]
+    assert explored == {"gamma": 0.999, "num_epochs": 4, "lr": 0.1}
+
+
+def test_a_mutation_that_the_recipe_does_not_give_is_drawn() -> None:
+    config: dict[str, Any] = {"config": {"training": {"lr": 0.1}}}
+    mutations = {
+        "config": {"training": {"lr": [0.3], "gamma": [0.9]}, "learners": {"num": tune.randint(2, 3)}}
+    }
+    schedulers.fill(config, mutations)
+    assert config == {"config": {"training": {"lr": 0.1, "gamma": 0.9}, "learners": {"num": 2}}}
+
+
+def test_what_tune_asserts_is_said() -> None:
+    with pytest.raises(UsageError, match=r"tune\.scheduler: asha: .*brackets"):
+        schedulers.make({"type": "asha", "brackets": 0}, keep=None)
+
+
+@pytest.mark.parametrize(("iteration", "left"), [(10, "b"), (11, "a")])
+def test_a_best_checkpoint_that_a_trial_has_given_up_is_not_named(
+    tmp_path: Path, iteration: int, left: str
+) -> None:
+    best = {
+        name: Best(name, f"{name}/checkpoint_000010", "m", value) for name, value in (("a", 2.0), ("b", 1.0))
+    }
+    info = RunInfo(name="r", trial_best=dict(best), best=best["a"])
+    tracker = SimpleNamespace(info=info, sign=1.0, folder=tmp_path, trial_best={"a": 2.0, "b": 1.0})
+    trial = SimpleNamespace(storage=SimpleNamespace(trial_dir_name="a"))
+    Tracker.gave_up(tracker, trial, iteration)
+    assert info.best is not None
+    assert info.best.trial == left
+    assert ("a" in info.trial_best) is ("a" in tracker.trial_best) is (left == "a")

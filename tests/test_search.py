@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from run_folders import write_run
 
+import rlkit
 from rlkit.errors import UsageError
 from rlkit.launch.search import searcher
 from rlkit.launch.winner import recipe_of
@@ -187,3 +188,14 @@ def test_options_a_searcher_does_not_take_are_named(tmp_path: Path) -> None:
     for part in ("optuna has no option 'sample'; did you mean 'sampler'", "takes mode from tune.mode",
                  "unknown sampler, got 'tpee'; did you mean 'tpe'", "no file of a study"):  # fmt: skip
         assert part in said, part
+
+
+def test_a_storage_is_where_it_was_begun_whatever_folder_a_resume_comes_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given: list[Any] = []
+    monkeypatch.setattr("rlkit.launch.tune_run.run", given.append)
+    rlkit.train(a_search(storage="study.log"), out=tmp_path / "runs")
+    assert given[0].recipe.tune.search["storage"] == str(tmp_path / "study.log")
+    assert str(tmp_path / "study.log") in next((tmp_path / "runs").glob("*/*/recipe.yaml")).read_text()

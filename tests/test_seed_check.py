@@ -64,3 +64,9 @@ def test_a_recipe_is_trained_twice_and_found_equal() -> None:
     assert done.exit_code == 0, done.output
     assert "trained twice" in done.output
     assert "equal bit by bit" in done.output
+
+
+def test_the_two_trainings_are_neither_tracked_nor_recorded() -> None:
+    data = {"output": "rec", "output_write_episodes": True, "shuffle": True}
+    short = seed_check._short({"track": ["wandb"], "config": {"offline_data": data}, "stop": {}}, 2)
+    assert (short["track"], short["config"]) == ([], {"offline_data": {"shuffle": True}})

@@ -7,8 +7,10 @@ Deviations from RLlib's module (2.60):
 1. Action masks (`rlkit.models.masks`) work with distributions too, and a dueling network centres on allowed actions.
 2. Random actions are uniform over the allowed ones. RLlib never draws an action whose Q-value is exactly 0.
 3. A recurrent module explores in any number of environments. RLlib mixes actions of shape (B,) and (B, 1).
+4. A dueling network of distributions has a value for each atom, and centres advantages over actions (Rainbow, arXiv
+   1710.02298, section 3). RLlib adds one value to the logits of all atoms, which the softmax takes out again.
 
-Legend: B rows, A actions.
+Legend: B rows, A actions, N atoms.
 """
 
 from __future__ import annotations
@@ -19,10 +21,11 @@ from typing import Any
 import torch
 from ray.rllib.algorithms.dqn import DQN as RLlibDQN
 from ray.rllib.algorithms.dqn import DQNConfig as RLlibDQNConfig
-from ray.rllib.algorithms.dqn.default_dqn_rl_module import QF_PREDS
+from ray.rllib.algorithms.dqn.default_dqn_rl_module import ATOMS, QF_LOGITS, QF_PREDS, QF_PROBS
 from ray.rllib.algorithms.dqn.torch.default_dqn_torch_rl_module import DefaultDQNTorchRLModule
 from ray.rllib.algorithms.dqn.torch.dqn_torch_learner import DQNTorchLearner
 from ray.rllib.core.columns import Columns
+from ray.rllib.core.models.base import ENCODER_OUT
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from rlkit.algos.learning.learner import ColumnLearner
@@ -48,6 +51,24 @@ def masked_q(q: torch.Tensor, allowed: torch.Tensor, dueling: bool) -> torch.Ten
         mean_allowed = torch.where(allowed, q, 0.0).sum(dim=-1, keepdim=True) / count.clamp(min=1)
         q = q + torch.where(count > 0, mean - mean_allowed, 0.0)
     return masked(q, allowed, (q.shape[-1],), ILLEGAL_Q)
+
+
+def dueling_logits(
+    advantages: torch.Tensor, values: torch.Tensor, allowed: torch.Tensor | None
+) -> torch.Tensor:
+    """Logits of each action's distribution, (..., A, N): values plus advantages less their mean over actions.
+
+    Args:
+        advantages: (..., A, N).
+        values: (..., N).
+        allowed: (..., A) bool, the actions of that mean; None: all.
+    """
+    if allowed is None:
+        mean = advantages.mean(dim=-2, keepdim=True)
+    else:
+        weight = allowed.unsqueeze(-1).to(advantages.dtype)
+        mean = (advantages * weight).sum(dim=-2, keepdim=True) / weight.sum(dim=-2, keepdim=True).clamp(min=1)
+    return values.unsqueeze(-2) + advantages - mean
 
 
 def epsilon_greedy(q: torch.Tensor, epsilon: Any) -> torch.Tensor:
@@ -81,12 +102,34 @@ class DQNModule(QForward, DefaultDQNTorchRLModule):
 
     masks = True  # see `rlkit.models.catalogs`
 
+    def setup(self) -> None:
+        atoms = int(self.model_config["num_atoms"])
+        if self.model_config["dueling"] and atoms > 1 and hasattr(self.catalog, "vf_head_config"):
+            self.catalog.vf_head_config.output_layer_dim = atoms
+        super().setup()
+
     def q_forward(self, batch: Any, encoder: Any, head: Any) -> dict[str, Any]:
-        out = super().q_forward(batch, encoder, head)
         allowed = legal_of(batch[Columns.OBS])
+        if self.uses_dueling and self.num_atoms > 1:
+            out = self._dueling_distributions(encoder(batch), head, allowed)
+        else:
+            out = super().q_forward(batch, encoder, head)
         if allowed is not None:
-            # distributions are centred over their atoms
             out[QF_PREDS] = masked_q(out[QF_PREDS], allowed, self.uses_dueling and self.num_atoms == 1)
+        return out
+
+    def _dueling_distributions(self, encoded: Any, head: Any, allowed: Any) -> dict[str, Any]:
+        found = self.compute_advantage_distribution(head["af"](encoded[ENCODER_OUT]))
+        logits = dueling_logits(found["logits"], head["vf"](encoded[ENCODER_OUT]), allowed)
+        probs = logits.softmax(dim=-1)
+        out = {
+            ATOMS: found[ATOMS],
+            QF_LOGITS: logits,
+            QF_PROBS: probs,
+            QF_PREDS: (found[ATOMS] * probs).sum(dim=-1),
+        }
+        if Columns.STATE_OUT in encoded:
+            out[Columns.STATE_OUT] = encoded[Columns.STATE_OUT]
         return out
 
     def _forward_exploration(self, batch: dict[str, Any], t: int, **kwargs: Any) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
+import gymnasium as gym
 import torch
 from ray.rllib.algorithms.algorithm_config import NotProvided
 from ray.rllib.algorithms.dqn.dqn_learner import QF_NEXT_PREDS, QF_PREDS
@@ -44,7 +45,7 @@ from rlkit.algos.opponents.features import OpponentFeatures, Opponents
 from rlkit.algos.opponents.history import FeatureOptions
 from rlkit.algos.opponents.inputs import ACTION_LABEL, TYPE_LABEL
 from rlkit.algos.opponents.losses import gate_use, supervised_loss
-from rlkit.algos.opponents.networks import GATE, GATE_INPUTS, NETWORKS
+from rlkit.algos.opponents.networks import GATE, GATE_INPUTS, HISTORY, NETWORKS, OPPONENT
 from rlkit.errors import did_you_mean
 from rlkit.rllib import ModelSettings
 
@@ -298,6 +299,7 @@ class DRONConfig(ModelSettings, DQNConfig):
                 "opponent_types": self.opponent_types,
                 "opponent_actions": self.opponent_actions,
                 "normalize_state": self.normalize_state,
+                "some_learn": isinstance(self.opponents, Mapping),
             }
         }
 
@@ -339,3 +341,9 @@ class DRON(DQN):
     @classmethod
     def get_default_config(cls) -> DRONConfig:
         return DRONConfig()
+
+    def columns_of(self, module_id: str) -> tuple[str, ...]:
+        """Labels are columns of the modules that model opponents."""
+        space, labels = self.spaces[module_id][0], {f"infos/{label}" for label in LABELS.values()}
+        models = isinstance(space, gym.spaces.Dict) and {OPPONENT, HISTORY} & set(space.spaces)
+        return tuple(c for c in super().columns_of(module_id) if models or c not in labels)

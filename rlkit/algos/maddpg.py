@@ -286,7 +286,6 @@ class MADDPG(OffPolicy):
     def make_replays(self) -> None:
         """Build one buffer of joint rows."""
         config, buffer = self.config, self.config.replay_buffer_config
-        self.extras = ()
         self.joint = next(iter(self.learner_group.foreach_learner(_joint_of))).get()
         self.sequence = max(self.sequences.values(), default=0)
         if len(set(self.sequences.values())) > 1:
@@ -308,8 +307,9 @@ class MADDPG(OffPolicy):
         )
         self.turns = Turns(agents)
         self.rewards = RewardStatistics(len(agents))
-        state.attach(self, "rewards", state.Values(self.rewards.get_state, self.rewards.set_state))
-        state.attach(self, "turns", state.Values(self.turns.get_state, self.turns.set_state))
+        if "rewards" not in state.components(self):  # a curriculum that drops the replay makes it again
+            for name in ("rewards", "turns"):
+                state.attach(self, name, state.Attribute(self, name))
 
     def add_to_replay(self, samples: list[Any]) -> None:
         """Add a sample: episodes, or joint fragments that a runner has made already."""

@@ -18,6 +18,7 @@ Legend: B rows or sequences, T steps of a sequence, A actions, F features.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
@@ -60,6 +61,14 @@ def log_probs(probs: torch.Tensor) -> torch.Tensor:
     """Logarithms of probabilities (B, A), 0 where a probability is 0: p log p is 0 there, and so is its gradient."""
     possible = probs > 0
     return torch.where(possible, torch.where(possible, probs, 1.0).log(), 0.0)
+
+
+def automatic_entropy(actions: int) -> float:
+    """What `target_entropy: auto` is with Discrete actions: .98 log A (arXiv 1910.07207, section 5).
+
+    RLlib (2.60) takes -1, which no distribution over actions has: the temperature falls without end.
+    """
+    return 0.98 * math.log(actions)
 
 
 def reachable_entropy(target: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
@@ -212,9 +221,14 @@ class SACLearner(ColumnLearner, SACTorchLearner):
             batch, fwd_out = steps_at(batch, learned), steps_at(fwd_out, learned)
         whole, allowed = self.target_entropy[module_id], legal_of(batch[Columns.OBS])
         space = self.module[module_id].unwrapped().action_space
-        if allowed is not None and isinstance(space, gym.spaces.Discrete):
-            batch = without_stuck(batch, (int(space.n),))
-            self.target_entropy[module_id] = reachable_entropy(whole, allowed)
+        if isinstance(space, gym.spaces.Discrete):
+            target = whole
+            if config.target_entropy in (None, "auto"):
+                target = torch.full_like(whole, automatic_entropy(int(space.n)), dtype=torch.float32)
+            if allowed is not None:
+                batch = without_stuck(batch, (int(space.n),))
+                target = reachable_entropy(target, allowed)
+            self.target_entropy[module_id] = target
         if ACTION_PROBS in fwd_out and not config.twin_q:
             # RLlib (2.60) takes the smaller one of two critics for the policy, also where there is one
             fwd_out = {**fwd_out, QF_TWIN_PREDS: fwd_out[QF_PREDS]}

@@ -28,7 +28,10 @@ def train(
     ] = None,
     algorithm: Annotated[str | None, typer.Option(help="Train without a file: the algorithm.")] = None,
     env: Annotated[str | None, typer.Option(help="Train without a file: the environment.")] = None,
-    out: Annotated[str, typer.Option(help="Folder for runs; s3://BUCKET/FOLDER and its kin too.")] = "runs",
+    out: Annotated[
+        str | None,
+        typer.Option(help="Folder for runs, by default runs; s3://BUCKET/FOLDER and its kin too."),
+    ] = None,
     imports: Imports = [],  # noqa: B006 (typer reads the default, nothing writes it)
     resume: Annotated[str | None, typer.Option(metavar="RUN", help="Continue a run folder.")] = None,
     trial: Annotated[
@@ -53,6 +56,8 @@ def train(
         raise UsageError(
             "give one of: a recipe file, --algorithm with --env, --resume RUN, or --trial RUN:BEST"
         )
+    if resume is not None and out is not None:
+        raise UsageError(f"--out {out}: a run that is resumed stays in its folder; leave --out away")
     from rlkit.recipe import from_flags, from_mapping
 
     loaded: Any = file
@@ -77,7 +82,7 @@ def train(
             raise UsageError("--dry-run goes with a recipe; a run that is resumed was built before")
         with stdout_for_results():
             said = rehearsal.dry_run(loaded, overrides if file else (), imports=imports, trust=trust)
-        print(said)
+        print(json.dumps({"can_train": said}) if as_json else said)
         return
     options: dict[str, Any] = {"imports": imports, "address": address, "quiet": quiet, "verbose": verbose}
     command = shlex.join(["rlkit", *sys.argv[1:]])
@@ -88,7 +93,12 @@ def train(
                 run = launch.resume(resume, overrides, trust=trust, **options)
             else:
                 run = launch.train(
-                    loaded, overrides if file else (), out=out, command=command, trust=trust, **options
+                    loaded,
+                    overrides if file else (),
+                    out=out or "runs",
+                    command=command,
+                    trust=trust,
+                    **options,
                 )
     except Stopped as stopped:
         if stopped.run is None:

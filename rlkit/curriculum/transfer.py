@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from functools import partial
 from typing import Any
 
 from rlkit import rllib, state
@@ -20,16 +21,18 @@ def hand_over(
     """Give `new` what `old` has learnt. Counters, metrics, connectors and callbacks' state always pass.
 
     Args:
-        weights: module weights, targets included.
+        weights: module weights, targets and SAC's temperature included.
         optimizer: optimiser state; RLlib binds it to the weights, so without `weights` it starts anew as well.
         replay: the buffer object itself.
     """
     components = ["env_runner"]
     if weights:
-        components.append(f"{LEARNER}/rl_module")
+        components += [f"{LEARNER}/rl_module", f"{LEARNER}/{state.LEARNER}"]
         if optimizer:
             components.append(f"{LEARNER}/optimizer")
     new.set_state(old.get_state(components=components))
+    # the optimiser's state has the old lesson's learning rate
+    new.learner_group.foreach_learner(partial(rllib.apply_rates, env_steps=rllib.sampled_env_steps(old)))
     if replay:
         _pass_buffers(old, new)
     for name, component in state.components(old).items():

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rlkit import registry
+from rlkit.errors import EnvError
 
 
 def make_env(
@@ -33,7 +34,10 @@ def make_bare(name: str, env_config: Mapping[str, Any], limit_s: float | None = 
     from rlkit.envs.watchdog import watching
 
     with watching(name, limit_s):
-        return _make_bare(name, env_config)
+        try:
+            return _make_bare(name, env_config)
+        except SystemExit as error:
+            raise EnvError(f"{name}: the constructor raised SystemExit: {error}") from error
 
 
 def _make_bare(name: str, env_config: Mapping[str, Any]) -> Any:

@@ -78,6 +78,8 @@ class NoisyWeights(Explorer):
         noise = iter(self.noise)
         for clean, noisy, free in self.pairs:
             noisy.data.copy_(clean.data + self.stddev * next(noise) if free else clean.data)
+        for clean, twin in zip(self.place.module.buffers(), self.twin.buffers(), strict=True):
+            twin.data.copy_(clean.data)  # means and variances that normalise, which move with the weights
 
     def adapt(self, distance: float) -> None:
         """Move stddev towards the target distance."""

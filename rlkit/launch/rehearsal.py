@@ -8,6 +8,7 @@ from typing import Any
 
 from rlkit import recipe as recipes
 from rlkit import registry
+from rlkit.errors import UsageError
 from rlkit.launch.session import quiet_loggers, set_quiet
 from rlkit.recipe import Recipe
 
@@ -41,6 +42,7 @@ def dry_run(
     registry.begin(imports)
     loaded = load_recipe(recipe, overrides)
     registry.begin(imports, loaded.to_dict())
+    trust_needs_weights(loaded, trust)
     set_quiet(False)
     look_at_spaces(loaded)
     registry.resolve("algorithms", loaded.algorithm)
@@ -48,6 +50,16 @@ def dry_run(
     rehearse(loaded, trust=trust)
     agents = len(read_roster(first_trial(loaded)).spaces)
     return f"{loaded.name}: {loaded.algorithm} on {loaded.env} ({agents} agent{'s' if agents > 1 else ''}) can train"
+
+
+def trust_needs_weights(recipe: Recipe, trust: bool) -> None:
+    """Refuse `--trust` where a new run loads nothing.
+
+    Raises:
+        UsageError: there is no `init_from`.
+    """
+    if trust and not recipe.init_from:
+        raise UsageError("trust goes with init_from or with a run that is resumed: nothing else is loaded")
 
 
 def rehearse(recipe: Recipe, *, weights: bool = True, trust: bool = False) -> tuple[Any, list[Any]]:

@@ -61,7 +61,11 @@ class PopulationBasedTraining(LateMetric, schedulers.PopulationBasedTraining):
     """
 
     def __init__(
-        self, *, keep: int | None = None, hyperparam_mutations: Mapping[str, Any] | None = None, **options: Any
+        self,
+        *,
+        keep: int | None = None,
+        hyperparam_mutations: Mapping[str, Any] | None = None,
+        **options: Any,
     ):
         super().__init__(
             require_attrs=False,

@@ -72,8 +72,12 @@ def check_seed(
 
 
 def _short(recipe: dict[str, Any], iterations: int) -> dict[str, Any]:
-    """Return the recipe with another end; an evaluation takes place in the last iteration."""
-    recipe = {**recipe, "stop": {"iteration": iterations}, "tune": {}}
+    """Return the recipe with another end, for which nothing is tracked or recorded; the last iteration evaluates."""
+    recipe = {**recipe, "stop": {"iteration": iterations}, "tune": {}, "track": []}
+    config = {**recipe["config"]}
+    if "offline_data" in config:
+        kept = {key: value for key, value in config["offline_data"].items() if not key.startswith("output")}
+        recipe["config"] = {**config, "offline_data": kept}
     if recipe.get("evaluation"):
         recipe["evaluation"] = {**recipe["evaluation"], "every": iterations}
     return recipe

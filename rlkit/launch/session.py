@@ -7,6 +7,7 @@ gives an actor the worker that has been idle longest, never the one that has jus
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import threading
@@ -91,6 +92,7 @@ class RaySession:
         self._thread: threading.Thread | None = None
         self._up, self._over, self._left = threading.Event(), threading.Event(), threading.Event()
         self._heir: processes.Heir | None = None
+        self._patience = False  # whether this run has set PATIENCE
 
     def __enter__(self) -> RaySession:
         import ray
@@ -109,6 +111,8 @@ class RaySession:
     ) -> None:
         if self._thread is None:
             return
+        if self._patience:
+            os.environ.pop(PATIENCE, None)
         if kind is not None and issubclass(kind, KeyboardInterrupt):
             self._over.set()
             processes.end(processes.of_ray())
@@ -162,7 +166,7 @@ class RaySession:
                 "log_to_driver": self.verbose,
             }
             if self.address:
-                os.environ.setdefault(PATIENCE, "30")  # Ray's own 60 s are long for a head that is gone
+                self._have_patience(30)  # Ray's own 60 s are long for a head that is gone
                 options.update(address=self.address, runtime_env=code_to_send(registry.imports()))
             else:
                 # RLlib's multi-agent episodes (2.60) iterate over sets of agent ids: with another order in every
@@ -170,7 +174,7 @@ class RaySession:
                 os.environ.setdefault("PYTHONHASHSEED", "0")
                 options.update(address="local", num_cpus=self.num_cpus, include_dashboard=False)
                 # The control store is a process beside this one: where it is gone it does not come back.
-                os.environ.setdefault(PATIENCE, "10")
+                self._have_patience(10)
             embedded = self.embedded = not self.address
             with rllib.loopback_only(embedded), rllib.few_processes(embedded, log_monitor=self.verbose):
                 ray.init(**options)
@@ -193,6 +197,11 @@ class RaySession:
                 ray.get_runtime_context().gcs_address, float(os.environ[PATIENCE]) - LAST_WORDS_S
             )
         self._left.wait()
+
+    def _have_patience(self, seconds: int) -> None:
+        """Say how long Ray waits for its control store, for this run and unless the user has said so."""
+        self._patience = PATIENCE not in os.environ
+        os.environ.setdefault(PATIENCE, str(seconds))
 
     def _watch(self) -> None:
         """Tell `on_loss` when Ray's own processes end before the run does."""
@@ -245,20 +254,27 @@ def demand(recipe: Recipe) -> int:
 
     signatures = Config(recipe.algorithm)
 
-    def largest(method: str, key: str) -> int:
+    def largest(method: str, key: str) -> float:
         default = signatures.default(method, key)
         value = recipe.config.get(method, {}).get(key, default)
         if isinstance(value, Mapping):
             value = value.get("grid_search")
         values: Any = getattr(value, "args", value)
         listed = values if isinstance(values, list | tuple) else [values]
-        return max((v for v in listed if isinstance(v, int)), default=0)
+        return max((v for v in listed if isinstance(v, int | float)), default=0)
 
     runners = largest("env_runners", "num_env_runners")
     learners = largest("learners", "num_learners")
     evaluators = largest("evaluation", "evaluation_num_env_runners")
-    per_runner = largest("env_runners", "num_cpus_per_env_runner") or 1
-    return max(os.cpu_count() or 1, 1 + (runners + evaluators) * per_runner + learners)
+    per_runner = largest("env_runners", "num_cpus_per_env_runner")
+    auto = (
+        0 if largest("learners", "num_gpus_per_learner") else 1
+    )  # RLlib's "auto": one CPU where there is no GPU
+    per_learner = largest("learners", "num_cpus_per_learner") or auto
+    own = max(1.0, largest("resources", "num_cpus_for_main_process"), 0 if learners else per_learner)
+    aggregators = largest("learners", "num_aggregator_actors_per_learner") * max(1.0, learners)
+    asked = own + (runners + evaluators) * per_runner + learners * per_learner + aggregators
+    return max(os.cpu_count() or 1, math.ceil(asked))
 
 
 def require(request: Any) -> None:

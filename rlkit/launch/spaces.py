@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 
-from rlkit.envs.make import make_bare
+from rlkit.envs.make import make_bare, make_env
 from rlkit.envs.watchdog import close
 from rlkit.errors import EnvError, RlkitError, UsageError
 from rlkit.roster import Roster, Spaces, has_mask, leaves, module_space, random_action, split_mask
@@ -298,7 +298,7 @@ def _refuse_changing_roster(recipe: Recipe) -> None:
     Raises:
         UsageError: names the step and who is there.
     """
-    env = make_bare(recipe.env, recipe.env_config, recipe.env_timeout_s)
+    env = make_env(recipe.env, recipe.env_config, limit_s=recipe.env_timeout_s)
     spaces, act = read_roster(recipe).spaces, _random_actions(recipe)
 
     def refused(what: str) -> UsageError:
@@ -341,7 +341,7 @@ def _check_infos(recipe: Recipe, connector: Any) -> None:
     Raises:
         UsageError: names the agent, the step, and what its infos lack.
     """
-    env = make_bare(recipe.env, recipe.env_config, recipe.env_timeout_s)
+    env = make_env(recipe.env, recipe.env_config, limit_s=recipe.env_timeout_s)
     act, single = _random_actions(recipe), read_roster(recipe).single
     missing, acted = set(read_roster(recipe).spaces), set()
     try:

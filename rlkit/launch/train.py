@@ -16,7 +16,7 @@ from rlkit.files import sha256, write_atomic
 from rlkit.launch import tune_run
 from rlkit.launch.experiment import Experiment
 from rlkit.launch.mirror import SYNC_S
-from rlkit.launch.rehearsal import load_recipe
+from rlkit.launch.rehearsal import load_recipe, trust_needs_weights
 from rlkit.recipe import Recipe
 from rlkit.runs import lock, manifest, seal, store
 from rlkit.runs.layout import INFO, RECIPE
@@ -67,12 +67,15 @@ def train(
     else:
         loaded = load_recipe(recipe, overrides)
     registry.begin(imports, loaded.to_dict())
+    trust_needs_weights(loaded, trust)
     if loaded.init_from:
         from rlkit.launch.initial import sources
 
         loaded = loaded.model_copy(update={"init_from": sources(loaded.init_from)})
-    elif trust:
-        raise UsageError("trust goes with init_from or with a run that is resumed: nothing else is loaded")
+    search = loaded.tune.search or {}
+    if search.get("storage"):  # a resume may come from another working folder
+        search = {**search, "storage": str(Path(str(search["storage"])).expanduser().absolute())}
+        loaded = loaded.model_copy(update={"tune": loaded.tune.model_copy(update={"search": search})})
     folder = new_run_folder(out, loaded.name)
     with lock.hold(folder, "train"):
         info = RunInfo.start(loaded, command=command, imports=registry.imports(), address=address)
@@ -138,7 +141,7 @@ def _resume(
         raise UsageError(
             f"{place_of(known.path)} is finished; to go on give a new limit, for example stop.env_steps=200000"
         )
-    registry.begin([*still_there(info.imports, imports), *imports])
+    registry.begin([*not_anew(info.imports, imports), *imports])
     _check_resumable(info.resumed_with)  # of a trusted stranger
     info.resumed_with = latest((*info.resumed_with, *words))
     loaded = recipes.load(known.path / RECIPE, info.resumed_with)
@@ -150,13 +153,10 @@ def _resume(
     return tune_run.run(Experiment(loaded, known.path, info, mode, trust, quiet, verbose))
 
 
-def still_there(recorded: Sequence[str], given: Sequence[str]) -> list[str]:
-    """Return what a run has imported, without files that are gone and whose module is given anew: it was moved."""
+def not_anew(recorded: Sequence[str], given: Sequence[str]) -> list[str]:
+    """Return what a run has imported, without files whose module is given anew: they were moved or replaced."""
     anew = {registry.module_name(name) for name in given}
-    return [
-        name for name in recorded
-        if not (name.endswith(".py") and registry.module_name(name) in anew and not Path(name).is_file())
-    ]  # fmt: skip
+    return [name for name in recorded if not (name.endswith(".py") and registry.module_name(name) in anew)]
 
 
 def latest(words: Iterable[str]) -> list[str]:

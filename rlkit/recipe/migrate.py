@@ -35,7 +35,7 @@ NEW_ENVS = {
 }  # fmt: skip
 TAKEN = {  # keys beside the config that a recipe has, where their values are what it expects
     "num_samples", "max_failures", "checkpoint_freq", "checkpoint_config", "keep_checkpoints_num", "metric", "mode",
-    "max_concurrent_trials",
+    "max_concurrent_trials", "time_budget_s", "checkpoint_score_attr",
 }  # fmt: skip
 TIDY = {path: name for name, path in PATHS.items()}
 
@@ -139,6 +139,10 @@ def _stop(old: Old, recipe: dict[str, Any], result: Migrated) -> None:
         if name != key:
             result.notes.append(f"stop.{key} → stop.{name}")
         stop[name] = value
+    budget = old.around.get("time_budget_s")
+    if isinstance(budget, int | float) and budget > 0:
+        stop.setdefault("time_s", budget)
+        result.notes.append("time_budget_s → stop.time_s, of each trial")
     if not stop:
         stop = dict(DEFAULT_STOP)
         result.notes.append(f"no limit: stop.env_steps {DEFAULT_STOP['env_steps']:,} added")
@@ -148,10 +152,15 @@ def _stop(old: Old, recipe: dict[str, Any], result: Migrated) -> None:
 def _around(old: Old, recipe: dict[str, Any], result: Migrated) -> None:
     """What stands beside the config: samples, checkpoints, folders."""
     for key, value in old.around.items():
+        if key == "time_budget_s" and "time_s" in recipe["stop"]:
+            continue
         if key == "num_samples" and isinstance(value, int) and value >= 1:
             recipe.setdefault("tune", {})["samples"] = value
             if value > 1:
                 result.notes.append("num_samples → tune.samples, which are seeds 0, 1, … here")
+        elif key == "checkpoint_score_attr" and isinstance(value, str) and not value.startswith("min-"):
+            recipe.setdefault("checkpoint", {})["best"] = _metric(value)
+            result.notes.append(f"checkpoint_score_attr {value} → checkpoint.best: {_metric(value)}")
         elif key == "max_failures" and isinstance(value, int) and value >= 0:
             recipe.setdefault("tune", {})["max_failures"] = value
         elif key == "checkpoint_config" and isinstance(value, Mapping):

@@ -97,6 +97,8 @@ def move(old: Old, recipe: dict[str, Any], notes: list[str]) -> None:
         value = _spaces(given, key, notes)
         if key in GONE:
             notes.append(f"{key} left out: {GONE[key]}")
+        elif key == "evaluation_duration" and old.config.get("evaluation_duration_unit") == "timesteps":
+            notes.append(f"{key} {value} left out: env steps; write evaluation: {{episodes: …}}")
         elif key in BY_HAND and value in (None, False, "NoFilter"):
             continue  # it asked for nothing
         elif key in BY_HAND:
@@ -281,6 +283,8 @@ def _evaluation(key: str, value: Any, recipe: dict[str, Any], notes: list[str]) 
     if isinstance(value, int) and value > 0:
         _put(recipe, ("evaluation", name), value)
         notes.append(f"{key} → evaluation.{name}")
+    elif value not in (None, 0):
+        notes.append(f"{key} {value!r} left out: evaluation.{name} is a whole number")
 
 
 def _top(key: str, value: Any, recipe: dict[str, Any], notes: list[str]) -> None:

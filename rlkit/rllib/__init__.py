@@ -41,6 +41,7 @@ from rlkit.rllib.embedded import (
 from rlkit.rllib.learners import (
     add_to_sac_loss,
     append_after_gae,
+    apply_rates,
     count_update,
     custom_learner_pieces,
     extra_learner_pieces,
@@ -125,6 +126,7 @@ __all__ = [
     "add_to_sac_loss",
     "allow_failures",
     "append_after_gae",
+    "apply_rates",
     "batch_rows",
     "count_update",
     "custom_learner_pieces",

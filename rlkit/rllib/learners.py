@@ -193,6 +193,17 @@ def optimizers_of(learner: Any) -> list[Any]:
     return list(learner._named_optimizers.values())
 
 
+def apply_rates(learner: Any, env_steps: int) -> None:
+    """Give a learner's optimisers their own learning rates for so many env steps (2.60: `_optimizer_lr_schedules`).
+
+    A loaded state of an optimiser holds the rate of the learner that wrote it.
+    """
+    for optimizer, schedule in learner._optimizer_lr_schedules.items():
+        rate = schedule.update(timestep=env_steps)
+        for group in optimizer.param_groups:
+            group["lr"] = float(rate)
+
+
 def wants_component(owner: Any, name: str, components: Any, not_components: Any) -> bool:
     """Whether a `get_state(components, not_components=…)` of a Checkpointable asks for a component (2.60)."""
     wanted: bool = owner._check_component(name, components, not_components)

@@ -48,8 +48,8 @@ from rlkit.algos.learning.adam import AdamStep, total_norm
 from rlkit.algos.learning.minibatches import Gate, finite, length, row, steps_of, tensors
 from rlkit.algos.learning.targets import Targets
 from rlkit.errors import RunFailed
+from rlkit.state import LEARNER as STATE
 
-STATE = "column_learner"
 UPDATES = "num_updates_lifetime"
 
 # {module: {column: array (K, B, ...)}}, nested like the spaces

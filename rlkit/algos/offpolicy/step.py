@@ -118,7 +118,7 @@ class OffPolicy(Algorithm):
         config = self.config
         buffer = config.replay_buffer_config
         modules = sorted(m for m in self.spaces if not m.startswith("__") and _is_trained(config, m))
-        self.extras = tuple(buffer.get("columns") or ())
+        self.extras = {module_id: self.columns_of(module_id) for module_id in modules}
         for module_id in modules:
             obs_space, action_space = self.spaces[module_id]
             states: dict[str, Any] = {OBS: obs_space}
@@ -127,10 +127,14 @@ class OffPolicy(Algorithm):
             self.replays[module_id] = Replay(
                 int(buffer["capacity"]),
                 states,
-                {ACTIONS: action_space, **dict.fromkeys(self.extras)},
+                {ACTIONS: action_space, **dict.fromkeys(self.extras[module_id])},
                 alpha=float(buffer.get("alpha", 0.6)) if config.prioritized else None,
                 seed=seeds.stream(config.seed, "replay", module_id),
             )
+
+    def columns_of(self, module_id: str) -> tuple[str, ...]:
+        """Return the further columns of a module's buffer: `replay_buffer_config.columns`."""
+        return tuple(self.config.replay_buffer_config.get("columns") or ())
 
     def add_to_replay(self, episodes: list[Any]) -> None:
         """Add the episodes of one sample to the buffers."""

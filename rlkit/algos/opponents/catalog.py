@@ -133,11 +133,13 @@ class DRONCatalog:
         self, observation_space: gym.Space, action_space: gym.Space, model_config_dict: Any, **kwargs: Any
     ):
         self.options = dict(model_config_dict["dron"])
+        if self.options.get("some_learn") and not {OPPONENT, HISTORY} & sizes(observation_space).keys():
+            self.options |= {"network": "flat", "supervise": "none"}  # of an agent that models nobody
         given = model_config_dict.get("rlkit_model")
         self.model = None if given is None else ModelRef(**given)
         self.observation_space = observation_space
         self.actions = int(action_space.n)
-        self.outputs = self.actions * int(model_config_dict["num_atoms"])
+        self.atoms = int(model_config_dict["num_atoms"])
 
     def build_encoder(self, framework: str = "torch") -> Encoder | Modelled:
         self.encoder = build_encoder(self.observation_space, self.options, self.model)
@@ -148,10 +150,10 @@ class DRONCatalog:
         return self.encoder
 
     def build_af_head(self, framework: str = "torch") -> nn.Module:
-        return self._head(self.outputs)
+        return self._head(self.actions * self.atoms)
 
     def build_vf_head(self, framework: str = "torch") -> nn.Module:
-        return self._head(1)
+        return self._head(self.atoms)
 
     def _head(self, outputs: int) -> nn.Module:
         if self.encoder.experts:

@@ -28,7 +28,7 @@ from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 from rlkit import rllib
 from rlkit.algos.opponents.graph import OpponentGraph
 from rlkit.algos.opponents.history import ActionCode, FeatureOptions
-from rlkit.algos.opponents.inputs import MOVES, LearnerInputs, Placebo
+from rlkit.algos.opponents.inputs import MOVES, UNKNOWN, LearnerInputs, Placebo
 from rlkit.roster import matches, module_space
 
 Opponents = Sequence[str] | Mapping[str, Sequence[str]]
@@ -184,8 +184,12 @@ class OpponentFeatures(ConnectorV2):
         for episode in episodes:
             if isinstance(episode, MultiAgentEpisode):
                 for agent, own in episode.agent_episodes.items():
-                    if agent in self._learners and _waits(own, self._learners[agent]):
+                    if agent not in self._learners:
+                        continue
+                    if _waits(own, self._learners[agent]):
                         todo.setdefault(agent, []).append((own, episode))
+                    elif own.is_done:
+                        self._end_unobserved(self._learners[agent], own, (episode.id_, agent))
             elif _waits(episode, self._learners[None]):
                 todo.setdefault(None, []).append((episode, None))
         for agent, parts in todo.items():
@@ -227,6 +231,13 @@ class OpponentFeatures(ConnectorV2):
                 self._types[rows[i]] = learner.type_in(own.infos.data[-1], own.t, agent_id)
             if own.is_done:
                 self._release(own if joint is None else joint, agent)
+
+    def _end_unobserved(self, learner: LearnerInputs, own: Any, key: tuple[str, str | None]) -> None:
+        """The step of an agent that ended without a last observation has labels too: nobody saw what was done."""
+        if key in self._rows:
+            kind = self._types.get(self._rows[key], UNKNOWN)
+            own.infos.data[-1] = learner.labelled(own.infos.data[-1], [None] * len(learner.opponents), kind)
+            self._forget(key)
 
     def _row(self, agent: str | None, own: Any, joint: Any) -> int:
         key = ((own if joint is None else joint).id_, agent)
