@@ -17,7 +17,7 @@ from rlkit.algos.opponents.history import FeatureOptions, OpponentHistory
 from rlkit.envs.soccer import SoccerEnv, SoccerParallelEnv
 from rlkit.errors import EnvError
 from rlkit.replay.episodes import agent_fragments
-from rlkit.rllib import EnvEpisode
+from rlkit.rllib.episodes import EnvEpisode
 
 OBS, ACT = SoccerEnv().observation_space, SoccerEnv().action_space
 

@@ -24,6 +24,21 @@ algorithm.save_to_path(sys.argv[3])
 print(torch.are_deterministic_algorithms_enabled(), "torch._dynamo" in sys.modules)
 """
 
+GOES_ON = """
+import os, ray
+from rlkit.launch.session import PATIENCE, RaySession
+for again in (False, True):
+    try:
+        with RaySession(None, 2, False) as session:
+            session.wait()
+            print(int(ray.cluster_resources()["CPU"]), os.environ[PATIENCE])
+            if not again:
+                raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        pass
+print(ray.is_initialized(), PATIENCE in os.environ)
+"""
+
 
 @pytest.mark.parametrize(("algorithm", "env"), [("PPO", "CartPole-v1"), ("SAC", "Pendulum-v1")])
 def test_training_imports_no_compiler(algorithm: str, env: str, tmp_path: object) -> None:
@@ -60,3 +75,8 @@ def test_a_trial_of_an_embedded_ray_needs_no_environment_of_its_own() -> None:
         made = class_cache._ActorClassCache().get(type("Trial", (), {}))
         assert not made._default_options["runtime_env"].get("env_vars")
     assert given == (class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE)
+
+
+def test_a_python_session_goes_on_with_another_ray_after_a_signal_has_ended_one() -> None:
+    done = subprocess.run([sys.executable, "-c", GOES_ON], capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["2 10", "2 10", "False False"], done.stderr[-2000:]

@@ -6,6 +6,7 @@ gives an actor the worker that has been idle longest, never the one that has jus
 
 from __future__ import annotations
 
+import atexit
 import logging
 import math
 import os
@@ -97,6 +98,8 @@ class RaySession:
     def __enter__(self) -> RaySession:
         import ray
 
+        while _leaving:
+            _leaving.pop().join()
         if ray.is_initialized():
             if self.address:
                 raise UsageError(f"--address {self.address}: this process already uses a Ray instance")
@@ -116,6 +119,7 @@ class RaySession:
         if kind is not None and issubclass(kind, KeyboardInterrupt):
             self._over.set()
             processes.end(processes.of_ray())
+            leave_behind()
             return
         import ray
 
@@ -127,6 +131,7 @@ class RaySession:
         except KeyboardInterrupt:
             # A second signal: agents of a raylet that was killed would live on for a minute.
             processes.end(processes.of_ray())
+            leave_behind()
             raise
         if self._heir is not None:
             self._heir.dismiss()
@@ -225,6 +230,23 @@ class RaySession:
                     "head node ended, or the network between is down"
                 )
                 return
+
+
+_leaving: list[threading.Thread] = []
+
+
+def leave_behind() -> None:
+    """Disconnect this process from a Ray whose processes were killed, without waiting for it: that takes 6 s.
+
+    Ray's library would end the process after `PATIENCE`, and a Python session that goes on would find Ray initialised.
+    """
+    import ray
+
+    if ray.is_initialized():
+        thread = threading.Thread(target=ray.shutdown, name="rlkit-ray-shutdown", daemon=True)
+        thread.start()
+        _leaving.append(thread)
+        atexit.register(thread.join)  # before Ray's own
 
 
 def shut_down(work: Callable[[], None]) -> None:

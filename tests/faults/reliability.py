@@ -79,6 +79,8 @@ Not promised:
 - an environment in mid-episode: after a restore episodes begin anew, with seeds that were not used before. What belongs
   to an episode goes with it (the state of a recurrent policy, the discounted sum of `normalize_rewards`);
 - generators of remote env runners and learners: they are seeded by the env steps done, not restored;
+- what a scheduler of trials has seen (ASHA's rungs, the medians of others): Tune 2.60 saves none of it, so trials that
+  go on are judged by what is reported from then on;
 - times and throughput.
 
 A manifest took 5 ms of CPU for a checkpoint of 0.7 MB, 7 ms for one of 4 MB, 71 ms for one of 86 MB: 12, 18 and 51 %
