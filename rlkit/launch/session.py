@@ -289,9 +289,8 @@ def demand(recipe: Recipe) -> int:
     learners = largest("learners", "num_learners")
     evaluators = largest("evaluation", "evaluation_num_env_runners")
     per_runner = largest("env_runners", "num_cpus_per_env_runner")
-    auto = (
-        0 if largest("learners", "num_gpus_per_learner") else 1
-    )  # RLlib's "auto": one CPU where there is no GPU
+    # RLlib's "auto" is one CPU where there is no GPU
+    auto = 0 if largest("learners", "num_gpus_per_learner") else 1
     per_learner = largest("learners", "num_cpus_per_learner") or auto
     own = max(1.0, largest("resources", "num_cpus_for_main_process"), 0 if learners else per_learner)
     aggregators = largest("learners", "num_aggregator_actors_per_learner") * max(1.0, learners)
