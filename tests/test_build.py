@@ -11,6 +11,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from case_envs import Two
+from maddpg_envs import Sum
 from ray import tune
 from ray.tune.search import Searcher
 
@@ -320,6 +321,20 @@ def test_a_constructor_that_exits_is_named(monkeypatch: pytest.MonkeyPatch) -> N
     spaces.forget_rosters()
     with pytest.raises(EnvError, match="it: the constructor raised SystemExit: 0"):
         build(recipe(env="it"))
+
+
+def test_an_environment_that_raises_in_the_rehearsal_of_a_team_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Off(Sum):
+        def step(self, actions: Any) -> Any:
+            raise RuntimeError("the simulator is not running")
+
+    monkeypatch.setitem(registry.TABLES["envs"], "it", registry.Entry("it", Off))
+    spaces.forget_rosters()
+    asked = recipe(algorithm="MADDPG", env="it", stop={"env_steps": 100000})
+    with pytest.raises(EnvError, match=r"step\(\) in step 1 of episode 1 raised RuntimeError: the simulator"):
+        spaces.check_spaces(build(asked), asked)
 
 
 def test_atari_names_its_package() -> None:

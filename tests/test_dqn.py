@@ -129,3 +129,12 @@ def test_scale_maps_bounded_dimensions_to_one() -> None:
     torch.nn.init.eye_(net.layers[0].weight)
     out = net({"a": torch.tensor([[2.0, 7.0, 10.0]]), "b": torch.tensor([[0.0, 1.0]])})
     assert out.tolist() == [[0.5, 7.0, 1.0]]
+
+
+def test_the_value_of_a_dueling_distribution_learns() -> None:
+    config = DQNConfig().environment("CartPole-v1").training(num_atoms=5, v_min=0.0, v_max=1.0, dueling=True)
+    module = config.build_learner(env=gym.make("CartPole-v1")).module["default_policy"]
+    out = module.compute_q_values({"obs": torch.randn(3, 4)})
+    assert out["qf_logits"].shape == (3, 2, 5)
+    (-torch.log_softmax(out["qf_logits"], dim=-1)[..., 0].mean()).backward()
+    assert max(float(p.grad.abs().max()) for p in module.vf.parameters()) > 0.01

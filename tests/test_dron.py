@@ -14,12 +14,14 @@ from ray.tune.registry import register_env
 
 from rlkit.algos.dron import DRON, DRONConfig
 from rlkit.algos.dron_rules import PAPER_FEATURES
+from rlkit.algos.opponents.catalog import DRONCatalog
 from rlkit.algos.opponents.losses import gate_use, supervised_loss
 from rlkit.algos.opponents.networks import (
     HISTORY,
     OPPONENT,
     STATE,
     ConcatEncoder,
+    FlatEncoder,
     MixtureEncoder,
     MixtureHead,
     Normalize,
@@ -339,3 +341,22 @@ def test_an_environment_with_no_opponent_is_refused_in_its_first_step():
     sampler = SingleAgentEnvRunner(config=config("cartpole", features=["last_action"]))
     with pytest.raises(Exception, match="shows no opponent to model"):
         sampler.sample()
+
+
+def test_an_agent_that_models_nobody_has_a_plain_network() -> None:
+    options = (
+        DRONConfig().training(network="moe", opponents={"a": ["b"]}, supervise="action").model_settings()
+    )
+    catalog = DRONCatalog(
+        gym.spaces.Box(-1, 1, (2,)), gym.spaces.Discrete(3), {**options, "num_atoms": 1, "rlkit_model": None}
+    )
+    encoder = catalog.build_encoder()
+    assert isinstance(encoder, FlatEncoder)
+    assert encoder.head is None
+    alone = DRONConfig().training(network="moe").model_settings()
+    with pytest.raises(ValueError, match="network 'moe' reads opponents"):
+        DRONCatalog(
+            gym.spaces.Box(-1, 1, (2,)),
+            gym.spaces.Discrete(3),
+            {**alone, "num_atoms": 1, "rlkit_model": None},
+        ).build_encoder()

@@ -121,7 +121,7 @@ def test_the_automatic_entropy_of_discrete_actions_can_be_reached(monkeypatch: p
         return torch.zeros(())
 
     config = SACConfig().environment("CartPole-v1").env_runners(num_env_runners=0)
-    learner = config.build_learner()
+    learner = config.build_learner(env=gym.make("CartPole-v1"))
     monkeypatch.setattr(SACTorchLearner, "compute_loss_for_module", loss)
     batch, name = {Columns.OBS: torch.zeros(1, 4)}, DEFAULT_MODULE_ID
     learner.compute_loss_for_module(module_id=name, config=config, batch=batch, fwd_out={})
