@@ -163,7 +163,7 @@ def test_version_names_the_installed_one(call) -> None:
 
 @pytest.mark.parametrize(
     ("words", "expected"),
-    [("train dqn_c", "dqn_cartpole"), ("check matd", "matd3_spread"), ("ev", "evaluate")],
+    [("train dqn_c", "dqn_cartpole"), ("check matri", "matrix_game"), ("ev", "evaluate")],
 )
 def test_the_shell_completes_commands_and_recipes(words: str, expected: str) -> None:
     env = {

@@ -230,11 +230,11 @@ def test_parameter_noise_moves_towards_its_distance_and_leaves_the_weights() -> 
     pairs = [(c, n) for c, n, free in explorer.pairs if free]
     for (clean, noisy), noise in zip(pairs, explorer.noise, strict=True):
         torch.testing.assert_close(noisy.data - clean.data, explorer.stddev * noise, rtol=1e-4, atol=1e-5)
-    runner.module.register_buffer("mean", torch.zeros(2))
-    noisy_weights = type(explorer)(explorer.place, 1e-9, 0, 0.0, None)
+    for module in (runner.module, explorer.twin):
+        module.register_buffer("mean", torch.zeros(2))
     runner.module.mean += 5.0  # statistics move in training, as those of `normalize_observations` do
-    noisy_weights.follow("an episode")
-    assert noisy_weights.twin.mean.tolist() == [5.0, 5.0]
+    explorer._apply()
+    assert explorer.twin.mean.tolist() == [5.0, 5.0]
     for distance, factor in ((0.0, 1.01), (1e9, 1 / 1.01)):
         old = explorer.stddev
         explorer.adapt(distance)

@@ -59,10 +59,10 @@ def test_the_page_has_curves_tables_recipe_and_warnings(tmp_path: Path) -> None:
     text, notes = page_of(tmp_path, a, b)
     tags = Tags(text).found
     assert sum(tag == "img" for tag, _ in tags) >= 6
-    for words in ("Learning curves", "config.training.lr", "P(A &gt; B)", "ppo: 1 seed; an interval needs 3",
+    for words in ("Learning curves", "config.<wbr>training.<wbr>lr", "P(A &gt; B)", "ppo: 1 seed; an interval needs 3",
                   "interrupted, not finished", "loss/p/total_loss", "return/agent_0", "updates"):  # fmt: skip
         assert words in text, words
-    assert "config.training.gamma" not in text  # it is the default
+    assert "training.<wbr>gamma" not in text  # it is the default
     assert any("ppo" in note and "recipe" in note for note in notes)
     assert len(text) < 3_000_000
 
