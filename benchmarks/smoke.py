@@ -121,6 +121,9 @@ SHORT: dict[str, list[str]] = {
 AGAIN: dict[str, list[list[str]]] = {
     "dqn_cartpole_seeds": [["report", *ROWS]],
     "scale": [["runners", "--runners", "1", "--seconds", "1"], ["queue", "--trials", "2", "--seconds", "20"]],
+    "search_beats": [
+        ["pendulum", "--trials", "2", "--steps", "512", "--seeds", "1", "--out", "/dev/null"],
+    ],
     "team_results": [["show", *ROWS]],
     "zoo": [["show", "ppo_cartpole"]],
 }

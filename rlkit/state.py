@@ -16,7 +16,8 @@ from ray.rllib.utils.checkpoints import Checkpointable
 from rlkit.rllib import wants_component
 
 State = dict[str, Any]
-LEARNER = "column_learner"  # component of rlkit's own learners: what changes in training beside weights and optimisers
+# The component of rlkit's own learners: what changes in training beside weights and optimisers.
+LEARNER_STATE = "column_learner"
 
 
 class Stateful(Protocol):

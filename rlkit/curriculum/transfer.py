@@ -27,7 +27,7 @@ def hand_over(
     """
     components = ["env_runner"]
     if weights:
-        components += [f"{LEARNER}/rl_module", f"{LEARNER}/{state.LEARNER}"]
+        components += [f"{LEARNER}/rl_module", f"{LEARNER}/{state.LEARNER_STATE}"]
         if optimizer:
             components.append(f"{LEARNER}/optimizer")
     new.set_state(old.get_state(components=components))

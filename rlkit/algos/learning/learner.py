@@ -48,7 +48,7 @@ from rlkit.algos.learning.adam import AdamStep, total_norm
 from rlkit.algos.learning.minibatches import Gate, finite, length, row, steps_of, tensors
 from rlkit.algos.learning.targets import Targets
 from rlkit.errors import RunFailed
-from rlkit.state import LEARNER as STATE
+from rlkit.state import LEARNER_STATE as STATE
 
 UPDATES = "num_updates_lifetime"
 
