@@ -60,10 +60,10 @@ def measure(
 
     With `progress` what it says on stderr is seen at once; otherwise only the end of it, where it fails.
 
-    The tree is read from /proc ten times a second: the raylet lets the kernel reap its workers, whose time then never
-    reaches anyone's `RUSAGE_CHILDREN`. This process adopts orphans (PR_SET_CHILD_SUBREAPER), so that they stay in the
-    tree. What a process does in its last tenth of a second is lost; a command that is over sooner counts by
-    `RUSAGE_CHILDREN`.
+    The tree is read from /proc ten times a second, after a minute once a second: the raylet lets the kernel reap its
+    workers, whose time then never reaches anyone's `RUSAGE_CHILDREN`. This process adopts orphans
+    (PR_SET_CHILD_SUBREAPER), so that they stay in the tree. What a process does after the last reading is lost; a
+    command that is over sooner counts by `RUSAGE_CHILDREN`.
     """
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     seen: dict[tuple[int, int], float] = {}
@@ -103,12 +103,13 @@ def _reaped() -> float:
 
 
 def _watch(seen: dict[tuple[int, int], float], over: threading.Event) -> None:
+    started = time.monotonic()
     while True:
         last = over.is_set()
         seen.update(tree())
         if last:
             return
-        over.wait(0.1)
+        over.wait(0.1 if time.monotonic() - started < 60 else 1)
 
 
 def tree() -> dict[tuple[int, int], float]:
