@@ -238,6 +238,19 @@ def test_a_wrong_value_is_refused(algorithm: str, where: str, value: Any) -> Non
     assert all(problem.fix for problem in caught.value.problems)
 
 
+@pytest.mark.parametrize(
+    ("path", "beside"), [("model.name", {"hiddens": [8]}), ("exploration.type", {"temperature": 1.0})]
+)
+def test_a_name_that_decides_on_the_keys_beside_it_takes_no_search_space(path: str, beside: Any) -> None:
+    section, key = path.split(".")
+    given = {section: {key: recipes.SearchSpace("grid", ("mlp", "lstm")), **beside}}
+    with pytest.raises(RecipeError) as caught:
+        recipes.from_mapping({**BASE["PPO"], "stop": {"iterations": 3}, **given})
+    (problem,) = caught.value.problems
+    assert (problem.path, problem.message) == (path, "a search space cannot stand here")
+    assert problem.fix == f"write a recipe for each, or give {path}=… on the command line"
+
+
 @pytest.mark.parametrize("failures", [1, 2, 1000])
 @pytest.mark.parametrize("algorithm", BASE)
 def test_max_failures_without_checkpoints_is_refused(algorithm: str, failures: int) -> None:

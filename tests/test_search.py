@@ -63,6 +63,38 @@ def test_a_result_without_the_metric_does_not_end_a_search() -> None:
     assert (trial.value, trial.intermediate_values) == (5.0, {3: 5.0})
 
 
+def test_a_stop_with_a_slash_in_its_name_is_no_part_of_a_search() -> None:
+    from ray import tune
+    from ray.tune.experiment import Experiment
+    from ray.tune.search import SearchGenerator
+
+    from rlkit.launch.search import param_space
+
+    words = ["config.training.lr=!loguniform [1e-5, 1e-2]", "model.hiddens=!choice [[32, 32], [64, 64]]"]
+    recipe = load("dqn_cartpole", [*words, "tune.search={type: optuna}"])
+    assert "eval/episode_return" in recipe.stop
+    space, samples = param_space(recipe)
+    found = SearchGenerator(searcher(recipe))
+    found.set_search_properties("score", "max", space)
+    spec = Experiment("s", run=tune.Trainable, config=space, num_samples=samples)
+    found.add_configurations([spec])
+    config = found.next_trial().config
+    given = recipe.to_dict()
+    lr, hiddens = config["config"]["training"].pop("lr"), config["model"].pop("hiddens")
+    del given["config"]["training"]["lr"], given["model"]["hiddens"]
+    assert 1e-5 <= lr <= 1e-2
+    assert hiddens in ([32, 32], [64, 64])
+    assert config == {**given, "tune": {}}
+
+
+def test_a_searcher_takes_no_item_of_a_list() -> None:
+    sizes = {"name": "mlp", "hiddens": [SearchSpace("choice", (32, 64)), 64]}
+    values = {**BASE, "model": sizes, "tune": {"samples": 2}}
+    from_mapping(values)  # a random draw does
+    with pytest.raises(RecipeError, match=r"model\.hiddens\[0\]: optuna cannot search one item of a list"):
+        from_mapping({**values, "tune": {"search": {"type": "optuna"}}})
+
+
 def test_a_storage_goes_on_with_the_next_run(tmp_path: Path) -> None:
     from rlkit.launch.search import param_space
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ray import tune
+from ray.tune.search.sample import Domain
 
 from rlkit import seeds
 from rlkit.errors import UsageError, did_you_mean
@@ -138,10 +139,11 @@ def _optuna(options: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
 
 
 class Patient(tune.search.Searcher):
-    """A searcher that hears of a result only where it has the metric.
+    """A searcher that hears of a result only where it has the metric, and of the config only what is searched.
 
-    Optuna's raises a KeyError for any other (ray 2.60, `OptunaSearch.on_trial_result`): an evaluation takes place in
-    some iterations alone, and no episode may be over after the first.
+    Optuna's raises a KeyError for any other result (ray 2.60, `OptunaSearch.on_trial_result`): an evaluation takes
+    place in some iterations alone, and no episode may be over after the first. It also raises for every key with a
+    `/`, such as `stop: {eval/episode_return: 475}`; Tune puts what is suggested into the whole config.
     """
 
     def __init__(self, searcher: tune.search.Searcher):
@@ -150,7 +152,7 @@ class Patient(tune.search.Searcher):
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict, **spec: Any) -> bool:
         super().__init__(metric=metric, mode=mode)
-        return self.inner.set_search_properties(metric, mode, config, **spec)
+        return self.inner.set_search_properties(metric, mode, searched(config), **spec)
 
     def suggest(self, trial_id: str) -> dict | None:
         return self.inner.suggest(trial_id)
@@ -168,6 +170,16 @@ class Patient(tune.search.Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         self.inner.restore(checkpoint_path)
+
+
+def searched(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of nested mappings that consists of Tune's domains."""
+    found = {}
+    for key, value in config.items():
+        part = searched(value) if isinstance(value, Mapping) else value
+        if isinstance(part, Domain) or (part and isinstance(value, Mapping)):
+            found[key] = part
+    return found
 
 
 def _number(result: Mapping[str, Any], metric: str) -> float | None:

@@ -31,7 +31,7 @@ def check_parts(data: Mapping[str, Any], config: Config, report: Report) -> None
         _check_named("callbacks", entry, "name", ("callbacks", index), report)
     if "name" in data.get("model", {}):
         _check_registered_model(data["model"], report)
-    else:
+    elif not report.has(("model", "name")):
         _check_default_model(data.get("model", {}), report)
     algorithm, acts = config.algorithm, action_of(data.get("env", ""), data.get("env_config", {}))
     for field, message, fix in idle_fields(algorithm, data.get("model", {}), acts=acts):

@@ -52,6 +52,7 @@ WRITERS = ("BestCheckpoint", "EpisodeGif")  # callbacks with a `folder`
 TRACKERS = {"wandb": "wandb", "mlflow": "mlflow", "trackio": "trackio"}
 FULL_PATHS = {metrics.FAMILIES[tidy]: tidy for tidy in ("return/", "loss/")}
 SPACE_SECTIONS = ("config", "model", "env_config", "exploration")
+NAMES = (("model", "name"), ("exploration", "type"))  # what they name decides which keys stand beside them
 SCHEDULER: Path = ("tune", "scheduler")
 
 
@@ -116,9 +117,12 @@ def _check_track(track: Any, report: Report) -> None:
 def check_spaces(data: Any, report: Report) -> None:
     """Report search spaces where Tune does not look for them, and words that Tune would run."""
     for path, space in spaces_in(data):
-        if path[0] in SPACE_SECTIONS or path[:3] == (*SCHEDULER, "mutations"):
+        inside = path[0] in SPACE_SECTIONS or path[:3] == (*SCHEDULER, "mutations")
+        if inside and path not in NAMES:
             continue
         fix = f"search spaces stand below {', '.join(SPACE_SECTIONS)}"
+        if path in NAMES:
+            fix = f"write a recipe for each, or give {'.'.join(map(str, path))}=… on the command line"
         if path == ("seed",):
             fix = "write seed: 0 and tune: {samples: 5}, which runs seeds 0 to 4"
         report.add(path, "a search space cannot stand here", fix, got=space)
@@ -327,6 +331,11 @@ def _check_search(search: Mapping[str, Any], data: Mapping[str, Any], report: Re
     for where, space in spaces:
         if space.kind == "grid":
             report.add(where, f"{kind} cannot take a grid", "write !choice instead of !grid", got=space)
+        elif any(isinstance(part, int) for part in where):
+            message = f"{kind} cannot search one item of a list"
+            report.add(where, message, "write the whole list as !choice [[…], […]]", got=space)
+        elif any("/" in str(part) for part in where):
+            report.add(where, f"{kind} cannot search a key with a '/'", "rename the key", got=space)
     if not spaces:
         fix = "write a search space, such as lr: !loguniform [1e-5, 1e-3]"
         report.add(path, f"{kind} has nothing to search", fix, key=True)
