@@ -124,11 +124,30 @@ def checked_like(name: str, value: Any, expected: Any) -> Any:
     return tree.map_structure(leaf, value, expected)
 
 
+def agent_steps_of(episode: MultiAgentEpisode, agent: Any) -> list[Any]:
+    """Return the agent's own step at each environment step of this piece and its lookback, 'S' where it took none.
+
+    RLlib's list (2.60) has another length in two cases. For an agent that joins in a later piece it begins at the
+    episode's step 0, not at the lookback's. For one that is terminated without an observation it has one 'S' too many,
+    before its last step.
+    """
+    buffer, skip = episode.env_t_to_agent_t[agent], episode.SKIP_ENV_TS_TAG
+    steps, before = list(buffer.data), episode.env_t_started - buffer.lookback
+    extra = len(steps) - (buffer.lookback + episode.env_t - episode.env_t_started + 1)
+    was_here = any(t != skip for t in steps[: buffer.lookback + 1])
+    if before > 0 and extra >= before and not was_here:
+        steps, extra = steps[before:], extra - before
+    elif before < 0 and extra < 0:  # the lookback is longer than the episode was
+        steps, extra = [skip] * -before + steps, extra - before
+    if extra > 0:
+        last = max(k for k, t in enumerate(steps) if t != skip)
+        del steps[last - 1]
+    return steps
+
+
 def env_steps_of(episode: MultiAgentEpisode, agent: Any) -> np.ndarray:
     """Return (T + 1,) int: the environment step of each of an agent's observations in this piece."""
-    sa = episode.agent_episodes[agent]
-    buffer = episode.env_t_to_agent_t[agent]
-    first = episode.env_t_started - buffer.lookback
-    numbers = buffer.data
-    steps = [first + k for k, t in enumerate(numbers) if t != episode.SKIP_ENV_TS_TAG and t >= sa.t_started]
-    return np.array(steps[: len(sa) + 1])
+    sa, skip = episode.agent_episodes[agent], episode.SKIP_ENV_TS_TAG
+    first = episode.env_t_started - episode.env_t_to_agent_t[agent].lookback
+    steps = enumerate(agent_steps_of(episode, agent), first)
+    return np.array([k for k, t in steps if t != skip and t >= sa.t_started][: len(sa) + 1])

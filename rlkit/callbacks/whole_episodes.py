@@ -13,7 +13,7 @@ from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.env.utils.infinite_lookback_buffer import InfiniteLookbackBuffer
 
-from rlkit.callbacks.episode_data import clone, original, rebuilt
+from rlkit.callbacks.episode_data import agent_steps_of, clone, original, rebuilt
 from rlkit.rllib import share_hanging_rewards
 
 Episode = Any  # SingleAgentEpisode or MultiAgentEpisode
@@ -114,10 +114,10 @@ def _steps_of(agent: Any, pieces: list[MultiAgentEpisode]) -> InfiniteLookbackBu
     first = pieces[0]
     for piece in pieces:
         buffer = piece.env_t_to_agent_t.get(agent)
-        own = [] if buffer is None else list(buffer.data[buffer.lookback :])
+        own = [] if buffer is None else agent_steps_of(piece, agent)[buffer.lookback :]
         size = piece.env_t - piece.env_t_started + 1
         own += [piece.SKIP_ENV_TS_TAG] * (size - len(own))
-        steps = steps[:-1] + own if steps else own
+        steps = steps + own[1:] if steps else own  # the next piece leaves out who is done
     known = first.env_t_to_agent_t.get(agent)
     lookback = list(known.data[: known.lookback]) if known is not None else []
     return InfiniteLookbackBuffer(data=lookback + steps, lookback=len(lookback))
