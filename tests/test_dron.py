@@ -211,6 +211,8 @@ def test_bounded_state_is_normalized_and_the_rest_left_alone():
     space = gym.spaces.Box(np.float32([0, -2, -np.inf, 0.4]), np.float32([1, 2, np.inf, 0.4]))
     got = Normalize(space)(torch.tensor([[1.0, 1.0, 5.0, 0.4]]))
     torch.testing.assert_close(got, torch.tensor([[3**0.5, 3**0.5 / 2, 5.0, 0.0]]))
+    most = np.finfo(np.float32).max  # how some environments write "no bound"
+    assert Normalize(gym.spaces.Box(-most, most, (1,)))(torch.tensor([[1.5]])).item() == 1.5
     plain, scaled = (runner(network="flat", features=[], normalize_state=on).module for on in (False, True))
     scaled.encoder.load_state_dict(plain.encoder.state_dict())
     soccer_space = SoccerEnv().observation_space

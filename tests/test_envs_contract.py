@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import gymnasium as gym
@@ -311,6 +312,35 @@ def test_gymnasiums_own_environments_may_leave_their_bounds() -> None:
         EnvError, match=r"got 9.0 at index 0; expected between -4.8\S* and 4.8\S*. Fix: widen the space"
     ):
         asked.step(0)
+
+
+class Halved(gym.ObservationWrapper):
+    """Half of each number, in the bounds that it says."""
+
+    def __init__(self, env: gym.Env, high: float | None):
+        super().__init__(env)
+        if high is not None:
+            self.observation_space = gym.spaces.Box(-high, high, (4,), np.float32)
+
+    def observation(self, observation: Any) -> Any:
+        return observation / np.float32(2.0)
+
+
+def test_a_wrapper_that_declares_a_space_keeps_to_it_around_gymnasiums_own_environments() -> None:
+    for high, error in ((1.0, True), (9.0, False), (None, False)):
+        env = checked(gym.wrappers.FrameStackObservation(Halved(gym.make("CartPole-v1"), high), 2))
+        env.reset(seed=0)
+        env.unwrapped.state = (12.0, 0.0, 0.0, 0.0)  # CartPole-v1 declares positions up to 4.8
+        message = r"got 6.0 at index .*; expected between -1.0 and 1.0"
+        with pytest.raises(EnvError, match=message) if error else nullcontext():
+            env.step(0)
+
+
+def test_the_generator_of_a_checked_environment_is_the_environments_own() -> None:
+    for env in (Single(), Team()):
+        wrapped = checked(env, name="x")
+        wrapped.reset(seed=3)
+        assert wrapped.np_random is env.np_random
 
 
 def test_nested_observations_name_the_part() -> None:

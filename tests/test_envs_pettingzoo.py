@@ -227,6 +227,8 @@ def test_the_raw_environments_own_methods_stay_in_reach() -> None:
     env.unwrapped.set_task(7)
     assert env.task == 7
     assert env.env.task == 7
+    env.env.np_random = generator = np.random.default_rng(0)
+    assert env.np_random is generator
 
 
 def test_metadata_is_not_shared_between_instances() -> None:

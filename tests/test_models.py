@@ -151,6 +151,20 @@ def test_a_critic_without_fusion_layers_sees_action_and_observation(
     assert not torch.equal(one, critic(actions, tree.map_structure(lambda x: x * 0, obs)))
 
 
+def test_a_critic_that_scales_sees_actions_as_modules_choose_them() -> None:
+    model = {"name": "mlp", "hiddens": [16], "fusionnet_hiddens": [], "scale": True}
+    critics = []
+    for bounds in (
+        (-1.0, 1.0),
+        (0.0, 100.0),
+    ):  # RLlib's modules act in -1 to 1 whatever the environment's bounds
+        torch.manual_seed(0)
+        space = gym.spaces.Box(*bounds, (2,), np.float32)
+        critics.append(module_of(SACConfig, model, VECTOR, space).qf_encoder)
+    batch = {"obs": batch_of(VECTOR, 3), "actions": torch.linspace(-1, 1, 6).reshape(3, 2)}
+    assert torch.equal(*(critic(batch)["encoder_out"] for critic in critics))
+
+
 def test_inference_modules_leave_out_what_acting_does_not_need() -> None:
     whole = module_of(PPOConfig, {"name": "tiny"}, VECTOR, CHOICE)
     acting = module_of(PPOConfig, {"name": "tiny"}, VECTOR, CHOICE, inference_only=True)
@@ -451,6 +465,13 @@ def test_a_multidiscrete_observation_counts_from_its_start_and_may_be_a_matrix()
     expected = [[1, 0, 0, 0, 1, 0, 1, 1, 0], [0, 0, 1, 1, 0, 1, 0, 0, 1]]
     assert as_float(seen, space).tolist() == expected
     assert as_float(seen[:, None], space).tolist() == [[row] for row in expected]
+
+
+def test_rows_of_zeros_that_stand_for_no_step_are_read_whatever_the_start() -> None:
+    zeros, late = torch.zeros(2, dtype=torch.int64), gym.spaces.Discrete(3, start=2)
+    assert as_float(torch.cat([torch.tensor([4]), zeros]), late).tolist() == [[0, 0, 1], [1, 0, 0], [1, 0, 0]]
+    pair = gym.spaces.MultiDiscrete([2, 2], start=[5, 0])
+    assert as_float(zeros[None], pair).tolist() == [[1, 0, 1, 0]]
 
 
 def test_a_number_without_axes_beside_others_is_flattened_by_mlp() -> None:

@@ -387,11 +387,10 @@ def test_environments_whose_package_is_missing(monkeypatch: pytest.MonkeyPatch) 
     from rlkit.recipe import env_check
 
     monkeypatch.setattr(env_check.importlib.util, "find_spec", lambda name: None)
-    (found,) = errors(MINIMAL.replace("CartPole-v1", "Ant-v5"))
-    assert (
-        "Ant-v5 needs the package mujoco, which is not installed; fix: pip install 'gymnasium[mujoco]'"
-        in found
-    )
+    for name, package in (("Ant-v5", "mujoco"), ("LunarLander-v3", "Box2D")):
+        (found,) = errors(MINIMAL.replace("CartPole-v1", name))
+        needs = f"{name} needs the package {package}, which is not installed"
+        assert f"{needs}; fix: pip install 'rlkit-rllib[{package.lower()}]'" in found
 
 
 @pytest.mark.parametrize(

@@ -232,6 +232,15 @@ class CheckedMultiAgentEnv(MultiAgentEnv):
     def get_action_space(self, agent_id: str) -> gym.Space:
         return self.env.unwrapped.get_action_space(agent_id)
 
+    @property
+    def np_random(self) -> Any:
+        """The environment's generator; gym.Env's own property would make another."""
+        return self.env.np_random
+
+    @np_random.setter
+    def np_random(self, value: Any) -> None:
+        self.env.np_random = value
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name == "env":
             raise AttributeError(name)

@@ -34,7 +34,8 @@ def checked(
     Args:
         env: a `gym.Env` or a `MultiAgentEnv`; or Gymnasium's `VectorEnv`, whose arrays are checked as a whole.
         bounds: also require observations to lie within their space's bounds (up to 1e-5, relative). None: of all
-            but Gymnasium's own environments, which nobody here can mend. LunarLander-v3 leaves its bounds (1.2).
+            but Gymnasium's own environments, which nobody here can mend: LunarLander-v3 leaves its bounds (1.2). Of
+            those too where a wrapper that is not Gymnasium's declares another space.
         name: how messages call it; default: its id, its metadata's name, or its class.
         run: whose failures are counted, in this process: after three with no finished episode in between no other
             environment of this run is made. RLlib's `restart_failed_sub_environments` alone would build for ever one
@@ -57,13 +58,24 @@ def checked(
         )
     if bounds is None:
         entry = env.spec.entry_point if env.spec is not None else None
-        bounds = not (isinstance(entry, str) and entry.startswith("gymnasium.envs."))
+        bounds = not (isinstance(entry, str) and entry.startswith("gymnasium.envs.")) or _own_space(env)
     if isinstance(env, VectorEnv):
         return CheckedVectorEnv(env, Contract(name, bounds, run, limit_s, "round"))
     contract = Contract(name, bounds, run, limit_s)
     if isinstance(env.unwrapped, MultiAgentEnv):
         return CheckedMultiAgentEnv(env, contract)
     return CheckedEnv(env, contract)
+
+
+def _own_space(env: gym.Env | VectorEnv) -> bool:
+    """Whether a wrapper that is not Gymnasium's declares another observation space than what it wraps."""
+    name = "single_observation_space" if isinstance(env, VectorEnv) else "observation_space"
+    while env is not env.unwrapped:
+        foreign = not type(env).__module__.startswith("gymnasium.")
+        if foreign and getattr(env, name) != getattr(env.env, name):
+            return True
+        env = env.env
+    return False
 
 
 class CheckedEnv(gym.Wrapper):

@@ -134,6 +134,15 @@ class PettingZooEnv(MultiAgentEnv):
     def close(self) -> None:
         self.env.close()
 
+    @property
+    def np_random(self) -> Any:
+        """The environment's generator; where it has none, gym.Env's own."""
+        return getattr(self.env.unwrapped, "np_random", None) or super().np_random
+
+    @np_random.setter
+    def np_random(self, value: Any) -> None:
+        self.env.unwrapped.np_random = value
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name == "env":
             raise AttributeError(name)

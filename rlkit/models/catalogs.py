@@ -368,7 +368,10 @@ class CustomSACCatalog(_Custom, SACCatalog):
                 f"model.fusionnet_hiddens is empty: the model {features.model.name!r} would see actions too, and a "
                 "recurrent one sees observations alone; expected the sizes of the layers behind it, e.g. [64]"
             )
-        space = gym.spaces.Dict({ACTION: action_space, OBSERVATION: features.space})
+        actions = gym.spaces.Box(
+            -1.0, 1.0, action_space.shape
+        )  # RLlib's normalised ones, whatever the environment's
+        space = gym.spaces.Dict({ACTION: actions, OBSERVATION: features.space})
         try:
             size, _ = measure(features.model, space)
         except UsageError as error:

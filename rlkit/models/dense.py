@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from rlkit.errors import UsageError, did_you_mean
-from rlkit.models.features import zeros
+from rlkit.models.features import UNBOUNDED, zeros
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -116,8 +116,7 @@ def bounds_of(space: gym.Space) -> tuple[torch.Tensor, torch.Tensor]:
         return -torch.ones(size), torch.ones(size)
     low = torch.from_numpy(space.low.astype("float32")).flatten()
     high = torch.from_numpy(space.high.astype("float32")).flatten()
-    # environments write "no bound" as inf or as the largest float
-    bounded = (low.abs() < 1e30) & (high.abs() < 1e30) & (high > low)
+    bounded = (low.abs() < UNBOUNDED) & (high.abs() < UNBOUNDED) & (high > low)
     return torch.where(bounded, low, -1.0), torch.where(bounded, high, 1.0)
 
 

@@ -33,6 +33,7 @@ from torch import nn
 from rlkit.errors import UsageError, did_you_mean
 
 Build = Callable[..., nn.Module]
+UNBOUNDED = 1e30  # environments write "no bound" as inf or as the largest float
 
 
 @dataclass(frozen=True)
@@ -126,11 +127,11 @@ def as_float(observation: Any, space: gym.Space) -> Any:
     if isinstance(space, gym.spaces.Box):
         return observation if observation.dtype == torch.float32 else observation.float()
     if isinstance(space, gym.spaces.Discrete):
-        index = observation.long() - int(space.start)
+        index = (observation.long() - int(space.start)).clamp(min=0)  # rows of zeros stand for no step
         return nn.functional.one_hot(index, int(space.n)).float()
     if isinstance(space, gym.spaces.MultiDiscrete):
         start = torch.as_tensor(space.start, device=observation.device)
-        index = (observation.long() - start).flatten(-space.nvec.ndim)
+        index = (observation.long() - start).clamp(min=0).flatten(-space.nvec.ndim)
         parts = [nn.functional.one_hot(index[..., i], int(n)) for i, n in enumerate(space.nvec.flatten())]
         return torch.cat(parts, dim=-1).float()
     if isinstance(space, gym.spaces.Dict):

@@ -9,7 +9,7 @@ from typing import Any
 
 from rlkit import envs, registry
 from rlkit.envs import rules as env_rules
-from rlkit.envs.names import MAKE_OPTIONS
+from rlkit.envs.names import EXTRAS, MAKE_OPTIONS
 from rlkit.errors import UsageError, did_you_mean
 from rlkit.files import FOLDERS, NO_FOLDER
 from rlkit.recipe.options import check_values
@@ -53,7 +53,9 @@ def _known(name: str, report: Report) -> bool:
         package = table()["gymnasium"][name].get("needs")
         if package and importlib.util.find_spec(package) is None:
             message = f"{name} needs the package {package}, which is not installed"
-            report.add(("env",), message, f"pip install 'gymnasium[{package.lower()}]'")
+            own = package.lower() in EXTRAS  # Gymnasium's own extra box2d needs swig
+            extra = f"{'rlkit-rllib' if own else 'gymnasium'}[{package.lower()}]"
+            report.add(("env",), message, f"pip install '{extra}'")
         return True
     if len(name) > 200 or not name.isprintable():
         report.add(("env",), "this is not the name of an environment", fix, got=name)

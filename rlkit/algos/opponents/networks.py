@@ -25,6 +25,7 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.core.models.base import ENCODER_OUT
 from torch import nn
 
+from rlkit.models.features import UNBOUNDED
 from rlkit.roster import MASK_KEY, has_mask
 
 STATE, OPPONENT, HISTORY = "state", "opponent", "history"
@@ -64,7 +65,7 @@ class Normalize(nn.Module):
     def __init__(self, space: gym.spaces.Box):
         super().__init__()
         low, high = torch.as_tensor(space.low).double(), torch.as_tensor(space.high).double()
-        bounded = torch.isfinite(low) & torch.isfinite(high)
+        bounded = (low.abs() < UNBOUNDED) & (high.abs() < UNBOUNDED)
         middle = torch.where(bounded, (low + high) / 2, 0.0)
         deviation = torch.where(bounded & (high > low), (high - low) / 12**0.5, 1.0)
         self.register_buffer("middle", middle.float(), persistent=False)
