@@ -244,10 +244,16 @@ def fixed_policies(
         policies: those there are.
 
     Raises:
-        ValueError: a policy that depends on the episode, or does not exist.
+        ValueError: a policy that depends on the episode, or does not exist; ids that are not text.
     """
     found: dict[str, str] = {}
-    for agent in sorted(map(str, agents)):
+    agents = list(agents)
+    if numbers := [agent for agent in agents if not isinstance(agent, str)]:
+        raise ValueError(
+            f"got the agents {', '.join(map(repr, numbers))}, expected names: rows of all agents and their metrics are "
+            "named after them; write them as str in possible_agents and in what reset() and step() return"
+        )
+    for agent in sorted(agents):
         try:
             found[agent] = mapping(agent, None)
         except (AttributeError, TypeError) as error:

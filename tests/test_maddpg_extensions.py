@@ -368,6 +368,15 @@ def test_a_normalizer_gives_mean_zero_and_variance_one() -> None:
     assert torch.allclose(y.std(dim=0, unbiased=False), torch.ones(2), atol=1e-2)
 
 
+def test_a_normalizer_keeps_a_spread_that_is_small_beside_the_mean() -> None:
+    normalizer = Normalizer(1)
+    rows = torch.randn(20, 1024, 1) * 0.1 + 1000.0
+    for batch in rows:
+        normalizer.see(batch)
+    assert normalizer.mean.dtype == torch.float32
+    assert normalizer.variance.sqrt().item() == pytest.approx(0.1, rel=0.05)
+
+
 class Skewed(Sum):
     """Sum with numbers between 992 and 1008, and rewards a hundred times larger."""
 

@@ -28,6 +28,7 @@ from rlkit.algos.onpolicy.distributions import distribution
 from rlkit.algos.onpolicy.learner import epochs
 from rlkit.algos.ppo import surrogate, value_loss
 from rlkit.algos.sampling.array_episodes import ArrayFragment
+from rlkit.algos.sampling.team_fragment import TeamFragment
 from rlkit.callbacks import RewardScale
 from rlkit.errors import RunFailed
 from rlkit.launch.trial import trainable
@@ -613,7 +614,8 @@ def test_several_agents_learn_each_with_its_module() -> None:
 
 
 @pytest.mark.usefixtures("ray_local")
-def test_a_policy_learns_from_episodes_beside_a_module_without_a_distribution() -> None:
+@pytest.mark.parametrize("arrays", [False, True])
+def test_a_policy_learns_beside_a_module_without_a_distribution(arrays: bool) -> None:
     config = PPOConfig().environment(Pair).env_runners(num_env_runners=0)
     config.multi_agent(
         policies=["a", "b"], policy_mapping_fn=lambda agent, *_, **__: agent, policies_to_train=["a"]
@@ -621,9 +623,14 @@ def test_a_policy_learns_from_episodes_beside_a_module_without_a_distribution() 
     random = RLModuleSpec(RandomRLModule)  # it gives actions alone
     config.rl_module(rl_module_spec=MultiRLModuleSpec(rl_module_specs={"a": RLModuleSpec(), "b": random}))
     config.training(train_batch_size_per_learner=64, minibatch_size=32, num_epochs=1)
-    config.array_fragments = False
+    config.array_fragments = arrays
     algo = config.debugging(seed=0).build_algo()
     result = algo.train()
+    (sample, *_) = algo.env_runner.sample()
+    assert isinstance(sample, TeamFragment) == arrays
+    if arrays:
+        assert sample.of_module("a") is not None
+        assert sample.of_module("b") is None
     algo.stop()
     assert np.isfinite(result["learners"]["a"]["policy_loss"])
 

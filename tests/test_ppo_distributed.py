@@ -107,6 +107,17 @@ def test_an_infinite_reward_stops_rllibs_learner_pipeline_too() -> None:
         np.testing.assert_array_equal(value, after[0][name])
 
 
+@pytest.mark.usefixtures("ray_local")
+def test_what_a_remote_learner_raises_ends_the_run_with_its_own_message() -> None:
+    made = config().environment(Broken).env_runners(num_env_runners=0).learners(num_learners=1)
+    algorithm = made.build_algo()
+    try:
+        with pytest.raises(RunFailed, match=r"module 'default_policy': .* rewards are NaN or inf"):
+            algorithm.train()
+    finally:
+        algorithm.stop()
+
+
 LEARNT_FROM_COLUMNS = {"stop_kl": 0.1, "vf_clip_range": 0.2, "normalize_rewards": True}
 
 

@@ -26,6 +26,7 @@ from rlkit.algos.sampling.team_runner import TeamEnvRunner
 from rlkit.envs.make import env_creator
 from rlkit.errors import RunFailed
 from rlkit.models.spec import module_spec
+from rlkit.roster import fixed_policies
 
 SPREAD = "pettingzoo/mpe2.simple_spread_v3"
 
@@ -95,6 +96,7 @@ class Absent(Dying):
 
 
 register_env("dying", Dying)
+register_env("flags", Flags)
 register_env("absent", Absent)
 register_env(SPREAD, env_creator(SPREAD))
 
@@ -186,7 +188,118 @@ def test_popart_moves_no_value_and_running_statistics_are_unbiased() -> None:
     assert normalizer.moments()[0][0] == pytest.approx(200.0)  # an absent agent's target does not count
 
 
+@pytest.mark.parametrize("normalize", ["running", "popart"])
+def test_old_values_of_a_batch_are_what_the_critic_puts_out_before_the_first_update(normalize: str) -> None:
+    config = config_of("flags", ("a", "b"), critic="centralized", normalize_values=normalize)
+    config.validate()
+    spaces = {a: (Flags().observation_spaces[a], Flags().action_spaces[a]) for a in "ab"}
+    module = config.build_learner(spaces=spaces).module["a"].unwrapped()
+    inputs = torch.randn(6, 2 + 3)  # what both observe
+    for mean in (-30.0, -25.0, 80.0):
+        values = module.team_values(inputs).detach()
+        targets = torch.full_like(values, mean) + torch.randn_like(values)
+        old, wanted = module.in_its_units(values, targets, None)
+        torch.testing.assert_close(old, module.critic(inputs).detach(), rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(module.value_normalizer.plain(wanted), targets, rtol=1e-3, atol=1e-3)
+
+
 # Sampling
+
+
+class Whole(Flags):
+    """Actions are whole numbers, and floats of half precision."""
+
+    def __init__(self, config: Any = None):
+        super().__init__(config)
+        self.action_spaces = {
+            "a": gym.spaces.Box(-3, 4, (2,), np.int64),
+            "b": gym.spaces.Box(-1, 1, (1,), np.float16),
+        }
+
+
+register_env("whole", Whole)
+
+
+def test_rows_hold_what_modules_chose_not_what_the_environment_got() -> None:
+    runner = TeamEnvRunner(config=config_of("whole", ("a", "b")).env_runners(env_runner_cls=TeamEnvRunner))
+    (sample,) = runner.sample()
+    assert runner.why_episodes is None
+    for name in ("a", "b"):
+        part, module = sample.of_module(name), runner.module[name]
+        taken = torch.from_numpy(np.asarray(part.actions[~part.fresh]))
+        assert taken.dtype == torch.float32
+        inputs = torch.from_numpy(np.asarray(part.action_dist_inputs[~part.fresh]))
+        again = module.get_train_action_dist_cls().from_logits(inputs).logp(taken).numpy()
+        np.testing.assert_allclose(again, part.action_logp[~part.fresh], rtol=1e-4, atol=1e-4)
+
+
+class Numbered(MultiAgentEnv):
+    """Agents 1 and 2 see their number."""
+
+    def __init__(self, config: Any = None):
+        super().__init__()
+        self.possible_agents = self.agents = [1, 2]
+        self.observation_spaces = dict.fromkeys([1, 2], gym.spaces.Box(0, 9, (1,), np.float32))
+        self.action_spaces = dict.fromkeys([1, 2], gym.spaces.Discrete(2))
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+        return {i: np.full(1, i, np.float32) for i in (1, 2)}, {}
+
+    def step(self, actions: Any) -> Any:
+        flags = {"__all__": False}
+        return self.reset()[0], {1: 1.0, 2: 2.0}, flags, flags, {}
+
+
+register_env("numbered", Numbered)
+
+
+def test_agents_that_are_whole_numbers_are_told_apart_or_refused() -> None:
+    config = config_of("numbered", ("one", "two")).env_runners(env_runner_cls=TeamEnvRunner)
+    config.multi_agent(policy_mapping_fn=lambda agent, *_, **__: ["one", "two"][agent - 1])
+    runner = TeamEnvRunner(config=config)
+    (sample,) = runner.sample()
+    assert runner.why_episodes is None
+    for number, module in enumerate(("one", "two"), 1):
+        part = sample.of_module(module)
+        assert set(part.obs.ravel().tolist()) == set(part.rewards.ravel().tolist()) == {number}
+    with pytest.raises(ValueError, match="got the agents 1, 2, expected names"):
+        fixed_policies([1, 2], lambda agent, episode: "p", ["p"])
+
+
+class Alike(Flags):
+    """Both have the spaces of `a`; episodes of three steps."""
+
+    ends = ({"__all__": True}, {})
+
+    def __init__(self, config: Any = None):
+        super().__init__(config)
+        for spaces in (self.observation_spaces, self.action_spaces):
+            spaces["b"] = spaces["a"]
+
+
+register_env("alike", Alike)
+
+
+def test_a_policy_that_changes_between_episodes_is_noticed_in_the_midst_of_a_sample(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    played: dict[Any, int] = {}
+
+    def swaps(agent: str, episode: Any, **_: Any) -> str:
+        number = played.setdefault(episode.id_, len(played))
+        return "ab"[(number + (agent == "b")) % 2]
+
+    config = config_of("alike", ("a", "b")).env_runners(
+        num_envs_per_env_runner=1, rollout_fragment_length=8, env_runner_cls=TeamEnvRunner
+    )
+    config.multi_agent(policy_mapping_fn=swaps)
+    runner = TeamEnvRunner(config=config)
+    with caplog.at_level(logging.WARNING):
+        found = runner.sample()  # the third episode's policies are the first one's
+    assert not any(isinstance(part, TeamFragment) for part in found)
+    assert "the policy of an agent changes between episodes" in caplog.text
+    counted = runner.get_metrics()[NUM_ENV_STEPS_SAMPLED_LIFETIME].peek()
+    assert counted == sum(part.env_t - part.env_t_started for part in found)
 
 
 @pytest.mark.parametrize(
@@ -203,7 +316,6 @@ def test_the_last_flags_of_a_team_are_an_agents_own_and_both_mean_terminated(
     ends: Any, terminated: list[bool], kind: type, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Flags, "ends", ends)
-    register_env("flags", Flags)
     runner = kind(config=config_of("flags", ("a", "b")).env_runners(env_runner_cls=kind, explore=False))
     found = runner.sample()
     parts = [f.of_module(m) for f in found for m in ("a", "b")] if kind is TeamEnvRunner else None

@@ -79,6 +79,8 @@ class MADDPGLearner(ColumnLearner):
     actors of all. RLlib's part stays: modules, optimisers and their schedules, metrics, state, devices.
     """
 
+    per_module_losses = False
+
     def update(self, batches: Mapping[str, Rows], log: Log) -> torch.Tensor | None:
         """One update of every part: all policies together, unless an extension divides them.
 

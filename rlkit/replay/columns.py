@@ -18,6 +18,10 @@ Path = tuple[str | int, ...]
 ACCEPTED = "Box, Discrete, MultiDiscrete, MultiBinary, and Dict or Tuple of these"
 
 
+class Place(int):
+    """The place of a part in a Tuple; a plain int in a path is a key of a Dict, such as an agent's id."""
+
+
 @dataclass(frozen=True)
 class Leaf:
     """One array of a column: where it sits in the nested value, and the shape and dtype of one row."""
@@ -67,7 +71,7 @@ def _leaves(space: gym.Space, path: Path, column: str) -> Iterator[Leaf]:
             yield from _leaves(sub, (*path, key), column)
     elif isinstance(space, gym.spaces.Tuple):
         for index, sub in enumerate(space.spaces):
-            yield from _leaves(sub, (*path, index), column)
+            yield from _leaves(sub, (*path, Place(index)), column)
     elif isinstance(
         space, gym.spaces.Box | gym.spaces.Discrete | gym.spaces.MultiDiscrete | gym.spaces.MultiBinary
     ):
@@ -98,7 +102,7 @@ def _nest(items: list[tuple[Path, Any]]) -> Any:
     for path, value in items:
         groups.setdefault(path[0], []).append((path[1:], value))
     nested = {key: _nest(sub) for key, sub in groups.items()}
-    return tuple(nested.values()) if isinstance(items[0][0][0], int) else nested
+    return tuple(nested.values()) if isinstance(items[0][0][0], Place) else nested
 
 
 def pick(value: Any, path: Path) -> Any:

@@ -208,10 +208,10 @@ def joint_fragments(
         UsageError: a fragment that begins between an agent's action and its next observation.
     """
     for episode in episodes:
-        unknown = set(map(str, episode.agent_episodes)) - set(agents)
+        unknown = set(episode.agent_episodes) - set(agents)
         if unknown:
             raise ValueError(
-                f"episode {episode.id_} has the agents {sorted(unknown)}, expected only {list(agents)}"
+                f"episode {episode.id_} has the agents {sorted(unknown, key=str)}, expected only {list(agents)}"
             )
         length = episode.env_t - episode.env_t_started
         if length < 1:

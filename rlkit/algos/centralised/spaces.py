@@ -83,7 +83,11 @@ class Normalizer(nn.Module):
         self.register_buffer("count", torch.zeros(()))
 
     def see(self, x: torch.Tensor) -> None:
-        """Add rows (B, O) to the statistics (Chan et al. 1979)."""
+        """Add rows (B, O) to the statistics (Chan et al. 1979).
+
+        Sums are taken in float64: a float32 difference of squares loses a spread that is small beside the mean.
+        """
+        x = x.double()
         moments = torch.cat([x.new_tensor([len(x)]), x.sum(dim=0), x.square().sum(dim=0)])
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.all_reduce(moments)  # several learners see one batch together

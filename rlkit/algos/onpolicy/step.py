@@ -173,7 +173,11 @@ class OnPolicy(Algorithm):
             self.metrics.log_value(where, self._reward_norm.deviation, window=1)
         given = fragments if self.learner_group.is_local else ray.put(fragments)
         job = _Update(given, sampled, self._timesteps())
-        return [answer.get() for answer in self.learner_group.foreach_learner(job)]
+        answers = [answer.get() for answer in self.learner_group.foreach_learner(job)]
+        for answer in answers:
+            if isinstance(answer, Exception):  # of a remote learner
+                raise answer
+        return answers
 
     def by_module(self, samples: Sequence[Any]) -> Fragments:
         """Return what each module learns from: array fragments, of one agent or of a team, and episodes as such."""

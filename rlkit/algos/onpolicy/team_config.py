@@ -162,13 +162,13 @@ class TeamCritics(RLlibPPOConfig):
         spaces = {agent: modules[module] for agent, module in module_of.items()}
         return Team(module_of, spaces, self.state_space() if self.critic_input == "state" else None)
 
-    def _agents(self, env: Any) -> list[str]:
+    def _agents(self, env: Any) -> list[Any]:
         known = getattr(getattr(env, "unwrapped", env), "possible_agents", None)
         if not known and isinstance(self.observation_space, gym.spaces.Dict):
             known = list(self.observation_space.spaces)
         if not known:
             known = list(rllib.spaces_of_env(self)[0].spaces)
-        return list(map(str, known))
+        return list(known)
 
     def state_space(self) -> gym.Space:
         """Return the space of the environment's global state (PettingZoo's `state_space`), or of one it gave.

@@ -66,10 +66,8 @@ class TeamLearner(OnPolicyLearner):
         acted = columns[Columns.LOSS_MASK]
         if bool(acted.all()):
             del columns[Columns.LOSS_MASK]
-        module.see_targets(columns[Postprocessing.VALUE_TARGETS], acted)
-        if module.value_normalizer is not None:
-            for name in (VALUES, Postprocessing.VALUE_TARGETS):
-                columns[name] = module.value_normalizer.normalized(columns[name])
+        names = VALUES, Postprocessing.VALUE_TARGETS
+        columns.update(zip(names, module.in_its_units(*(columns[n] for n in names), acted), strict=True))
         if self.config.get_config_for_module(module_id).standardize_advantages == "batch":
             advantages = columns[Postprocessing.ADVANTAGES]
             advantages[acted] = torch.from_numpy(standardised(advantages[acted].cpu().numpy())).to(

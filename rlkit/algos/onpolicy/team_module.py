@@ -175,8 +175,23 @@ class TeamPPOModule(DefaultPPOTorchRLModule):
         out = self.critic(inputs)
         return out if self.value_normalizer is None else self.value_normalizer.plain(out)
 
-    def see_targets(self, targets: Tensor, acted: Tensor | None) -> None:
-        """Let the normaliser see the value targets (B, k) of a batch."""
-        if self.value_normalizer is not None:
-            layer = self.critic.head if self.options["normalize"] == "popart" else None
-            self.value_normalizer.see(targets, acted, layer)
+    def in_its_units(self, values: Tensor, targets: Tensor, acted: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Let the normaliser see the value targets of a batch; return both as the critic puts values out.
+
+        Running statistics leave the critic's outputs as they are, so its old values are in the old units. PopArt moves
+        the last layer along, and they are in the new ones.
+
+        Args:
+            values: (B, k), the critic's, plain.
+            targets: (B, k).
+            acted: (B, k), or None if all did.
+        """
+        normalizer = self.value_normalizer
+        if normalizer is None:
+            return values, targets
+        if self.options["normalize"] == "popart":
+            normalizer.see(targets, acted, self.critic.head)
+            return normalizer.normalized(values), normalizer.normalized(targets)
+        outputs = normalizer.normalized(values)
+        normalizer.see(targets, acted)
+        return outputs, normalizer.normalized(targets)

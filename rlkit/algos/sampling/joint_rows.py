@@ -18,6 +18,7 @@ from rlkit.replay.buffer import ACTIONS, OBS, REWARDS, TERMINATEDS, TRUNCATEDS
 from rlkit.replay.columns import Column
 from rlkit.replay.episodes import ACTED, PRESENT, joint_columns
 from rlkit.replay.ring import Fragment
+from rlkit.roster import module_space
 
 Leaves = list[np.ndarray]  # one array per leaf of a column
 
@@ -42,7 +43,8 @@ class TeamLayout:
         self.members = frozenset(self.agents)
         self.action_spaces = {agent: action_spaces[agent] for agent in self.agents}
         self.observation_spaces = {agent: observation_spaces[agent] for agent in self.agents}
-        states, steps = joint_columns(self.agents, self.observation_spaces, self.action_spaces)
+        acting = {agent: module_space(space) for agent, space in self.action_spaces.items()}  # as modules act
+        states, steps = joint_columns(self.agents, self.observation_spaces, acting)
         self.obs, self.actions = states[OBS], steps[ACTIONS]
         # where each agent's leaves are
         self.leaves_of = {
@@ -108,7 +110,10 @@ class JointRows:
         for name, leaves in (outputs or {}).items():
             if name not in self.outputs:
                 shape = self.rewards.shape[:2]
-                self.outputs[name] = [np.zeros((*shape, *leaf.shape[1:]), leaf.dtype) for leaf in leaves]
+                self.outputs[name] = [  # without rows for an agent whose module gives none
+                    np.zeros((*shape, *leaf.shape[1:]) if len(leaf) else (shape[0], 0), leaf.dtype)
+                    for leaf in leaves
+                ]
             for array, values in zip(self.outputs[name], leaves, strict=True):
                 if len(values):
                     array[at] = values

@@ -29,6 +29,7 @@ class TeamEnvRunner(JointEnvRunner):
 
     keeps_outputs = True
     _states: np.ndarray | None = None
+    _played: list[str]
 
     def short_way(self) -> str | None:
         if not self.config.in_evaluation and not getattr(self.config, "array_fragments", False):
@@ -49,22 +50,23 @@ class TeamEnvRunner(JointEnvRunner):
         return found
 
     def _collected(self, rows: JointRows, fragments: list[Fragment]) -> list[Any]:
-        assert self._acting is not None
-        modules, *others = self._acting.modules
-        if any(other != modules for other in others) or modules != self._played:
-            raise RosterError(f"{self.roster.name}: the policy of an agent changes between episodes")
-        return [of_rows(rows, dict(zip(self.roster.agents, modules, strict=True)), self._states)]
+        return [of_rows(rows, dict(zip(self.roster.agents, self._played, strict=True)), self._states)]
 
     def _sample_joint(self, steps: int, explore: bool, force_reset: bool) -> list[Any]:
         self._states = None
-        if self._acting is not None:
-            self._played = list(self._acting.modules[0])
         return super()._sample_joint(steps, explore, force_reset)
 
     def _start(self) -> None:
+        self._played = []
         super()._start()
+
+    def _introduce(self, envs: np.ndarray, infos: Any) -> None:
+        super()._introduce(envs, infos)
         assert self._acting is not None
-        self._played = list(self._acting.modules[0])
+        for row in envs.tolist():
+            self._played = self._played or list(self._acting.modules[row])
+            if self._acting.modules[row] != self._played:
+                raise RosterError(f"{self.roster.name}: the policy of an agent changes between episodes")
 
     def _fragment(self, rows: JointRows, row: int, *, done: bool) -> Fragment:
         """As of every joint runner; without steps where no hook looks at them, since the sample is all rows at once."""
