@@ -312,7 +312,7 @@ OLD_METRICS: dict[str, str] = {
 OLD_MODEL_KEYS: dict[str, str] = {
     "custom_model": "register the model and write name: … (docs/models.md)",
     "custom_model_config": "write the options beside name: …",
-    "use_attention": "register a model of your own and write name: …",
+    "use_attention": "write name: attention (docs/models.md)",
     "post_fcnet_hiddens": "write head_fcnet_hiddens: […]",
     "post_fcnet_activation": "write head_fcnet_activation: …",
     "no_final_linear": "remove it",

@@ -343,3 +343,67 @@ def test_an_evaluation_s_length_that_is_no_number_has_a_line(tmp_path: Path) -> 
         tmp_path, "x: {run: PPO, env: CartPole-v1, config: {evaluation_duration: auto}}", "old.yaml"
     )
     assert any(note.startswith("evaluation_duration 'auto' left out") for note in found.notes)
+
+
+def old(tmp_path: Path, config: str, *, run: str = "DQN", env: str = "CartPole-v1", beside: str = "") -> Migrated:
+    (found,) = moved(tmp_path, f"run: {run}\nenv: {env}\n{beside}config: {{{config}}}\n", "old.yaml")
+    assert found.stops == []
+    return found
+
+
+@pytest.mark.parametrize("flat", [
+    "prioritized_replay_alpha: 0.5, prioritized_replay_beta: 0.7",
+    "prioritized_replay_beta: 0.7, prioritized_replay_alpha: 0.5, prioritized_replay: true",
+])  # fmt: skip
+def test_priorities_of_a_flat_config(tmp_path: Path, flat: str) -> None:
+    found = old(tmp_path, flat)
+    buffer = training(found)["replay_buffer_config"]
+    assert (buffer["alpha"], buffer["beta"]) == (0.5, 0.7)
+    assert "prioritized_replay_alpha → config.training.replay_buffer_config.alpha" in found.notes
+    found = old(tmp_path, f"{flat.removesuffix(', prioritized_replay: true')}, prioritized_replay: false")
+    assert training(found)["replay_buffer_config"] == {"type": "EpisodeReplayBuffer"}
+    assert "prioritized_replay_beta left out: the buffer has no priorities" in found.notes
+
+
+def test_explorations_keep_their_options_and_get_their_names(tmp_path: Path) -> None:
+    sampling = {"type": "StochasticSampling", "random_timesteps": 1500}
+    found = old(tmp_path, f"exploration_config: {sampling}", run="PPO")
+    assert found.recipe is not None
+    assert found.recipe.exploration == sampling
+    for options in ("{type: StochasticSampling}", "{type: StochasticSampling, random_timesteps: 0}"):
+        found = old(tmp_path, f"exploration_config: {options}", run="PPO")
+        assert found.recipe is not None
+        assert found.recipe.exploration is None
+        assert any("it is what the algorithm does by itself" in note for note in found.notes)
+    found = old(tmp_path, "exploration_config: {type: StochasticSampling}")
+    assert any(note.startswith("left out: exploration.type: ") for note in found.notes)
+    for name in ("GaussianNoise", "OrnsteinUhlenbeckNoise"):
+        given = f"exploration_config: {{type: PerWorker{name}, random_timesteps: 50}}"
+        found = old(tmp_path, given, run="SAC", env="Pendulum-v1")
+        assert found.recipe is not None
+        assert found.recipe.exploration == {"type": name, "random_timesteps": 50}
+        assert f"exploration_config → exploration, PerWorker{name} → {name}" in found.notes
+
+
+def test_a_grid_of_gpus_is_a_grid(tmp_path: Path) -> None:
+    found = old(tmp_path, "num_gpus: {grid_search: [0, 1]}")
+    assert found.recipe is not None
+    assert str(found.recipe.config["learners"]["num_gpus_per_learner"]) == "!grid [0, 1]"
+    assert any(note.startswith("num_gpus 'all' left out") for note in old(tmp_path, "num_gpus: all").notes)
+
+
+def test_samples_are_seeds_from_the_config_s_on(tmp_path: Path) -> None:
+    found = old(tmp_path, "seed: 7", beside="num_samples: 3\n")
+    assert "num_samples → tune.samples, which are seeds 7, 8, … here" in found.notes
+    found = old(tmp_path, "", beside="num_samples: 3\n")
+    assert "num_samples → tune.samples, which are seeds 0, 1, … here" in found.notes
+    found = old(tmp_path, "seed: null", beside="num_samples: 3\n")
+    assert "num_samples → tune.samples" in found.notes
+
+
+def test_recorded_episodes_and_attention_have_successors(tmp_path: Path) -> None:
+    found = old(tmp_path, "input: rollouts, output: rec, model: {use_attention: true}", run="PPO")
+    for said in ("input has to be written by hand: data: … of BC", "evaluate CHECKPOINT --record FILE.npz",
+                 "use_attention left out: write name: attention"):  # fmt: skip
+        assert any(said in note for note in found.notes), found.notes
+    assert not any("input" in note for note in old(tmp_path, "input: sampler").notes)

@@ -157,7 +157,9 @@ def _around(old: Old, recipe: dict[str, Any], result: Migrated) -> None:
         if key == "num_samples" and isinstance(value, int) and value >= 1:
             recipe.setdefault("tune", {})["samples"] = value
             if value > 1:
-                result.notes.append("num_samples → tune.samples, which are seeds 0, 1, … here")
+                seed = recipe.get("seed", 0)
+                seeds = f", which are seeds {seed}, {seed + 1}, … here" if isinstance(seed, int) else ""
+                result.notes.append(f"num_samples → tune.samples{seeds}")
         elif key == "checkpoint_score_attr" and isinstance(value, str) and not value.startswith("min-"):
             recipe.setdefault("checkpoint", {})["best"] = _metric(value)
             result.notes.append(f"checkpoint_score_attr {value} → checkpoint.best: {_metric(value)}")

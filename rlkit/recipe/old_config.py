@@ -51,9 +51,9 @@ BY_HAND = {  # key -> what to write, where no program can
     "env_task_fn": "curriculum: {…}, docs/curriculum.md",
     "env_to_module_connector": "a connector cannot stand in a recipe; give the model what it needs",
     "rl_module_spec": "model: {name: …}, docs/models.md",
-    "input_": "offline data is not part of a recipe of an online algorithm",
-    "input": "offline data is not part of a recipe of an online algorithm",
-    "output": "record episodes with rlkit evaluate --trace",
+    "input_": "data: … of BC, MARWIL, CQL and IQL, docs/offline.md",
+    "input": "data: … of BC, MARWIL, CQL and IQL, docs/offline.md",
+    "output": "rlkit evaluate CHECKPOINT --record FILE.npz, docs/offline.md",
     "clip_rewards": "callbacks: [{name: RewardScale, …}]; RLlib 2.60 accepts the key and ignores it",
     "preprocessor_pref": "wrap the environment",
     "noisy": "exploration: {type: ParameterNoise}",
@@ -65,6 +65,10 @@ BUFFERS = {
     "ReplayBuffer": "EpisodeReplayBuffer",
     "MultiAgentEpisodeReplayBuffer": "EpisodeReplayBuffer",
     "MultiAgentPrioritizedEpisodeReplayBuffer": "PrioritizedEpisodeReplayBuffer",
+}
+EXPLORATIONS = {
+    "PerWorkerGaussianNoise": "GaussianNoise",
+    "PerWorkerOrnsteinUhlenbeckNoise": "OrnsteinUhlenbeckNoise",
 }
 BUFFER_OPTIONS = {
     "prioritized_replay_alpha": "alpha", "prioritized_replay_beta": "beta", "alpha": "alpha", "beta": "beta",
@@ -91,15 +95,17 @@ Handler = Callable[[str, Any, dict[str, Any], list[str]], None]
 def move(old: Old, recipe: dict[str, Any], notes: list[str]) -> None:
     """Put every key of the flat config where a recipe has it; notes say what moved and what has no successor."""
     config = Config(old.algorithm)
-    # a schedule overrules a plain value, and what is put into env_config comes after the whole of it
-    order = sorted(old.config, key=lambda key: (key != "env_config", key.endswith("_schedule")))
+    # a schedule overrules a plain value, and what is put into env_config comes after the whole of it; whether a buffer
+    # has priorities is known before how much they count
+    late = ("prioritized_replay_alpha", "prioritized_replay_beta")
+    order = sorted(old.config, key=lambda key: (key != "env_config", key.endswith("_schedule") or key in late))
     for key, given in ((key, old.config[key]) for key in order):
         value = _spaces(given, key, notes)
         if key in GONE:
             notes.append(f"{key} left out: {GONE[key]}")
         elif key == "evaluation_duration" and old.config.get("evaluation_duration_unit") == "timesteps":
             notes.append(f"{key} {value} left out: env steps; write evaluation: {{episodes: …}}")
-        elif key in BY_HAND and value in (None, False, "NoFilter"):
+        elif key in BY_HAND and value in (None, False, "NoFilter", "sampler"):
             continue  # it asked for nothing
         elif key in BY_HAND:
             notes.append(f"{key} has to be written by hand: {BY_HAND[key]}")
@@ -163,9 +169,11 @@ def _schedule(key: str, value: Any, recipe: dict[str, Any], notes: list[str]) ->
 
 
 def _gpus(key: str, value: Any, recipe: dict[str, Any], notes: list[str]) -> None:
-    if value and isinstance(value, int | float):
+    if value and isinstance(value, int | float | SearchSpace):
         _put(recipe, ("config", "learners", "num_gpus_per_learner"), value)
         notes.append(f"{key} → config.learners.num_gpus_per_learner")
+    elif value:
+        notes.append(f"{key} {value!r} left out: config.learners.num_gpus_per_learner is a number")
 
 
 def _model(key: str, value: Any, recipe: dict[str, Any], notes: list[str]) -> None:
@@ -219,6 +227,17 @@ def _prioritized(key: str, value: Any, recipe: dict[str, Any], notes: list[str])
     notes.append(f"{key} → config.training.replay_buffer_config.type: {kind}")
 
 
+def _priority(key: str, value: Any, recipe: dict[str, Any], notes: list[str]) -> None:
+    """How much a flat config's priorities count."""
+    buffer = recipe.get("config", {}).get("training", {}).get("replay_buffer_config", {})
+    if buffer.get("type") == "EpisodeReplayBuffer":
+        notes.append(f"{key} left out: the buffer has no priorities")
+        return
+    name = BUFFER_OPTIONS[key]
+    _put(recipe, ("config", "training", "replay_buffer_config", name), value)
+    notes.append(f"{key} → config.training.replay_buffer_config.{name}")
+
+
 def _optimization(key: str, value: Any, recipe: dict[str, Any], notes: list[str]) -> None:
     names = {
         "actor_learning_rate": "actor_lr",
@@ -234,14 +253,18 @@ def _optimization(key: str, value: Any, recipe: dict[str, Any], notes: list[str]
 def _exploration(key: str, value: Any, recipe: dict[str, Any], notes: list[str]) -> None:
     if isinstance(value, Mapping) and value:
         found = {"type": "EpsilonGreedy", **value}
-        if found["type"] == "StochasticSampling":
+        old = str(found["type"]).rpartition(".")[2]
+        found["type"] = EXPLORATIONS.get(old, old)
+        fits = recipe["algorithm"] not in table()["misfits"].get(old, {})
+        if old == "StochasticSampling" and fits and not found.get("random_timesteps"):
             notes.append(
                 "exploration_config StochasticSampling left out: it is what the algorithm does by itself"
             )
             return
-        found["type"] = str(found["type"]).rpartition(".")[2]
         recipe["exploration"] = found
-        notes.append("exploration_config → exploration")
+        notes.append(
+            "exploration_config → exploration" + (f", {old} → {found['type']}" if old != found["type"] else "")
+        )
 
 
 def _epsilon(key: str, value: Any, recipe: dict[str, Any], notes: list[str]) -> None:
@@ -307,6 +330,7 @@ HANDLERS: dict[str, Handler] = {
     "env_config": _top, "seed": _top, "train_batch_size": _train_batch, "lr_schedule": _schedule,
     "entropy_coeff_schedule": _schedule, "num_gpus": _gpus, "model": _model, "model_config": _model,
     "hiddens": _hiddens, "prioritized_replay": _prioritized,
+    "prioritized_replay_alpha": _priority, "prioritized_replay_beta": _priority,
     "q_model_config": _networks, "policy_model_config": _networks, "Q_model": _networks, "policy_model": _networks,
     "optimization": _optimization, "exploration_config": _exploration, "epsilon": _epsilon,
     "replay_buffer_config": _buffer, "evaluation_interval": _evaluation, "evaluation_duration": _evaluation,
