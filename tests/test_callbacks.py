@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import sys
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
@@ -15,7 +18,7 @@ from ray import cloudpickle
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.ppo import PPOConfig
 
-from rlkit import registry
+from rlkit import registry, rllib
 from rlkit.callbacks import (
     BestCheckpoint,
     Callback,
@@ -168,6 +171,49 @@ def test_whatever_hook_raises_is_named(ray_local: None, hook: str) -> None:
 
     with pytest.raises(CallbackError, match=rf"callback Fails failed in {hook}.*ValueError: out of ideas"):
         train()
+
+
+class LearnsInThread:
+    """As IMPALA's learner, but what its thread would do is done at once."""
+
+    metrics = None
+
+    def __init__(self) -> None:
+        self._agg_event = threading.Event()
+        self._learner_thread = SimpleNamespace(_update_method=self.update_in_thread)
+        self.updates = 0
+
+    def compute_loss_for_module(self, **kwargs: Any) -> float:
+        return 0.0
+
+    def update_in_thread(self) -> None:
+        self.compute_loss_for_module(module_id="p", config=None, batch={}, fwd_out={})
+        self.updates += 1
+
+    def update(self) -> dict[str, Any]:
+        with contextlib.suppress(ValueError):  # it would end the thread
+            self._learner_thread._update_method()
+            self._agg_event.set()
+        assert self._agg_event.is_set(), "it would wait for ever"
+        self._agg_event.clear()
+        return {}
+
+
+def test_what_a_hook_raises_in_the_learners_thread_reaches_the_driver() -> None:
+    learner, seen = LearnsInThread(), []
+    rllib.hook_learner(learner, hook=lambda **kwargs: seen.append(kwargs["module_id"]))
+    update = learner.update
+    assert update() == {}
+
+    def fail(**kwargs: Any) -> None:
+        raise ValueError("out of ideas")
+
+    rllib.hook_learner(learner, hook=fail)
+    assert learner.update is update, "a second callback changes no more than the losses"
+    for _ in range(2):
+        with pytest.raises(ValueError, match="out of ideas"):
+            learner.update()
+    assert learner.updates == len(seen) == 1
 
 
 def test_a_remote_hook_that_raises_ends_the_run_with_the_same_words(ray_local: None) -> None:
@@ -372,9 +418,16 @@ def test_guard_names_the_parameter() -> None:
         check_loss("policy", torch.tensor(float("inf")))
 
 
-def result_of(iteration: int, value: float | None, time_s: float = 0.0) -> dict[str, Any]:
-    runners = {} if value is None else {"episode_return_mean": value}
-    return {"training_iteration": iteration, "env_runners": runners, "time_total_s": time_s, "done": False}
+def result_of(
+    iteration: int, value: float | None, time_s: float = 0.0, iteration_s: float = 0.0
+) -> dict[str, Any]:
+    return {
+        "training_iteration": iteration,
+        "env_runners": {} if value is None else {"episode_return_mean": value},
+        "time_total_s": time_s,
+        "time_this_iter_s": iteration_s,
+        "done": False,
+    }
 
 
 def test_plateau_counts_measurements_without_improvement() -> None:
@@ -409,6 +462,20 @@ def test_time_limit_ends_after_its_seconds() -> None:
     limit.on_train_result(algorithm=None, result=early)
     limit.on_train_result(algorithm=None, result=late)
     assert (early["done"], late["done"]) == (False, True)
+
+
+def test_time_limit_counts_what_was_before_a_resume() -> None:
+    limit, again = TimeLimit(seconds=60), TimeLimit(seconds=60)
+    limit.on_train_result(algorithm=None, result=result_of(1, 0.0, 50.0, 50.0))
+    again.set_state(limit.get_state())
+    results = [result_of(i, 0.0, 4.0 * i, 4.0) for i in (1, 2, 3)]  # RLlib's total begins anew
+    for result in results:
+        again.on_train_result(algorithm=None, result=result)
+    assert [result["done"] for result in results] == [False, False, True]
+    tuned = TimeLimit(seconds=60)
+    result = result_of(2, 0.0, 61.0, 4.0)  # Tune restores the total
+    tuned.on_train_result(algorithm=None, result=result)
+    assert result["done"]
 
 
 def test_a_folder_that_holds_something_else_is_not_replaced(ray_local: None, tmp_path: Path) -> None:

@@ -72,9 +72,17 @@ class TimeLimit(Callback):
         if not (seconds > 0 and math.isfinite(seconds)):
             raise ValueError(f"seconds must be a positive number, got {seconds}")
         self.seconds = seconds
+        self.spent = 0.0  # RLlib's own total begins at 0 where Tune does not restore it
 
     def on_train_result(
         self, *, result: dict, algorithm: Any, metrics_logger: Any = None, **kwargs: Any
     ) -> None:
-        if result["time_total_s"] >= self.seconds:
+        self.spent = max(self.spent + result["time_this_iter_s"], result["time_total_s"])
+        if self.spent >= self.seconds:
             result["done"] = True
+
+    def get_state(self) -> State:
+        return {"spent": self.spent}
+
+    def set_state(self, state: State) -> None:
+        self.spent = state["spent"]

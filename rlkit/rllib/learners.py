@@ -19,6 +19,7 @@ def hook_learner(learner: Any, *, hook: Callable[..., None]) -> None:
         return compute_loss(module_id=module_id, config=config, batch=batch, fwd_out=fwd_out)
 
     learner.compute_loss_for_module = compute_loss_for_module
+    _raise_of_thread(learner)
 
 
 def watch_learner(
@@ -54,10 +55,10 @@ def _raise_of_thread(learner: Any) -> None:
     """Let `update` of an IMPALA or APPO learner raise what its thread raised.
 
     2.60 learns in a `_LearnerThread`. An exception ends the thread alone, and `update` waits for its results for ever.
-    Here the thread goes on, does no more updates, and the next `update` raises.
+    Here the thread goes on, does no more updates, and the next `update` raises. A second call changes nothing.
     """
     thread = getattr(learner, "_learner_thread", None)
-    if thread is None:
+    if thread is None or getattr(thread, "rlkit_raises", False):
         return
     raised: list[Exception] = []
     update_in_thread, update = thread._update_method, learner.update
@@ -78,6 +79,7 @@ def _raise_of_thread(learner: Any) -> None:
         return result
 
     thread._update_method, learner.update = remembering, update_and_raise
+    thread.rlkit_raises = True
 
 
 def plain_backwards() -> tuple[Callable[..., Any], ...]:
