@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
@@ -18,9 +19,11 @@ from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from rlkit.algos.dqn import DQNConfig as OwnDQNConfig
 from rlkit.algos.ppo import PPOConfig as OwnPPOConfig
 from rlkit.algos.sampling.episode_runner import SingleEpisodeRunner
+from rlkit.callbacks.base import _take_numbered
 from rlkit.exploration import configure, create
 from rlkit.exploration.bonus import CountBonus
 from rlkit.exploration.counts import StateCounter
+from rlkit.exploration.runner import ModuleStates
 from rlkit.models import module_spec
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -231,6 +234,46 @@ def test_each_module_of_several_agents_has_its_own_bonus() -> None:
     np.testing.assert_allclose(sorted(r[0] for a, r in rewards.items() if a), [1 + 1 / np.sqrt(2), 2.0])
 
 
+def test_who_plays_may_depend_on_the_episode() -> None:
+    config = (
+        PPOConfig()
+        .environment(make_multi_agent(Walk), env_config={"num_agents": 2})
+        .multi_agent(
+            policies={"first", "second"},
+            policy_mapping_fn=lambda agent, episode, **_: (
+                "first" if hash(episode.id_) % 2 == agent else "second"
+            ),
+        )
+        .env_runners(rollout_fragment_length=5)
+        .debugging(seed=0)
+    )
+    configure(config, {"type": "CountBased", "eta": 1.0, "bins": 20})
+    (episode,) = MultiAgentEnvRunner(config=config).sample()
+    for single in episode.agent_episodes.values():
+        np.testing.assert_array_equal(single.get_rewards(), 2.0)
+
+
+@pytest.mark.parametrize(
+    ("number", "runners", "expected"),
+    [
+        (1, 3, {"m": {"rng": "one", "counts": 10}}),
+        (3, 3, {"m": {"counts": 20}}),  # there was no third: another's, with random numbers of its own
+        (0, 3, {}),  # beside remote runners the local one does not sample
+        (0, 0, {"m": {"counts": 10}}),
+    ],
+)
+def test_more_or_fewer_runners_go_on_with_what_was_counted(
+    number: int, runners: int, expected: dict[str, Any]
+) -> None:
+    states = {0: {}, 1: {"m": {"rng": "one", "counts": 10}}, 2: {"m": {"rng": "two", "counts": 20}}}
+    runner = SimpleNamespace(worker_index=number, config=SimpleNamespace(num_env_runners=runners))
+    callback = ModuleStates()
+    _take_numbered(callback, states, runner)
+    assert callback.get_runner_state() == expected
+    _take_numbered(callback, {0: states[1]}, runner)  # saved by a local runner that sampled
+    assert callback.get_runner_state() == (states[1] if number == 0 else {"m": {"counts": 10}})
+
+
 def test_remote_runners_share_what_they_counted(ray_local: None) -> None:
     config = walking({"type": "CountBased", "eta": 1.0, "bins": 20}, num_env_runners=2)
     config.training(train_batch_size_per_learner=40, minibatch_size=20, num_epochs=1)
@@ -241,7 +284,9 @@ def test_remote_runners_share_what_they_counted(ray_local: None) -> None:
         states = [s["default_policy"] for s in callback.call_runners("get_runner_state", indices=[1, 2])]
         totals = [s["counts"].sum() for s in states]
         assert totals[0] == totals[1] >= 40
-        callback.call_runners("set_runner_state", {}, indices=[2])
+        algorithm.env_runner_group.foreach_env_runner(
+            lambda runner: runner._callbacks[0].kept.clear(), remote_worker_ids=[2], local_env_runner=False
+        )
         callback.on_env_runners_recreated(
             algorithm=algorithm, env_runner_indices=[2], is_evaluation=False, env_runner_group=None
         )

@@ -128,6 +128,10 @@ class Callback(RLlibCallback):
     def set_runner_state(self, state: State) -> None:
         """Take what the driver sent: a saved `get_runner_state`, or what was given to `share`."""
 
+    def borrowed(self, state: State) -> State:
+        """Return what a runner takes of another one's state when it has none of its own; here all of it."""
+        return state
+
     def share(self, state: State, *, evaluation: bool = True) -> None:
         """Send `state` to `set_runner_state` of every runner's instance, now and to every runner restarted later."""
         self._shared = state, evaluation
@@ -264,11 +268,15 @@ def _numbered_state(self: Callback, env_runner: Any) -> tuple[int, State]:
 
 
 def _take_numbered(self: Callback, states: dict[int, State], env_runner: Any) -> None:
-    """Give a runner the state of its own number, or, when there are more runners now, one of the others'."""
+    """Give a runner the state of its own number. One that samples and has none takes one of those that sampled."""
     number = env_runner.worker_index or 0
-    self.set_runner_state(
-        states[number] if number in states else states[sorted(states)[number % len(states)]]
-    )
+    # the local runner does not sample beside remote ones
+    sampled = {n: kept for n, kept in states.items() if kept and (n or len(states) == 1)}
+    samples = number > 0 or not env_runner.config.num_env_runners
+    if number in sampled or not (samples and sampled):
+        self.set_runner_state(states.get(number, {}))
+    else:
+        self.set_runner_state(self.borrowed(sampled[sorted(sampled)[number % len(sampled)]]))
 
 
 _WITH_RUNNER: dict[str, Callable[..., Any]] = {

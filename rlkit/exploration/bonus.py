@@ -105,7 +105,8 @@ class IntrinsicRewards(ModuleStates, TrajectoryPostprocessor):
                 tree.map_structure(lambda *leaves: np.concatenate(leaves), *column)
                 for column in zip(*(_transitions(single) for _, single in pieces), strict=True)
             ]
-            values = self._model(module_id, env_runner, columns[0])(*columns)
+            agent = pieces[0][1].agent_id
+            values = self._model(module_id, agent, env_runner, columns[0])(*columns)
             ends = np.cumsum([len(single) for _, single in pieces])
             for (key, _), bonus in zip(pieces, np.split(values, ends[:-1]), strict=True):
                 self._ready[key] = coefficient * bonus
@@ -118,10 +119,10 @@ class IntrinsicRewards(ModuleStates, TrajectoryPostprocessor):
         if bonus is not None:
             trajectory.rewards = trajectory.rewards + bonus
 
-    def _model(self, module_id: str, env_runner: Any, observations: Any) -> Bonus:
+    def _model(self, module_id: str, agent: Any, env_runner: Any, observations: Any) -> Bonus:
         if module_id not in self.kept:
             seed = seeds.number(env_runner.config.seed or 0, "bonus", module_id)
-            space, action_space = _env_spaces(env_runner, module_id)
+            space, action_space = _env_spaces(env_runner, agent)
             if isinstance(space, gym.spaces.Dict | gym.spaces.Tuple) and isinstance(observations, np.ndarray):
                 # RLlib's FlattenObservations put vectors into the episodes
                 space = gym.spaces.Box(-np.inf, np.inf, observations.shape[1:], np.float32)
@@ -174,13 +175,7 @@ def _transitions(single: Any) -> tuple[Any, Any, Any]:
     )
 
 
-def _env_spaces(env_runner: Any, module_id: str) -> tuple[Any, Any]:
-    """Return the environment's spaces (as they stand in episodes) of an agent that the module plays."""
-    env, config = env_runner.env, env_runner.config
-    observation, action = env.single_observation_space, env.single_action_space
-    if not config.is_multi_agent:
-        return observation, action
-    for agent in sorted(observation.spaces, key=str):
-        if config.policy_mapping_fn(agent, None) == module_id:
-            return observation[agent], action[agent]
-    raise ValueError(f"no agent of the environment is played by module {module_id!r}")
+def _env_spaces(env_runner: Any, agent: Any) -> tuple[Any, Any]:
+    """Return the environment's spaces (as they stand in episodes) of an agent, None for the only one."""
+    observation, action = env_runner.env.single_observation_space, env_runner.env.single_action_space
+    return (observation, action) if agent is None else (observation[agent], action[agent])

@@ -129,6 +129,10 @@ class ModuleStates(Callback):
         for module_id, made in self.kept.items():
             self.keep(module_id, made)
 
+    def borrowed(self, state: dict[str, Any]) -> dict[str, Any]:
+        """Return what the other runner has learnt, without its random numbers."""
+        return {module_id: {k: v for k, v in kept.items() if k != "rng"} for module_id, kept in state.items()}
+
     def on_env_runners_recreated(
         self, *, algorithm: Any, env_runner_indices: Sequence[int], is_evaluation: bool, **kwargs: Any
     ) -> None:
@@ -137,12 +141,8 @@ class ModuleStates(Callback):
         survivors = [number for number in healthy if number not in env_runner_indices]
         if is_evaluation or not survivors:
             return
-        for states in self.call_runners("get_runner_state", indices=survivors[:1]):
-            shared = {
-                module_id: {k: v for k, v in state.items() if k != "rng"}
-                for module_id, state in states.items()
-            }
-            self.call_runners("set_runner_state", shared, indices=list(env_runner_indices))
+        for state in self.call_runners("get_runner_state", indices=survivors[:1]):
+            self.call_runners("set_runner_state", self.borrowed(state), indices=list(env_runner_indices))
 
 
 class ExploringRunners(ModuleStates, OffInEvaluation):
