@@ -19,6 +19,7 @@ from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.ppo import PPOConfig
 
 from rlkit import registry, rllib
+from rlkit.algos.maddpg import MADDPGConfig
 from rlkit.callbacks import (
     BestCheckpoint,
     Callback,
@@ -214,6 +215,18 @@ def test_what_a_hook_raises_in_the_learners_thread_reaches_the_driver() -> None:
         with pytest.raises(ValueError, match="out of ideas"):
             learner.update()
     assert learner.updates == len(seen) == 1
+
+
+def test_a_learner_without_losses_per_module_is_refused() -> None:
+    class Sees(Callback):
+        def on_learn_on_batch(self, **kwargs: Any) -> None: ...
+
+    class MADDPG:
+        config, learner_group = MADDPGConfig(), object()
+
+    with pytest.raises(ValueError, match=r"Sees\.on_learn_on_batch: MADDPG never calls it.*optional_hooks"):
+        Sees().on_algorithm_init(algorithm=MADDPG())
+    EpisodeStatistics().on_algorithm_init(algorithm=MADDPG())
 
 
 def test_a_remote_hook_that_raises_ends_the_run_with_the_same_words(ray_local: None) -> None:

@@ -185,6 +185,20 @@ def test_reported_return_is_the_environments_own(fragment: int) -> None:
     assert metrics["edited_return"]["RewardScale"].peek() == 100 * own
 
 
+def test_two_of_one_class_report_returns_of_their_own() -> None:
+    scales = RewardScale.bind(scale=0.1, agents=["a"]), RewardScale.bind(scale=10.0, agents=["b"])
+    runner = multi(12, *scales)
+    runner.sample()
+    metrics = runner.get_metrics()
+    # a: 0 to 11, b: the even ones of them, c: 0 to 4
+    returns = {name: value.peek() for name, value in metrics["edited_return"].items()}
+    assert returns == {"RewardScale": pytest.approx(46.6), "RewardScale_2": pytest.approx(316.6)}
+    agents = metrics["edited_return_by_agent"]["RewardScale_2"]
+    assert {agent: value.peek() for agent, value in agents.items()} == pytest.approx(
+        {"a": 6.6, "b": 300.0, "c": 10.0}
+    )
+
+
 def test_monte_carlo_returns_follow_the_recursion() -> None:
     runner = single(4, MonteCarloReturns.bind(column="mc"), envs=2)
     for episode in collect(runner, 44):

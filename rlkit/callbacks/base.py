@@ -69,6 +69,9 @@ class Callback(RLlibCallback):
     RLlib would restart the runner up to 1,000 times.
     """
 
+    # hooks it can do without; only `on_learn_on_batch` is missing with some algorithms
+    optional_hooks: tuple[str, ...] = ()
+
     _algorithm: Any = None
     _shared: tuple[State, bool] | None = None  # with whether evaluation runners get it too
     _failure: str | None = None
@@ -201,7 +204,7 @@ class Callback(RLlibCallback):
         self._algorithm = algorithm
         own = type(self)
         if own.get_state is not Callback.get_state or own.get_runner_state is not Callback.get_runner_state:
-            state.attach(algorithm, _component_name(algorithm, self), _Saved(self))
+            state.attach(algorithm, f"callback_{numbered_name(self, algorithm.callbacks)}", _Saved(self))
         if own.on_learn_on_batch is not Callback.on_learn_on_batch:
             self._install_in_learners(algorithm)
 
@@ -209,6 +212,14 @@ class Callback(RLlibCallback):
         group = algorithm.learner_group
         if group is None:
             return
+        if not getattr(algorithm.config.learner_class, "per_module_losses", True):
+            if "on_learn_on_batch" in self.optional_hooks:
+                return
+            raise ValueError(
+                f"{type(self).__name__}.on_learn_on_batch: {type(algorithm).__name__} never calls it, its learner has "
+                f"one update for all modules, expected a loss of each; use on_sample_end or on_train_result, or "
+                f'write `optional_hooks = ("on_learn_on_batch",)` in the class if it can do without'
+            )
         if group.is_local:
             group.foreach_learner(functools.partial(rllib.hook_learner, hook=self.on_learn_on_batch))
         else:
@@ -308,12 +319,12 @@ def _position(algorithm: Any, callback: Callback) -> int:
     return next(i for i, known in enumerate(algorithm.callbacks) if known is callback)
 
 
-def _component_name(algorithm: Any, callback: Callback) -> str:
-    """`callback_<Class>`, numbered from the second of its class on, in the order of `config.callbacks`."""
+def numbered_name(callback: Callback, among: Sequence[Any]) -> str:
+    """Return `<Class>`, from the second of its class on `<Class>_2` and so on, in the order of `config.callbacks`."""
     own = type(callback).__name__
-    same = [known for known in algorithm.callbacks if type(known).__name__ == own]
-    number = next(i for i, known in enumerate(same, 1) if known is callback)
-    return f"callback_{own}" if number == 1 else f"callback_{own}_{number}"
+    same = [known for known in among if type(known).__name__ == own]
+    number = next((i for i, known in enumerate(same, 1) if known is callback), 1)
+    return own if number == 1 else f"{own}_{number}"
 
 
 def _guarded(hook: str, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -16,13 +16,15 @@ class EpisodeStatistics(Callback):
     |---|---|
     | `env_runners/<name>_mean`, `_max` | every step of an episode, logged when it ends |
     | `env_runners/sample_size` | environment steps in each `sample()` |
-    | `learners/<module>/mean_action` | each train batch |
+    | `learners/<module>/mean_action` | each train batch; not with MADDPG and MATD3, which have no batch per module |
     | `callback_ok` | the result of each iteration |
 
     Args:
         entry: index into the flattened observation of a single agent.
         name: what to call it.
     """
+
+    optional_hooks = ("on_learn_on_batch",)
 
     def __init__(self, entry: int = 2, name: str = "pole_angle"):
         self.entry, self.name = entry, name

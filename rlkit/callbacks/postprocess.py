@@ -16,7 +16,7 @@ from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
 from rlkit import rllib
-from rlkit.callbacks.base import CallbackError
+from rlkit.callbacks.base import CallbackError, numbered_name
 from rlkit.callbacks.episode_data import original
 from rlkit.callbacks.switch import OffInEvaluation
 from rlkit.callbacks.trajectory import Aligned, Trajectory, trajectories_of
@@ -35,7 +35,8 @@ class TrajectoryPostprocessor(OffInEvaluation):
         agents: globs of the agents to process; default all.
 
     With several postprocessors each one sees what those before it in `config.callbacks` made. Evaluation is
-    left alone. The edited return is logged beside RLlib's own as `env_runners/edited_return/<class name>`.
+    left alone. The edited return is logged beside RLlib's own as `env_runners/edited_return/<class name>`, that of a
+    second one of the class as `<class name>_2`.
     """
 
     scope: str = "fragment"
@@ -176,7 +177,7 @@ class TrajectoryPostprocessor(OffInEvaluation):
             returns = self._returns.pop(piece.id_, None)
             if returns is None or not self._edits_rewards:
                 continue
-            name = type(self).__name__
+            name = numbered_name(self, rllib.runner_callbacks(self.env_runner))
             rllib.log_episode_mean(metrics_logger, ("edited_return", name), [sum(returns.values())])
             for agent, total in returns.items():
                 if agent is not None:
