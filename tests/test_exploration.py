@@ -34,6 +34,7 @@ class Corridor(gym.Env):
             "discrete": gym.spaces.Discrete(2),
             "multi": gym.spaces.MultiDiscrete([2, 3]),
             "box": gym.spaces.Box(-2.0, 2.0, (1,), np.float32),
+            "half": gym.spaces.Box(0.0, np.inf, (1,), np.float32),
         }[config.get("actions", "discrete")]
 
     def reset(self, *, seed: Any = None, options: Any = None) -> Any:
@@ -76,6 +77,10 @@ def actions_of(runner: Any, samples: int = 1, **kwargs: Any) -> np.ndarray:
         (SACConfig, "box", "UpperConfidenceBound", "no Q-value per action"),
         (SACConfig, "box", "EpsilonGreedy", r"Box.*expected Discrete or MultiDiscrete"),
         (DQNConfig, "discrete", "StochasticSampling", "no distribution to sample from; use SoftQ"),
+        (SACConfig, "half", "GaussianNoise", "finite bounds.*; set random_timesteps: 0, or bound"),
+        (SACConfig, "half", "OrnsteinUhlenbeckNoise", "set random_timesteps: 0"),
+        (SACConfig, "half", "ParameterNoise", "set random_timesteps: 0"),
+        (PPOConfig, "half", "Random", "finite bounds, to draw uniform actions from; bound the environment"),
     ],
 )
 def test_what_cannot_work_is_an_error_before_training(
@@ -83,6 +88,18 @@ def test_what_cannot_work_is_an_error_before_training(
 ) -> None:
     with pytest.raises(ValueError, match=f"{exploration}: .*{message}"):
         configure(config_of(base, actions), {"type": exploration})
+
+
+def test_sampling_in_an_unbounded_box_cannot_begin_with_uniform_actions() -> None:
+    with pytest.raises(ValueError, match=r"StochasticSampling: .*finite bounds.*random_timesteps: 0"):
+        configure(config_of(PPOConfig, "half"), {"type": "StochasticSampling", "random_timesteps": 10})
+    configure(config_of(PPOConfig, "half"), {"type": "StochasticSampling"})
+
+
+@pytest.mark.parametrize("kind", ["GaussianNoise", "OrnsteinUhlenbeckNoise"])
+def test_noise_without_uniform_actions_needs_no_bounds(kind: str) -> None:
+    runner = runner_of(config_of(SACConfig, "half"), {"type": kind, "random_timesteps": 0})
+    assert np.isfinite(actions_of(runner)).all()
 
 
 def test_intrinsic_rewards_do_not_nest() -> None:

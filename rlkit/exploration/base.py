@@ -91,10 +91,12 @@ class ActionExploration(Exploration):
     Attributes:
         spaces: names of the gymnasium action spaces it can serve.
         on_policy: whether PPO, IMPALA and APPO can use it: they need the probability of the action taken.
+        random_timesteps: environment steps of uniform actions at the beginning; None if all are.
     """
 
     spaces: tuple[str, ...] = ("Discrete", "MultiDiscrete", "Box")
     on_policy = True
+    random_timesteps: int | None = 0
 
     def configure(self, config: AlgorithmConfig, spaces: Mapping[Any, Any] | None = None) -> None:
         from rlkit.exploration.runner import ExploringRunners, action_spaces
@@ -115,9 +117,15 @@ class ActionExploration(Exploration):
 
     def check_space(self, space: Any, agent: Any = None) -> None:
         """Raise ValueError if actions of this space cannot be chosen this way."""
+        whose = "the action space" if agent is None else f"the action space of agent {agent!r}"
         if type(space).__name__ not in self.spaces:
-            whose = "the action space" if agent is None else f"the action space of agent {agent!r}"
             raise self.fail(f"{whose} is {space}, expected {' or '.join(self.spaces)}")
+        if self.random_timesteps != 0 and type(space).__name__ == "Box" and not space.is_bounded():
+            without = "" if self.random_timesteps is None else "set random_timesteps: 0, or "
+            raise self.fail(
+                f"{whose} is {space}, expected one with finite bounds, to draw uniform actions from; "
+                f"{without}bound the environment's action space"
+            )
 
     @abstractmethod
     def explorer(self, place: Place) -> Explorer:
