@@ -35,7 +35,7 @@ class ParameterNoise(ActionExploration):
         distance: float | None = None,
     ):
         self.initial_stddev = above("initial_stddev", initial_stddev)
-        self.random_timesteps = at_least("random_timesteps", random_timesteps, 0)
+        self.random_timesteps: int = at_least("random_timesteps", random_timesteps, 0)
         self.epsilon = probability("epsilon", epsilon)
         self.distance = None if distance is None else above("distance", distance)
 
