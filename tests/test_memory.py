@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
@@ -21,6 +22,7 @@ from rlkit.algos import DRONConfig, SACConfig
 from rlkit.algos.centralised.networks import make_net
 from rlkit.algos.centralised.spaces import ObservationVector
 from rlkit.algos.offpolicy.sequences import check_sequences, from_start, learned_steps, steps_at
+from rlkit.algos.offpolicy.step import NotYet, OffPolicy
 from rlkit.errors import RunFailed, UsageError
 from rlkit.launch.build import build
 from rlkit.launch.spaces import check_spaces, refuse
@@ -333,17 +335,64 @@ def test_a_checkpoint_with_a_memory_acts_and_is_exported(
     assert (made.different, made.error < 1e-5) == (0, True)
 
 
+def pieces(*lengths: int, start: int = 0, done: bool = True) -> list[Fragment]:
+    """A fragment of each length, of an episode of its own."""
+    made = []
+    for k, n in enumerate(lengths):
+        end = np.zeros(n, bool)
+        end[-1] = done
+        steps = {"actions": np.zeros(n, np.int64), "rewards": np.zeros(n, np.float32)}
+        flags = {"terminateds": end, "truncateds": np.zeros(n, bool)}
+        key = f"{'over' if done else 'goes on'} {k}"
+        made.append(Fragment(key, start, n, {"obs": np.zeros((n + 1, 3), np.float32)}, steps | flags, done))
+    return made
+
+
+def sequences_of(replay: Replay, burn_in: int = 4) -> np.ndarray:
+    """The first rows of 50 minibatches of one sequence of 8 steps."""
+    algorithm: Any = SimpleNamespace(
+        config=SimpleNamespace(total_train_batch_size=8, num_learners=1), burn_in=burn_in
+    )
+    rows, _ = OffPolicy.draw_sequences(algorithm, replay, 8, 50)
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("over", "capacity", "going_on", "fix"),
+    [
+        ([2], 64, [], "or raise num_steps_sampled_before_learning_starts if later ones are longer"),
+        ([4], 64, [3], "or raise num_steps_sampled_before_learning_starts if later ones are longer"),
+        ([2], 5, [3], "lower burn_in_len below the length of the episodes$"),
+    ],
+    ids=["all over", "the longest is over", "full"],
+)
+def test_episodes_shorter_than_the_burn_in_end_the_run_with_a_reason(
+    over: list[int], capacity: int, going_on: list[int], fix: str
+) -> None:
+    replay = Replay(capacity, {"obs": VECTOR}, {"actions": CHOICE})
+    replay.add(pieces(*over) + pieces(*going_on, done=False))
+    with pytest.raises(RunFailed, match=rf"burn_in_len is 4, and no episode .* more steps than that.*{fix}"):
+        sequences_of(replay)
+
+
+def test_a_burn_in_waits_for_episodes_that_go_on() -> None:
+    """Of 103 rows one has more than four steps; most draws miss it, and it is found all the same."""
+    replay = Replay(128, {"obs": VECTOR}, {"actions": CHOICE})
+    replay.add(pieces(2) + pieces(*[4] * 24, done=False))
+    with pytest.raises(NotYet):
+        sequences_of(replay)
+    replay.add(pieces(1, start=4, done=False))
+    assert set(sequences_of(replay).reshape(-1)) == {2}
+
+
 @pytest.mark.usefixtures("ray_local")
-def test_episodes_shorter_than_the_burn_in_end_the_run_with_a_reason() -> None:
-    replay = Replay(64, {"obs": VECTOR}, {"actions": CHOICE})
-    steps = {"actions": np.zeros(2, np.int64), "rewards": np.zeros(2, np.float32)}
-    flags = {"terminateds": np.array([False, True]), "truncateds": np.zeros(2, bool)}
-    replay.add([Fragment("e", 0, 2, {"obs": np.zeros((3, 3), np.float32)}, {**steps, **flags}, True)])
-    recipe = recipe_of("SAC", "repeat_previous", training={"burn_in_len": 4})
-    algorithm = build(recipe).build_algo()
+def test_learning_waits_while_first_episodes_are_shorter_than_the_burn_in() -> None:
+    """Four environments have 16 steps each after the first iteration, 32 after the second."""
+    model = {**MODELS["gru"], "max_seq_len": 24}
+    algorithm = build(recipe_of("SAC", "Pendulum-v1", training={"burn_in_len": 20}, model=model)).build_algo()
     try:
-        with pytest.raises(RunFailed, match=r"burn_in_len is 4, and no episode .* more steps than that"):
-            algorithm.draw_sequences(replay, 8, 2)
+        assert "total_loss" not in algorithm.train()["learners"]["default_policy"]
+        assert "total_loss" in algorithm.train()["learners"]["default_policy"]
     finally:
         algorithm.stop()
 

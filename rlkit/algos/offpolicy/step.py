@@ -10,6 +10,7 @@ What RLlib's words mean here is in `rlkit.algos.offpolicy.config`.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -42,9 +43,10 @@ from rlkit.algos.rules import SEQUENCE
 from rlkit.algos.sampling.fragment import Patience, sample_fragment
 from rlkit.errors import RunFailed, UsageError
 from rlkit.replay import Replay
-from rlkit.replay.buffer import ACTIONS, MASK, OBS, STATE_IN, WEIGHTS, NStep
+from rlkit.replay.buffer import ACTIONS, OBS, STATE_IN, WEIGHTS, NStep
 from rlkit.replay.columns import Column
 from rlkit.replay.episodes import agent_fragments
+from rlkit.replay.ring import Ring
 from rlkit.replay.saving import SavedReplay
 
 if TYPE_CHECKING:
@@ -55,6 +57,10 @@ MAX_CHUNK_BYTES = 64 * 2**20
 SAMPLE = "sample"
 
 __all__ = ["OffPolicy", "OffPolicyConfig"]
+
+
+class NotYet(Exception):
+    """A module has nothing to learn from until its episodes have gone on."""
 
 
 class OffPolicy(Algorithm):
@@ -164,19 +170,26 @@ class OffPolicy(Algorithm):
         """Draw K minibatches of sequences; return their first rows (K, B) and their columns (K, B, T, ...).
 
         Raises:
-            RunFailed: a minibatch has no step behind the burn-in.
+            NotYet: no episode has more steps than the burn-in, and one that goes on may come to have them.
+            RunFailed: no episode has, and none may.
         """
         learners = max(1, self.config.num_learners)  # each gets an equal part of every minibatch
         count = learners * max(1, self.config.total_train_batch_size // learners // length)
         rows = replay.draw_starts(count, updates, self.burn_in)
+        steps, _ = _steps_from(replay.ring, rows, self.burn_in + 1)
+        missed = (steps <= self.burn_in).all(axis=1)
+        if missed.any():  # minibatches without a step behind the burn-in
+            rows[missed] = replay.rng.choice(_long_rows(replay.ring, self.burn_in), (missed.sum(), count))
         flat = replay.sequences(rows.reshape(-1), length)
-        batch = map_arrays(flat, lambda a: a.reshape(*rows.shape, *a.shape[1:]))
-        if not batch[MASK][..., self.burn_in :].any(axis=(1, 2)).all():
-            raise RunFailed(
-                f"burn_in_len is {self.burn_in}, and no episode in the replay buffer has more steps than that: nothing "
-                "is left to learn from; lower burn_in_len below the length of the episodes"
-            )
-        return rows, batch
+        return rows, map_arrays(flat, lambda a: a.reshape(*rows.shape, *a.shape[1:]))
+
+    def draw_all(self, modules: list[str], updates: int) -> dict[str, tuple[np.ndarray, dict[str, Any]]]:
+        """Draw for every module but those whose episodes are still shorter than the burn-in."""
+        drawn = {}
+        for module_id in modules:
+            with contextlib.suppress(NotYet):
+                drawn[module_id] = self.draw(module_id, updates)
+        return drawn
 
     # The step ----------------------------------------------------------------------------------------------
 
@@ -278,7 +291,9 @@ class OffPolicy(Algorithm):
                 functools.partial(job, chunks=chunks, feedback=feedback)
             )
             return [answer.get()[0] for answer in answers]
-        drawn = {m: self.draw(m, updates) for m in modules}
+        drawn = self.draw_all(modules, updates)
+        if not drawn:
+            return []
         count = self.config.num_learners
         shards = [
             ray.put(
@@ -306,10 +321,12 @@ class OffPolicy(Algorithm):
         at_once = 1 if self.config.prioritized else updates
         done = 0
         while done < updates:
-            chunk = {}
-            for module_id in modules:
-                rows[module_id], chunk[module_id] = self.draw(module_id, min(at_once, updates - done))
+            drawn = self.draw_all(modules, min(at_once, updates - done))
             done += min(at_once, updates - done)
+            if not drawn:
+                return
+            rows.update({m: rows_of_m for m, (rows_of_m, _) in drawn.items()})
+            chunk = {m: batch for m, (_, batch) in drawn.items()}
             yield chunk
             # columns of images are drawn in pieces that fit the cache of a small machine
             size = sum(a.nbytes for batch in chunk.values() for a in arrays_of(batch)) / at_once
@@ -351,6 +368,38 @@ def _update(
         chunks, num_updates=num_updates, env_steps=env_steps, timesteps=timesteps, feedback=feedback
     )
     return results, td_errors
+
+
+def _steps_from(ring: Ring, rows: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return how many steps of their episode begin at rows, counted up to `most`, and the last row counted."""
+    last, steps = rows, np.ones(rows.shape, np.int64)
+    for _ in range(most - 1):
+        link = ring.link[last]
+        steps += link >= 0
+        last = np.where(link >= 0, link, last)
+    return steps, last
+
+
+def _long_rows(ring: Ring, burn_in: int) -> np.ndarray:
+    """Return the rows that more steps than the burn-in begin at.
+
+    Raises:
+        NotYet: there are none, but an episode that goes on is longer than all that ended, and there is room for it.
+        RunFailed: there are none.
+    """
+    steps, last = _steps_from(ring, np.arange(ring.size), burn_in + 1)
+    rows = np.flatnonzero(steps > burn_in)
+    if len(rows):
+        return rows
+    goes_on = np.isin(last, [row for row, _, _ in ring._open.values()])
+    room = ring.size < ring.capacity
+    if room and steps[goes_on].max(initial=0) > steps[~goes_on].max(initial=0):
+        raise NotYet
+    later = ", or raise num_steps_sampled_before_learning_starts if later ones are longer" if room else ""
+    raise RunFailed(
+        f"burn_in_len is {burn_in}, and no episode in the replay buffer has more steps than that: nothing is left to "
+        f"learn from; lower burn_in_len below the length of the episodes{later}"
+    )
 
 
 def _is_trained(config: AlgorithmConfig, module_id: str) -> bool:
