@@ -66,10 +66,11 @@ from ray.tune.result import TRAINING_ITERATION
 
 from rlkit import rllib, seeds, state
 from rlkit.algos.learning.learner import ColumnLearner
-from rlkit.algos.learning.minibatches import map_arrays, tensors
+from rlkit.algos.learning.minibatches import first_leaf, map_arrays, tensors
 from rlkit.algos.onpolicy.gae import gae
 from rlkit.algos.sampling.actions import ActionMap
 from rlkit.algos.sampling.connectors import OBSERVING, Flatten, extras
+from rlkit.algos.sampling.episode_runner import default_runner
 from rlkit.errors import UsageError
 from rlkit.replay.dataset import ACTIONS, OBSERVATIONS, Episodes, read_episodes
 from rlkit.replay.minari import PREFIX, is_folder, read_minari
@@ -97,6 +98,8 @@ class OfflineColumns(OfflineData):
 
 class OfflineConfig(AlgorithmConfig):
     """Mixin for configs of algorithms that learn from recorded episodes; put it before RLlib's class."""
+
+    env_runner_cls: Any
 
     def __init__(self, algo_class: type | None = None):
         super().__init__(algo_class=algo_class)
@@ -127,6 +130,8 @@ class OfflineConfig(AlgorithmConfig):
             )
         if not self.dataset_num_iters_per_learner:
             raise ValueError("dataset_num_iters_per_learner must be at least 1, updates of a training step")
+        if self.env_runner_cls is None:  # of the evaluation, and it says what spaces the module has
+            self.env_runner_cls = default_runner(self)
 
 
 class _NoRunners:
@@ -187,7 +192,7 @@ class Offline(Algorithm):
                     "of the environment, and record there"
                 )
             return np.asarray(Flatten(piece)(values, [], np.empty(0), np.empty(0))[0], np.float32)
-        return map_arrays(values, lambda a: a.astype(space.dtype, copy=False) if space.dtype else a)
+        return map_arrays(values, lambda a: _single(a.astype(space.dtype, copy=False) if space.dtype else a))
 
     def _module_actions(self, values: Any, space: gym.Space) -> Any:
         """Return recorded actions as the module gives them."""
@@ -416,10 +421,29 @@ class CQLLearner(ColumnLearner, _CountedCQL):
         self.updates = state.get("cql_updates", 0)
 
 
+class _Parts(dict[Any, Any]):
+    """An observation of several arrays that has a shape, where RLlib's module asks for the number of rows (2.60)."""
+
+    shape = property(lambda self: first_leaf(self).shape)
+
+
+class _PartsInOrder(tuple[Any, ...]):
+    """The same of a Tuple."""
+
+    shape = property(lambda self: first_leaf(self).shape)
+
+
 class CQLModule(DefaultCQLTorchRLModule):
-    """RLlib's module, whose random actions lie where the policy's do."""
+    """RLlib's module, whose random actions lie where the policy's do; it reads Dict and Tuple observations too."""
 
     action_space: gym.Space
+
+    def _forward_train(self, batch: dict[str, Any]) -> dict[str, Any]:
+        kinds: dict[type, Any] = {dict: _Parts, tuple: _PartsInOrder}
+        seen = {key: batch[key] for key in (Columns.OBS, Columns.NEXT_OBS) if type(batch[key]) in kinds}
+        shaped = {key: kinds[type(value)](value) for key, value in seen.items()}
+        found: dict[str, Any] = super()._forward_train({**batch, **shaped})
+        return found
 
     def setup(self) -> None:
         super().setup()
@@ -485,6 +509,11 @@ def _refuse_memory(name: str, module: Any) -> None:
             f"module {name!r} is recurrent, and offline algorithms learn from single steps; remove use_lstm, or stack "
             "frames in a wrapper of the environment"
         )
+
+
+def _single(values: np.ndarray) -> np.ndarray:
+    """Return float64 as float32, which is what runners give modules."""
+    return values.astype(np.float32) if values.dtype == np.float64 else values
 
 
 def _row(values: Any, k: int) -> Any:

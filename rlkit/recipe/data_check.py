@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path as File
 from typing import Any
 
-from rlkit import envs
+from rlkit import envs, registry
 from rlkit.errors import UsageError
 from rlkit.recipe.env_check import action_of, agents_of
 from rlkit.recipe.problems import Path, Report
@@ -22,6 +22,35 @@ NO_BUFFER = (
     "n_step",
     "training_intensity",
     "num_steps_sampled_before_learning_starts",
+)
+# Arguments of `training` that RLlib (2.60) accepts for these algorithms, and why they are refused.
+_ONE_STEP = "is for recurrent models, which offline algorithms do not take"
+_NO_VALUES = "is for a value function, and BC learns none"
+_LOG_STD = "makes the loss ask for a log_std that no action distribution has, and the first update fails"
+_LAGRANGE = "is read by nothing: the loss has no Lagrangian"
+_AVERAGE = ("moving_average_sqd_adv_norm_start", "moving_average_sqd_adv_norm_update_rate")
+UNUSED: dict[str, dict[str, str]] = {
+    "BC": {
+        **dict.fromkeys(("vf_coeff", *_AVERAGE), _NO_VALUES),
+        "bc_logstd_coeff": _LOG_STD,
+        "burnin_len": _ONE_STEP,
+    },
+    "MARWIL": {"bc_logstd_coeff": _LOG_STD, "burnin_len": _ONE_STEP},
+    "CQL": dict.fromkeys(("lagrangian", "lagrangian_thresh"), _LAGRANGE),
+    "IQL": {
+        **dict.fromkeys(
+            ("bc_logstd_coeff", "vf_coeff", *_AVERAGE), "is MARWIL's, and nothing of IQL reads it"
+        ),
+        "burnin_len": _ONE_STEP,
+    },
+}
+POSTPROCESSOR = "TrajectoryPostprocessor"  # of rlkit.callbacks, whose import brings RLlib
+POSTPROCESSORS = (
+    "HindsightRelabel",
+    "MergeAgentObservations",
+    "MonteCarloReturns",
+    "RewardScale",
+    "RewardShaping",
 )
 
 
@@ -63,7 +92,12 @@ def check_data(data: Mapping[str, Any], config: Config, report: Report) -> None:
     for section in ("exploration", "curriculum"):
         if data.get(section):
             report.add((section,), f"{name} plays no episodes to use it in", "remove the section", key=True)
-    _check_arguments(data, name, report)
+    for index, entry in enumerate(data.get("callbacks", ())):
+        if _postprocesses(entry.get("name")):
+            message = f"{entry['name']} edits sampled episodes, and {name} samples none"
+            fix = "remove it; change rewards in a wrapper of the environment, and record there"
+            report.add(("callbacks", index, "name"), message, fix)
+    _check_arguments(data, config, report)
     _check_metrics(data, name, report)
     if "data" in data:
         _check_file(data, report)
@@ -80,8 +114,15 @@ def _check_online(data: Mapping[str, Any], name: str, report: Report) -> None:
             report.add(path, message, f"remove it, or use one of {', '.join(OFFLINE)}", key=True)
 
 
-def _check_arguments(data: Mapping[str, Any], name: str, report: Report) -> None:
-    given = data.get("config", {})
+def _postprocesses(callback: Any) -> bool:
+    """Whether a registered callback edits the episodes that training runners sample."""
+    entry = registry.TABLES["callbacks"].get(callback)
+    bases = [] if entry is None else getattr(entry.target, "__mro__", [])
+    return callback in POSTPROCESSORS or POSTPROCESSOR in [base.__name__ for base in bases]
+
+
+def _check_arguments(data: Mapping[str, Any], config: Config, report: Report) -> None:
+    given, name = data.get("config", {}), config.algorithm
     for method, left in LEFT.items():
         for argument in given.get(method, {}):
             if argument not in left:
@@ -100,6 +141,10 @@ def _check_arguments(data: Mapping[str, Any], name: str, report: Report) -> None
                 "remove it",
                 key=True,
             )
+    for argument, reason in UNUSED[name].items():
+        default = config.default("training", argument)
+        if given.get("training", {}).get(argument, default) != default:
+            report.add(("config", "training", argument), f"{argument} {reason}", "remove it", key=True)
     if (sampled := given.get("reporting", {}).get("min_sample_timesteps_per_iteration")) not in (None, 0):
         message = f"{name} samples nothing, and an iteration would never end"
         fix = "remove it; offline_data.dataset_num_iters_per_learner says how many updates an iteration has"
