@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rlkit.runs import statistics
 from rlkit.runs.statistics import (
     band,
     first_reached,
     improvement_interval,
+    interval,
     iqm,
     mean,
     optimality_gap,
@@ -103,6 +105,23 @@ def test_draws_of_its_own_give_rliable_s_interval_up_to_chance() -> None:
     """20,000 resamples of ours beside 50,000 of rliable's."""
     low, high = stratified_interval(list(X.T), iqm, resamples=20_000)
     assert (low, high) == pytest.approx((0.44744, 0.64156), abs=0.006)
+
+
+def test_resamples_are_drawn_a_part_at_a_time_and_give_the_same_interval(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    values, sizes = np.random.default_rng(0).normal(size=300), []
+    whole = interval(values, resamples=200)
+    monkeypatch.setattr(statistics, "AT_ONCE", 1000)
+
+    def watched(drawn: np.ndarray) -> np.ndarray:
+        sizes.append(drawn.size)
+        return mean(drawn)
+
+    assert interval(values, watched, resamples=200) == whole
+    assert (max(sizes), sum(sizes)) == (900, 200 * 300)
+    monkeypatch.setattr(statistics, "AT_ONCE", 100)  # less than one resample
+    assert interval(values, resamples=200) == whole
 
 
 def test_strata_are_drawn_by_themselves() -> None:
