@@ -345,7 +345,9 @@ def test_an_evaluation_s_length_that_is_no_number_has_a_line(tmp_path: Path) -> 
     assert any(note.startswith("evaluation_duration 'auto' left out") for note in found.notes)
 
 
-def old(tmp_path: Path, config: str, *, run: str = "DQN", env: str = "CartPole-v1", beside: str = "") -> Migrated:
+def old(
+    tmp_path: Path, config: str, *, run: str = "DQN", env: str = "CartPole-v1", beside: str = ""
+) -> Migrated:
     (found,) = moved(tmp_path, f"run: {run}\nenv: {env}\n{beside}config: {{{config}}}\n", "old.yaml")
     assert found.stops == []
     return found

@@ -323,6 +323,79 @@ def test_a_mutation_that_the_recipe_does_not_give_is_drawn() -> None:
     assert config == {"config": {"training": {"lr": 0.1, "gamma": 0.9}, "learners": {"num": 2}}}
 
 
+def test_a_whole_number_in_a_range_of_fractions_is_perturbed() -> None:
+    from ray.tune.schedulers import pbt
+
+    mutations = schedulers.nested({"config.training.lambda_": tune.uniform(0, 1)})
+    config: dict[str, Any] = {"config": {"training": {"lambda_": 1}}}
+    schedulers.fill(config, mutations)
+    found = set()
+    for _ in range(200):
+        config, _ = pbt._explore(
+            config, mutations, 0.25, (1.2, 0.8), lambda c: schedulers.within(c, mutations)
+        )
+        found.add(config["config"]["training"]["lambda_"])
+    assert len(found) > 50
+    assert all(isinstance(value, float) and 0 <= value <= 1 for value in found)
+
+
+POPULATION = {"name": "p", "algorithm": "PPO", "env": "CartPole-v1", "stop": {"iterations": 9}}
+
+
+def mutated(mutations: dict[str, Any], **recipe: Any) -> recipes.Recipe:
+    options = {"type": "pbt", "time_attr": "iteration", "mutations": mutations}
+    return recipes.from_mapping({**POPULATION, **recipe, "tune": {"samples": 4, "scheduler": options}})
+
+
+@pytest.mark.parametrize(
+    ("mutations", "beside", "message"),
+    [
+        ({"exploration.final_epsilon": SearchSpace("uniform", (0.01, 0.1))}, {}, "exploration: .*'type' is missing"),
+        ({"config.training": [1, 2], "config.training.lr": [0.1, 0.2]}, {}, "config.training.lr is a part of"),
+        ({"model.hidens": [[8], [16]]}, {"model": {"name": "mlp"}}, "did you mean 'hiddens'"),
+        ({"model.name": ["mlp", "lstm"]}, {}, "'model.name' is not a key below .* that can change"),
+        ({"env_config.typo": [1, 2]}, {}, "has no argument 'typo'"),
+        ({"config.training.lr.0": [0.1, 0.2]}, {"config": {"training": {"lr": 0.1}}}, "lr is no mapping, got 0.1"),
+        ({"config.training.lr.0.a": [0.1, 0.2]}, {"config": {"training": {"lr": 0.1}}}, "lr is no mapping, got 0.1"),
+        ({"config.training.grad_clip": SearchSpace("uniform", (0.1, 1.0))},
+         {"config": {"training": {"grad_clip": None}}}, "multiplies config.training.grad_clip, which is no number"),
+        ({"config.training.gamma": [0.9, 5]}, {}, "mutations.config.training.gamma: gamma is out of range.*got 5"),
+        ({"config.training.minibatch_size": [64, 8000]}, {}, "minibatch_size 8000 is larger than the batch"),
+        ({"config.training.lr": []}, {}, "!choice has no values"),
+    ],
+)  # fmt: skip
+def test_a_mutation_that_no_trial_can_take_is_refused(
+    mutations: dict[str, Any], beside: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(recipes.RecipeError, match=message) as caught:
+        mutated(mutations, **beside)
+    assert all(problem.path.startswith("tune.scheduler.mutations.") for problem in caught.value.problems)
+
+
+def test_mutations_that_trials_can_take_pass() -> None:
+    mutations = {
+        "config.training.lr": SearchSpace("loguniform", (1e-5, 1e-2)),
+        "config.training.grad_clip": [None, 1.0],
+        "model.hiddens": [[8], [16]],
+        "env_config.max_episode_steps": SearchSpace("randint", (100, 200)),
+    }
+    found = mutated(
+        mutations, model={"name": "mlp"}, config={"training": {"lr": SearchSpace("choice", (0.1, 0.2))}}
+    )
+    assert set(found.tune.scheduler["mutations"]) == set(mutations)
+
+
+@pytest.mark.parametrize(
+    "name", ["agent_steps", "steps_per_s", "env_runners/num_agent_steps_sampled_lifetime"]
+)
+def test_a_metric_that_tune_cannot_see_is_refused(name: str) -> None:
+    scheduler = {"type": "asha", "time_attr": name, "max_t": 9}
+    with pytest.raises(recipes.RecipeError) as caught:
+        recipes.from_mapping({**POPULATION, "tune": {"metric": name, "scheduler": scheduler}})
+    assert [problem.path for problem in caught.value.problems] == ["tune.metric", "tune.scheduler.time_attr"]
+    assert all(f"Tune cannot see {name}" in problem.message for problem in caught.value.problems)
+
+
 def test_what_tune_asserts_is_said() -> None:
     with pytest.raises(UsageError, match=r"tune\.scheduler: asha: .*brackets"):
         schedulers.make({"type": "asha", "brackets": 0}, keep=None)

@@ -222,6 +222,15 @@ def test_options_a_searcher_does_not_take_are_named(tmp_path: Path) -> None:
         assert part in said, part
 
 
+@pytest.mark.parametrize("seed", ["a", -1, 2.0, True, 2**31])
+def test_a_seed_that_no_sampler_takes_is_refused(seed: Any) -> None:
+    with pytest.raises(
+        RecipeError, match=r"tune\.search\.seed: a whole number from 0 to 2147483647 is expected"
+    ):
+        a_search(seed=seed, sampler="qmc")
+    assert searcher(a_search(seed=7, storage=None)) is not None
+
+
 def test_a_storage_is_where_it_was_begun_whatever_folder_a_resume_comes_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,7 @@ from support import Case
 import rlkit
 from rlkit.errors import EnvError, UsageError
 from rlkit.launch import rehearsal, train
+from rlkit.recipe import SearchSpace
 
 pytestmark = [pytest.mark.usefixtures("ray_local"), pytest.mark.filterwarnings("ignore")]
 SPACES = ["Discrete(start)", "Box, half-bounded", "Box, integers", "Dict"]
@@ -111,3 +112,26 @@ def test_a_dry_run_and_a_training_refuse_alike(call: Any, tmp_path: Path) -> Non
     with pytest.raises(EnvError, match=r"fails could not be made .*KeyError: 'map'") as error:
         call({**Case("PPO", life="one agent").recipe(), "env": "fails"}, **beside)
     assert error.value.exit_code == 1
+    notes = tmp_path / "notes.log"
+    notes.write_text("to do\nsoon\n")
+    search = {"type": "optuna", "storage": str(notes)}
+    training = {"config": {"training": {"lr": SearchSpace("loguniform", (1e-5, 1e-2))}}}
+    given = {"algorithm": "PPO", "env": "CartPole-v1", "stop": {"iterations": 1}, **training}
+    with pytest.raises(UsageError, match=r"notes\.log is no storage of Optuna's"):
+        call({**given, "tune": {"search": search}}, **beside)
+    scheduler = {"type": "pbt", "require_attrs": True, "mutations": {"config.training.lr": [0.1, 0.2]}}
+    with pytest.raises(UsageError, match=r"tune\.scheduler: pbt: .*require_attrs"):
+        call({**given, "tune": {"samples": 2, "scheduler": scheduler}}, **beside)
+
+
+def test_a_dry_run_begins_no_study(tmp_path: Path) -> None:
+    search = {"type": "optuna", "storage": str(tmp_path / "study.log")}
+    training = {"lr": SearchSpace("loguniform", (1e-5, 1e-2))}
+    given = {
+        "algorithm": "PPO",
+        "env": "CartPole-v1",
+        "config": {"training": training},
+        "stop": {"iterations": 1},
+    }
+    assert rehearsal.dry_run({**given, "tune": {"search": search}}).endswith("can train")
+    assert not list(tmp_path.iterdir())

@@ -47,9 +47,26 @@ def dry_run(
     look_at_spaces(loaded)
     registry.resolve("algorithms", loaded.algorithm)
     quiet_loggers()  # after the import of RLlib, which sets levels of its own
+    try_tune(loaded)
     rehearse(loaded, trust=trust)
     agents = len(read_roster(first_trial(loaded)).spaces)
     return f"{loaded.name}: {loaded.algorithm} on {loaded.env} ({agents} agent{'s' if agents > 1 else ''}) can train"
+
+
+def try_tune(recipe: Recipe) -> None:
+    """Make the scheduler and the searcher of a recipe; a storage that is not there yet is not begun.
+
+    Raises:
+        UsageError: one of them cannot be made.
+    """
+    from rlkit.launch.search import scheduler, searcher
+
+    scheduler(recipe)
+    search = dict(recipe.tune.search or {})
+    if search.get("storage") and not Path(str(search["storage"])).exists():
+        del search["storage"]
+        recipe = recipe.model_copy(update={"tune": recipe.tune.model_copy(update={"search": search})})
+    searcher(recipe)
 
 
 def trust_needs_weights(recipe: Recipe, trust: bool) -> None:

@@ -176,12 +176,16 @@ def within(config: dict[str, Any], mutations: Mapping[str, Any]) -> dict[str, An
         elif isinstance(domain, Integer):
             config[key] = int(min(max(config[key], domain.lower), domain.upper - 1))
         elif isinstance(domain, Float):
-            config[key] = min(max(config[key], domain.lower), domain.upper)
+            config[key] = float(min(max(config[key], domain.lower), domain.upper))
     return config
 
 
 def fill(config: dict[str, Any], mutations: Mapping[str, Any]) -> None:
-    """Draw what a config lacks of the keys that mutate."""
+    """Draw what a config lacks of the keys that mutate.
+
+    A whole number in a range of fractions becomes a fraction: Tune (2.60) rounds what it perturbs where the old value
+    is whole.
+    """
     for key, domain in mutations.items():
         if isinstance(domain, Mapping):
             if config.get(key) is None:
@@ -189,6 +193,8 @@ def fill(config: dict[str, Any], mutations: Mapping[str, Any]) -> None:
             fill(config[key], domain)
         elif key not in config:
             config[key] = random.choice(domain) if isinstance(domain, list) else domain.sample(None)
+        elif isinstance(domain, Float) and isinstance(config[key], int):
+            config[key] = float(config[key])
 
 
 def adopt(trial: Any) -> int | None:

@@ -117,7 +117,7 @@ def _optuna(options: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
         seed = seeds.number(recipe.seed, "search") % 2**31
     name = str(found.pop("sampler", "tpe")).lower()
     known = 0
-    if "storage" in found:
+    if found.get("storage") is not None:
         path = str(found["storage"])
         backend = JournalFileBackend(path)
         try:
@@ -125,7 +125,7 @@ def _optuna(options: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
             study = found.setdefault("study_name", recipe.name)
             if study in optuna.study.get_all_study_names(storage):
                 known = len(optuna.load_study(study_name=study, storage=storage).trials)
-        except (ValueError, KeyError, OSError) as error:
+        except (ValueError, TypeError, LookupError, OSError) as error:
             raise UsageError(f"tune.search.storage: {path} is no storage of Optuna's ({error})") from None
     if known and seed is not None:  # with the same seed a study that goes on would try its first trials again
         seed = seeds.number(seed, "search", known) % 2**31
@@ -213,5 +213,5 @@ def searcher(recipe: Recipe) -> Any:
         raise UsageError(
             f"tune.search.type: {kind} needs a package that is not installed: {error}"
         ) from error
-    except (TypeError, AssertionError) as error:
+    except (TypeError, ValueError, AssertionError) as error:
         raise UsageError(f"tune.search.type: {kind}: {error}") from error

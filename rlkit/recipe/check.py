@@ -18,13 +18,14 @@ from rlkit.recipe.env_check import action_of, check_env, is_single_agent
 from rlkit.recipe.overrides import COMMAND_LINE, Overrides
 from rlkit.recipe.parts_check import check_parts
 from rlkit.recipe.problems import Mark, Problem, RecipeError, Report, Unusable, instead, shown
-from rlkit.recipe.run_check import check_run, check_spaces
+from rlkit.recipe.run_check import SCHEDULER, check_run, check_spaces
 from rlkit.recipe.scalars import read_scalar
 from rlkit.recipe.schema import Recipe, validated
 from rlkit.recipe.shipped import find_policy, find_recipe
 from rlkit.recipe.signatures import Config
 from rlkit.recipe.sizes_check import check_sizes
 from rlkit.recipe.source import parse, read_text
+from rlkit.recipe.spaces import LISTS, SearchSpace
 from rlkit.recipe.tree import Node, Reader
 from rlkit.recipe.words import OLD_ALGORITHMS
 
@@ -170,6 +171,49 @@ def _check_meaning(data: dict[str, Any], report: Report) -> None:
             report.add(path, message, fix, key=path[-1] == "lr")
     _check_sources(sound.get("init_from"), report)
     check_run(sound, _keys(data, "stop"), config, settings, report)
+    _check_mutations(report.sound(sound), report)
+
+
+def _check_mutations(data: Mapping[str, Any], report: Report) -> None:
+    """Report what mutations of population based training make wrong in a recipe that is right without them."""
+    scheduler = data.get("tune", {}).get("scheduler") or {}
+    mutations = scheduler.get("mutations") or {}
+    if scheduler.get("type") != "pbt" or not mutations:
+        return
+    plain = {key: value for key, value in data.items() if key != "tune"}
+    changed = plain
+    for name, value in mutations.items():
+        values = value if isinstance(value, list) else value.args if value.kind in LISTS else None
+        space = value if values is None else SearchSpace("choice", tuple(values))
+        changed = _with(changed, name.split("."), space)
+    known = {(problem.path, problem.message) for problem in _problems(plain)}
+    for problem in _problems(changed):
+        if (problem.path, problem.message) not in known:
+            name = _mutation_of(problem.path, list(mutations))
+            path = (*SCHEDULER, "mutations", name)
+            message = problem.message if problem.path == name else f"{problem.path}: {problem.message}"
+            report.at(report.place(path), path, message, problem.fix, got=problem.got)
+
+
+def _mutation_of(path: str, names: Sequence[str]) -> str:
+    """Return the mutation that a problem comes from: of its path, else of its section, else the first."""
+    inside = [name for name in names if path == name or path.startswith((f"{name}.", f"{name}["))]
+    beside = [name for name in names if name.partition(".")[0] == path.partition(".")[0]]
+    return [*inside, *beside, *names][0]
+
+
+def _with(data: Mapping[str, Any], path: Sequence[str], value: Any) -> dict[str, Any]:
+    """Return nested mappings with a value at a path, as `rlkit.launch.schedulers.fill` puts it there."""
+    head, *rest = path
+    return {**data, head: _with(data.get(head) or {}, rest, value) if rest else value}
+
+
+def _problems(values: Mapping[str, Any]) -> list[Problem]:
+    try:
+        from_mapping(values)
+    except RecipeError as error:
+        return error.problems
+    return []
 
 
 def _check_sources(init_from: Any, report: Report) -> None:

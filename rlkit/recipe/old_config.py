@@ -98,7 +98,9 @@ def move(old: Old, recipe: dict[str, Any], notes: list[str]) -> None:
     # a schedule overrules a plain value, and what is put into env_config comes after the whole of it; whether a buffer
     # has priorities is known before how much they count
     late = ("prioritized_replay_alpha", "prioritized_replay_beta")
-    order = sorted(old.config, key=lambda key: (key != "env_config", key.endswith("_schedule") or key in late))
+    order = sorted(
+        old.config, key=lambda key: (key != "env_config", key.endswith("_schedule") or key in late)
+    )
     for key, given in ((key, old.config[key]) for key in order):
         value = _spaces(given, key, notes)
         if key in GONE:
@@ -263,7 +265,8 @@ def _exploration(key: str, value: Any, recipe: dict[str, Any], notes: list[str])
             return
         recipe["exploration"] = found
         notes.append(
-            "exploration_config → exploration" + (f", {old} → {found['type']}" if old != found["type"] else "")
+            "exploration_config → exploration"
+            + (f", {old} → {found['type']}" if old != found["type"] else "")
         )
 
 

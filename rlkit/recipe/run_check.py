@@ -12,15 +12,15 @@ from typing import Any
 from rlkit import metrics
 from rlkit.algos.rules import Settings
 from rlkit.errors import did_you_mean
-from rlkit.recipe.config_check import check_arguments
 from rlkit.recipe.env_check import agents_of, is_single_agent
 from rlkit.recipe.options import check_values
-from rlkit.recipe.problems import Mark, Path, Report, instead
+from rlkit.recipe.problems import Path, Report, instead
 from rlkit.recipe.signatures import Config, table
-from rlkit.recipe.spaces import SearchSpace, spaces_in
+from rlkit.recipe.spaces import RANGES, SearchSpace, candidates, spaces_in
 from rlkit.recipe.words import OLD_METRICS
 
 LAST_SEED = 2**31 - 1
+COMPUTED = ("agent_steps", "steps_per_s")
 COUNTERS = ("env_steps", "agent_steps", "iteration", "iterations", "time_s")
 # searcher -> the package it needs, and the options that Tune's class takes (2.60; it drops others without a word)
 SEARCHERS: dict[str, tuple[str | None, str]] = {
@@ -75,6 +75,8 @@ def check_run(
         report.add(("stop", "iterations"), "iteration and iterations are the same", "remove one", key=True)
     check_metric(data.get("checkpoint", {}).get("best"), ("checkpoint", "best"), data, report)
     check_metric(data.get("tune", {}).get("metric"), ("tune", "metric"), data, report)
+    fix = "compare trials by what they earn, such as episode_return"
+    _check_computed(data.get("tune", {}).get("metric"), ("tune", "metric"), fix, report)
     for index, callback in enumerate(data.get("callbacks", ())):
         if isinstance(callback, Mapping) and callback.get("name") == "StopOnPlateau":
             check_metric(callback.get("metric"), ("callbacks", index, "metric"), data, report)
@@ -84,7 +86,7 @@ def check_run(
         _check_evaluation(data, config, settings, report)
     _check_learning_starts(stop, settings, report)
     _check_track(data.get("track", ()), report)
-    _check_tune(data, config, report)
+    _check_tune(data, report)
     _check_last_seed(data, report)
 
 
@@ -163,6 +165,12 @@ def check_metric(name: str | None, path: Path, data: Any, report: Report, *, key
     _check_owner(name.removeprefix("eval/").removeprefix("evaluation/"), path, data, report, key=key)
 
 
+def _check_computed(name: Any, path: Path, fix: str, report: Report) -> None:
+    """Report a metric that stands in no result of RLlib's as a number, where Tune looks for it."""
+    if name in (*COMPUTED, metrics.PATHS["agent_steps"]):
+        report.add(path, f"Tune cannot see {name}, which rlkit computes from several values", fix)
+
+
 def _check_owner(name: str, path: Path, data: Mapping[str, Any], report: Report, *, key: bool) -> None:
     """Report `return/<agent>` and `loss/<module>/<name>` of agents and modules that the recipe does not have.
 
@@ -228,7 +236,7 @@ def _check_learning_starts(stop: Mapping[str, float], settings: Settings, report
         report.add(path, message, f"write a larger stop.env_steps, or a smaller {argument}")
 
 
-def _check_tune(data: Mapping[str, Any], config: Config, report: Report) -> None:
+def _check_tune(data: Mapping[str, Any], report: Report) -> None:
     tune = data.get("tune", {})
     failures, every = tune.get("max_failures", 0), data.get("checkpoint", {}).get("every", 10)
     if failures and every == 0:
@@ -241,12 +249,12 @@ def _check_tune(data: Mapping[str, Any], config: Config, report: Report) -> None
             hint = did_you_mean(kind, known)
             report.add(("tune", section, "type"), f"unknown {section}{hint}", instead(hint, known), got=kind)
         elif kind and section == "scheduler":
-            _check_scheduler(tune["scheduler"], data, config, report)
+            _check_scheduler(tune["scheduler"], data, report)
         elif kind:
             _check_search(tune["search"], data, report)
 
 
-def _check_scheduler(scheduler: Any, data: Mapping[str, Any], config: Config, report: Report) -> None:
+def _check_scheduler(scheduler: Any, data: Mapping[str, Any], report: Report) -> None:
     kind = scheduler["type"]
     given = {key: value for key, value in scheduler.items() if key != "type"}
     for key in {"metric", "mode"} & set(given):
@@ -257,10 +265,11 @@ def _check_scheduler(scheduler: Any, data: Mapping[str, Any], config: Config, re
     check_values(given, found["arguments"], SCHEDULER, report, owner=kind, open_ended=found["open"])
     given = {key: value for key, value in given.items() if not report.has((*SCHEDULER, key))}
     check_metric(given.get("time_attr"), (*SCHEDULER, "time_attr"), data, report)
+    _check_computed(given.get("time_attr"), (*SCHEDULER, "time_attr"), "write env_steps", report)
     if kind == "asha":
         _check_asha(given, data.get("stop", {}), report)
     if kind == "pbt":
-        _check_pbt(given, data, config, report)
+        _check_pbt(given, data, report)
 
 
 def _check_asha(given: Mapping[str, Any], stop: Mapping[str, float], report: Report) -> None:
@@ -275,9 +284,9 @@ def _check_asha(given: Mapping[str, Any], stop: Mapping[str, float], report: Rep
         report.add(SCHEDULER, message, f"write max_t: {int(iterations)}")
 
 
-def _check_pbt(given: Mapping[str, Any], data: Mapping[str, Any], config: Config, report: Report) -> None:
+def _check_pbt(given: Mapping[str, Any], data: Mapping[str, Any], report: Report) -> None:
     for name, value in given.get("mutations", {}).items():
-        _check_mutation(name, value, (*SCHEDULER, "mutations", name), config, report)
+        _check_mutation(name, value, given["mutations"], data, report)
     if given.get("mutations") == {}:
         fix = "write mutations: {config.training.lr: !loguniform [1e-5, 1e-3]}"
         report.add((*SCHEDULER, "mutations"), "pbt needs mutations", fix)
@@ -288,22 +297,38 @@ def _check_pbt(given: Mapping[str, Any], data: Mapping[str, Any], config: Config
         report.add(("tune",), "pbt needs a population, tune.samples is 1", "write samples: 4", key=True)
 
 
-def _check_mutation(name: str, value: Any, path: Path, config: Config, report: Report) -> None:
+def _check_mutation(
+    name: str, value: Any, mutations: Mapping[str, Any], data: Mapping[str, Any], report: Report
+) -> None:
+    """Report a key that no mutation can have; `rlkit.recipe.check` looks at what its values do to the recipe."""
+    path: Path = (*SCHEDULER, "mutations", name)
     head, *rest = name.split(".")
-    if head not in SPACE_SECTIONS or not rest:
-        message = f"{name!r} is not a key below {', '.join(SPACE_SECTIONS)}"
+    above: Any = data
+    parent = ""
+    for part in (head, *rest[:-1]):
+        parent = f"{parent}.{part}".lstrip(".")
+        above = {} if above.get(part) is None else above[part]
+        if not isinstance(above, Mapping):
+            break
+    if head not in SPACE_SECTIONS or not all(rest) or not rest or (head, *rest) in NAMES:
+        message = f"{name!r} is not a key below {', '.join(SPACE_SECTIONS)} that can change"
         report.add(path, message, "write config.training.lr", key=True)
     elif not isinstance(value, SearchSpace | list):
         message = "a mutation is a search space or a list of values"
         report.add(path, message, "write !loguniform [1e-5, 1e-3]", got=value)
-    elif head == "config" and len(rest) == 2 and config.known:
-        space = value if isinstance(value, SearchSpace) else SearchSpace("choice", tuple(value))
-        inner, there = Report(report.file), ("config", *rest)
-        inner.keys[there], inner.values[there] = report.place(path, key=True), report.place(path)
-        check_arguments(config, rest[0], {rest[1]: space}, inner)
-        for problem in inner.problems[:1]:
-            mark = Mark(problem.file, problem.line, problem.column)
-            report.at(mark, path, problem.message, problem.fix, got=problem.got)
+    elif other := next((key for key in mutations if key.startswith(f"{name}.")), None):
+        report.add(path, f"{other} is a part of {name}", "remove one of the two", key=True)
+    elif not isinstance(above, Mapping):
+        report.add(path, f"{parent} is no mapping", f"let {parent} mutate as a whole", got=above, key=True)
+    elif isinstance(value, SearchSpace) and value.kind in RANGES and not _numeric(above.get(rest[-1], 0)):
+        message = f"a mutation of this kind multiplies {name}, which is no number"
+        fix = f"give {name} a number, or write a list of values"
+        report.add(path, message, fix, got=above[rest[-1]])
+
+
+def _numeric(value: Any) -> bool:
+    """True for a number, and for a search space of numbers alone."""
+    return all(isinstance(item, int | float) and not isinstance(item, bool) for item in candidates(value))
 
 
 def _check_search(search: Mapping[str, Any], data: Mapping[str, Any], report: Report) -> None:
@@ -357,6 +382,10 @@ def _check_optuna(search: Mapping[str, Any], report: Report) -> None:
         elif file.suffix != ".log":
             # a stranger's recipe must not add lines to what a shell or an editor reads
             report.add((*path, "storage"), "a study's file ends in .log", "write study.log", got=storage)
+    seed = search.get("seed")
+    if seed is not None and not (type(seed) is int and 0 <= seed <= LAST_SEED):
+        fix = "leave it out: it follows from the recipe's seed"
+        report.add((*path, "seed"), f"a whole number from 0 to {LAST_SEED} is expected", fix, got=seed)
     study = search.get("study_name")
     if study is not None and not (isinstance(study, str) and STUDY_NAME.fullmatch(study)):
         message, fix = "a study's name is letters, digits, '.', '_' and '-'", "write study_name: my_study"
