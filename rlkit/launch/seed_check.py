@@ -1,8 +1,8 @@
 """`rlkit check --seed RECIPE`: does the recipe's seed decide everything? It is trained twice, and compared bit by bit.
 
-Each time a fresh process trains the first iterations into a folder of its own. Compared are the metrics of each
-iteration, as they stand in metrics.csv with every digit, and then the weights of the last checkpoint. Clocks are left
-out.
+Each time a fresh process trains the first iterations, up to one that learns, into a folder of its own. Compared are
+the metrics of each iteration, as they stand in metrics.csv with every digit, and then the weights of the last
+checkpoint. Clocks are left out.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from rlkit.errors import RunFailed, UsageError
 from rlkit.files import write_atomic
 
 ITERATIONS = 3
+MORE, MOST = 4, 192  # so many times the iterations while nothing is learned, and at most so many
 # Whole words in names of what measures time: `steps_per_s`, and not `reward_per_step`.
 CLOCKS = re.compile(
     r"(?<![a-z0-9])(time_s|per_s|secs?|seconds|durations?|throughputs?|timers?|perf)(?![a-z0-9])"
@@ -34,12 +35,12 @@ def check_seed(
     Args:
         recipe: a file, or the name of a shipped one.
         overrides: `config.training.lr=1e-3`. imports: modules that register names.
-        iterations: to train, each time.
+        iterations: to train, each time; more where they do not reach the first update.
 
     Raises:
         RecipeError: the recipe is wrong.
         UsageError: it has no seed.
-        RunFailed: something differs, or a training failed; names the first difference.
+        RunFailed: something differs, or a training failed, or nothing was learned; names the first difference.
     """
     from rlkit import recipe as recipes
     from rlkit import registry
@@ -53,10 +54,14 @@ def check_seed(
         raise UsageError(f"{recipe}: seed is null, so no two runs are alike; write seed: 0")
     with tempfile.TemporaryDirectory(prefix="rlkit-seed-") as folder:
         file = Path(folder, "recipe.yaml")
-        write_atomic(
-            file, recipes.dump(recipes.Recipe.from_dict(_short(first_trial(loaded).to_dict(), iterations)))
-        )
-        runs = [_train(file, Path(folder, name), imports) for name in ("first", "second")]
+
+        def train(count: int, name: str = "first") -> Path:
+            short = _short(first_trial(loaded).to_dict(), count)
+            write_atomic(file, recipes.dump(recipes.Recipe.from_dict(short)))
+            return _train(file, Path(folder, f"{name}_{count}"), imports)
+
+        iterations, first = _to_an_update(train, iterations)
+        runs = [first, train(iterations, "second")]
         trials = [open_run(run).trials[0] for run in runs]
         tables = [read_metrics(run / "metrics.csv")[1] for run in runs]
         compared = _compare_metrics(*tables)
@@ -71,8 +76,44 @@ def check_seed(
     )
 
 
+def _to_an_update(train: Callable[[int], Path], iterations: int) -> tuple[int, Path]:
+    """Train so many iterations, then ever more, until the learner has made an update; return how many, and the run.
+
+    Raises:
+        RunFailed: there is still none: the weights that would be compared are those the run began with.
+    """
+    from rlkit.runs.metrics_csv import read_metrics
+
+    while True:
+        run = train(iterations)
+        rows = read_metrics(run / "metrics.csv")[1]
+        if any(_learned(row) for row in rows):
+            return iterations, run
+        if iterations * MORE > MOST:
+            steps = int(float(rows[-1]["env_steps"])) if rows else 0
+            raise RunFailed(
+                f"no update in {iterations} iterations ({steps:,} env steps), so nothing that is learned can be "
+                "compared; let it learn sooner: config.training.num_steps_sampled_before_learning_starts=…, or sample "
+                "more: config.reporting.min_sample_timesteps_per_iteration=…"
+            )
+        iterations *= MORE
+
+
+def _learned(row: Mapping[str, str]) -> bool:
+    """Whether a row of metrics.csv comes after an update; RLlib's own algorithms report losses alone."""
+    if row.get("updates"):
+        return float(row["updates"]) > 0
+    return any(value for name, value in row.items() if name.startswith("loss/"))
+
+
 def _short(recipe: dict[str, Any], iterations: int) -> dict[str, Any]:
-    """Return the recipe with another end, for which nothing is tracked or recorded; the last iteration evaluates."""
+    """Return the recipe with another end, for which nothing is tracked or recorded; the last iteration evaluates.
+
+    A curriculum goes on by the env steps of the whole run.
+    """
+    steps = recipe["stop"].get("env_steps")
+    if recipe.get("curriculum") is not None and steps:
+        recipe = {**recipe, "curriculum": {"total_steps": int(steps), **recipe["curriculum"]}}
     recipe = {**recipe, "stop": {"iteration": iterations}, "tune": {}, "track": []}
     config = {**recipe["config"]}
     if "offline_data" in config:
