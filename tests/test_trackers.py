@@ -139,6 +139,62 @@ def test_unknown_and_repeated_trackers_are_errors(tmp_path: Path) -> None:
     assert not check(written(tmp_path, "[]"))
 
 
+class Server:
+    """A server of MLflow, as its client and Tune's callback see it."""
+
+    def __init__(self) -> None:
+        self.runs: list[Any] = []
+
+    def MlflowClient(self, uri: str) -> Server:
+        assert uri == "here"
+        return self
+
+    def get_experiment_by_name(self, name: str) -> Any:
+        return SimpleNamespace(experiment_id=name) if self.runs else None
+
+    def search_runs(self, experiments: list[str], words: str) -> list[Any]:
+        assert experiments == ["dqn"]
+        return [run for run in self.runs if words == f"tags.trial_name = '{run.data.tags['trial_name']}'"]
+
+    def update_run(self, run: str, status: str) -> None:
+        next(one for one in self.runs if one.info.run_id == run).info.status = status
+
+
+class MlflowTracker(Notes):
+    """Makes a run on a server for each trial that begins; knows those of its own process."""
+
+    tracking_uri, experiment_name = "here", "dqn"
+
+    def __init__(self, server: Server, folder: str):
+        super().__init__()
+        self.server, self.tags = server, {"run": folder}
+        self._trial_runs: dict[Any, str] = {}
+
+    def log_trial_start(self, trial: Any) -> None:
+        info = SimpleNamespace(run_id=f"{len(self.server.runs)}", status="RUNNING")
+        tags = {**self.tags, "trial_name": str(trial)}
+        self.server.runs.append(SimpleNamespace(info=info, data=SimpleNamespace(tags=tags)))
+        self._trial_runs[trial] = info.run_id
+
+
+def test_a_trial_that_a_new_process_goes_on_with_stays_one_run_of_mlflow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Server()
+    monkeypatch.setitem(sys.modules, "mlflow", server)
+    for folder, run in (("a", "0"), ("a", "0"), ("b", "1")):
+        tracker = MlflowTracker(server, folder)
+        experiment: Any = SimpleNamespace(folder=tmp_path / "runs" / folder / "now")
+        callback = trackers.Trackers(experiment, {"mlflow": lambda e, p, t=tracker: t}, print)
+        callback.setup()
+        one = trial()
+        callback.on_trial_start(0, [one], one)
+        assert [*tracker._trial_runs.values()] == [run]
+        assert server.runs[-1].info.status == "RUNNING"
+        server.runs[-1].info.status = "FINISHED"
+    assert len(server.runs) == 2
+
+
 def test_nested_recipes_become_flat_parameters() -> None:
     assert trackers.flat({"config": {"training": {"lr": 0.1}}, "seed": 0}) == {
         "config/training/lr": 0.1,

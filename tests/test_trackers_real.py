@@ -60,8 +60,17 @@ class Done:
 def train(folder: Path, tracker: str, **variables: str) -> Done:
     """Train RECIPE in a process of its own, with a tracker."""
     (folder / "short.yaml").write_text(f"{RECIPE}track: [{tracker}]\n")
+    return called(folder, ["short.yaml"], 2, **variables)
+
+
+def resume(folder: Path, *words: str) -> Done:
+    """Go on with the training, to three iterations."""
+    return called(folder, ["--resume", str(rlkit.open_run(folder / "runs" / "short").path), *words], 3)
+
+
+def called(folder: Path, words: list[str], rows: int, **variables: str) -> Done:
     done = subprocess.run(
-        [sys.executable, "-m", "rlkit", "train", "short.yaml"],
+        [sys.executable, "-m", "rlkit", "train", *words],
         cwd=folder,
         env={**os.environ, "RAY_ADDRESS": "", **variables},
         capture_output=True,
@@ -71,7 +80,7 @@ def train(folder: Path, tracker: str, **variables: str) -> Done:
     assert done.returncode == 0, said
     run = rlkit.open_run(folder / "runs" / "short")
     assert run.status == "done"
-    assert len(run.metrics) == 2
+    assert len(run.metrics) == rows
     return Done(run, said)
 
 
@@ -120,6 +129,11 @@ def test_wandb_offline(tmp_path: Path) -> None:
     rows = [items(record.history.item) for record in records if record.HasField("history")]
     for name in METRICS:
         assert [row[name] for row in rows if name in row] == done.column(name), name
+    axes = {
+        record.metric.glob_name: record.metric.step_metric for record in records if record.HasField("metric")
+    }
+    assert axes["*"] == "env_steps"
+    assert not any("training_iteration" in row for row in rows)
     (video,) = [row["video/path"] for row in rows if "video/path" in row]
     assert (file.parent / "files" / video).read_bytes().startswith(b"GIF8")
 
@@ -142,6 +156,18 @@ def test_mlflow_in_its_own_store(tmp_path: Path) -> None:
     assert film.path == "iteration_000002.gif"
     files = list((tmp_path / "runs" / "mlflow-files").rglob(film.path))
     assert [file.read_bytes()[:4] for file in files] == [b"GIF8"]
+
+
+def test_a_resumed_trial_goes_on_in_its_run_of_mlflow(tmp_path: Path) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    train(tmp_path, "mlflow")
+    done = resume(tmp_path, "stop.iteration=3")
+    assert "goes on without it" not in done.said
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}")
+    (run,) = client.search_runs([client.get_experiment_by_name("short").experiment_id])
+    assert run.info.status == "FINISHED"
+    points = client.get_metric_history(run.info.run_id, "episode_return")
+    assert [point.step for point in points] == done.column("env_steps")
 
 
 def test_trackio_on_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

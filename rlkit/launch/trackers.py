@@ -80,7 +80,12 @@ class Trackers(tune.Callback):
 
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         seen = self._seen(trial)
-        self._each(lambda tracker: tracker.log_trial_start(seen))
+
+        def start(tracker: Any) -> None:
+            if not rllib.mlflow_goes_on(tracker, seen):
+                tracker.log_trial_start(seen)
+
+        self._each(start)
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
         seen = self._seen(trial)
@@ -159,6 +164,7 @@ def _wandb(experiment: Experiment, place: Path) -> Any:
         upload_timeout=UPLOAD_S,
     )
     tracker.AUTO_CONFIG_KEYS = ["best_checkpoint"]
+    rllib.draw_over(tracker, "env_steps")
     return tracker
 
 

@@ -323,6 +323,45 @@ def raise_of_wandb(tracker: Any, trial: Any, wait_s: float = 0.0) -> None:
         raise TimeoutError(f"not everything was sent within {wait_s:g} s")
 
 
+def draw_over(tracker: Any, name: str) -> None:
+    """Let W&B draw every metric over another one; `WandbLoggerCallback` (2.60) leaves it to count the results."""
+    from ray.air.integrations.wandb import _WandbLoggingActor
+
+    class Actor(_WandbLoggingActor):
+        defined = False
+
+        def _handle_result(self, result: dict) -> tuple[dict, dict]:
+            if not self.defined:
+                self.defined = True
+                self._wandb.define_metric(name)
+                self._wandb.define_metric("*", step_metric=name)
+            found: tuple[dict, dict] = super()._handle_result(result)
+            return found
+
+    tracker._logger_actor_cls = Actor
+
+
+def mlflow_goes_on(tracker: Any, trial: Any) -> bool:
+    """Let a trial that an earlier process began go on in the run that it has in MLflow; False where it has none.
+
+    `MLflowLoggerCallback` (2.60) knows the runs of its own process alone. Other trackers find theirs by its name.
+    """
+    if trial in getattr(tracker, "_trial_runs", (trial,)):
+        return False
+    import mlflow
+
+    client = mlflow.MlflowClient(tracker.tracking_uri)
+    experiment = client.get_experiment_by_name(tracker.experiment_name)
+    found = (
+        client.search_runs([experiment.experiment_id], f"tags.trial_name = '{trial}'") if experiment else ()
+    )
+    same = [run for run in found if run.data.tags.get("run") == tracker.tags["run"]]
+    if same:
+        tracker._trial_runs[trial] = same[0].info.run_id
+        client.update_run(same[0].info.run_id, status="RUNNING")
+    return bool(same)
+
+
 def mlflow_run(tracker: Any, trial: Any) -> str:
     """Return the id of a trial's run in MLflow; `MLflowLoggerCallback` (2.60) has no accessor."""
     return str(tracker._trial_runs[trial])
