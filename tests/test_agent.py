@@ -19,6 +19,7 @@ from rlkit.envs.make import make_env
 from rlkit.errors import CheckpointError, UsageError
 from rlkit.play.agent import Agent, load
 from rlkit.play.evaluation import evaluate
+from rlkit.play.export import export
 from rlkit.play.observations import as_rows
 from rlkit.runs import manifest
 from rlkit.runs.run import Best, RunInfo
@@ -228,6 +229,27 @@ def test_a_plain_rllib_checkpoint_acts_with_trust(agents: dict[str, Agent], tmp_
     agent = load(tmp_path / "plain", trust=True)
     row = observations(agents["dqn"], 1)[0]
     assert agent.q_values(row).tolist() == agents["dqn"].q_values(row).tolist()
+
+
+def test_a_plain_rllib_checkpoint_explores_at_its_own_steps_or_says_why_not(
+    agents: dict[str, Agent], tmp_path: Path
+) -> None:
+    folder = tmp_path / "plain"
+    shutil.copytree(agents["dqn"].manifest.path, folder)
+    (folder / manifest.NAME).unlink()
+    steps = agents["dqn"].manifest.env_steps
+    for lost in (None, "algorithm_state.pkl"):  # the metrics' count, then the runner's
+        if lost:
+            (folder / lost).unlink()
+        agent = load(folder, trust=True)
+        assert agent.policy.env_steps == agent.manifest.env_steps == steps > 0
+    (folder / "env_runner" / "state.pkl").unlink()
+    agent, row = load(folder, trust=True), observations(agents["dqn"], 1)[0]
+    assert agent.act(row) == agents["dqn"].act(row)
+    with pytest.raises(UsageError, match="does not say how many environment steps"):
+        agent.act(row, explore=True)
+    with pytest.raises(UsageError, match="does not say how many environment steps"):
+        export(folder, tmp_path / "policy.pt2", explore=True, trust=True)
 
 
 @pytest.mark.parametrize("missing", ["module_state.pkl", "class_and_ctor_args.pkl"])

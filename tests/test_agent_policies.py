@@ -6,6 +6,7 @@ import copy
 import logging
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -24,12 +25,16 @@ from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 
 from rlkit.algos.sampling.acting import in_blocks
+from rlkit.errors import UsageError
 from rlkit.models import module_spec
 from rlkit.play import connectors as pipelines
+from rlkit.play.agent import Agent
+from rlkit.play.answers import Answer
 from rlkit.play.connectors import ConnectorPolicy
 from rlkit.play.crossplay import Sides
 from rlkit.play.policy import DirectPolicy
 from rlkit.play.rollout import Pool, Row, play
+from rlkit.runs.manifest import Manifest
 
 logging.getLogger("ray").setLevel(logging.ERROR)
 
@@ -220,6 +225,72 @@ def test_filter_statistics_are_applied_and_frozen() -> None:
     assert rows != fresh
     assert play(policy, pool(env), range(4), slots=1) == rows
     assert connector.get_state() == learned
+
+
+def heard(agent: Agent, **said: Any) -> list[list[float]]:
+    """The last two rewards that connectors have put beside each row's observation after two steps of a batch."""
+    seen: list[Any] = []
+    forward = agent.policy._forward
+
+    def watched(batches: Any, *args: Any) -> Any:
+        seen.append(batches[DEFAULT_MODULE_ID]["obs"])
+        return forward(batches, *args)
+
+    agent.policy._forward = watched
+    agent.act(np.zeros((3, 3), np.float32))
+    agent.act(np.zeros((3, 3), np.float32), **said)
+    agent.policy._forward = forward
+    agent.reset()
+    return seen[-1][:, -2:].tolist()
+
+
+def test_every_row_of_a_batch_gets_its_own_reward() -> None:
+    policy = make(PPOConfig(), Steps(OBS, gym.spaces.Discrete(4)), first=looking_back)
+    agent = Agent(policy, Manifest(Path("checkpoint")))
+    assert heard(agent, reward=np.array([1.0, 2.0, 3.0])) == [[0.0, 1.0], [0.0, 2.0], [0.0, 3.0]]
+    assert heard(agent, reward=[1, 2, 3]) == [[0.0, 1.0], [0.0, 2.0], [0.0, 3.0]]
+    assert heard(agent, reward=5.0) == [[0.0, 5.0]] * 3
+    with pytest.raises(UsageError, match="got 2 rewards for 3 observations"):
+        agent.act(np.zeros((3, 3), np.float32), reward=[1.0, 2.0])
+    with pytest.raises(UsageError, match="got 3 rewards for one observation"):
+        agent.act(np.zeros(3, np.float32), reward=[1.0, 2.0, 3.0])
+    with pytest.raises(UsageError, match="got one dict of rewards for 3 observations"):
+        agent.act(np.zeros((3, 3), np.float32), reward={"a": 1.0})
+    agent.act(np.zeros((3, 3), np.float32))
+    agent.reset(np.int64(0))
+    agent.reset(np.array([1, 2]))
+    assert agent._memories == {}
+
+
+def test_several_agents_get_a_dict_of_rewards_for_each_row() -> None:
+    _, policy = both(pair_config(), Pair())
+    agent = Agent(policy, Manifest(Path("checkpoint")))
+    seen: list[Any] = []
+    policy.see = lambda *args, reward, **options: seen.append(reward)  # type: ignore[method-assign]
+    policy.act = lambda memories, **options: [Answer() for _ in memories]  # type: ignore[method-assign]
+    row = {"early": np.zeros(3, np.float32)}
+    for reward in ({"early": 1.0}, 2.0):
+        agent.act(row, reward=reward)
+    agent.reset()
+    agent.act([row, row], reward=[{"early": 3.0}, {"early": 4.0}])
+    agent.act([row, row], reward=5.0)
+    assert seen == [{"early": 1.0}, 2.0, {"early": 3.0}, {"early": 4.0}, 5.0, 5.0]
+
+
+def test_a_stranger_among_the_agents_is_named() -> None:
+    direct, _ = both(pair_config(), Pair())
+    with pytest.raises(UsageError, match=r"unknown agent 'stead'; did you mean 'steady'.*agents: \['early'"):
+        direct.action_map("stead")
+
+
+def test_exploring_without_a_count_of_steps_is_refused() -> None:
+    for policy in both(DQNConfig(), Steps(OBS, gym.spaces.Discrete(4))):
+        policy.env_steps = None
+        memory = policy.begin("episode")
+        policy.see(memory, np.zeros(3, np.float32))
+        assert policy.act([memory])[0].actions
+        with pytest.raises(UsageError, match="does not say how many environment steps"):
+            policy.act([memory], explore=True)
 
 
 def test_long_episodes_are_cut_without_a_change(monkeypatch: pytest.MonkeyPatch) -> None:

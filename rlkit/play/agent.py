@@ -8,6 +8,7 @@ action = agent.act(observation)
 from __future__ import annotations
 
 import copy
+import dataclasses
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -59,7 +60,8 @@ class Agent:
             obs: one observation, or a batch: arrays with one more leading dimension, or a list. Multi-agent:
                 a dict of the agents that act, or a list of such dicts.
             explore: sample instead of the best action; None means as loaded.
-            reward: what the last step paid, for connectors that feed it to the module.
+            reward: what the last step paid, for connectors that feed it to the module; for a batch one for each row,
+                or a number for all. Multi-agent: a dict, or a number for all agents.
             info: what `reset` or `step` gave beside the observation, for connectors that read it (DRON's opponents);
                 for a batch a list.
 
@@ -68,12 +70,12 @@ class Agent:
             ...), a list for nested spaces. Multi-agent: a dict by agent, or a list of them.
 
         Raises:
-            UsageError: an observation of another shape, a mask that allows nothing, an unknown agent, or another batch
-                size than before.
+            UsageError: an observation of another shape, a mask that allows nothing, an unknown agent, another batch
+                size than before, or rewards or infos for another number of rows.
         """
         rows, batched = self._split(obs)
         self._check_masks(rows)
-        memories = self._see(rows, reward, _infos(info, len(rows), batched))
+        memories = self._see(rows, _rewards(reward, len(rows), batched), _infos(info, len(rows), batched))
         answers = self.policy.act(memories, explore=self.explore if explore is None else explore)
         actions = [self._unpack(answer.actions) for answer in answers]
         return self._join(actions) if batched else actions[0]
@@ -158,7 +160,7 @@ class Agent:
         if rows is None:
             self._memories, self._rows = {}, 0
             return
-        for row in (rows,) if isinstance(rows, int) else rows:
+        for row in (rows,) if isinstance(rows, int | np.integer) else rows:
             if self._rows and not 0 <= row < self._rows:
                 raise UsageError(f"got the row {row}, expected one of the batch's: 0 to {self._rows - 1}")
             self._memories.pop(int(row), None)
@@ -172,13 +174,13 @@ class Agent:
         """Answer with Q-values, leaving the memories as they are."""
         kept = copy.deepcopy((self._memories, self._rows))
         try:
-            memories = self._see(rows, 0.0, infos)
+            memories = self._see(rows, [0.0] * len(rows), infos)
             judged = given and [{a: self._to_module(v, a) for a, v in row.items()} for row in given]
             return self.policy.act(memories, q_values=True, judged=judged)
         finally:
             self._memories, self._rows = kept
 
-    def _see(self, observations: Sequence[Any], reward: Any, infos: Sequence[Any]) -> list[Any]:
+    def _see(self, observations: Sequence[Any], rewards: Sequence[Any], infos: Sequence[Any]) -> list[Any]:
         """Return the memories of the rows, which have now seen the observations."""
         if self.policy.memoryless:
             self._memories = {}
@@ -191,7 +193,7 @@ class Agent:
         for row, observation in enumerate(observations):
             if row not in self._memories:
                 self._memories[row] = self.policy.begin(f"row-{row}")
-            self.policy.see(self._memories[row], observation, infos[row], reward=reward)
+            self.policy.see(self._memories[row], observation, infos[row], reward=rewards[row])
         return [self._memories[row] for row in range(self._rows)]
 
     def _split(self, obs: Any) -> tuple[list[Any], bool]:
@@ -273,6 +275,21 @@ def _infos(info: Any, rows: int, batched: bool) -> list[Any]:
     return infos
 
 
+def _rewards(reward: Any, rows: int, batched: bool) -> list[Any]:
+    """Return one reward per row; a number is that of all rows."""
+    several = isinstance(reward, list | tuple) or np.ndim(reward) > 0
+    if batched and isinstance(reward, Mapping):
+        raise UsageError(
+            f"got one dict of rewards for {rows} observations, expected a list of dicts, one for each"
+        )
+    if several and not batched:
+        raise UsageError(f"got {len(reward)} rewards for one observation, expected a number")
+    rewards = list(reward) if several else [reward] * rows
+    if len(rewards) != rows:
+        raise UsageError(f"got {len(rewards)} rewards for {rows} observations")
+    return rewards
+
+
 def load(
     path: str | Path,
     *,
@@ -308,7 +325,8 @@ def load(
     from rlkit.play.restore import read_policy
 
     notes = verified(path, imports=imports, trust=trust, force=force)
-    return Agent(read_policy(notes), notes, explore)
+    policy = read_policy(notes)
+    return Agent(policy, dataclasses.replace(notes, env_steps=policy.env_steps or 0), explore)
 
 
 def verified(

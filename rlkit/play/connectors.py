@@ -214,7 +214,7 @@ class ConnectorPolicy(Policy):
             answers[index].q_values[agent] = value
 
 
-def policy_of(modules: Any, env_to_module: Any, module_to_env: Any, env_steps: int = 0) -> Policy:
+def policy_of(modules: Any, env_to_module: Any, module_to_env: Any, env_steps: int | None = 0) -> Policy:
     """Return the policy of modules and connectors.
 
     The short way if every connector is RLlib's default or says what it does to an array of observations, `rows`.

@@ -24,6 +24,7 @@ from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 
 from rlkit import rllib
 from rlkit.algos.sampling import acting, actions, connectors
+from rlkit.errors import UsageError, did_you_mean
 from rlkit.play.answers import ALONE, Answer, has_q_values, judges_jointly, named_outputs
 from rlkit.play.joint_values import joint_values
 
@@ -35,10 +36,13 @@ class Policy:
         modules: every RLModule by id, a MultiRLModule or a dict.
         env_to_module: RLlib's connector pipeline; its state is applied and no longer updated.
         module_to_env: the same for actions.
-        env_steps: environment steps trained, for exploration schedules.
+        env_steps: environment steps trained, for exploration schedules; None where nobody knows.
+
+    Attributes:
+        normalized: whether Box actions are scaled from a module's [-1, 1].
     """
 
-    def __init__(self, modules: Any, env_to_module: Any, module_to_env: Any, env_steps: int = 0):
+    def __init__(self, modules: Any, env_to_module: Any, module_to_env: Any, env_steps: int | None = 0):
         self.modules = modules
         self.env_to_module = env_to_module
         self.module_to_env = module_to_env
@@ -51,7 +55,7 @@ class Policy:
         )
         connectors.repair(module_to_env)
         scaling = [c for c in module_to_env.connectors if isinstance(c, connectors.NormalizeAndClipActions)]
-        self._normalize = any(c.normalize_actions for c in scaling)
+        self.normalized = any(c.normalize_actions for c in scaling)
         self._clip = any(c.clip_actions for c in scaling)
         self._maps: dict[Any, actions.ActionMap] = {}
         rllib.freeze_connectors(env_to_module)
@@ -62,6 +66,21 @@ class Policy:
         return self.mapping is not None
 
     @property
+    def schedule_steps(self) -> int:
+        """The environment steps that exploration schedules are read at.
+
+        Raises:
+            UsageError: nobody knows them.
+        """
+        if self.env_steps is None:
+            raise UsageError(
+                "the checkpoint does not say how many environment steps it has trained (neither algorithm_state nor "
+                "env_runner/state has RLlib's count), so exploration schedules cannot be read; leave out --explore "
+                "(Python: explore=False)"
+            )
+        return self.env_steps
+
+    @property
     def acts_jointly(self) -> bool:
         """Whether modules see each other's batches when they act."""
         return self._joint and self.multi_agent
@@ -70,8 +89,12 @@ class Policy:
         """Return how module actions of an agent become the environment's, and back."""
         if agent not in self._maps:
             space: Any = self.action_space
-            space = space[agent] if self.multi_agent else space
-            self._maps[agent] = actions.ActionMap(space, self._normalize, self._clip)
+            if self.multi_agent:
+                known = list(space.spaces)
+                if agent not in known:
+                    raise UsageError(f"unknown agent {agent!r}{did_you_mean(agent, known)}; agents: {known}")
+                space = space[agent]
+            self._maps[agent] = actions.ActionMap(space, self.normalized, self._clip)
         return self._maps[agent]
 
     @property
@@ -133,13 +156,14 @@ class Policy:
 
     def _forward(self, batches: Mapping[str, dict], explore: bool, block: int | None) -> dict[str, dict]:
         """Run each module on its batch of tensors (B, ...)."""
+        t = self.schedule_steps if explore else 0
         with torch.no_grad():
             if self.acts_jointly:
                 if explore:
-                    return self.modules.forward_exploration(batches, t=self.env_steps)
+                    return self.modules.forward_exploration(batches, t=t)
                 return self.modules.forward_inference(batches)
             return {
-                name: acting.act(self.modules[name], batch, explore=explore, t=self.env_steps, block=block)
+                name: acting.act(self.modules[name], batch, explore=explore, t=t, block=block)
                 for name, batch in batches.items()
             }
 

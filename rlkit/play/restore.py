@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import pickle
@@ -12,7 +13,11 @@ from typing import Any
 
 from ray.rllib.connectors.env_to_module import EnvToModulePipeline
 from ray.rllib.connectors.module_to_env import ModuleToEnvPipeline
+from ray.rllib.core import COMPONENT_METRICS_LOGGER
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
+from ray.rllib.utils.checkpoints import try_import_msgpack
+from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME
+from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
 from rlkit.errors import CheckpointError
 from rlkit.play.connectors import policy_of
@@ -50,7 +55,38 @@ def read_policy(notes: Manifest) -> Policy:
     for module in modules.values():
         if hasattr(module, "eval"):
             module.eval()
-    return policy_of(modules, pipelines[0], pipelines[1], notes.env_steps)
+    env_steps = sampled_steps(folder) if notes.recipe is None else notes.env_steps
+    return policy_of(modules, pipelines[0], pipelines[1], env_steps)
+
+
+def sampled_steps(folder: Path) -> int | None:
+    """Return the environment steps sampled before an RLlib checkpoint, which must be trusted; None: it does not tell.
+
+    The algorithm's metrics count those of all env runners, and the local runner's state repeats their number (2.60).
+    """
+    for name, steps_of in (("algorithm_state", _logged), ("env_runner/state", _counted)):
+        with contextlib.suppress(Exception):  # whatever unpickling raises
+            return steps_of(_state(folder / name))
+    return None
+
+
+def _state(path: Path) -> Any:
+    packed = path.with_suffix(".msgpack")
+    if packed.is_file():
+        with packed.open("rb") as file:
+            return try_import_msgpack(error=True).load(file, strict_map_key=False)
+    with path.with_suffix(".pkl").open("rb") as file:
+        return pickle.load(file)
+
+
+def _logged(state: Mapping[str, Any]) -> int:
+    metrics = MetricsLogger(root=True)
+    metrics.set_state(state[COMPONENT_METRICS_LOGGER])
+    return int(metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), default=0))
+
+
+def _counted(state: Mapping[str, Any]) -> int:
+    return int(state[NUM_ENV_STEPS_SAMPLED_LIFETIME])
 
 
 def _restore(cls: Any, folder: Path) -> Any:

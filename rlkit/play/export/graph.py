@@ -69,6 +69,7 @@ class AgentGraph(nn.Module):
 
     Attributes:
         module_id: which module it plays.
+        normalized: whether Box actions are scaled from the module's [-1, 1].
         inputs, outputs: in the order of `forward`.
 
     Raises:
@@ -77,7 +78,7 @@ class AgentGraph(nn.Module):
 
     def __init__(self, policy: Policy, agent: Any, sample: bool):
         super().__init__()
-        self.agent, self.sample = agent, sample
+        self.agent, self.sample, self.normalized = agent, sample, policy.normalized
         self.module_id = module_of(policy, agent)
         module = policy.modules[self.module_id]
         if extras(policy.module_to_env, ACTING, policy.multi_agent) != []:
@@ -89,7 +90,7 @@ class AgentGraph(nn.Module):
         self.observation_space: gym.Space = observation if agent is None else observation[agent]
         self.action_space: gym.Space = action if agent is None else action[agent]
         self.pieces = nn.ModuleList(pieces_of(policy.env_to_module, agent, policy.multi_agent))
-        self.choosing = Choosing(module, sample, policy.env_steps)
+        self.choosing = Choosing(module, sample, policy.schedule_steps if sample else 0)
         self.for_env = ForEnv(policy.action_map(agent))
         self.stateful = module.is_stateful()
         self.first_state = acting.initial_state(module) if self.stateful else {}
