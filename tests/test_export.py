@@ -17,11 +17,13 @@ import numpy as np
 import pytest
 import torch
 from ray.rllib.core.models.configs import FreeLogStdMLPHeadConfig
+from ray.rllib.env.multi_agent_env import MultiAgentEnv
 from torch.export import Dim
 from trained import trained
 
 import rlkit
 from rlkit import rllib
+from rlkit.algos.dron import DRONConfig
 from rlkit.algos.opponents.graph import OpponentGraph
 from rlkit.algos.opponents.history import ActionCode, FeatureOptions
 from rlkit.algos.opponents.inputs import LearnerInputs
@@ -30,12 +32,17 @@ from rlkit.algos.sampling.graph import Flatten
 from rlkit.errors import CheckpointError, UsageError
 from rlkit.files import swap_folder
 from rlkit.play import bundle, spaces
+from rlkit.play.connectors import ConnectorPolicy
 from rlkit.play.evaluation import _alike
 from rlkit.play.export import export
-from rlkit.play.export.checking import compare, draw
+from rlkit.play.export.checking import Comparison, compare, draw
 from rlkit.play.export.choosing import LOG_STD, ForEnv, TorchSquashedGaussian
+from rlkit.play.export.files import write_bundle
+from rlkit.play.export.graph import graphs_of
+from rlkit.play.graph_policy import Graph, GraphPolicy, Member, Port
 from rlkit.play.program import Program, encode
 from rlkit.roster import flat
+from rlkit.runs.manifest import Manifest
 
 SPACES = [
     gym.spaces.Discrete(3, start=-1),
@@ -193,6 +200,113 @@ def test_bundles_answer_like_the_agent(
     other = compare(rlkit.load(path).policy, bundle.read(made.path)[0], seed=7)
     assert other.actions > 90
     assert other.different == 0
+
+
+class Trio(MultiAgentEnv):
+    """Two agents whose actions count from 1 beside one whose actions are scaled."""
+
+    def __init__(self, config: Any = None):
+        super().__init__()
+        self.agents = self.possible_agents = ["one", "two", "mover"]
+        seen = gym.spaces.Box(-1, 1, (3,), np.float32)
+        self.observation_spaces = dict.fromkeys(self.agents, seen)
+        self.action_spaces = {
+            "one": gym.spaces.Discrete(3, start=1),
+            "two": gym.spaces.Discrete(3, start=1),
+            "mover": gym.spaces.Box(0.0, 4.0, (2,), np.float32),
+        }
+        self.observation_space = gym.spaces.Dict(self.observation_spaces)
+        self.action_space = gym.spaces.Dict(self.action_spaces)
+
+
+def dron_pair() -> ConnectorPolicy:
+    """Two DRON agents, untrained, that watch each other's actions, which count from 1."""
+    env = Trio()
+    for spaces_of in (env.observation_spaces, env.action_spaces):
+        del spaces_of["mover"]
+    config = (
+        DRONConfig().environment("trio").training(opponents=["*"], features=["last_action", "frequencies"])
+    )
+    config.multi_agent(policies={"player"}, policy_mapping_fn=lambda agent, *args, **kwargs: "player")
+    own = {agent: (env.observation_spaces[agent], env.action_spaces[agent]) for agent in ("one", "two")}
+    whole = tuple(gym.spaces.Dict({agent: pair[k] for agent, pair in own.items()}) for k in (0, 1))
+    every = {"__env_single__": whole, **own}
+    torch.manual_seed(3)
+    observing = config.build_env_to_module_connector(spaces=every)
+    seen = observing.observation_space["player"], gym.spaces.Discrete(3)
+    modules = config.get_multi_rl_module_spec(spaces={"player": seen}).build()
+    return ConnectorPolicy(modules, observing, config.build_module_to_env_connector(spaces=every), 1000)
+
+
+def test_a_bundle_of_several_agents_hears_actions_that_count_from_one_as_the_module_chose_them(
+    tmp_path: Path,
+) -> None:
+    policy = dron_pair()
+    write_bundle(tmp_path, Manifest(tmp_path), graphs_of(policy, sample=False), {})
+    made = bundle.read(tmp_path)[0]
+    found = compare(policy, made)
+    assert (found.actions, found.different) == (192, 0)
+    for side in (policy, made):
+        memory = side.begin("episode")
+        side.see(memory, {agent: np.zeros(3, np.float32) for agent in ("one", "two")}, {})
+        (answer,) = side.act([memory])
+        assert {a: int(v) for a, v in answer.actions.items()} == {
+            a: int(v) + 1 for a, v in answer.module_actions.items()
+        }
+
+
+@pytest.mark.parametrize(("normalized", "expected"), [(True, [-1.0, 0.5]), (False, [0.0, 3.0])])
+def test_a_graph_tells_what_a_module_chose_of_a_scaled_box(normalized: bool, expected: list[float]) -> None:
+    env = Trio()
+    port = Port("action", "action", (2,), "float32")
+    graph = Graph(
+        lambda inputs: {"action": np.array([[0.0, 3.0]], np.float32)},
+        (Port("obs", "obs", (3,), "float32"),),
+        (port,),
+    )
+    member = Member("m", env.observation_spaces["mover"], env.action_spaces["mover"], graph, None)
+    policy = GraphPolicy({"mover": member}, env.observation_space, env.action_space, normalized=normalized)
+    memory = policy.begin("episode")
+    policy.see(memory, {"mover": np.zeros(3, np.float32)})
+    (answer,) = policy.act([memory])
+    assert answer.actions["mover"].tolist() == [0.0, 3.0]
+    assert answer.module_actions["mover"].tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "error"),
+    [
+        ([1.0, 4.0], [1.0, 6.0], 0.5),
+        ([1.0], [np.nan], np.inf),
+        ([np.nan], [1.0], np.inf),
+        ([np.nan], [np.nan], np.inf),
+        ([-np.inf], [-3e38], np.inf),
+        ([-3e38], [-np.inf], np.inf),
+        ([-np.inf, np.inf], [-np.inf, np.inf], 0.0),
+        ([np.inf], [-np.inf], np.inf),
+    ],
+)
+def test_the_check_of_an_export_sees_nan_and_infinities(
+    ours: list[float], theirs: list[float], error: float
+) -> None:
+    found = Comparison().with_numbers(ours, theirs, True)
+    assert (found.error, found.different) == (error, int(error > 0))
+    assert found.with_numbers([1.0], [1.0], True).error == error
+
+
+def test_a_policy_that_puts_out_nan_has_no_export(
+    dqn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rlkit.play import export as exports
+
+    monkeypatch.setattr(
+        exports, "_compared", lambda *args: Comparison(9, 0).with_numbers([np.nan], [0.0], False)
+    )
+    with pytest.raises(
+        CheckpointError, match=r"numbers by up to inf; .* \(inf: NaN, or an infinity on one side"
+    ):
+        export(dqn, tmp_path / "policy")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("clip", [True, False])

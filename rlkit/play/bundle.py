@@ -210,17 +210,17 @@ def _policy(said: Mapping[str, Any], run: Any, where: str) -> GraphPolicy:
             members[agent] = Member(str(member["module"]), observation, action, greedy, sampled, feeds)
         if not members:
             raise ValueError("nobody acts")
-        env_steps = int(said["env_steps"])
+        env_steps, normalized = int(said["env_steps"]), bool(said.get("normalized", True))
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise CheckpointError(f"{where}: incomplete or damaged ({type(error).__name__}: {error})") from error
     if ALONE in members:
         alone = members[ALONE]
-        return GraphPolicy(members, alone.observation_space, alone.action_space, env_steps)
+        return GraphPolicy(members, alone.observation_space, alone.action_space, env_steps, normalized)
     observation, action = (
         gym.spaces.Dict({agent: getattr(m, kind) for agent, m in members.items()})
         for kind in ("observation_space", "action_space")
     )
-    return GraphPolicy(members, observation, action, env_steps)
+    return GraphPolicy(members, observation, action, env_steps, normalized)
 
 
 def _check_ports(graph: Graph, observation: gym.Space, action: gym.Space) -> None:

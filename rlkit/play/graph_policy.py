@@ -21,6 +21,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from rlkit.algos.sampling.actions import ActionMap
 from rlkit.errors import UsageError
 from rlkit.play.answers import ALONE, Answer
 from rlkit.roster import flat
@@ -117,6 +118,7 @@ class GraphPolicy:
         members: agent -> its member; `ALONE` in an environment with one agent.
         observation_space, action_space: of the environment, Dicts by agent where there are several.
         env_steps: environment steps trained.
+        normalized: whether Box actions were scaled from a module's [-1, 1].
     """
 
     def __init__(
@@ -125,8 +127,10 @@ class GraphPolicy:
         observation_space: gym.Space,
         action_space: gym.Space,
         env_steps: int = 0,
+        normalized: bool = True,
     ):
         self.members, self.env_steps = dict(members), env_steps
+        self._maps = {agent: ActionMap(m.action_space, normalized, True) for agent, m in self.members.items()}
         self.observation_space, self.action_space = observation_space, action_space
         self.multi_agent = ALONE not in self.members
         self.modules: dict[str, Any] = {}
@@ -143,9 +147,9 @@ class GraphPolicy:
         fed = any(member.feeds for member in self.members.values())
         return not fed and not any(port.role == "state" for graph in graphs for port in graph.inputs)
 
-    def action_map(self, agent: Any) -> Any:
-        """Return what turns an action of the environment into an index from 0, for Q-values of given actions."""
-        return _Back(self.members[agent].action_space)
+    def action_map(self, agent: Any) -> ActionMap:
+        """Return what turns an action of the environment into the module's: an index from 0, numbers in [-1, 1]."""
+        return self._maps[agent]
 
     @property
     def watches_others(self) -> bool:
@@ -153,7 +157,7 @@ class GraphPolicy:
         return any(member.feeds for member in self.members.values())
 
     def hear(self, memory: _Memory, actions: Mapping[Any, Any]) -> None:
-        """Tell which actions agents that others play took in this step."""
+        """Tell which actions agents that others play took in this step, as a module puts them out."""
         memory.acted |= actions
 
     def begin(self, name: str, data: Mapping[str, Any] | None = None) -> _Memory:
@@ -209,7 +213,9 @@ class GraphPolicy:
                 space = self.members[agent].action_space
                 action = _nested(space, iter([values[row] for _, values in actions]))
                 answers[index].actions[agent] = action
-                memories[index].acted[agent] = action
+                if self.multi_agent:  # what opponents hear, and episodes hold
+                    own = self._maps[agent].back(action)
+                    answers[index].module_actions[agent] = memories[index].acted[agent] = own
                 memories[index].states[agent] = {name: values[row] for name, values in states.items()}
                 if q_values and "q_values" in outs:
                     answers[index].q_values[agent] = outs["q_values"][row]
@@ -307,16 +313,6 @@ def _opponents(feed: Mapping[str, Any], memory: _Memory, agent: Any, begun: bool
         moves = np.asarray(info["opponent_moves"], np.float32)
         found |= {"opponent_moves": moves.reshape(len(names), -1), "ball_lost": info["ball_lost"]}
     return found
-
-
-class _Back:
-    """The index of a discrete action."""
-
-    def __init__(self, space: gym.Space):
-        self.space = space
-
-    def back(self, action: Any) -> Any:
-        return np.asarray(action) - getattr(self.space, "start", 0)
 
 
 def _in_blocks(run: Run, inputs: Arrays, block: int | None) -> Arrays:

@@ -6,6 +6,7 @@ The whole way from observation to action stands in the file (`rlkit.play.export.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -86,6 +87,7 @@ def export(
             raise CheckpointError(
                 f"{out} was not written: {found.different} of {found.actions} actions differ from the Agent's, "
                 f"numbers by up to {found.error:.1e}; expected the same actions and {CLOSE:.0e}"
+                + (" (inf: NaN, or an infinity on one side alone)" if math.isinf(found.error) else "")
             )
         if kind == "bundle":
             swap_folder(temporary, out)

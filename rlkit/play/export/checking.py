@@ -30,7 +30,8 @@ class Comparison:
     Attributes:
         actions: how many.
         different: those that are another choice, or whose numbers differ by more than `TOLERANCE`.
-        error: the largest difference of numbers, relative to the value where that is above 1.
+        error: the largest difference of numbers, relative to the value where that is above 1; infinite where one side
+            alone is infinite, and for NaN on either side: an Agent that puts out NaN is broken, not well copied.
     """
 
     actions: int = 0
@@ -48,8 +49,9 @@ class Comparison:
         if a.shape != b.shape:
             raise UsageError(f"got the shape {b.shape}, expected {a.shape}")
         told = a != b  # equal infinities have no difference
-        apart = np.abs(a[told] - b[told]) / np.maximum(np.abs(a[told]), 1.0)
-        error = float(apart.max(initial=0.0))
+        with np.errstate(invalid="ignore", over="ignore"):
+            apart = np.abs(a[told] - b[told]) / np.maximum(np.abs(a[told]), 1.0)
+        error = float(np.where(np.isnan(apart), np.inf, apart).max(initial=0.0))
         return Comparison(
             self.actions + action, self.different + (action and error > TOLERANCE), max(self.error, error)
         )

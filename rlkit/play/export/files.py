@@ -100,6 +100,7 @@ def describe(
         "iteration": notes.iteration,
         "env_steps": notes.env_steps,
         "recipe": notes.recipe,
+        "normalized": all(graph.normalized for graph in (greedy or sampled).values()),
         "members": members,
     }
 
