@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
@@ -23,9 +25,11 @@ from rlkit.envs.measures import Success, Touches, make_measure
 from rlkit.envs.pettingzoo import PettingZooEnv
 from rlkit.envs.soccer import SoccerParallelEnv
 from rlkit.errors import UsageError
-from rlkit.play.answers import BLOCK
+from rlkit.play.answers import BLOCK, Answer
 from rlkit.play.connectors import ConnectorPolicy
 from rlkit.play.crossplay import Sides, cross_play
+from rlkit.play.recording import Measuring
+from rlkit.play.rollout import Moment
 from rlkit.roster import PolicyMapping
 from rlkit.runs import manifest
 
@@ -58,8 +62,6 @@ def checkpoint(folder: Path, env: str, seed: int, env_config: dict[str, Any] | N
 
 
 def rlkit_dict(spaces: Any) -> Any:
-    import gymnasium
-
     return gymnasium.spaces.Dict(spaces)
 
 
@@ -149,6 +151,58 @@ class Numbered(Pair):
         self.t += 1
         rewards = {agent: float(action) * 10**agent for agent, action in actions.items()}
         return self._observe([0, 1]), rewards, {"__all__": self.t == 3}, {"__all__": False}, {}
+
+
+class Odd(Pair):
+    """One agent has another space, or is called otherwise."""
+
+    def __init__(self, agent: str, kind: str, space: Any):
+        super().__init__()
+        getattr(self, f"{kind}s")[agent] = space
+        setattr(self, kind, rlkit_dict(getattr(self, f"{kind}s")))
+
+
+class Crowd(Numbered):
+    """An agent more or less."""
+
+    def __init__(self, count: int):
+        super().__init__()
+        observed, acts = self.observation_spaces[0], self.action_spaces[0]
+        self.agents = self.possible_agents = list(range(count))
+        self.observation_spaces = dict.fromkeys(self.agents, observed)
+        self.action_spaces = dict.fromkeys(self.agents, acts)
+        self.observation_space = rlkit_dict(self.observation_spaces)
+        self.action_space = rlkit_dict(self.action_spaces)
+
+    def _observe(self, agents: Any) -> dict:
+        return super()._observe(self.agents)
+
+
+@pytest.mark.parametrize(
+    ("agent", "kind", "space"),
+    [
+        ("early", "observation_space", gymnasium.spaces.Box(-1, 1, (4,), np.float32)),
+        ("steady", "action_space", gymnasium.spaces.Discrete(9)),
+        ("steady", "action_space", gymnasium.spaces.Discrete(4, start=1)),
+    ],
+)
+def test_an_environment_whose_agents_do_not_fit(tmp_path, agent, kind, space):
+    path = checkpoint(tmp_path, "pair", 0)
+    registry.TABLES["envs"]["odd"] = registry.Entry("odd", lambda: Odd(agent, kind, space))
+    expected = f"odd has the {kind} {space} for the agent '{agent}'; the checkpoint was trained with "
+    with pytest.raises(UsageError, match=re.escape(expected)):
+        rlkit.evaluate(path, episodes=1, env="odd")
+
+
+def test_a_team_may_be_smaller_and_a_stranger_is_named(tmp_path):
+    path = checkpoint(tmp_path, "numbered", 0)
+    for count in (1, 3):
+        registry.TABLES["envs"][f"crowd_{count}"] = registry.Entry(
+            f"crowd_{count}", lambda count=count: Crowd(count)
+        )
+    assert list(rlkit.evaluate(path, episodes=1, env="crowd_1").rows[0].agents) == ["0"]
+    with pytest.raises(UsageError, match="no policy plays agent 2"):
+        rlkit.evaluate(path, episodes=1, env="crowd_3")
 
 
 def test_agents_may_be_whole_numbers(tmp_path):
@@ -268,7 +322,23 @@ def test_frames_count_the_steps_each_team_was_at_the_goal():
         for agent, distance in zip(good, ours, strict=True):
             agent.state.p_pos = goal + np.array([0.0, distance])
         measure.step(env, {})
-    assert measure.end() == {"frames/adversary": 2.0, "frames/agent": 3.0}
+    assert measure.end() == {"frames:0.3/adversary": 2.0, "frames:0.3/agent": 3.0}
+
+
+def test_measures_with_radii_of_their_own_stand_side_by_side():
+    env, world = goals(ADVERSARY)
+    goal = world.agents[1].goal_a.state.p_pos
+    for agent, distance in zip(world.agents, (0.05, 0.3, 0.3), strict=True):
+        agent.state.p_pos = goal + np.array([distance, 0.0])
+    measuring = Measuring(["success:0.1", "success", "success:0.5", "success"], 1)
+    measuring.start(0, 0, env)
+    measuring.step(0, env, Moment(0, {}, Answer(), {}, {}, {}))
+    measuring.end(0)
+    assert measuring.values[0] == {
+        "success:0.1/adversary": 1.0, "success:0.1/agent": 0.0, "success:0.1/difference": -1.0,
+        "success/adversary": 1.0, "success/agent": 1.0, "success/difference": 0.0,
+        "success:0.5/adversary": 1.0, "success:0.5/agent": 1.0, "success:0.5/difference": 0.0,
+    }  # fmt: skip
 
 
 def test_a_listener_succeeds_at_its_speakers_landmark():
@@ -290,8 +360,37 @@ def test_infos_are_read_at_the_last_step():
     lost.step(None, {"a": {"score": 1}})
     with pytest.raises(UsageError, match="did you mean 'score'"):
         lost.end()
+    for early, late, said in (
+        (None, 2, None),
+        (1, None, "have None, expected numbers"),
+        (1, np.ones(2), "array"),
+    ):
+        measure = make_measure("infos/score")
+        measure.step(None, {"a": {"score": early}})
+        measure.step(None, {"a": {"score": late}})
+        if said is None:
+            assert measure.end() == {"score": 2.0}
+        else:
+            with pytest.raises(UsageError, match=f"'infos/score': the last infos .*{said}"):
+                measure.end()
     with pytest.raises(UsageError, match="has none"):
         Touches().step(Pair(), {})
+
+
+@pytest.mark.parametrize("key", ["return", "length", "seed", "episode", "return/agent_0"])
+def test_infos_named_like_something_in_the_results_are_refused(tags, key):
+    with pytest.raises(UsageError, match=f"measure 'infos/{key}': the results have a '{key}' of their own"):
+        rlkit.evaluate(tags[0], episodes=1, measures=[f"infos/{key}"])
+
+
+def test_two_measures_of_one_name_are_refused():
+    measuring = Measuring(["infos/touches", "touches"], 1)
+    measuring.start(0, 0, None)
+    env = make_env(TAG, SHORT)
+    env.reset(seed=0)
+    measuring.step(0, env, Moment(0, {}, Answer(), {}, {}, {}, {"a": {"touches": 1}}))
+    with pytest.raises(UsageError, match="measure 'touches': another measure gives 'touches' too"):
+        measuring.end(0)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pickle
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
@@ -22,8 +23,8 @@ from rlkit import registry
 from rlkit.envs.make import make_env
 from rlkit.errors import EnvError, UsageError, csv_cell
 from rlkit.play.agent import Agent, load
-from rlkit.play.answers import Answer
-from rlkit.play.evaluation import Evaluation, during_training, evaluate, statistics
+from rlkit.play.answers import ALONE, Answer
+from rlkit.play.evaluation import Evaluation, _alike, during_training, evaluate, statistics
 from rlkit.play.in_training import FIRST_SEED
 from rlkit.play.recording import Trace, Video
 from rlkit.play.rollout import Moment, Row
@@ -250,6 +251,33 @@ def test_a_trace_adds_what_comes_between_turns_to_the_last_action(
     assert (float(rows[hunter]["reward"]), rows[hunter]["terminated"]) == (0.0, "1")
 
 
+def test_a_trace_of_several_switches_and_nothing_left_of_one_that_fails(tmp_path: Path) -> None:
+    policy: Any = SimpleNamespace(
+        multi_agent=False,
+        modules={"default_policy": SimpleNamespace(compute_q_values=lambda batch: None)},
+        observation_space=gym.spaces.Box(-1, 1, (2,)),
+        action_space=gym.spaces.MultiBinary([2, 2]),
+    )
+    trace = Trace(tmp_path / "t.csv", policy, 1)
+    trace.start(0, 7, None)
+    action = np.array([[0, 1], [1, 0]], np.int8)
+    trace.step(
+        0,
+        None,
+        Moment(0, {ALONE: np.zeros(2)}, Answer({ALONE: action}, {}, {ALONE: np.float32(3)}), {}, {}, {}),
+    )
+    trace.end(0)
+    trace.close(True)
+    (row,) = read(tmp_path / "t.csv")
+    assert [row[f"action_{i}"] for i in range(4)] == ["0", "1", "1", "0"]
+    assert (row["q_0"], "q_1" in row) == ("3.0", False)
+    (tmp_path / "t.csv").unlink()
+    policy.action_space = None
+    with pytest.raises(AttributeError):
+        Trace(tmp_path / "t.csv", policy, 1)
+    assert list(tmp_path.iterdir()) == []
+
+
 class Reuses(gym.Wrapper):
     """Writes each observation into the array that it has returned before."""
 
@@ -404,6 +432,38 @@ def test_a_reward_that_is_no_number_names_the_seed(
 def test_an_environment_that_does_not_fit(agents: dict[str, Agent]) -> None:
     with pytest.raises(UsageError, match=r"Pendulum-v1 has the observation_space Box.*trained with Box"):
         evaluate(agents["dqn"], episodes=1, env="Pendulum-v1")
+
+
+BOX = gym.spaces.Box(-1, 1, (3,), np.float32)
+WIDER = gym.spaces.Box(-9, 9, (3,), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "alike"),
+    [
+        (BOX, WIDER, True),
+        (BOX, gym.spaces.Box(-1, 1, (4,), np.float32), False),
+        (gym.spaces.Discrete(4), gym.spaces.Discrete(4), True),
+        (gym.spaces.Discrete(4), gym.spaces.Discrete(9), False),
+        (gym.spaces.Discrete(4), gym.spaces.Discrete(4, start=1), False),
+        (gym.spaces.MultiDiscrete([2, 2]), gym.spaces.MultiDiscrete([2, 2]), True),
+        (gym.spaces.MultiDiscrete([2, 2]), gym.spaces.MultiDiscrete([9, 9]), False),
+        (gym.spaces.MultiDiscrete([2, 2]), gym.spaces.MultiDiscrete([2, 2], start=[0, 1]), False),
+        (gym.spaces.MultiBinary((2, 2)), gym.spaces.MultiBinary((2, 2)), True),
+        (gym.spaces.MultiBinary((2, 2)), gym.spaces.MultiBinary(4), False),
+        (gym.spaces.Dict(a=BOX, b=BOX), gym.spaces.Dict(b=WIDER, a=BOX), True),
+        (gym.spaces.Dict(a=BOX), gym.spaces.Dict(b=BOX), False),
+        (gym.spaces.Dict(a=BOX), gym.spaces.Dict(a=gym.spaces.Discrete(3)), False),
+        (gym.spaces.Tuple([BOX, BOX]), gym.spaces.Tuple([BOX, WIDER]), True),
+        (gym.spaces.Tuple([BOX]), gym.spaces.Tuple([BOX, BOX]), False),
+        (gym.spaces.Tuple([gym.spaces.Discrete(2)]), gym.spaces.Tuple([gym.spaces.Discrete(3)]), False),
+    ],
+    ids=str,
+)
+def test_one_space_stands_for_another_where_only_bounds_differ(
+    ours: gym.Space, theirs: gym.Space, alike: bool
+) -> None:
+    assert _alike(ours, theirs) == _alike(theirs, ours) == alike
 
 
 @pytest.mark.parametrize("argument", ["episodes", "num_envs", "max_steps"])

@@ -6,6 +6,8 @@ frames, frames:RADIUS     the same scenarios: the steps each team had an agent w
 touches                   mpe2 scenarios with chasers (tag, world_comm): pairs of chaser and prey in contact,
                           summed over the steps
 infos/KEY                 any environment: KEY of the last step's info; with several agents their mean
+
+What is found is called after the measure: `success/agent`, `success:0.1/agent`, `touches`, KEY.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import numpy as np
 from rlkit.errors import UsageError, did_you_mean
 
 RADIUS = 0.4
+TAKEN = ("episode", "seed", "return", "length")  # names of what every evaluation reports
 ADVERSARY, AGENT = "adversary", "agent"
 
 
@@ -39,8 +42,8 @@ class Success:
     `success/difference` is agents minus adversaries: Lowe et al. 2017 (arXiv 1706.02275v3), table 5.
     """
 
-    def __init__(self, radius: float = RADIUS):
-        self.radius = radius
+    def __init__(self, radius: float = RADIUS, name: str = "success"):
+        self.radius, self.name = radius, name
         self._world: Any = None
 
     def step(self, env: Any, infos: Mapping[Any, Mapping[str, Any]]) -> None:
@@ -48,11 +51,12 @@ class Success:
 
     def end(self) -> dict[str, float]:
         found = {
-            f"success/{team}": float(there)
+            f"{self.name}/{team}": float(there)
             for team, there in _at_goal(self._world, self.radius, "success").items()
         }
         if len(found) == 2:
-            found["success/difference"] = found["success/agent"] - found["success/adversary"]
+            good, bad = found[f"{self.name}/{AGENT}"], found[f"{self.name}/{ADVERSARY}"]
+            found[f"{self.name}/difference"] = good - bad
         return found
 
 
@@ -62,8 +66,8 @@ class Frames:
     `frames/adversary` in physical deception and keep-away: Lowe et al. 2017, the figures on ensembles.
     """
 
-    def __init__(self, radius: float = RADIUS):
-        self.radius = radius
+    def __init__(self, radius: float = RADIUS, name: str = "frames"):
+        self.radius, self.name = radius, name
         self._frames: dict[str, int] = {}
 
     def step(self, env: Any, infos: Mapping[Any, Mapping[str, Any]]) -> None:
@@ -71,7 +75,7 @@ class Frames:
             self._frames[team] = self._frames.get(team, 0) + there
 
     def end(self) -> dict[str, float]:
-        return {f"frames/{team}": float(count) for team, count in self._frames.items()}
+        return {f"{self.name}/{team}": float(count) for team, count in self._frames.items()}
 
 
 def _at_goal(world: Any, radius: float, measure: str) -> dict[str, bool]:
@@ -138,13 +142,13 @@ class LastInfo:
 
     def __init__(self, key: str):
         self.key = key
-        self._found: list[float] = []
+        self._found: list[Any] = []
         self._keys: set[str] = set()
 
     def step(self, env: Any, infos: Mapping[Any, Mapping[str, Any]]) -> None:
         given = [info for info in infos.values() if isinstance(info, Mapping)]
         self._keys.update(key for info in given for key in info)
-        self._found = [float(info[self.key]) for info in given if self.key in info]
+        self._found = [info[self.key] for info in given if self.key in info]
 
     def end(self) -> dict[str, float]:
         if not self._found:
@@ -152,7 +156,12 @@ class LastInfo:
                 f"measure 'infos/{self.key}': the last info has no {self.key!r}{did_you_mean(self.key, self._keys)}; "
                 f"the infos have {', '.join(sorted(self._keys)) or 'no keys'}"
             )
-        return {self.key: sum(self._found) / len(self._found)}
+        try:
+            return {self.key: sum(map(float, self._found)) / len(self._found)}
+        except (TypeError, ValueError):
+            raise UsageError(
+                f"measure 'infos/{self.key}': the last infos have {', '.join(map(repr, self._found))}, expected numbers"
+            ) from None
 
 
 OF_RADIUS: dict[str, Callable[..., Measure]] = {"success": Success, "frames": Frames}
@@ -163,10 +172,17 @@ def make_measure(name: str) -> Measure:
     """Return a measure for one episode: `success`, `success:0.3`, `frames`, `touches`, `infos/KEY`.
 
     Raises:
-        UsageError: no such measure, or a radius that is not a positive number.
+        UsageError: no such measure, a radius that is not a positive number, or the key of an info that is the name of
+            something else in the results.
     """
     if name.startswith("infos/") and len(name) > len("infos/"):
-        return LastInfo(name.removeprefix("infos/"))
+        key = name.removeprefix("infos/")
+        if key in TAKEN or key.startswith("return/"):
+            raise UsageError(
+                f"measure {name!r}: the results have a {key!r} of their own; give the info another key in the "
+                f"environment, expected none of {', '.join(TAKEN)}, return/…"
+            )
+        return LastInfo(key)
     kind, _, option = name.partition(":")
     if kind not in MEASURES or (option and kind not in OF_RADIUS):
         known = [*MEASURES, *(f"{kind}:RADIUS" for kind in OF_RADIUS), "infos/KEY"]
@@ -179,7 +195,7 @@ def make_measure(name: str) -> Measure:
         radius = -1.0
     if not 0 < radius < float("inf"):
         raise UsageError(f"measure {name!r}: got the radius {option!r}, expected a positive number")
-    return OF_RADIUS[kind](radius)
+    return OF_RADIUS[kind](radius, name)
 
 
 def mpe_world(env: Any, measure: str) -> Any:

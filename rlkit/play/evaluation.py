@@ -27,6 +27,7 @@ from rlkit.play.policy import Policy
 from rlkit.play.recording import Measuring, Recording, Trace, Video
 from rlkit.play.restore import algorithm_env
 from rlkit.play.rollout import Pool, Recorder, Row, play
+from rlkit.roster import Roster
 from rlkit.runs.statistics import interval, iqm
 from rlkit.runs.store import place_of
 
@@ -298,7 +299,8 @@ def write_csv(path: str | Path, text: str) -> None:
 def statistics(values: Sequence[float]) -> dict[str, Any]:
     """Return mean, standard deviation (over n), extremes, IQM, and a 95 % bootstrap interval of the mean.
 
-    IQM as in rliable (arXiv 2108.13264): the lowest and the highest quarter of the values are left out.
+    IQM as in rliable (arXiv 2108.13264): the lowest and the highest quarter of the values are left out. The interval
+    has 10,000 resamples, of more than 2,000 values fewer (20,000,000 / n, at least 100).
     """
     array = np.asarray(values, dtype=np.float64)
     low, high = interval(array, resamples=max(100, min(10_000, DRAWS // len(array))))
@@ -373,14 +375,29 @@ def make_checked(agent: Agent, name: str, config: Mapping[str, Any], render: boo
             f"{name} has {words[several]}, the checkpoint plays {words[agent.policy.multi_agent]}; give --env an "
             "environment like the one it was trained in"
         )
-    for kind in ("observation_space", "action_space"):
-        ours, theirs = getattr(agent, kind), getattr(env, kind, None)
-        if not agent.policy.multi_agent and theirs is not None and not _alike(ours, theirs):
-            raise UsageError(f"{name} has the {kind} {theirs}; the checkpoint was trained with {ours}")
+    for one, found in Roster.of(env).spaces.items():
+        for kind, theirs in zip(("observation_space", "action_space"), found, strict=True):
+            ours = getattr(agent, kind)
+            if several:
+                ours = ours.spaces.get(one)  # agents that the checkpoint does not know may never act
+            if ours is not None and not _alike(ours, theirs):
+                whose = f" for the agent {one!r}" if several else ""
+                raise UsageError(
+                    f"{name} has the {kind} {theirs}{whose}; the checkpoint was trained with {ours}"
+                )
     return env
 
 
 def _alike(ours: Any, theirs: Any) -> bool:
-    """Whether values of one space can stand for the other's: bounds may differ, shapes may not."""
-    same = type(ours) is type(theirs) and ours.shape == theirs.shape
-    return same and (not isinstance(ours, gym.spaces.Discrete) or ours.n == theirs.n)
+    """Whether values of one space can stand for the other's: bounds may differ, shapes and choices may not."""
+    if type(ours) is not type(theirs) or ours.shape != theirs.shape:
+        return False
+    if isinstance(ours, gym.spaces.Dict):
+        same = ours.spaces.keys() == theirs.spaces.keys()
+        return same and all(_alike(part, theirs[key]) for key, part in ours.spaces.items())
+    if isinstance(ours, gym.spaces.Tuple):
+        same = len(ours.spaces) == len(theirs.spaces)
+        return same and all(map(_alike, ours.spaces, theirs.spaces))
+    if isinstance(ours, gym.spaces.MultiDiscrete):
+        return np.array_equal(ours.nvec, theirs.nvec) and np.array_equal(ours.start, theirs.start)
+    return not isinstance(ours, gym.spaces.Discrete) or (ours.n, ours.start) == (theirs.n, theirs.start)

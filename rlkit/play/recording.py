@@ -141,12 +141,11 @@ class Trace:
 
     def __init__(self, path: str | Path, policy: Policy, episodes: int):
         self.episodes = episodes
-        self.output = begin(path)
         self.multi_agent = policy.multi_agent
         self.wants_q_values = any(has_q_values(module) for module in policy.modules.values())
         observations = _widest(policy.observation_space, self.multi_agent, _size)
         actions = _widest(policy.action_space, self.multi_agent, _size)
-        choices = _widest(policy.action_space, self.multi_agent, lambda s: int(getattr(s, "n", 1)))
+        choices = _widest(policy.action_space, self.multi_agent, _choices)
         self.widths = (
             observations if observations <= WIDEST else 0,
             actions,
@@ -157,6 +156,7 @@ class Trace:
         for module in policy.modules.values():
             for name, width in named_outputs(module).items():
                 self.outputs[name] = max(width, self.outputs.get(name, 0))
+        self.output = begin(path)
         self._file: IO[str] = open(self.output.temporary, "w", newline="")  # noqa: SIM115
         self._csv = csv.writer(self._file)
         header = self._header()
@@ -287,7 +287,7 @@ class Measuring:
     wants_q_values = wants_frames = False
 
     def __init__(self, names: Sequence[str], episodes: int):
-        self.names, self.episodes = list(names), episodes
+        self.names, self.episodes = list(dict.fromkeys(names)), episodes
         self.values: dict[int, dict[str, float]] = {}
         self._watching: dict[int, list[Measure]] = {}
         for name in self.names:
@@ -301,7 +301,15 @@ class Measuring:
             measure.step(env, moment.infos)
 
     def end(self, index: int) -> None:
-        self.values[index] = {k: v for measure in self._watching.pop(index) for k, v in measure.end().items()}
+        found: dict[str, float] = {}
+        for name, measure in zip(self.names, self._watching.pop(index), strict=True):
+            for key, value in measure.end().items():
+                if key in found:
+                    raise UsageError(
+                        f"measure {name!r}: another measure gives {key!r} too; ask for one of them"
+                    )
+                found[key] = value
+        self.values[index] = found
 
 
 def _widest(space: Any, multi_agent: bool, size: Any) -> int:
@@ -328,6 +336,11 @@ def _names(prefix: str, space: gym.Space) -> list[str]:
 def _size(space: gym.Space) -> int:
     """Return how many numbers a value of a space holds."""
     return sum(int(np.prod(leaf.shape or ())) for leaf in leaves(space))
+
+
+def _choices(space: gym.Space) -> int:
+    """Return how many Q-values there are of a space: one per action, or that of a continuous action."""
+    return int(space.n) if isinstance(space, gym.spaces.Discrete) else 1
 
 
 def _cells(value: Any, width: int) -> list[str]:
