@@ -128,13 +128,14 @@ def test_wandb_offline(tmp_path: Path) -> None:
     assert config["best_checkpoint"] == done.best
     rows = [items(record.history.item) for record in records if record.HasField("history")]
     for name in METRICS:
-        assert [row[name] for row in rows if name in row] == done.column(name), name
+        assert [row[name] for row in rows if name in row and "iteration" in row] == done.column(name), name
     axes = {
         record.metric.glob_name: record.metric.step_metric for record in records if record.HasField("metric")
     }
     assert axes["*"] == "env_steps"
     assert not any("training_iteration" in row for row in rows)
-    (video,) = [row["video/path"] for row in rows if "video/path" in row]
+    ((video, steps),) = [(row["video/path"], row["env_steps"]) for row in rows if "video/path" in row]
+    assert steps == done.column("env_steps")[-1]
     assert (file.parent / "files" / video).read_bytes().startswith(b"GIF8")
 
 
