@@ -154,10 +154,8 @@ def test_a_critic_without_fusion_layers_sees_action_and_observation(
 def test_a_critic_that_scales_sees_actions_as_modules_choose_them() -> None:
     model = {"name": "mlp", "hiddens": [16], "fusionnet_hiddens": [], "scale": True}
     critics = []
-    for bounds in (
-        (-1.0, 1.0),
-        (0.0, 100.0),
-    ):  # RLlib's modules act in -1 to 1 whatever the environment's bounds
+    # RLlib's modules act in -1 to 1 whatever the environment's bounds
+    for bounds in ((-1.0, 1.0), (0.0, 100.0)):
         torch.manual_seed(0)
         space = gym.spaces.Box(*bounds, (2,), np.float32)
         critics.append(module_of(SACConfig, model, VECTOR, space).qf_encoder)

@@ -368,9 +368,8 @@ class CustomSACCatalog(_Custom, SACCatalog):
                 f"model.fusionnet_hiddens is empty: the model {features.model.name!r} would see actions too, and a "
                 "recurrent one sees observations alone; expected the sizes of the layers behind it, e.g. [64]"
             )
-        actions = gym.spaces.Box(
-            -1.0, 1.0, action_space.shape
-        )  # RLlib's normalised ones, whatever the environment's
+        # modules act in -1 to 1, whatever the environment's bounds
+        actions = gym.spaces.Box(-1.0, 1.0, action_space.shape)
         space = gym.spaces.Dict({ACTION: actions, OBSERVATION: features.space})
         try:
             size, _ = measure(features.model, space)
