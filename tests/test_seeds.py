@@ -313,7 +313,7 @@ def test_the_networks_of_a_bonus_are_equal_in_every_runner_and_differ_between_mo
     for index, module in ((1, "default_policy"), (2, "default_policy")):
         runner = runner_of(config_of("arrays, off-policy"), index)
         with pytest.raises(StopIteration):
-            IntrinsicRewards(Exploration())._model(module, runner, np.zeros((1, 1)))
+            IntrinsicRewards(Exploration())._model(module, None, runner, np.zeros((1, 1)))
     assert asked == [seeds.number(0, "bonus", "default_policy")] * 2
 
 
