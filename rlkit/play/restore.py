@@ -82,7 +82,7 @@ def _state(path: Path) -> Any:
 def _logged(state: Mapping[str, Any]) -> int:
     metrics = MetricsLogger(root=True)
     metrics.set_state(state[COMPONENT_METRICS_LOGGER])
-    return int(metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), default=0))
+    return int(metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME)))
 
 
 def _counted(state: Mapping[str, Any]) -> int:
