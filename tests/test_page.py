@@ -18,6 +18,7 @@ from rlkit.report.curves import curve_figure
 from rlkit.report.groups import load_groups
 from rlkit.report.normalise import scores
 from rlkit.report.profiles import profile_figure
+from rlkit.runs.run import RunInfo
 
 RECIPE = "name: a\nalgorithm: DQN\nenv: CartPole-v1\nstop: {iterations: 10}\n"
 
@@ -65,6 +66,20 @@ def test_the_page_has_curves_tables_recipe_and_warnings(tmp_path: Path) -> None:
     assert "training.<wbr>gamma" not in text  # it is the default
     assert any("ppo" in note and "recipe" in note for note in notes)
     assert len(text) < 3_000_000
+
+
+def test_the_page_tells_what_is_switched_off_and_with_what_a_run_went_on(tmp_path: Path) -> None:
+    config = {"training": {"grad_clip": None, "vf_clip_param": None}}
+    run = write_run(tmp_path / "ppo/t", line(10), algorithm="PPO", config=config)
+    info = RunInfo.read(run)
+    info.command, info.resumed_with = "rlkit train ppo.yaml", ["stop.env_steps=200000"]
+    info.write(run)
+    (run / "recipe.yaml").write_text(RECIPE)
+    text, _ = page_of(tmp_path, run)
+    assert "rlkit train ppo.yaml; resumed with stop.env_steps=200000" in text
+    assert "vf_<wbr>clip_<wbr>param" in text or "vf_clip_param" in text  # RLlib's default is 10
+    assert "null" in text
+    assert "grad_clip" not in text.replace("<wbr>", "")  # off by default
 
 
 def test_nothing_in_the_page_runs_or_loads(tmp_path: Path) -> None:
@@ -213,6 +228,9 @@ def test_lessons_are_drawn_where_a_group_that_had_them_is(tmp_path: Path) -> Non
         return {text.get_text() for text in curve_figure(groups, metric, "env_steps").axes[0].texts}
 
     assert words("episode_return") == {"easy", "hard"}
+    groups = load_groups([with_lessons], "episode_return", scale={"CartPole-v1": (0.0, 500.0)})
+    assert words("episode_return") == {"easy", "hard"}
+    assert groups[0].curves("episode_return", "env_steps")[0].y[-1] == 8 / 500
     assert words("loss/p/total_loss") == set()  # only the run without lessons has it
 
 

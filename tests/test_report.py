@@ -303,6 +303,21 @@ def test_trials_of_a_search_are_ranked_with_what_was_varied(tmp_path: Path) -> N
     assert "9.0" in console.file.getvalue()
 
 
+def test_a_trial_without_a_best_checkpoint_is_ranked_by_its_newest_number(tmp_path: Path) -> None:
+    def rows(seed: int) -> list[dict[str, float]]:
+        return [
+            {"iteration": 1, "env_steps": 10, "eval/episode_return": 5.0 + seed},
+            {"iteration": 2, "env_steps": 20},
+        ]
+
+    run = write_run(tmp_path / "a", rows, seeds=(0, 1))
+    (run / "recipe.yaml").write_text(
+        "name: a\nalgorithm: DQN\nenv: CartPole-v1\nstop: {iterations: 10}\n"
+        "evaluation: {every: 2}\ncheckpoint: {best: eval/episode_return}\n"
+    )
+    assert [row.value for row in Ranking.of(open_run(run)).trials] == [6.0, 5.0]
+
+
 def test_groups_that_look_alike_keep_their_own_numbers(tmp_path: Path) -> None:
     for name, value, training in (
         ("a", 1, {"gamma": 0.99999}), ("b", 30, {"gamma": 1.0}), ("c", 1, {"grad_clip": None}), ("d", 30, {}),

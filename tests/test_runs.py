@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -13,10 +14,13 @@ import pytest
 from run_folders import write_checkpoint, write_run
 
 from rlkit.errors import CheckpointError, UsageError
+from rlkit.launch.train import summary
 from rlkit.recipe import RecipeError
 from rlkit.runs import lock
 from rlkit.runs.layout import versions
 from rlkit.runs.run import Best, RunInfo, find_checkpoint, git_state, new_run_folder, open_run
+
+RECIPE = "name: dqn\nalgorithm: DQN\nenv: CartPole-v1\nstop: {iteration: 10}\n"
 
 
 def steps(seed: int) -> list[dict[str, float]]:
@@ -52,6 +56,35 @@ def test_a_run_tells_its_trials_metrics_and_checkpoints(run: Path) -> None:
     assert found.last_metrics["episode_return"] == 3  # of the best trial
     assert found.metrics.groupby("trial").episode_return.max().tolist() == [3, 4]
     assert "status='done', trials=2" in repr(found)
+
+
+def test_an_iteration_in_which_no_episode_ended_leaves_the_newest_return(tmp_path: Path) -> None:
+    def rows(seed: int) -> list[dict[str, float]]:
+        return [
+            {"iteration": 1, "env_steps": 100, "episode_return": 7.0},
+            {"iteration": 2, "env_steps": 200, "episode_return": math.nan},
+            {"iteration": 3, "env_steps": 300},
+        ]
+
+    found = open_run(write_run(tmp_path / "dqn/t", rows))
+    assert found.newest("episode_return") == {"trial_00000_seed=0": 7.0}
+    assert found.newest("eval/episode_return") == {}
+    assert summary(found)["episode_return"] == 7.0
+    assert summary(found)["env_steps"] == 300
+
+
+def test_words_of_a_resume_belong_to_the_recipe(run: Path) -> None:
+    info = RunInfo.read(run)
+    info.resumed_with = ["stop.env_steps=200000"]
+    info.write(run)
+    (run / "recipe.yaml").write_text(RECIPE)
+    found = open_run(run)
+    assert found.recipe.stop["env_steps"] == 200000
+    assert found.trials[0].params["stop"] == {"iteration": 10, "env_steps": 200000}
+    info.resumed_with = ["no override"]
+    info.write(run)
+    with pytest.raises(CheckpointError, match=r"run\.json: resumed_with: .*KEY=VALUE"):
+        found.trials[0].params  # noqa: B018
 
 
 def test_the_best_is_run_jsons_and_the_last_is_the_newest_on_disk(run: Path) -> None:

@@ -96,6 +96,19 @@ def test_a_tracker_gets_tidy_names_the_recipe_the_best_checkpoint_and_the_gif(
     assert facts == [{"best_checkpoint": str(best), "video": str(tmp_path / "x.gif")}]
 
 
+def test_a_mutated_hyper_parameter_is_a_metric(tmp_path: Path) -> None:
+    note = Notes()
+    experiment: Any = SimpleNamespace(folder=tmp_path / "runs" / "a" / "now")
+    callback, one = trackers.Trackers(experiment, {"wandb": lambda e, p: note}, print), trial()
+    callback.setup()
+    for lr in (0.1, 0.2, 0.1):
+        one.config = {"config": {"training": {"lr": lr, "gamma": 0.9}}, "env": "CartPole-v1"}
+        callback.on_trial_result(1, [one], one, RESULT)
+    rows = [told[1] for told in note.told if told[0] == "result"]
+    assert [row.get("param/config/training/lr") for row in rows] == [None, 0.2, 0.1]
+    assert not any("gamma" in key for row in rows for key in row)
+
+
 @pytest.mark.parametrize("where", ["setup", "start", "result", "end"])
 def test_a_tracker_that_fails_is_told_of_once_and_the_others_go_on(play: Any, where: str) -> None:
     bad, good = Notes(where), Notes()

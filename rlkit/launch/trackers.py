@@ -54,6 +54,13 @@ class Shown:
         self.config = {key: value for key, value in trial.config.items() if not key.startswith("__")}
         self.name = f"{run}/{trial.storage.trial_dir_name}"
         self.local_path = str(place)  # where the tracker of a trial writes
+        self._begun, self._moved = flat(self.config), set[str]()
+
+    def mutated(self) -> dict[str, float]:
+        """`param/<key>` -> number, of each that population based training has changed since the trial began."""
+        now = {key: value for key, value in flat(self._trial.config).items() if type(value) in (int, float)}
+        self._moved |= {key for key, value in now.items() if value != self._begun.get(key, value)}
+        return {f"param/{key}": now[key] for key in sorted(self._moved & now.keys())}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._trial, name)
@@ -90,6 +97,7 @@ class Trackers(tune.Callback):
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
         seen = self._seen(trial)
         row = Row({key: value for key, value in tidy(result).items() if not math.isnan(value)})
+        row.update(seen.mutated())
         if result.get("gif"):
             self.gifs[trial.trial_id] = str(result["gif"])
 

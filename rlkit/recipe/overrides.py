@@ -10,10 +10,10 @@ from typing import Any
 
 import yaml
 
-from rlkit.recipe.problems import Mark, Path, Report, Unusable, dotted, shown
+from rlkit.recipe.problems import Mark, Path, RecipeError, Report, Unusable, dotted, shown
 from rlkit.recipe.scalars import needs_quotes
 from rlkit.recipe.spaces import SearchSpace
-from rlkit.recipe.tree import MAX_DEPTH, MAX_NODES, Node, compose
+from rlkit.recipe.tree import MAX_DEPTH, MAX_NODES, Node, Reader, compose
 
 COMMAND_LINE = "command line"
 PLAIN = "give plain data: text, numbers, true or false, lists, mappings"
@@ -49,6 +49,27 @@ def apply(root: Node, overrides: Overrides, report: Report) -> None:
         node = _value(text, path or (), report)
         if path is not None and node is not None:
             _set(root, path, node, mark, report)
+
+
+def changed(values: Mapping[str, Any], overrides: Overrides) -> dict[str, Any]:
+    """Return the plain data of a recipe with overrides put into it.
+
+    Raises:
+        RecipeError: an override that is none, or `values` are not plain data.
+    """
+    report, mark = Report("recipe"), Mark("recipe")
+    found: dict[str, Any] = {}
+    try:
+        root = to_node(values, mark)
+        apply(root, overrides, report)
+        found = Reader(report).read(root)
+    except TypeError as error:
+        report.at(mark, (), str(error), PLAIN)
+    except Unusable:
+        pass
+    if report.problems:
+        raise RecipeError(report.problems)
+    return found
 
 
 def parse_path(text: str, mark: Mark, report: Report) -> Path | None:

@@ -12,7 +12,7 @@ import numpy as np
 from rlkit.errors import UsageError, printable
 from rlkit.files import write_atomic
 from rlkit.metrics import label
-from rlkit.report.groups import Curve, TrialGroup, fewest_seeds
+from rlkit.report.groups import Curve, TrialGroup, fewest_seeds, is_return
 from rlkit.runs.run import Run, open_run
 from rlkit.runs.statistics import MIN_SEEDS, Array, band, iqm
 
@@ -121,7 +121,8 @@ def curve_figure(
 
 def scaled_label(groups: Sequence[TrialGroup], metric: str) -> str:
     """The metric's label, or what it is called on the scale of several environments."""
-    return "normalised " + label(metric).split(" [")[0] if any(g.scale for g in groups) else label(metric)
+    scaled = is_return(metric) and any(g.scale for g in groups)
+    return "normalised " + label(metric).split(" [")[0] if scaled else label(metric)
 
 
 def average(curves: Sequence[Curve]) -> tuple[Array, Array] | None:

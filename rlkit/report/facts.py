@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from rlkit.recipe.schema import Recipe
 from rlkit.recipe.signatures import Config
 from rlkit.report.groups import TrialGroup, flatten
 from rlkit.runs.reading import open_regular, parse_object, read_bytes
-from rlkit.runs.run import Run
+from rlkit.runs.run import Run, RunInfo
 from rlkit.runs.statistics import MIN_SEEDS
 
 Row = list[str]
@@ -37,11 +38,17 @@ def run_rows(groups: Sequence[TrialGroup]) -> list[dict[str, str]]:
         ends = (g.last(t, "env_steps") for g in groups for t in g.trials if t.run.path == run.path)
         steps = [end for end in ends if end is not None]
         rows.append({
-            "run": str(run.path), "status": run.status, "command": info.command, "began": info.created,
+            "run": str(run.path), "status": run.status, "command": _command(info), "began": info.created,
             "commit": commit, "versions": versions, "trials": str(len(run.trials)),
             "env steps": f"{int(max(steps)):,}" if steps else "none",
         })  # fmt: skip
     return rows
+
+
+def _command(info: RunInfo) -> str:
+    """The command that began a run, and with what it was resumed."""
+    words = shlex.join(info.resumed_with)
+    return f"{info.command}; resumed with {words}" if words else info.command
 
 
 def differences_from_defaults(params: Mapping[str, Any]) -> list[Row]:
@@ -52,7 +59,8 @@ def differences_from_defaults(params: Mapping[str, Any]) -> list[Row]:
     sections = {name: value.model_dump() for name, value in plain.items() if hasattr(value, "model_dump")}
     config = Config(str(params.get("algorithm", "")))
     rows = []
-    for key, value in flatten({k: v for k, v in params.items() if k not in ("name", "tune", "seed")}):
+    inside = {key: value for key, value in params.items() if key not in ("name", "tune", "seed")}
+    for key, value in flatten(inside, nulls=True):
         head, *rest = key.split(".")
         if head == "config" and len(rest) > 1:
             default = config.default(rest[0], rest[1])
@@ -68,7 +76,7 @@ def differences_from_defaults(params: Mapping[str, Any]) -> list[Row]:
 
 
 def _text(value: Any) -> str:
-    text = json.dumps(value, default=str) if isinstance(value, list | dict) else str(value)
+    text = json.dumps(value, default=str) if value is None or isinstance(value, list | dict) else str(value)
     return text if len(text) <= 300 else f"{text[:300]}… ({len(text):,} characters)"
 
 

@@ -83,10 +83,15 @@ class TrialGroup:
             if len(values):
                 rising = np.concatenate([[True], np.diff(np.maximum.accumulate(values[:, 0])) > 0])
                 env = self.envs[trial.path]
-                low, high = self.scale.get(env, (0.0, 1.0))
+                low, high = self.scale.get(env, (0.0, 1.0)) if is_return(metric) else (0.0, 1.0)
                 y = (values[rising, 1] - low) / (high - low)
                 found.append(Curve(trial, values[rising, 0], y, env))
         return found
+
+
+def is_return(metric: str) -> bool:
+    """Whether scores of an environment say something of a metric: `eval/episode_return`, `return/agent_0`."""
+    return "return" in metric
 
 
 def fewest_seeds(curves: Sequence[Curve]) -> int:

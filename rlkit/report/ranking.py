@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RankedTrial:
-    """One trial. `value` is the best one of the ranking metric; None where the trial has none."""
+    """One trial. `value` is the ranking metric at its best checkpoint, without one its newest; None without any."""
 
     trial: str
     varied: dict[str, str]
@@ -37,12 +37,13 @@ class Ranking:
         """Rank the trials of a run by their best value; those without one come last."""
         recipe, trials, best = run.recipe, run.trials, run.info.trial_best
         rows, metric = run.last_rows, recipe.checkpoint.best
+        newest = run.newest(metric)
         params = [{key: value for key, value in trial.params.items() if key != "tune"} for trial in trials]
         ranked = []
         for trial, varied in zip(trials, differences(params), strict=True):
             row = rows.get(trial.name, {})
             named = best.get(trial.name)
-            value = named.value if named else row.get(metric, math.nan)
+            value = named.value if named else newest.get(trial.name, math.nan)
             steps = row.get("env_steps", 0.0)
             ranked.append(
                 RankedTrial(

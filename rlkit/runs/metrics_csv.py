@@ -122,6 +122,25 @@ def last_rows(path: Path) -> dict[str, dict[str, float]]:
     }
 
 
+def newest(path: Path, metric: str) -> dict[str, float]:
+    """Return each trial's newest finite value of a metric in a metrics.csv; {} without the file or the column.
+
+    Raises:
+        CheckpointError: as `last_rows`.
+    """
+    found: dict[str, float] = {}
+    try:
+        with _table(path) as (columns, lines):
+            at = columns.index(metric) if metric in columns else len(columns)
+            for line in lines:
+                cell = line[at] if at < len(line) else ""
+                if cell and math.isfinite(value := number(path, line[0], metric, cell)):
+                    found[line[0]] = value
+    except FileNotFoundError:
+        return {}
+    return found
+
+
 def number(path: Path, trial: str, column: str, cell: str) -> float:
     """Return a cell of a metrics.csv as a number.
 

@@ -28,7 +28,7 @@ from rlkit.errors import CheckpointError, UsageError, did_you_mean, printable
 from rlkit.files import write_atomic
 from rlkit.runs import lock, signing, store
 from rlkit.runs.layout import INFO, MANIFEST, METRICS, RECIPE, checkpoints_in, iteration_of, versions
-from rlkit.runs.metrics_csv import last_rows
+from rlkit.runs.metrics_csv import last_rows, newest
 from rlkit.runs.reading import LARGEST_TABLE, open_regular, read_object, shown, typed
 
 if TYPE_CHECKING:
@@ -160,13 +160,13 @@ class Trial:
 
     @property
     def params(self) -> dict[str, Any]:
-        """The recipe of this trial as a plain dict, search spaces replaced by their values."""
+        """The recipe of this trial as a plain dict: search spaces replaced by their values, a resume's words put in."""
         path = self.path / "params.json"
         try:
             values = read_object(path)
         except FileNotFoundError:
             return {}
-        return {key: value for key, value in values.items() if not key.startswith("__")}
+        return self.run.resumed({key: value for key, value in values.items() if not key.startswith("__")})
 
     @property
     def recipe(self) -> Recipe:
@@ -251,7 +251,25 @@ class Run:
             values = Reader(report).read(parse(read_text(path, report), report))
         except Unusable:
             raise RecipeError(report.problems) from None
-        return Recipe.from_dict(values)
+        return Recipe.from_dict(self.resumed(values))
+
+    def resumed(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Return the plain data of a recipe with what `--resume` was given, such as `stop.env_steps=200000`.
+
+        Raises:
+            CheckpointError: run.json has words there that are no overrides.
+        """
+        words = self.info.resumed_with
+        if not words:
+            return values
+        from rlkit.recipe import RecipeError
+        from rlkit.recipe.overrides import changed
+
+        try:
+            return changed(values, words)
+        except RecipeError as error:
+            reason = shown(str(error).splitlines()[0])
+            raise CheckpointError(f"{shown(self.path / INFO)}: resumed_with: {reason}") from None
 
     @property
     def trials(self) -> list[Trial]:
@@ -314,11 +332,20 @@ class Run:
         """Trial -> its newest row of metrics.csv, by tidy name, without the values it did not report."""
         return last_rows(self.path / METRICS)
 
+    def newest(self, metric: str) -> dict[str, float]:
+        """Trial -> the newest finite value of a metric in metrics.csv; trials that have none are left out."""
+        return newest(self.path / METRICS, metric)
+
     @property
     def last_metrics(self) -> dict[str, float]:
-        """The newest row of the best trial; before there is one, of the trial that began first."""
+        """The newest row of the best trial; before there is one, of the trial that began first.
+
+        An iteration in which no episode ended reports no `episode_return`; the newest one stands there then.
+        """
         rows, best = self.last_rows, self.info.best
-        return rows.get(best.trial if best else "") or next((rows[name] for name in sorted(rows)), {})
+        name = best.trial if best and best.trial in rows else min(rows, default="")
+        row, returned = rows.get(name, {}), self.newest("episode_return")
+        return {**row, "episode_return": returned[name]} if name in returned else row
 
 
 def open_run(path: str | Path) -> Run:
