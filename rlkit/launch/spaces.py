@@ -266,7 +266,7 @@ def check_spaces(config: AlgorithmConfig, recipe: Recipe) -> Any:
     refuse(recipe)
     roster = read_roster(recipe)
     if recipe.data is not None and roster.single:
-        from rlkit.algos.offline import read_data
+        from rlkit.algos.learning.recorded import read_data
 
         read_data(recipe.data).check_fit(recipe.env, *roster.spaces[None])
     if getattr(config, "sampling", None) == "joint" and not roster.single:
