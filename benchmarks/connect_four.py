@@ -1,10 +1,11 @@
 """A policy of connect four against a random player and one that looks one step ahead, 500 games each.
 
-    python benchmarks/connect_four.py RUN [--games 500] [--seed 0]
+    python benchmarks/connect_four.py RUN [--games 500] [--seed 0] [--keep]
 
 RUN is whatever `rlkit.load` takes. The policy plays greedily and begins every other game. The player that looks ahead
 takes a column that wins at once, else one in which the opponent would win next, else a random one. Prints one JSON line
-per opponent: games won, drawn and lost.
+per opponent: games won, drawn and lost. `--keep` appends them to benchmarks/results/<recipe>.jsonl: the mean score of a
+game, 1 for one that was won and -1 for one that was lost.
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ import argparse
 import json
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pettingzoo.classic import connect_four_v3
+from processes import append_row
 
 import rlkit
 
+RESULTS = Path(__file__).parent / "results"
 Player = Callable[[dict[str, np.ndarray], np.random.Generator], int]
 LINES = ((0, 1), (1, 0), (1, 1), (1, -1))
 
@@ -97,11 +101,19 @@ def main() -> None:
     parser.add_argument("run")
     parser.add_argument("--games", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", action="store_true")
     given = parser.parse_args()
     check()
     agent = rlkit.load(given.run)
     for name, opponent in (("random", random_player), ("looks ahead", looking_ahead)):
-        print(json.dumps({"opponent": name, **play(agent, opponent, given.games, given.seed)}), flush=True)
+        found = {"opponent": name, **play(agent, opponent, given.games, given.seed)}
+        print(json.dumps(found), flush=True)
+        if given.keep:
+            recipe = agent.manifest.recipe or {}
+            score = round((found["won"] - found["lost"]) / given.games, 3)
+            row = {"seed": recipe.get("seed"), "variant": f"against: {name}", "return": score}
+            row |= {"env_steps": agent.manifest.env_steps, **found}
+            append_row(RESULTS / f"{recipe['name']}.jsonl", row)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@
 
 KEY=VALUE is that of `rlkit train`. Each run is `rlkit train`, in a folder of its own. Then `rlkit evaluate` plays 200
 greedy episodes of each, or with `--meet` 1,000 games of the recipe's agents against the changed one's, both ways round
-(two players).
+(two players). `--keep` appends each result to benchmarks/results/<recipe>.jsonl.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ import json
 import statistics
 from pathlib import Path
 
-from processes import rlkit
+from processes import append_row, rlkit
+
+from rlkit.runs.run import open_run
 
 ROOT = Path(__file__).resolve().parent.parent
 PLAYERS = ("player_a", "player_b")
@@ -37,6 +39,7 @@ def main() -> None:
     parser.add_argument("changes", nargs="+", metavar="KEY=VALUE")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--meet", action="store_true")
+    parser.add_argument("--keep", action="store_true")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "with_without")
     options = parser.parse_args()
     name = Path(options.recipe).stem
@@ -57,6 +60,15 @@ def main() -> None:
         print(f"seed {seed}  " + "  ".join(f"{key} {value:.2f}" for key, value in row.items()), flush=True)
         for key, value in row.items():
             columns.setdefault(key, []).append(value)
+        if options.keep:
+            words = " ".join(options.changes)
+            variants = {f"against {words}": statistics.mean(row.values())}
+            if not options.meet:
+                variants = {"default": row["recipe"], words: row["changed"]}
+            steps = int(open_run(one).last_metrics["env_steps"])
+            for variant, value in variants.items():
+                found = {"seed": seed, "variant": variant, "return": round(value, 3), "env_steps": steps}
+                append_row(ROOT / "benchmarks" / "results" / f"{name}.jsonl", found)
     print("mean    " + "  ".join(f"{key} {statistics.mean(values):.2f}" for key, values in columns.items()))
 
 

@@ -9,7 +9,8 @@ checkpoint's greedy returns over 100 episodes, wall and CPU seconds of the train
 processor, commit and date. Neither training nor the choice of the checkpoint saw these episodes; those of seed s begin
 with the environment's seed 1000 s, so that the means of two seeds are independent. `show` prints the mean over seeds
 and its 95 % bootstrap interval (whole seeds drawn again, as in rliable) beside the published figure, which is reached
-when no part of the best checkpoints' interval is below it. `--rows FILE` appends elsewhere, `--episodes` plays fewer.
+when no part of the best checkpoints' interval is below it. `--rows FILE` appends elsewhere, `--episodes` plays fewer,
+`--import FILE` is that of `rlkit train`.
 """
 
 from __future__ import annotations
@@ -45,19 +46,21 @@ def rlkit(*arguments: str) -> tuple[dict[str, Any], Any]:
 
 
 def one(
-    recipe: str, seed: int, variant: str, overrides: list[str], out: str, episodes: int = EPISODES
+    recipe: str, seed: int, variant: str, overrides: list[str], out: str, episodes: int, imports: list[str]
 ) -> dict[str, Any]:
     """Train one seed and evaluate its best and its last checkpoint."""
-    run, cost = rlkit(
-        "train", str(ROOT / "configs" / f"{recipe}.yaml"), f"seed={seed}", *overrides, "--out", out
-    )
+    modules = [word for name in imports for word in ("--import", name)]
+    file = str(ROOT / "configs" / f"{recipe}.yaml")
+    run, cost = rlkit("train", file, f"seed={seed}", *overrides, "--out", out, *modules)
     row: dict[str, Any] = {
         "recipe": recipe, "seed": seed, "variant": variant, "overrides": overrides,
         "env_steps": int(run["env_steps"]), "wall_s": round(cost.wall, 1), "cpu_s": round(cost.cpu, 1),
     }  # fmt: skip
     first = ("--seed", str(1000 * seed))
     for which in ("best", "last"):
-        played, _ = rlkit("evaluate", run[f"{which}_checkpoint"], "--episodes", str(episodes), *first)
+        played, _ = rlkit(
+            "evaluate", run[f"{which}_checkpoint"], "--episodes", str(episodes), *first, *modules
+        )
         found = played["episode_return"]
         row[which], row[f"{which}_ci95"] = round(found["mean"], 2), [round(x, 2) for x in found["ci95"]]
     row["return"] = row["last"]  # the number of docs/results.md
@@ -78,7 +81,7 @@ def run(given: argparse.Namespace, recipe: str, overrides: list[str], out: str) 
     for seed in given.seeds:
         if any((row["seed"], row["variant"]) == (seed, given.variant) for row in rows(recipe, path)):
             continue
-        row = one(recipe, seed, given.variant, overrides, out, given.episodes)
+        row = one(recipe, seed, given.variant, overrides, out, given.episodes, given.imports)
         print(json.dumps(row), flush=True)
         append_row(path, row)
 
@@ -155,6 +158,7 @@ def main() -> None:
     parser.add_argument("what", nargs="*", help="recipe, then KEY=VALUE; for show any number of recipes")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--variant", default="default")
+    parser.add_argument("--import", dest="imports", metavar="FILE", action="append", default=[])
     parser.add_argument("--out", help="where runs are kept; default: a folder that is removed")
     parser.add_argument("--rows", type=Path, help="file of rows; default: benchmarks/results/<recipe>.jsonl")
     parser.add_argument("--episodes", type=int, default=EPISODES)
