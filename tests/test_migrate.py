@@ -227,3 +227,63 @@ def test_init_writes_a_project_that_passes_its_check(tmp_path: Path) -> None:
         create(tmp_path / "walk")
     with pytest.raises(UsageError, match="expected a name"):
         create(tmp_path / "a b")
+
+
+TEAM = """\
+from ray import tune
+config = {
+    "env": "pettingzoo/mpe2.simple_tag_v3",
+    "multiagent": {
+        "policies": {"pred": (None, None, None, {"lr": 5e-4}), "prey": PolicySpec(config={"gamma": 0.9})},
+        "policy_mapping_fn": lambda agent_id, *a, **k: agent_id[:4],
+        "policies_to_train": ["pred"],
+        "count_steps_by": "agent_steps",
+    },
+    "evaluation_interval": 5,
+    "evaluation_config": {"explore": False, "env_config": {"max_cycles": 100}},
+}
+tune.run("PPO", config=config, name="tag_run", local_dir="/tmp/x", scheduler=ASHAScheduler(max_t=50, grace_period=5),
+         stop={"training_iteration": 100})
+"""
+
+
+def test_every_part_of_a_team_is_named(tmp_path: Path) -> None:
+    (tmp_path / "team.py").write_text(TEAM)
+    (found,) = migrate(tmp_path / "team.py")
+    assert found.recipe is not None
+    assert found.recipe.name == "tag_run"
+    assert found.recipe.config["multi_agent"] == {"count_steps_by": "agent_steps"}
+    assert found.recipe.policies is None
+    notes = "\n".join(found.notes)
+    for words in (
+        "multiagent.policies pred, prey to be written by hand",
+        "multiagent.policies.pred: lr of one policy left out",
+        "multiagent.policies.prey: gamma of one policy left out",
+        "multiagent.policies_to_train pred to be written by hand",
+        "policy_mapping_fn is lambda agent_id, *a, **k: agent_id[:4]",
+        "evaluation_config.explore left out: evaluation is greedy",
+        "evaluation_config.env_config left out: evaluation has the training's",
+        "local_dir '/tmp/x' left out: give --out",
+        "write tune: {scheduler: {type: asha}}",
+    ):
+        assert words in notes, words
+
+
+def test_one_policy_is_shared_and_plain_arguments_are_taken(tmp_path: Path) -> None:
+    (tmp_path / "one.py").write_text(
+        'config = PPOConfig().environment("pettingzoo/mpe2.simple_spread_v3")\n'
+        'config.multi_agent(policies={"all"}, policy_mapping_fn=lambda a, *b: "all", count_steps_by="agent_steps")\n'
+        "config.offline_data(output_max_rows_per_file=100)\n"
+        "algo = config.build()\n"
+        "for i in range(50):\n"
+        "    if algo.train()['episode_reward_mean'] > 450:\n"
+        "        break\n"
+    )
+    (found,) = migrate(tmp_path / "one.py")
+    assert found.recipe is not None
+    assert found.recipe.policies == "shared"
+    assert found.recipe.config["multi_agent"] == {"count_steps_by": "agent_steps"}
+    notes = "\n".join(found.notes)
+    assert "<code>" not in notes
+    assert "the loop that trains has a limit of its own (range(50), and a break)" in notes
+    assert "no limit found: stop.env_steps 100,000 added" in notes

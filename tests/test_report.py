@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from rlkit.cli import app
 from rlkit.errors import UsageError
 from rlkit.report import compare, plot
-from rlkit.report.curves import average, lesson_borders
+from rlkit.report.curves import average, curve_figure, lesson_borders
 from rlkit.report.groups import load_groups
 from rlkit.report.ranking import Ranking
 from rlkit.report.terminal import thousands
@@ -105,6 +105,25 @@ def test_one_seed_shows_a_lesson_taken_back(tmp_path: Path) -> None:
     run = write_run(tmp_path / "a/t", rows, curriculum={"lessons": [{"name": "a"}, {"name": "b"}]})
     (group,) = load_groups(run, "episode_return")
     assert lesson_borders(group, "iteration") == [(0, "a"), (3, "b"), (5, "a"), (6, "b"), (7, "lesson 2")]
+
+
+def test_evaluations_with_nothing_in_common_are_points(tmp_path: Path) -> None:
+    def rows(seed: int) -> Any:
+        return [
+            {
+                "iteration": i,
+                "env_steps": 100.0 * i + seed,
+                "episode_return": float(i),
+                **({"eval/episode_return": 5.0} if i == 3 else {}),
+            }
+            for i in range(1, 5)
+        ]
+
+    groups = load_groups([write_run(tmp_path / "a/t", rows, seeds=(0, 1))], "episode_return")
+    axes = curve_figure(groups, "episode_return", "env_steps").axes[0]
+    points = [line for line in axes.get_lines() if line.get_linestyle() == "None"]
+    assert [float(line.get_xdata()[0]) for line in points] == [300.0, 301.0]
+    assert "evaluation" not in [text.get_text() for text in axes.get_legend().get_texts()]
 
 
 def test_the_mean_ends_where_the_first_seed_ends(tmp_path: Path) -> None:

@@ -120,8 +120,8 @@ def check_fragments(settings: Settings) -> Iterator[Fault]:
     if reached - total > 0.1 * total:
         yield (
             ("config", "env_runners", "rollout_fragment_length"),
-            f"{runners} runners x {envs} environments x {fragments[0]:g} steps give {reached:g}, "
-            f"not within 10 % of {name} {total:g}",
+            f"{runners} runners x {envs} environments x {fragments[0]:g} steps are {round_size:g}; "
+            f"{-(-total // round_size):g} rounds of them give {reached:g}, not within 10 % of {name} {total:g}",
             f"write rollout_fragment_length: auto, or {max(1, int(total // (envs * runners)))}",
         )
 

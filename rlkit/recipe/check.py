@@ -177,7 +177,8 @@ def _check_meaning(data: dict[str, Any], report: Report) -> None:
 def _check_mutations(data: Mapping[str, Any], report: Report) -> None:
     """Report what mutations of population based training make wrong in a recipe that is right without them."""
     scheduler = data.get("tune", {}).get("scheduler") or {}
-    mutations = scheduler.get("mutations") or {}
+    given = scheduler.get("mutations") or {}
+    mutations = {key: value for key, value in given.items() if isinstance(value, SearchSpace | list)}
     if scheduler.get("type") != "pbt" or not mutations:
         return
     plain = {key: value for key, value in data.items() if key != "tune"}

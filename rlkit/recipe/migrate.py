@@ -37,6 +37,13 @@ TAKEN = {  # keys beside the config that a recipe has, where their values are wh
     "num_samples", "max_failures", "checkpoint_freq", "checkpoint_config", "keep_checkpoints_num", "metric", "mode",
     "max_concurrent_trials", "time_budget_s", "checkpoint_score_attr",
 }  # fmt: skip
+COMMAND = {
+    "local_dir": "--out",
+    "storage_path": "--out",
+    "resume": "--resume RUN",
+    "verbose": "--verbose or --quiet",
+}
+RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # as in the schema
 TIDY = {path: name for name, path in PATHS.items()}
 
 
@@ -145,7 +152,7 @@ def _stop(old: Old, recipe: dict[str, Any], result: Migrated) -> None:
         result.notes.append("time_budget_s → stop.time_s, of each trial")
     if not stop:
         stop = dict(DEFAULT_STOP)
-        result.notes.append(f"no limit: stop.env_steps {DEFAULT_STOP['env_steps']:,} added")
+        result.notes.append(f"no limit found: stop.env_steps {DEFAULT_STOP['env_steps']:,} added")
     recipe["stop"] = stop
 
 
@@ -182,6 +189,11 @@ def _around(old: Old, recipe: dict[str, Any], result: Migrated) -> None:
         elif key == "keep_checkpoints_num" and isinstance(value, int) and value >= 1:
             recipe.setdefault("checkpoint", {})["keep"] = value
             result.notes.append("keep_checkpoints_num → checkpoint.keep")
+        elif key == "name" and isinstance(value, str) and RUN_NAME.fullmatch(value):
+            recipe["name"] = value
+            result.notes.append("name → name, of the run's folder")
+        elif key in COMMAND and value:
+            result.notes.append(f"{key} {value!r} left out: give {COMMAND[key]} on the command line")
         elif value is not None:
             known = key in AROUND
             got = f"{repr(value)[:60]} cannot be taken over" if key in TAKEN else "not part of a recipe"

@@ -16,7 +16,7 @@ from rlkit.recipe.old_expressions import Expressions
 from rlkit.recipe.old_values import NOT_SET, RUNS, Draft, Function, Part, Table, Unread, number, unread
 from rlkit.recipe.signatures import METHODS
 from rlkit.recipe.spaces import KINDS, SearchSpace, space_error
-from rlkit.recipe.words import CLOSED_METHODS, OLD_ALGORITHMS
+from rlkit.recipe.words import BY_HAND, CLOSED_METHODS, OLD_ALGORITHMS
 
 MODEL = ("DefaultModelConfig", "RLModuleSpec")
 PARTS = ("RunConfig", "TuneConfig", "CheckpointConfig", "FailureConfig")
@@ -70,6 +70,8 @@ class Calls(Expressions):
             for argument in node.args[:1]:
                 self.update(found, self.value(argument), argument)
             return found.get("model_config", found) if name == "RLModuleSpec" else found
+        if name == "PolicySpec":
+            return self.table(node.keywords)
         if name in PARTS:
             part = Part(self.table(node.keywords), name, node.lineno)
             for inner in part.values():
@@ -132,8 +134,10 @@ class Calls(Expressions):
             for argument in node.args:
                 self.update(draft, self.value(argument), argument)
         elif name in ("callbacks", "multi_agent", "offline_data") and (node.args or node.keywords):
-            for key in [keyword.arg for keyword in node.keywords if keyword.arg] or [name]:
-                self.put(draft, key, CODE, node.lineno)
+            given = self.table(node.keywords) if node.keywords else Table({name: CODE})
+            for key, value in given.items():
+                code = name == "callbacks" or key in BY_HAND
+                self.put(draft, key, CODE if code else value, node.lineno)
         else:
             first = {"environment": "env", "framework": "framework"}.get(name)
             if first and node.args:

@@ -8,56 +8,10 @@ from typing import Any
 
 from rlkit.recipe.signatures import METHODS, Config, table
 from rlkit.recipe.spaces import SearchSpace, space_error
-from rlkit.recipe.words import CLOSED_METHODS, OLD_MODEL_KEYS, RENAMED
+from rlkit.recipe.words import AGENTS, BY_HAND, CLOSED_METHODS, GONE, OLD_MODEL_KEYS, RENAMED
 
 ON_POLICY = ("PPO", "IMPALA", "APPO")
-GONE = {  # key -> why nothing takes its place
-    "framework": "RLlib's new API stack is torch",
-    "eager_tracing": "of TensorFlow",
-    "eager": "of TensorFlow",
-    "tf_session_args": "of TensorFlow",
-    "use_pytorch": "RLlib's new API stack is torch",
-    "_fake_gpus": "not on the new API stack",
-    "simple_optimizer": "not on the new API stack",
-    "log_level": "give --verbose on the command line",
-    "num_cpus_for_driver": "Tune gives a trial what its runners and learners ask for",
-    "evaluation_num_workers": "evaluation steps its episodes as one batch",
-    "evaluation_num_env_runners": "evaluation steps its episodes as one batch",
-    "evaluation_parallel_to_training": "evaluation stands between iterations",
-    "evaluation_duration_unit": "evaluation counts episodes",
-    "evaluation_config": "evaluation is greedy, on seeds of its own",
-    "custom_evaluation_function": "evaluation is rlkit's",
-    "always_attach_evaluation_results": "metrics.csv has a value where an evaluation took place",
-    "enable_rl_module_and_learner": "rlkit runs on the new API stack",
-    "enable_env_runner_and_connector_v2": "rlkit runs on the new API stack",
-    "_enable_rl_module_api": "rlkit runs on the new API stack",
-    "_enable_learner_api": "rlkit runs on the new API stack",
-    "_enable_new_api_stack": "rlkit runs on the new API stack",
-    "in_evaluation": "private to RLlib",
-    "disable_env_checking": "rlkit checks every step of an environment",
-    "store_buffer_in_checkpoints": "the buffer is always saved",
-    "soft_horizon": "an episode that is cut is reset",
-    "no_done_at_end": "an episode that is cut is truncated, not terminated, and the learner knows the difference",
-    "enable_connectors": "the new API stack has connectors always",
-}
 CODE = "<code>"  # stands for an argument that is a function or class
-BY_HAND = {  # key -> what to write, where no program can
-    "callbacks": "callbacks: [{name: …}], docs/callbacks.md",
-    "callbacks_class": "callbacks: [{name: …}], docs/callbacks.md",
-    "multiagent": 'policies: {name: {agents: ["agent_*"]}}, docs/recipe.md',
-    "policies": 'policies: {name: {agents: ["agent_*"]}}, docs/recipe.md',
-    "policy_mapping_fn": 'policies: {name: {agents: ["agent_*"]}}, docs/recipe.md',
-    "policies_to_train": "policies: {name: {train: false}}, docs/recipe.md",
-    "env_task_fn": "curriculum: {…}, docs/curriculum.md",
-    "env_to_module_connector": "a connector cannot stand in a recipe; give the model what it needs",
-    "rl_module_spec": "model: {name: …}, docs/models.md",
-    "input_": "data: … of BC, MARWIL, CQL and IQL, docs/offline.md",
-    "input": "data: … of BC, MARWIL, CQL and IQL, docs/offline.md",
-    "output": "rlkit evaluate CHECKPOINT --record FILE.npz, docs/offline.md",
-    "clip_rewards": "callbacks: [{name: RewardScale, …}]; RLlib 2.60 accepts the key and ignores it",
-    "preprocessor_pref": "wrap the environment",
-    "noisy": "exploration: {type: ParameterNoise}",
-}
 BUFFERS = {
     "MultiAgentPrioritizedReplayBuffer": "PrioritizedEpisodeReplayBuffer",
     "PrioritizedReplayBuffer": "PrioritizedEpisodeReplayBuffer",
@@ -329,6 +283,64 @@ def _filter(key: str, value: Any, recipe: dict[str, Any], notes: list[str]) -> N
         )
 
 
+def _evaluation_config(key: str, value: Any, recipe: dict[str, Any], notes: list[str]) -> None:
+    for name, item in value.items() if isinstance(value, Mapping) else ():
+        same = name == "explore" and item is False
+        notes.append(
+            f"{key}.{name} left out: "
+            + ("evaluation is greedy" if same or name == "explore" else "evaluation has the training's")
+        )
+
+
+def _multiagent(key: str, value: Any, recipe: dict[str, Any], notes: list[str]) -> None:
+    """The old flat config's section: policies, the mapping to them, which of them learn, how steps are counted."""
+    if not isinstance(value, Mapping):
+        notes.append(f"{key} has to be written by hand: {AGENTS}, docs/recipe.md")
+        return
+    for name, item in value.items():
+        where = f"{key}.{name}"
+        if name == "policies":
+            _policies(where, item, recipe, notes)
+        elif name == "count_steps_by":
+            _put(recipe, ("config", "multi_agent", str(name)), item)
+            notes.append(f"{where} → config.multi_agent.{name}")
+        elif name == "policies_to_train":
+            _to_train(where, item, recipe, notes)
+        elif name in BY_HAND:
+            notes.append(f"{where} has to be written by hand: {BY_HAND[name]}")
+        else:
+            notes.append(f"{where} has no successor; left out")
+
+
+def _policies(key: str, value: Any, recipe: dict[str, Any], notes: list[str]) -> None:
+    """Policies by name, with what each has of its own; which agents each one plays only a run knows."""
+    named = (
+        value
+        if isinstance(value, Mapping)
+        else dict.fromkeys(map(str, value if isinstance(value, list) else ()))
+    )
+    if len(named) == 1 and not any(f" {key}." in note for note in notes):  # none of them is unread
+        recipe["policies"] = "shared"
+        notes.append(f"{key} {next(iter(named))} → policies: shared, one module for all agents")
+    elif value:
+        notes.append(f"{key} {', '.join(map(str, named))} to be written by hand: {AGENTS}, docs/recipe.md")
+    for name, item in named.items():
+        parts = item if isinstance(item, list) else [item]
+        own = next((part for part in reversed(parts) if isinstance(part, Mapping) and part), {})
+        for word in own.get("config", own) if isinstance(own.get("config", own), Mapping) else ():
+            notes.append(
+                f"{key}.{name}: {word} of one policy left out: policies share the options of config.training"
+            )
+
+
+def _to_train(key: str, value: Any, recipe: dict[str, Any], notes: list[str]) -> None:
+    if isinstance(value, list) and value:
+        words = ", ".join(map(str, value))
+        notes.append(f"{key} {words} to be written by hand: policies: {{…: {{train: false}}}} for the others")
+    elif value is not None:
+        notes.append(f"{key} has to be written by hand: policies: {{name: {{train: false}}}}, docs/recipe.md")
+
+
 HANDLERS: dict[str, Handler] = {
     "env_config": _top, "seed": _top, "train_batch_size": _train_batch, "lr_schedule": _schedule,
     "entropy_coeff_schedule": _schedule, "num_gpus": _gpus, "model": _model, "model_config": _model,
@@ -338,4 +350,6 @@ HANDLERS: dict[str, Handler] = {
     "optimization": _optimization, "exploration_config": _exploration, "epsilon": _epsilon,
     "replay_buffer_config": _buffer, "evaluation_interval": _evaluation, "evaluation_duration": _evaluation,
     "evaluation_num_episodes": _evaluation, "observation_filter": _filter,
+    "evaluation_config": _evaluation_config, "multiagent": _multiagent, "policies": _policies,
+    "policies_to_train": _to_train,
 }  # fmt: skip

@@ -58,7 +58,9 @@ class Expressions:
                 return node.value
             case ast.Name():
                 return self.named(node)
-            case ast.List() | ast.Tuple() if not any(isinstance(item, ast.Starred) for item in node.elts):
+            case ast.List() | ast.Tuple() | ast.Set() if not any(
+                isinstance(item, ast.Starred) for item in node.elts
+            ):
                 return [self.value(item) for item in node.elts]
             case ast.Dict():
                 return self._dict(node)

@@ -209,6 +209,18 @@ class Statements(Calls):
                 before = self.scopes[-1][part.id]
                 if not isinstance(before, Unread):
                     self.scopes[-1][part.id] = Unread(part.lineno, f"{shown(before)} at first", why)
+        trains = any(
+            isinstance(part, ast.Call) and isinstance(part.func, ast.Attribute) and part.func.attr == "train"
+            for statement in node.body
+            for part in ast.walk(statement)
+        )
+        if trains:
+            limit = ast.unparse(node.test if isinstance(node, ast.While) else node.iter)[:60]
+            breaks = any(isinstance(part, ast.Break) for part in ast.walk(node))
+            self.lost.append(
+                f"line {node.lineno}: the loop that trains has a limit of its own ({limit}"
+                f"{', and a break' if breaks else ''}), which is not read; write stop: {{iterations: …}}"
+            )
         if not isinstance(node, ast.While):
             several = isinstance(values, list) and values and isinstance(node.target, ast.Name)
             words = " or ".join(shown(value) for value in values[:5]) if several else ast.unparse(node.target)

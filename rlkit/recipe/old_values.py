@@ -10,9 +10,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rlkit.recipe.spaces import SearchSpace
+from rlkit.recipe.words import AGENTS
 
 MAX_VALUES = 100_000
 LONG = 1000  # letters of a text or items of a list that are added up
+INSTEAD = {  # objects that a recipe writes as data
+    "policies": f"{AGENTS}, docs/recipe.md",
+    "policy_mapping_fn": f"{AGENTS}, docs/recipe.md",
+    "scheduler": "tune: {scheduler: {type: asha}}, or median, hyperband, pbt with their options, docs/recipe.md",
+    "search_alg": "tune: {search: {type: optuna}}, docs/recipe.md",
+}
 RUNS = "known only when the script runs"
 OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
@@ -41,7 +48,9 @@ class Unread:
 
     def note(self, name: str) -> str:
         """Return the line for the user."""
-        return f"line {self.line}: {name} is {self.text}, {self.why}; left out"
+        key = name.rpartition(".")[2]
+        end = f"write {INSTEAD[key]}" if key in INSTEAD else "left out"
+        return f"line {self.line}: {name} is {self.text}, {self.why}; {end}"
 
 
 NOT_SET = Unread(0, "not set", "")
@@ -49,7 +58,8 @@ NOT_SET = Unread(0, "not set", "")
 
 def unread(node: ast.AST, why: str = RUNS) -> Unread:
     """Return the unread value of an expression."""
-    return Unread(getattr(node, "lineno", 0), " ".join(ast.unparse(node).split())[:60], why)
+    text = " ".join(ast.unparse(node).split())
+    return Unread(getattr(node, "lineno", 0), text if len(text) <= 60 else f"{text[:59]}…", why)
 
 
 class Table(dict[Any, Any]):

@@ -97,7 +97,11 @@ class EvaluationSection(_Section):
 class Checkpoint(_Section):
     """When checkpoints are written and which are kept."""
 
-    every: int = _field("iterations between checkpoints; 0: only at the end", 10, ge=0)
+    every: int = _field(
+        "iterations between checkpoints; 0: only at the end, and where an evaluation is the best so far",
+        10,
+        ge=0,
+    )
     keep: int | None = _field("checkpoints to keep, the best ones, and the last besides; null: all", 3, ge=1)
     best: Name = _field("best checkpoint's metric; with `evaluation` its return", "episode_return")
 

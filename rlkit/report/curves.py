@@ -99,7 +99,7 @@ def curve_figure(
             handles.append(Line2D([], [], lw=2, ms=5, label=plain(legend(group, curves)), **shown))
         if fewest_seeds(curves) >= MIN_SEEDS:
             notes["band"] = Patch(color="0.35", alpha=0.25, lw=0, label="95 % interval of the IQM")
-        if evaluations:
+        if middle(evaluations):
             dashed: dict[str, Any] = {"color": "0.35", "ls": "--", "lw": 1.4, "marker": "o", "ms": 3}
             notes["dashed"] = Line2D([], [], label="evaluation", **dashed)
     drawn = [group for group in groups if group.curves(metric, x)]
@@ -227,7 +227,11 @@ def _marked(style: dict[str, Any], x: Array, alone: bool) -> dict[str, Any]:
 
 
 def _evaluation(axes: Axes, curves: Sequence[Curve], style: dict[str, Any]) -> None:
-    if found := middle(curves):
+    found = middle(curves)
+    if found is None:  # nothing is common to the seeds: the points by themselves
+        for curve in curves:
+            axes.plot(curve.x, curve.y, color=style["color"], ls="", marker=style["marker"], ms=4, mfc="none")
+    else:
         grid, values, _ = found
         marks = {"marker": style["marker"], "ms": 4, "mfc": "none", "markevery": max(1, len(grid) // 20)}
         axes.plot(grid, values, color=style["color"], ls="--", lw=1.4, **marks)

@@ -122,7 +122,7 @@ def warnings(groups: Sequence[TrialGroup], metric: str) -> list[str]:
 
 
 def timer_rows(group: TrialGroup, notes: list[str]) -> list[Row]:
-    """Name and seconds of RLlib's timers in the last iteration, mean over the trials, the longest first."""
+    """Name and seconds of RLlib's timers at the end, running means of one call, over the trials; the longest first."""
     sums: dict[str, list[float]] = {}
     for trial in group.trials:
         for name, value in _last_result(trial.path / "result.json", notes).get("timers", {}).items():
