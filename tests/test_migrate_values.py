@@ -182,7 +182,7 @@ def test_what_tune_is_told(tmp_path: Path, script: str) -> None:
     assert (tuned.samples, tuned.metric, tuned.mode, tuned.concurrent) == (4, "episode_return", "min", 2)
     assert tuned.max_failures == 5
     assert "checkpoint_config.num_to_keep → checkpoint.keep" in found.notes
-    assert "verbose 0 left out: give --verbose or --quiet on the command line" in found.notes
+    assert "verbose 1 left out: give --verbose or --quiet on the command line" in found.notes
 
 
 def test_two_experiments_of_a_script_are_two_recipes(tmp_path: Path) -> None:
