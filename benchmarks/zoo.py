@@ -21,6 +21,7 @@ import os
 import statistics
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,13 @@ def rlkit(*arguments: str) -> tuple[dict[str, Any], Any]:
 
 
 def one(
-    recipe: str, seed: int, variant: str, overrides: list[str], out: str, episodes: int, imports: list[str]
+    recipe: str,
+    seed: int,
+    variant: str,
+    overrides: list[str],
+    out: str,
+    episodes: int = EPISODES,
+    imports: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Train one seed and evaluate its best and its last checkpoint."""
     modules = [word for name in imports for word in ("--import", name)]
