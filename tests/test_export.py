@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
@@ -37,7 +38,7 @@ from rlkit.play.evaluation import _alike
 from rlkit.play.export import export
 from rlkit.play.export.checking import Comparison, compare, draw
 from rlkit.play.export.choosing import LOG_STD, ForEnv, TorchSquashedGaussian
-from rlkit.play.export.files import write_bundle
+from rlkit.play.export.files import describe, write_bundle
 from rlkit.play.export.graph import graphs_of
 from rlkit.play.graph_policy import Graph, GraphPolicy, Member, Port
 from rlkit.play.program import Program, encode
@@ -374,6 +375,17 @@ def test_a_bundle_evaluates_like_its_checkpoint(dqn: Path, dqn_bundle: Path) -> 
     np.testing.assert_allclose(agent.q_values(observation), rlkit.load(dqn).q_values(observation), atol=1e-6)
     sampled = {int(a) for a in agent.act(np.zeros((200, 4), np.float32), explore=True)}
     assert sampled == {0, 1}
+
+
+def test_a_bundle_does_not_tell_where_data_and_first_weights_lay() -> None:
+    recipe = {
+        "data": "/home/me/x.npz",
+        "init_from": {"a*": "/home/me/runs/a", "b": "zoo/dqn_cartpole"},
+        "env": "/a",
+    }
+    notes: Any = SimpleNamespace(iteration=1, env_steps=2, recipe=recipe)
+    said = describe(notes, {}, {})["recipe"]
+    assert said == {"data": "x.npz", "init_from": {"a*": "a", "b": "zoo/dqn_cartpole"}, "env": "/a"}
 
 
 def test_a_bundle_needs_neither_ray_nor_pickle_nor_what_checks_recipes(dqn_bundle: Path) -> None:

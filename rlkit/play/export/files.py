@@ -99,10 +99,21 @@ def describe(
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "iteration": notes.iteration,
         "env_steps": notes.env_steps,
-        "recipe": notes.recipe,
+        "recipe": notes.recipe and _without_places(notes.recipe),
         "normalized": all(graph.normalized for graph in (greedy or sampled).values()),
         "members": members,
     }
+
+
+def _without_places(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recipe without where its data and first weights lay: playing needs neither, and a bundle travels."""
+
+    def name(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: name(item) for key, item in value.items()}
+        return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+
+    return {key: name(value) if key in ("data", "init_from") else value for key, value in recipe.items()}
 
 
 def _ports(ports: Sequence[Port]) -> list[dict[str, Any]]:
