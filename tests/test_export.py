@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import pickle
 import shutil
@@ -433,6 +434,9 @@ def test_a_damaged_or_forged_bundle_is_named(dqn_bundle: Path, tmp_path: Path) -
         "dtype": (lambda d: d["graphs"][0]["inputs"][0].update(dtype="O"), "has dtype 'O'"),
         "output": (lambda d: d["graphs"][0]["program"].update(outputs=[[[]]]), "got the output"),
         "format": (lambda d: d.update(format=99), "has format 99"),
+        "endless": (lambda d: d.update(env_steps=math.inf), "incomplete or damaged"),
+        "no place": (lambda d: d["members"][0].update(greedy=math.inf), "incomplete or damaged"),
+        "no inputs": (lambda d: d["graphs"][0]["program"].update(inputs=math.inf), "not a program"),
         "members": (lambda d: d.pop("members"), "incomplete or damaged"),
         "recipe": (lambda d: d.update(recipe=[]), "recipe is a list"),
         "stop": (lambda d: d["recipe"].update(stop=[1]), r"recipe.stop is '\[1\]'"),
@@ -465,6 +469,16 @@ def test_a_damaged_or_forged_bundle_is_named(dqn_bundle: Path, tmp_path: Path) -
     (linked / bundle.WEIGHTS).symlink_to(dqn_bundle / bundle.WEIGHTS)
     with pytest.raises(CheckpointError, match="got a link"):
         rlkit.load(linked)
+
+
+def test_a_program_takes_no_tensor_apart_into_a_million_pieces() -> None:
+    data = {
+        "inputs": 1,
+        "nodes": [["expand.default", [{"v": 0}, [1 << 20]], {}], ["unbind.int", [{"v": 1}, 0], {}]],
+        "outputs": [{"v": 1}],
+    }
+    with pytest.raises(ValueError, match="expected at most 4,096 pieces"):
+        Program(data, {}, "here")([torch.ones(1)])
 
 
 def ran() -> None:

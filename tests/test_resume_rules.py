@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -55,6 +56,44 @@ def test_finished_trials_go_on_to_a_new_limit_alone(
 ) -> None:
     train.resume(run_of(tmp_path / "a/t", "failed"), words)
     assert [experiment.resume for experiment in begun] == [mode]
+
+
+def test_a_new_limit_holds_until_tune_has_saved_it(tmp_path: Path, begun: list[Experiment]) -> None:
+    """A resume that ends while it starts leaves finished trials in Tune's state; the next one lets them go on."""
+    run = run_of(tmp_path / "a/t", "done")
+    train.resume(run, ["stop.iterations=20"])
+    info = begun[-1].info
+    info.status = "interrupted"
+    info.write(run)
+    train.resume(run)
+    assert [experiment.resume for experiment in begun] == ["finished", "finished"]
+    info, staging = begun[-1].info, tmp_path / "tune"
+    staging.mkdir()
+    (staging / "experiment_state-1.json").write_text('{"saved": 1}')
+    seal.put(run, info, staging)
+    info.status = "interrupted"
+    info.write(run)
+    train.resume(run)
+    assert begun[-1].resume == "unfinished"
+
+
+def test_an_address_where_nothing_answers_is_not_kept(tmp_path: Path, begun: list[Experiment]) -> None:
+    run = run_of(tmp_path / "a/t", "interrupted")
+    with pytest.raises(UsageError, match=r"nothing answers there .* --resume RUN --address local"):
+        train.resume(run, address="127.0.0.1:1")
+    info = RunInfo.read(run)
+    assert (info.status, info.address) == ("interrupted", None)
+    info.address = "127.0.0.1:1"  # of a cluster that has gone
+    info.write(run)
+    train.resume(run, address="local")
+    assert begun[0].info.address is None
+
+
+def test_a_lock_that_is_a_pipe_is_named(tmp_path: Path) -> None:
+    run = run_of(tmp_path / "a/t", "interrupted")
+    os.mkfifo(run / "run.lock")
+    with pytest.raises(UsageError, match=r"run\.lock: got a pipe or device, expected a regular file"):
+        train.resume(run)
 
 
 def test_a_finished_run_needs_a_new_limit(tmp_path: Path, begun: list[Experiment]) -> None:

@@ -81,10 +81,16 @@ def test_words_of_a_resume_belong_to_the_recipe(run: Path) -> None:
     found = open_run(run)
     assert found.recipe.stop["env_steps"] == 200000
     assert found.trials[0].params["stop"] == {"iteration": 10, "env_steps": 200000}
-    info.resumed_with = ["no override"]
-    info.write(run)
-    with pytest.raises(CheckpointError, match=r"run\.json: resumed_with: .*KEY=VALUE"):
-        found.trials[0].params  # noqa: B018
+    for words, message in (
+        (["no override"], "KEY=VALUE"),
+        ([f"a[{'9' * 5000}]=1"], "not a key"),
+        (["stop." + "a." * 5000 + "x=1"], "more than 32 parts"),
+        (["callbacks=[{name: gif}]", "callbacks.²=1"], "has no item ²"),
+    ):
+        info.resumed_with = words
+        info.write(run)
+        with pytest.raises(CheckpointError, match=rf"run\.json: resumed_with: .*{message}"):
+            found.trials[0].params  # noqa: B018
 
 
 def test_the_best_is_run_jsons_and_the_last_is_the_newest_on_disk(run: Path) -> None:

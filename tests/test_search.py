@@ -10,7 +10,7 @@ import pytest
 from run_folders import write_run
 
 import rlkit
-from rlkit.errors import UsageError
+from rlkit.errors import CheckpointError, UsageError
 from rlkit.launch.search import searcher
 from rlkit.launch.winner import recipe_of
 from rlkit.recipe import Recipe, RecipeError, SearchSpace, from_mapping, load, loads
@@ -135,6 +135,11 @@ def test_the_winner_is_trained_with_seeds_the_search_did_not_use(tmp_path: Path)
     assert recipe.config["training"] == {"lr": 0.01, "gamma": 0.99}
     assert (recipe.name, recipe.seed, recipe.tune.samples) == ("s_best", 1, 3)
     assert recipe_of(f"{run}:trial_00000")["config"]["training"]["lr"] == 1e-5
+    trial = open_run(run).trials[0].path / "params.json"
+    params = json.loads(trial.read_text())
+    trial.write_text(json.dumps({**params, "tune": [1]}))
+    with pytest.raises(CheckpointError, match=r"params\.json: tune: got .*, expected an object"):
+        recipe_of(f"{run}:trial_00000")
     for spec, message in ((str(run), "expected RUN:BEST"), (f"{run}:trial_00009", "no trial 'trial_00009'")):
         with pytest.raises(UsageError, match=message):
             recipe_of(spec)

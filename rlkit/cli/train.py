@@ -38,7 +38,9 @@ def train(
         str | None,
         typer.Option(metavar="RUN:BEST", help="Train a search's best trial, or RUN:TRIAL, with new seeds."),
     ] = None,
-    address: Annotated[str | None, typer.Option(help="Join a running Ray cluster.")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Join a running Ray cluster; with --resume `local` leaves the run's.")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Build environment and networks, start nothing.")
     ] = False,

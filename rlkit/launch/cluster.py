@@ -72,7 +72,8 @@ def prepare_to_join(address: str) -> None:
         except OSError as error:
             raise UsageError(
                 f"--address {address}: nothing answers there ({error}); start a cluster with `ray start --head`, "
-                "name its GCS address, or leave --address out to run embedded"
+                "name its GCS address, or leave --address out to run embedded; a run that names a cluster goes "
+                "on embedded with --resume RUN --address local"
             ) from None
     rllib.send_token()
 
@@ -106,7 +107,7 @@ def code_to_send(imports: Sequence[str]) -> dict[str, Any]:
 
 def _parsed(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
-    if "://" in address or not host or not port.isdigit() or not 0 < int(port) < 65536:
+    if "://" in address or not host or not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65536:
         fix = (
             "leave --address out to run embedded"
             if address == "local"

@@ -13,7 +13,7 @@ from rlkit import recipe as recipes
 from rlkit import registry
 from rlkit.errors import CheckpointError, UsageError, printable
 from rlkit.files import sha256, write_atomic
-from rlkit.launch import tune_run
+from rlkit.launch import cluster, tune_run
 from rlkit.launch.experiment import Experiment
 from rlkit.launch.mirror import SYNC_S
 from rlkit.launch.rehearsal import load_recipe, trust_needs_weights
@@ -23,6 +23,7 @@ from rlkit.runs.layout import INFO, RECIPE
 from rlkit.runs.run import Run, RunInfo, new_run_folder, open_run
 from rlkit.runs.store import place_of
 
+EMBEDDED = "local"  # an `--address` of `--resume`: no longer in the cluster that run.json names
 RESUMABLE = ("stop", "tune.max_failures")
 
 
@@ -136,8 +137,9 @@ def _resume(
     begun = any(known.path.glob("experiment_state-*.json"))
     if begun:
         _check_checkpoints(known, trust)
-    further = any(word.startswith("stop") for word in words)
-    if info.status == "done" and not further:
+    if any(word.startswith("stop") for word in words):
+        info.extending = True
+    elif info.status == "done" and not info.extending:
         raise UsageError(
             f"{place_of(known.path)} is finished; to go on give a new limit, for example stop.env_steps=200000"
         )
@@ -146,10 +148,14 @@ def _resume(
     info.resumed_with = latest((*info.resumed_with, *words))
     loaded = recipes.load(known.path / RECIPE, info.resumed_with)
     info.status, info.error, info.imports = "running", None, registry.imports()
-    info.address = address or info.address
+    if address == EMBEDDED:
+        info.address = None
+    elif address:
+        cluster.prepare_to_join(address)  # before run.json names it
+        info.address = address
     mode: Literal["finished", "unfinished"] | None = None
     if begun:
-        mode = "finished" if further else "unfinished"
+        mode = "finished" if info.extending else "unfinished"
     return tune_run.run(Experiment(loaded, known.path, info, mode, trust, quiet, verbose))
 
 

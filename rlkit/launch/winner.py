@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from rlkit.errors import UsageError, did_you_mean
+from rlkit.errors import CheckpointError, UsageError, did_you_mean
 from rlkit.report.ranking import Ranking
+from rlkit.runs.reading import shown
 from rlkit.runs.run import open_run
 from rlkit.runs.statistics import MIN_SEEDS
 
@@ -43,9 +45,14 @@ def recipe_of(spec: str) -> dict[str, Any]:
     values = trials[name].params
     if not values:
         raise UsageError(f"{trials[name].path}: Tune has not written its params.json yet")
+    tune = values.get("tune") or {}
+    if not isinstance(tune, Mapping):
+        raise CheckpointError(
+            f"{trials[name].path / 'params.json'}: tune: got {shown(tune)}, expected an object"
+        )
     seeds = [seed for trial in trials.values() if isinstance(seed := trial.params.get("seed"), int)]
     recipe = {key: value for key, value in values.items() if key != "tune"}
     recipe["name"] = f"{str(values.get('name', run.name))[:90]}_best"
     recipe["seed"] = max(seeds, default=-1) + 1
-    recipe["tune"] = {**(values.get("tune") or {}), "samples": MIN_SEEDS}
+    recipe["tune"] = {**tune, "samples": MIN_SEEDS}
     return recipe

@@ -211,7 +211,7 @@ def _policy(said: Mapping[str, Any], run: Any, where: str) -> GraphPolicy:
         if not members:
             raise ValueError("nobody acts")
         env_steps, normalized = int(said["env_steps"]), bool(said.get("normalized", True))
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except DAMAGED as error:
         raise CheckpointError(f"{where}: incomplete or damaged ({type(error).__name__}: {error})") from error
     if ALONE in members:
         alone = members[ALONE]
@@ -264,6 +264,8 @@ def _feed(given: Mapping[str, Any]) -> Mapping[str, Any]:
     return given
 
 
+# what a description that is none raises
+DAMAGED = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, RecursionError)
 # what of the recipe in a bundle is read when it is played
 PLAYED: dict[str, type | tuple[type, ...]] = {
     "env": str, "env_config": dict, "stop": dict, "curriculum": dict, "env_timeout_s": (int, float),

@@ -24,6 +24,7 @@ from rlkit.errors import CheckpointError, UsageError
 NODES = 20_000
 LARGEST = 1 << 26  # a number in a shape
 END = 2**63 - 1  # torch's end of a slice
+PIECES = 4_096  # of a tensor that is taken apart
 RESULTS = 1 << 30  # numbers in all results of one run: they are kept until it ends
 
 _ATEN = """
@@ -69,11 +70,23 @@ def _number(function: Callable[..., Any]) -> Callable[..., Any]:
     return bounded
 
 
+def _pieces(function: Callable[..., Any]) -> Callable[..., Any]:
+    """An operation that makes a list of views: each is an object of its own, however small."""
+
+    def bounded(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        if max(tensor.shape, default=0) > PIECES:
+            raise ValueError(f"got {tuple(tensor.shape)} to take apart, expected at most {PIECES:,} pieces")
+        return function(tensor, *args, **kwargs)
+
+    return bounded
+
+
 _NUMBERS: dict[str, Callable[..., Any]] = {
     "add": _number(operator.add), "sub": _number(operator.sub), "mul": _number(operator.mul),
     "floordiv": _number(operator.floordiv), "neg": _number(operator.neg), "getitem": operator.getitem,
     "sym_max": _number(max), "sym_min": _number(min),
 }  # fmt: skip
+_TAKEN_APART = ("unbind.int", "split.Tensor", "split_with_sizes.default", "chunk.default")
 # checks of the tracer, which say nothing about the result
 _SKIPPED = ("_assert_tensor_metadata", "_assert_scalar", "sym_constrain_range_for_size", "_assert_async")
 _DROPPED = ("device", "layout", "pin_memory", "memory_format")
@@ -86,7 +99,7 @@ def operations() -> dict[str, Callable[..., Any]]:
         packet, _, overload = name.partition(".")
         made = getattr(getattr(torch.ops.aten, packet, None), overload, None)
         if made is not None:
-            found[name] = made
+            found[name] = _pieces(made) if name in _TAKEN_APART else made
     return found
 
 
@@ -203,7 +216,7 @@ class Program:
             for value in self._outputs:
                 if not isinstance(value, _Value | torch.Tensor):
                     raise ValueError(f"got the output {str(value)[:60]}, expected a result or a weight")
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise CheckpointError(f"{where}: not a program ({type(error).__name__}: {error})") from error
 
     def _step(self, node: Any, place: int, known: Mapping[str, Callable[..., Any]]) -> tuple[Any, Any, Any]:

@@ -18,7 +18,7 @@ from rlkit.recipe.tree import MAX_DEPTH, MAX_NODES, Node, Reader, compose
 COMMAND_LINE = "command line"
 PLAIN = "give plain data: text, numbers, true or false, lists, mappings"
 ITERATIONS = ("iteration", "iterations")  # two spellings of one stop key
-_PART = re.compile(r"([^.\[\]]+)((?:\[\d+\])*)")
+_PART = re.compile(r"([^.\[\]]+)((?:\[[0-9]{1,9}\])*)")
 Overrides = Sequence[str] | Mapping[str, Any]
 
 
@@ -75,6 +75,9 @@ def changed(values: Mapping[str, Any], overrides: Overrides) -> dict[str, Any]:
 def parse_path(text: str, mark: Mark, report: Report) -> Path | None:
     """Return the path of `callbacks[0].name` or `callbacks.0.name`; None after reporting that it is none."""
     parts: list[str | int] = []
+    if text.count(".") + text.count("[") > MAX_DEPTH:
+        report.at(mark, (), f"a key of more than {MAX_DEPTH} parts", "check the key", got=shown(text))
+        return None
     for piece in text.split("."):
         match = _PART.fullmatch(piece)
         if match is None:
@@ -122,12 +125,19 @@ def _relocate(node: Node, mark: Mark, seen: set[int]) -> Node:
     return node
 
 
+def place(part: str | int) -> int:
+    """Return the place in a list that a part of a key names, -1 where it names none."""
+    if isinstance(part, int):
+        return part
+    return int(part) if part.isascii() and part.isdigit() and len(part) < 10 else -1
+
+
 def _set(root: Node, path: Path, value: Node, mark: Mark, report: Report) -> None:
     here = root
     for depth, part in enumerate(path):
         last, above = depth == len(path) - 1, dotted(path[:depth])
         if here.kind == "list":
-            index = int(part) if isinstance(part, int) or part.isdigit() else -1
+            index = place(part)
             if not 0 <= index < len(here.value):
                 known = f"0 to {len(here.value) - 1}" if here.value else "none: the list is empty"
                 report.at(mark, path, f"{above} has no item {part}", f"items are {known}")

@@ -13,6 +13,7 @@ import numpy as np
 
 from rlkit.errors import CheckpointError, UsageError, did_you_mean
 from rlkit.metrics import path_of
+from rlkit.recipe.overrides import place
 from rlkit.report.frames import read_frame
 from rlkit.runs import store
 from rlkit.runs.run import Run, Trial, open_run
@@ -257,8 +258,8 @@ def value_of(params: Mapping[str, Any], key: str, missing: Any = None) -> Any:
     for part in ("name" if key == "recipe" else key).split("."):
         if isinstance(value, Mapping) and part in value:
             value = value[part]
-        elif isinstance(value, list) and part.isdigit() and int(part) < len(value):
-            value = value[int(part)]
+        elif isinstance(value, list) and 0 <= (at := place(part)) < len(value):
+            value = value[at]
         else:
             return missing
     return value

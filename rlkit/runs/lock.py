@@ -13,6 +13,7 @@ import fcntl
 import json
 import os
 import socket
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,6 +45,10 @@ def hold(folder: str | Path, why: str) -> Iterator[None]:
     except OSError as error:
         raise UsageError(f"{why}: cannot write {path}: {error.strerror}") from None
     try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise UsageError(
+                f"{why}: cannot write {path}: got a pipe or device, expected a regular file; remove it"
+            )
         deadline = time.monotonic() + PATIENCE_S
         while not _take(handle, fcntl.LOCK_EX, path):
             if time.monotonic() > deadline:

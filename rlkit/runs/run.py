@@ -77,6 +77,7 @@ class RunInfo:
     recipe_sha256: str | None = None
     tune_state: dict[str, list[str]] = field(default_factory=dict)  # file of Tune -> what its sha256 may be
     resumed_with: list[str] = field(default_factory=list)  # KEY=VALUE of `--resume`; the next one keeps them
+    extending: bool = False  # a new limit was given, and Tune has not saved yet that finished trials go on
     format: int = FORMAT
 
     @classmethod

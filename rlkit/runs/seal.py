@@ -97,6 +97,7 @@ def put(folder: Path, info: RunInfo, staging: Path) -> None:
     for name in changed:  # the experiment's comes last: where it is, the search's is there too
         write_atomic(folder / name, staged[name])
         info.tune_state[name] = [digests[name]]
+    info.extending = False
 
 
 def tune_state(folder: Path) -> Iterator[Path]:
