@@ -192,6 +192,21 @@ def test_alp_gmm_goes_where_returns_change():
     assert np.mean(late) > 0.5  # 0.2 of the space, and a fifth of all episodes is uniform
 
 
+def test_a_pool_of_past_policies_is_spread_over_the_run():
+    pool = SelfPlay("main", "b", pool=4)
+    for number in range(50):
+        pool.snapshots = number
+        pool._slot_to_fill().born = number
+    born = sorted(slot.born for slot in pool.slots)
+    assert (born[0], born[-1]) == (0, 49)
+    assert max(np.diff(born)) < 0.6 * 49  # [0, 2, 48, 49] has a hole of 46
+
+
+def test_tasks_whose_short_names_are_alike_stay_apart():
+    levels = LearningProgress(tasks=[{"x": 1.0000001}, {"x": 1.0000002}]).levels
+    assert [level.task["x"] for level in levels] == [1.0000001, 1.0000002]
+
+
 def test_self_play_elo_and_sampling():
     pool = SelfPlay("main", "b", pool=["p0", "p1"], sampling="prioritised")
     for i, slot in enumerate(pool.slots):

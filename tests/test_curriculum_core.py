@@ -209,6 +209,23 @@ def report(decider: Decider, order: int, value: float, **overrides: object) -> E
     return EpisodeReport(**{**fields, **overrides})  # type: ignore[arg-type]
 
 
+def test_numbers_of_another_measure_say_nothing_of_a_changed_condition():
+    def made(until):
+        return Lessons([{"name": "a", "until": until}, {"name": "b"}])
+
+    first = made({"measure": "return", "threshold": 400, "min_episodes": 20, "smoothing": 20})
+    for _ in range(20):
+        first.update(first.sample(rng()), played(50.0))
+    second = made({"measure": "success", "threshold": 0.8, "min_episodes": 20, "smoothing": 20})
+    second.state = copy.deepcopy(first.state)
+    second.advance(Clock(0))
+    assert second.lesson.name == "a"
+    third = made({"measure": "return", "threshold": 40, "min_episodes": 20, "smoothing": None})
+    third.state = copy.deepcopy(first.state)
+    third.advance(Clock(0))
+    assert third.lesson.name == "b"
+
+
 def test_outcomes_of_an_earlier_lesson_or_life_never_reach_the_measure():
     decider = Decider(Lessons(LESSONS), seed=0, total_steps=None)
     decider.end_iteration([report(decider, i, 10) for i in range(5)], {}, False)

@@ -6,6 +6,7 @@ import pickle
 from types import SimpleNamespace
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from curriculum_envs import MultiProbe, Probe
@@ -363,6 +364,34 @@ def test_a_task_the_environment_rejects_is_named_with_its_lesson_before_the_run(
 def test_a_misspelt_attribute_is_found_before_the_run():
     with pytest.raises(EnvError, match=r"no attribute 'levl'"):
         try_tasks(PPOConfig().environment(Probe), DomainRandomisation({"levl": 1}), Route())
+
+
+class Sized(gym.Env):
+    """A goal that has to lie inside."""
+
+    observation_space = action_space = gym.spaces.Discrete(2)
+    size, goal = 9, 8
+
+    def __init__(self, config=None):
+        super().__init__()
+
+    def reset(self, *, seed=None, options=None):
+        if self.goal >= self.size:
+            raise ValueError(f"goal {self.goal} is outside size {self.size}")
+        return 0, {}
+
+
+def test_tasks_are_tried_as_they_are_trained() -> None:
+    """What an earlier task has set goes back where a later one does not name it."""
+    until = {"measure": "return", "threshold": 1}
+    for task, good in (({"goal": 6}, True), ({"goal": 12}, False)):
+        first = {"size": 4, "goal": 3} if good else {"size": 20, "goal": 8}
+        lessons = Lessons([{"name": "a", "task": first, "until": until}, {"name": "b", "task": task}])
+        if good:
+            try_tasks(PPOConfig().environment(Sized), lessons, Route())
+            continue
+        with pytest.raises(EnvError, match="goal 12 is outside size 9"):
+            try_tasks(PPOConfig().environment(Sized), lessons, Route())
 
 
 def test_options_are_checked_when_they_are_bound():

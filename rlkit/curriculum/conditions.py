@@ -159,6 +159,7 @@ class Meter:
     @property
     def state(self) -> State:
         return {
+            "of": self._what(),
             "since": self.since,
             "window": list(self.window),
             "episodes": self.episodes,
@@ -168,9 +169,16 @@ class Meter:
 
     @state.setter
     def state(self, state: State) -> None:
-        self.since, self.episodes = state["since"], state["episodes"]
+        self.since = state["since"]
+        if state.get("of", self._what()) != self._what():  # the recipe measures something else now
+            return
+        self.episodes = state["episodes"]
         self.best, self.at_best = state["best"], state["at_best"]
         self.window = deque(state["window"], maxlen=self.condition.smoothing)
+
+    def _what(self) -> list[str | None]:
+        """What is measured: numbers of another measure say nothing of it."""
+        return [self.condition.measure, self.condition.of, self.condition.direction]
 
 
 def metric(clock: Clock, name: str) -> float | None:

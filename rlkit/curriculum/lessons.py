@@ -47,7 +47,8 @@ class Lesson:
         fields = dict(lesson)
         for key, direction in (("until", "above"), ("back", "below")):
             if isinstance(fields.get(key), Mapping):
-                fields[key] = Condition(**{"direction": direction, **fields[key]})
+                given = {name: value for name, value in fields[key].items() if value is not None}
+                fields[key] = Condition(**{"direction": direction, **given})
         return cls(**{**fields, "task": parse_task(fields.get("task", {}))})
 
 

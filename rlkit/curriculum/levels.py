@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rlkit.curriculum.base import Curriculum, Outcome, State
-from rlkit.curriculum.samplers import Task, corners_by_name, draw, is_random, name_of, parse_task
+from rlkit.curriculum.samplers import Task, corners_by_name, draw, is_random, name_of, named, parse_task
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -60,10 +60,10 @@ class LevelCurriculum(Curriculum):
         self.levels: list[Level] = []
         self._index: dict[LevelKey, int] = {}
         self._weights: np.ndarray | None = None
-        named = tasks if isinstance(tasks, Mapping) else {name_of(task): task for task in tasks or ()}
-        if tasks is not None and not named:
+        given = tasks if isinstance(tasks, Mapping) else named(tasks or ())
+        if tasks is not None and not given:
             raise ValueError("tasks: the list is empty; a curriculum needs at least one task")
-        for name, task in named.items():
+        for name, task in given.items():
             parsed = parse_task(task)
             if is_random(parsed):
                 raise ValueError(f"tasks: {name!r} holds a sampler; list each task, or use `space`")

@@ -7,7 +7,8 @@ and in Python: `parse({"uniform": [0, 1]})`. Nothing here imports numpy: the ran
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -83,7 +84,7 @@ class Gaussian(Sampler):
     word = "gaussian"
 
     def __post_init__(self) -> None:
-        for value in (self.mean, self.std):
+        for value in (self.mean, self.std, self.lo, self.hi):
             _number(self.word, value)
         if self.std < 0:
             raise ValueError(f"gaussian: got a standard deviation of {self.std}, expected one >= 0")
@@ -214,6 +215,15 @@ def corners_by_name(task: Mapping[str, Any]) -> dict[str, Task]:
 def name_of(task: Mapping[str, Any]) -> str:
     """Name a task by its values: `size=3,gravity=9.8`."""
     return ",".join(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in task.items())
+
+
+def named(tasks: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Return tasks by name; those whose short names are alike have all their digits."""
+    listed = list(tasks)
+    short = [name_of(task) for task in listed]
+    count = Counter(short)
+    exact = [",".join(f"{key}={value!r}" for key, value in task.items()) for task in listed]
+    return {(x if count[s] > 1 else s): task for s, x, task in zip(short, exact, listed, strict=True)}
 
 
 def box_of(space: Mapping[str, Any]) -> dict[str, tuple[float, float]]:

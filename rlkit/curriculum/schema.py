@@ -158,7 +158,7 @@ class PLRSpec(LevelsSpec):
 class ALPGMMSpec(Common):
     space: Box
     explore: Share = 0.2
-    history: Count = 250
+    history: Annotated[int, Field(ge=2)] = 250
     refit: Count = 25
     components: Annotated[int, Field(ge=2)] = 10
 

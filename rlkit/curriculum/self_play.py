@@ -160,14 +160,15 @@ class SelfPlay(Curriculum):
         self._send(algorithm, [target])
 
     def _slot_to_fill(self) -> PoolSlot:
-        """An empty slot; else the one whose loss leaves the history most evenly spread (never the newest)."""
+        """An empty slot; else the one whose loss leaves the history, with the snapshot to come, most evenly spread."""
         for slot in self.slots:
             if slot.born < 0:
                 return slot
         known = self.filled
         if len(known) < 3 or self.sampling == "latest":
             return known[0]
-        gaps = {i: known[i + 1].born - known[i - 1].born for i in range(1, len(known) - 1)}
+        born = [*(slot.born for slot in known), self.snapshots]
+        gaps = {i: born[i + 1] - born[i - 1] for i in range(1, len(known))}
         return known[min(gaps, key=lambda i: gaps[i])]
 
     def _send(self, algorithm: Any, names: list[str]) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from rlkit.curriculum.base import Curriculum
-from rlkit.curriculum.route import Route
+from rlkit.curriculum.route import Route, read_attribute, with_first_values
 from rlkit.errors import EnvError
 
 
@@ -29,14 +30,17 @@ def try_tasks(config: Any, curriculum: Curriculum, route: Route) -> None:
     def build(task: Mapping[str, Any]) -> Any:
         return create(EnvContext({**config.env_config, **task}, worker_index=0))
 
-    env = build({})
+    env, first = build({}), dict[str, Any]()
     if route.needs_wrapper:
         env = TaskEnv(env, build)
     try:
         for name, tasks in candidates.items():
             for task in tasks:
                 try:
-                    route.apply(env, task)
+                    given = task
+                    if route.via == "attribute":  # what the tasks before have set goes back, as in training
+                        given = with_first_values(task, first, partial(read_attribute, env))
+                    route.apply(env, given)
                     env.reset(seed=0)
                 except Exception as error:
                     raise EnvError(
